@@ -1,0 +1,1 @@
+"""relit keeps AI agents running for weeks."""

@@ -1,0 +1,57 @@
+"""Named events: the one source of logs, the live stream and metrics.
+
+A store writes an event in the transaction that makes it true; the node writes its own through ``Control``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened. ``id`` grows; ``at`` is ms since 1970."""
+
+    id: str
+    at: int
+    name: str
+    agent: str | None = None
+    run: str | None = None
+    data: dict[str, Any] = {}
+
+
+CATALOGUE: dict[str, str] = {
+    "run.enqueued": "A run was made and is on disk. data: target, kind",
+    "run.started": "A worker claimed the run. data: worker, epoch, attempt",
+    "run.waiting": "The run waits for a timer, a signal, a child or a retry; it costs a row. data: reason, wake_at",
+    "run.retrying": "The run failed and will be tried again. data: attempt, wake_at, error",
+    "run.parked": "The run waits for a person. data: reason",
+    "run.resumed": "A parked run goes on.",
+    "run.completed": "The run finished.",
+    "run.failed": "The run failed for good. data: error",
+    "run.cancelled": "The run was cancelled. data: reason",
+    "run.discarded": "The message is a dead letter; `relit requeue` brings it back. data: reason",
+    "run.missed": "The message expired before it could start.",
+    "run.requeued": "A dead letter went back into its mailbox.",
+    "run.retried": "A person asked for a failed run to be tried again.",
+    "run.forked": "A new run was made from a step of another. data: source, seq",
+    "run.recovered": "The run's worker died; the run was taken from it. data: worker, proven, crashes",
+    "effect.in_doubt": "An effect has an intent, no receipt, and asks a person. data: pos, name",
+    "effect.resolved": "A person said whether an effect happened. data: pos, done",
+    "signal.received": "A signal for a run is on disk. data: name",
+    "schedule.fired": "A schedule made a run. data: schedule, due",
+    "schedule.missed": "A firing was missed and not made up for. data: schedule, due, reason",
+    "schedule.changed": "A schedule was added, changed, paused, resumed or removed. data: schedule, what",
+    "mailbox.changed": "A mailbox was configured, paused or resumed. data: mailbox, what",
+    "worker.joined": "A worker registered. data: worker, pid, host",
+    "worker.left": "A worker stopped in good order. data: worker",
+    "worker.died": "A worker died or lost its lease. data: worker, proven, runs",
+    "server.started": "A server began to listen. data: listen",
+    "instance.started": "The node started a process. data: instance, pid",
+    "instance.ready": "The instance answers. data: instance",
+    "instance.died": "The instance ended. data: instance, code, signal",
+    "instance.restarting": "The instance will be started again. data: instance, delay_ms, restarts",
+    "instance.adopted": "A restarted node found the instance alive and took it over. data: instance, pid",
+    "instance.stopped": "The instance was stopped on purpose. data: instance",
+}

@@ -1,0 +1,1 @@
+"""Small things every layer may use: clock, ids, back-off, durations, service lifecycle, process identity."""

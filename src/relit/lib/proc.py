@@ -1,0 +1,66 @@
+"""Who a process is: a pid alone names nobody, since pids are used again."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class ProcessId(msgspec.Struct, frozen=True):
+    """One process, ever: pid, its start time in clock ticks, the boot and the pid namespace both belong to."""
+
+    pid: int
+    start: int
+    boot: str
+    namespace: str
+
+
+@functools.cache
+def boot_id() -> str:
+    """This boot's id: changes with every reboot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@functools.cache
+def pid_namespace() -> str:
+    """The pid namespace this process lives in, as the kernel names it."""
+    return os.readlink("/proc/self/ns/pid")
+
+
+def start_time(pid: int) -> int | None:
+    """The start time of ``pid`` in clock ticks since boot; ``None`` when it is gone or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def identify(pid: int) -> ProcessId | None:
+    """``pid`` as it is now, or ``None`` when no such process lives."""
+    start = start_time(pid)
+    return None if start is None else ProcessId(pid, start, boot_id(), pid_namespace())
+
+
+def myself() -> ProcessId:
+    """This process."""
+    me = identify(os.getpid())
+    assert me is not None, "a running process has a start time"
+    return me
+
+
+def proven_dead(process: ProcessId) -> bool:
+    """Whether ``process`` certainly no longer runs.
+
+    True after a reboot of this machine or when the pid is free or someone else's. A process of another machine or
+    pid namespace is never proven dead from here: it may live where we cannot look.
+    """
+    if process.namespace != pid_namespace():
+        return False
+    if process.boot != boot_id():
+        return False  # another machine, or ours before a reboot: the lease decides
+    return start_time(process.pid) != process.start

@@ -1,0 +1,1 @@
+"""Rows (SQLite, PostgreSQL) and blobs (folder, S3)."""

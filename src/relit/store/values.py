@@ -1,0 +1,286 @@
+"""What goes into a store and comes out of it. Times are ms since 1970, payloads are encoded bytes.
+
+Positions: a step's ``pos`` is its place in the workflow's code, e.g. ``3`` or ``2/0.1`` (branch 0 of the gather at
+2, its second call): the same on every replay, however parallel branches interleave. ``seq`` is the order in which
+steps were recorded (from 1).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+RunState = Literal[
+    "available", "scheduled", "running", "waiting", "parked", "completed", "failed", "cancelled", "discarded"
+]
+FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "discarded"})
+RunKind = Literal["message", "schedule", "call"]
+WaitKind = Literal["timer", "signal", "child", "retry"]
+Doubt = Literal["key", "lookup", "ask"]
+EffectState = Literal["open", "done", "failed", "in_doubt"]
+Request = Literal["cancel", "pause"]
+Outcome = Literal["fired", "skipped", "missed", "queued", "replaced"]
+
+
+class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run to be made. ``mailbox=None``: not limited (called workflows)."""
+
+    id: str
+    agent: str
+    workflow: str  # "message" for an agent's message handler
+    input: bytes
+    kind: RunKind = "call"
+    mailbox: str | None = None
+    key: str | None = None  # per-key concurrency inside the mailbox
+    priority: int = 50
+    delay_ms: int = 0
+    at: int | None = None  # start not before this moment; wins over delay_ms
+    expire_ms: int | None = None  # not started by then: recorded as missed
+    timeout_ms: int | None = None  # the run's own time limit, from creation
+    max_attempts: int = 1
+    dedup: str | None = None  # with dedup_ms: the same key inside the window returns the first run
+    dedup_ms: int = 86_400_000
+    parent: str | None = None
+    parent_pos: str | None = None
+    schedule: str | None = None
+
+    @property
+    def target(self) -> str:
+        return f"{self.agent}/{self.workflow}"
+
+
+class Enqueued(msgspec.Struct, frozen=True):
+    """``created`` is false when a dedup key (or the same id) matched an earlier run."""
+
+    id: str
+    created: bool
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it stands."""
+
+    id: str
+    agent: str
+    workflow: str
+    kind: RunKind
+    state: RunState
+    reason: str | None
+    mailbox: str | None
+    key: str | None
+    priority: int
+    wake_at: int | None
+    expires_at: int | None
+    deadline_at: int | None
+    epoch: int
+    worker: str | None
+    attempt: int
+    max_attempts: int
+    crashes: int
+    request: Request | None
+    input: bytes
+    output: bytes | None
+    error: bytes | None
+    failed_pos: str | None
+    parent: str | None
+    parent_pos: str | None
+    continued_to: str | None
+    forked_from: str | None
+    schedule: str | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    taken_over: str | None  # how the last worker lost it: "death" (proven), "expiry", or None
+
+    @property
+    def target(self) -> str:
+        return f"{self.agent}/{self.workflow}"
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """A claim: writes of a run carry it, and are refused (``Fenced``) when a newer claim exists."""
+
+    run: str
+    epoch: int
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One recorded action. Exactly one of ``result`` and ``error`` is set."""
+
+    seq: int
+    pos: str
+    kind: str  # step | effect | sleep | signal | child | send | value | patch | receipt…
+    name: str
+    hash: bytes  # of the input, b"" when there is none
+    result: bytes | None = None
+    error: bytes | None = None
+    started_at: int = 0
+    finished_at: int = 0
+    attempts: int = 1
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """What a waiting run waits for. ``name``: the signal's name, or the child's run id."""
+
+    pos: str
+    kind: WaitKind
+    name: str = ""
+    wake_at: int | None = None  # a timer, a signal's timeout, the moment of the next try
+    data: bytes | None = None  # kind retry: attempt and last error
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal that no ``ctx.signal`` has consumed yet. Same ``id``: same signal, delivered once."""
+
+    id: str
+    run: str
+    name: str
+    payload: bytes
+    at: int
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """An effect's intent and what became of it."""
+
+    run: str
+    pos: str
+    name: str
+    doubt: Doubt
+    key: str
+    state: EffectState
+    hash: bytes
+    request: bytes | None = None  # the arguments, for a person's eye
+    intent_at: int = 0
+    deadline_at: int = 0  # after this the call cannot succeed any more (intent + timeout)
+    result: bytes | None = None
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a replay needs, read once at claim."""
+
+    steps: list[Step] = []
+    waits: list[Wait] = []
+    effects: list[Effect] = []  # those still open or in doubt
+    signals: list[Signal] = []
+    children: dict[str, Run] = {}  # finished children named by ``waits``
+    streamed: int = 0  # emitted stream items so far
+
+
+class StreamItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One emitted item: ``idx`` from 0 within the run. ``attempt`` grows when a step starts over."""
+
+    idx: int
+    pos: str
+    attempt: int
+    data: bytes
+    at: int = 0
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """How a claim ends. ``state``: a final state, ``parked``, or ``scheduled`` (a retry, at ``wake_at``).
+
+    ``forget`` lists positions whose recorded failures are dropped so that the retry does them again.
+    ``next_run`` continues a completed run as a new one: it takes over mailbox slot, signals, parent and followers.
+    """
+
+    state: RunState
+    reason: str | None = None
+    output: bytes | None = None
+    error: bytes | None = None
+    failed_pos: str | None = None
+    wake_at: int | None = None
+    forget: tuple[str, ...] = ()
+    next_run: NewRun | None = None
+
+
+class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
+    """A mailbox's limits. ``rate`` per second with a bucket of ``burst``; ``None`` means no limit."""
+
+    name: str
+    concurrency: int | None = 1
+    key_concurrency: int | None = None
+    depth: int | None = 1000
+    rate: float | None = None
+    burst: int = 1
+    paused: bool = False
+
+
+class MailboxStats(msgspec.Struct, frozen=True, kw_only=True):
+    mailbox: Mailbox
+    queued: int  # available or scheduled, not started
+    active: int  # hold a place: running, waiting, or about to start
+    parked: int
+    dead: int
+    oldest_at: int | None
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule row. ``spec`` is the JSON of ``relit.durable.schedule.Spec``; ``rev`` guards changes."""
+
+    name: str
+    agent: str
+    workflow: str
+    input: bytes
+    spec: bytes
+    paused: bool = False
+    next_at: int | None = None
+    last_at: int | None = None
+    rev: int = 0
+
+
+class Firing(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one due moment of a schedule."""
+
+    schedule: str
+    due_at: int
+    outcome: Outcome
+    run: str | None = None
+    reason: str | None = None
+    at: int = 0
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    host: str
+    pid: int
+    start: int
+    boot: str
+    namespace: str
+    targets: list[str]
+    state: Literal["live", "left", "dead"] = "live"
+    joined_at: int = 0
+    lease_left_ms: int = 0
+
+
+class Reaped(msgspec.Struct, frozen=True):
+    """Runs taken from a dead worker."""
+
+    worker: str
+    runs: int
+    poisoned: list[str]
+
+
+class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
+    """An outgoing webhook: events whose name matches one of ``events`` (``run.*``) are posted to ``url``."""
+
+    name: str
+    url: str
+    events: list[str]
+    secret: str  # name of a secret, or the sealed secret itself; never shown
+    cursor: str = ""  # the last event delivered
+    failures: int = 0
+    retry_at: int | None = None
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """An API token at rest: only its SHA-256 is kept."""
+
+    name: str
+    hash: str
+    scopes: list[str]
+    created_at: int
+    last_used_at: int | None = None
