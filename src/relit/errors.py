@@ -50,9 +50,7 @@ class RelitError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(
-            line
-            for line in (self.what, self.why and f"why: {self.why}", self.fix and f"fix: {self.fix}")
-            if line
+            line for line in (self.what, self.why and f"why: {self.why}", self.fix and f"fix: {self.fix}") if line
         )
 
 
@@ -177,9 +175,7 @@ class JournalMismatch(RunError):
 
     code = "journal-mismatch"
 
-    def __init__(
-        self, what: str, *, recorded: str = "", found: str = "", why: str = "", fix: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, recorded: str = "", found: str = "", why: str = "", fix: str = "") -> None:
         super().__init__(what, why=why or f"the journal has {recorded}; the code asked for {found}", fix=fix)
         self.recorded = recorded
         self.found = found
@@ -190,9 +186,7 @@ class StepFailed(RunError):
 
     code = "step-failed"
 
-    def __init__(
-        self, what: str, *, position: str = "", error_type: str = "", why: str = "", fix: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, position: str = "", error_type: str = "", why: str = "", fix: str = "") -> None:
         super().__init__(what, why=why, fix=fix)
         self.position = position
         self.error_type = error_type
