@@ -1,0 +1,64 @@
+# `make demo` and `make test` work on a fresh Debian or Ubuntu machine: they make .venv and install what is missing.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PYTEST := $(PY) -m pytest
+WORKERS ?= 2
+MINUTES ?= 5
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-crash test-real bench bench-durable bench-setup soak lint format venv system-deps clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+$(VENV)/.runtime: pyproject.toml constraints.txt .ci/venv
+	.ci/venv runtime $(VENV)
+
+$(VENV)/.dev: $(VENV)/.runtime
+	.ci/venv dev $(VENV)
+
+venv: $(VENV)/.dev  ## make .venv with everything that the tests need
+
+system-deps:  ## install the system packages that the tests use (root), or name them
+	.ci/system-deps
+
+demo: $(VENV)/.runtime  ## real work, ten real kills, a table of what it cost
+	$(BIN)/relit demo
+
+lint: $(VENV)/.dev  ## ruff, mypy --strict, layers and purity
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## let ruff put the code in order
+	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench
+
+test: system-deps lint  ## everything but the long matrices; at most four minutes on two cores
+	$(PYTEST) -q -n $(WORKERS) -m "not crash and not real"
+
+test-fast: $(VENV)/.dev  ## what takes milliseconds
+	$(PYTEST) -q -n $(WORKERS) -m "not crash and not real and not slow and not postgres and not s3"
+
+test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databases that die; at most thirty minutes
+	$(PYTEST) -q -m crash --timeout 1800
+
+test-real: $(VENV)/.dev  ## with real agents
+	$(PYTEST) -q -m real --timeout 1800
+
+bench: bench-durable  ## every figure that the README quotes
+
+bench-setup: $(VENV)/.dev  ## install the peers that the benchmarks compare with, each into a venv of its own
+	$(PY) -m bench.setup
+
+bench-durable: $(VENV)/.dev  ## durable runs against their peers; QUICK=1 for the short form
+	$(PY) -m bench.durable $(if $(QUICK),--quick)
+
+soak: $(VENV)/.dev  ## a kill storm for MINUTES minutes, with counts
+	$(PY) -m bench.soak --minutes $(MINUTES)
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
