@@ -91,6 +91,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int | None
     finished_at: int | None
     taken_over: str | None  # how the last worker lost it: "death" (proven), "expiry", or None
+    beat: bytes | None = None  # a long step's last heartbeat, and when
+    beat_at: int | None = None
 
     @property
     def target(self) -> str:
