@@ -1,0 +1,89 @@
+"""The seam: what every driver does with an instance's process tree, container or pod."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """One life to be started. ``key`` is new for every life; ``name`` is the instance: it lives once at a time.
+
+    ``tag`` is the caller's and comes back with ``lives`` (the node keeps its spec's hash there). ``env`` is the whole
+    environment. ``log`` is the raw log to append to; empty throws the output away.
+    """
+
+    key: str
+    name: str
+    argv: list[str]
+    env: dict[str, str] = {}
+    cwd: str = "/"
+    log: str = ""
+    tag: str = ""
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How a life ended: an exit code, or a signal, or (both ``None``) nobody can tell."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    @property
+    def kind(self) -> Literal["code", "signal", "unknown"]:
+        """Which of the three it is."""
+        if self.code is not None:
+            return "code"
+        return "unknown" if self.signal is None else "signal"
+
+    def __str__(self) -> str:
+        return {"code": f"exit {self.code}", "signal": f"signal {self.signal}", "unknown": "unknown end"}[self.kind]
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """A started life. ``pid`` and ``start`` (clock ticks since boot) name its main process; ``exit`` once it ended."""
+
+    key: str
+    name: str
+    tag: str
+    pid: int
+    start: int
+    begun_ms: int  # on the boot clock
+    exit: Exit | None = None
+    adopted: bool = False  # taken over from a keeper that died
+
+
+class Driver(Protocol):
+    """Starts, finds again, signals, kills and outlives its callers.
+
+    Raises ``Conflict`` (``name`` lives already), ``StartFailed`` (no such program, folder or log) and
+    ``KeeperUnreachable``. All methods may be called again after a lost answer.
+    """
+
+    async def start(self, launch: Launch) -> Life:
+        """Start a life, or return the one that was started with this key."""
+        ...
+
+    async def adopt(self, key: str) -> Life | None:
+        """The life with that key, living or ended and not yet forgotten."""
+        ...
+
+    async def lives(self) -> list[Life]:
+        """Every life not forgotten: what a new caller takes over."""
+        ...
+
+    async def signal(self, key: str, number: int, *, whole: bool = False) -> bool:
+        """Signal the main process (``whole``: its process group); false when it has ended."""
+        ...
+
+    async def kill(self, key: str) -> None:
+        """End the whole tree at once, children that left its session included."""
+        ...
+
+    async def wait(self, key: str) -> Exit:
+        """Wait for the end of the main process; the rest of its tree is gone then too."""
+        ...
+
+    async def forget(self, key: str) -> None:
+        """Drop the record of an ended life. An unknown key is fine."""
+        ...

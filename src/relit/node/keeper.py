@@ -1,0 +1,515 @@
+"""The keeper: a tiny process that owns children and their exit codes, so that the node may die or be upgraded.
+
+Standard library only, one thread, one epoll. It decides nothing: it starts what it is told to, once per name, tells
+who ended and how, and remembers that until told to forget. Children write straight to their log files; the keeper
+holds no pipe that could block them.
+
+Protocol (unix socket ``keeper.sock``, mode 0600): one JSON object a line. ``{"id": 1, "do": "start", …}`` is answered
+by ``{"id": 1, "ok": …}`` or ``{"id": 1, "error": {"code", "what"}}``. Operations: ``start`` (key, name, tag, argv, env,
+cwd, log), ``list``, ``watch`` (list, and from then on ``{"event": "exit", "life": …}`` for every end), ``signal``
+(key, number, whole), ``kill`` (key: the whole tree), ``forget`` (key), ``exit`` (refused while anything lives).
+
+If the keeper itself is killed, the next one takes the living children over from ``keeper.json`` and from the marks in
+their environment. Their exit codes then come from the kernel where it tells (6.15 and later), else they are unknown.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+from relit.node import kin
+from relit.node.keeper_lives import Life, exit_of_stranger, load, restore, save
+
+PROTOCOL = 1
+LINE_MAX = 4 << 20  # a request's size: argv and environment
+BACKLOG_MAX = 4 << 20  # unsent bytes after which a client that does not read is dropped
+PEERS_MAX = 200
+STRAYS_S = 1.0  # how long an exit is held back while the rest of its tree dies
+GRACE_S = 10.0  # SIGTERM to the keeper: children get this long before SIGKILL
+IDLE_S = 60.0
+ALREADY_RUNS = 3  # exit status: another keeper owns the folder
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
+_DEFAULTS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ]
+
+
+class Refused(Exception):
+    """A request that cannot be done; the client is told code and text."""
+
+    def __init__(self, code: str, what: str) -> None:
+        super().__init__(code, what)
+        self.code, self.what = code, what
+
+
+class Peer:
+    """One connected client."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.inbox = bytearray()
+        self.outbox = bytearray()
+        self.watching = False
+
+
+class Keeper:
+    """Owns the children of one run folder."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._dir = run_dir
+        where = os.stat(run_dir)
+        self._scope = f"{where.st_dev:x}-{where.st_ino:x}"
+        self._lives: dict[str, Life] = {}
+        self._by_pid: dict[int, Life] = {}
+        self._by_pidfd: dict[int, Life] = {}
+        self._peers: dict[int, Peer] = {}
+        self._groups = kin.Groups(self._scope)
+        self._poll = select.epoll()
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._term_at: float | None = None
+        self._done = False
+
+    # --- life of the keeper ------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to end."""
+        self._signals()
+        self._take_over()
+        self._listen()
+        say("ready")
+        os.dup2(self._null, 1)
+        while not self._done:
+            for fd, events in self._poll.poll(self._timeout()):
+                self._dispatch(fd, events)
+            self._tick()
+        os.unlink(f"{self._dir}/keeper.sock")
+        self._groups.close()
+        return 0
+
+    def _signals(self) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self._terminate())
+        self._wake, write = socket.socketpair()
+        self._wake.setblocking(False)
+        write.setblocking(False)
+        self._wake_writer = write  # kept open: the C level writes to its descriptor
+        signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+        self._poll.register(self._wake, select.EPOLLIN)
+
+    def _listen(self) -> None:
+        path = f"{self._dir}/keeper.sock"
+        if os.path.lexists(path):
+            os.unlink(path)  # a dead keeper's: we hold the lock
+        folder = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY)
+        old = os.umask(0o177)
+        try:
+            self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._door.bind(f"/proc/self/fd/{folder}/keeper.sock")  # no limit of 107 bytes on the folder's name
+        finally:
+            os.umask(old)
+            os.close(folder)
+        self._door.listen(64)
+        self._door.setblocking(False)
+        self._poll.register(self._door, select.EPOLLIN)
+
+    def _timeout(self) -> float:
+        due = [life.held_until for life in self._lives.values() if life.held_until is not None]
+        due += [self._term_at] if self._term_at is not None else []
+        return max(0.0, min(due) - time.monotonic()) if due else IDLE_S
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for life in [life for life in self._lives.values() if life.held_until is not None and life.held_until <= now]:
+            self._announce(life)
+        if self._term_at is not None:
+            self._finish_terminating(now)
+        if not self._living() and not os.path.exists(f"{self._dir}/keeper.sock"):
+            self._door.close()
+            sys.exit(0)  # the data folder was removed: nobody can ever reach us again
+
+    def _terminate(self) -> None:
+        if self._term_at is None:
+            self._term_at = time.monotonic() + GRACE_S
+            for life in self._living():
+                self._signal(life, signal.SIGTERM, whole=True)
+
+    def _finish_terminating(self, now: float) -> None:
+        if not self._living():
+            self._done = True
+        elif self._term_at is not None and now >= self._term_at:
+            for life in self._living():
+                self._kill_tree(life)
+            self._term_at = now + STRAYS_S
+
+    def _dispatch(self, fd: int, events: int) -> None:
+        if fd == self._wake.fileno():
+            self._drain_wake()
+            self._reap()
+        elif fd == self._door.fileno():
+            self._accept()
+        elif fd in self._by_pidfd:
+            self._stranger_ended(self._by_pidfd[fd])
+        elif fd in self._peers:
+            self._serve(self._peers[fd], events)
+
+    def _drain_wake(self) -> None:
+        try:
+            while self._wake.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    # --- children ----------------------------------------------------------------------------------------------
+
+    def _living(self) -> list[Life]:
+        return [life for life in self._lives.values() if not life.ended]
+
+    def _save(self) -> None:
+        try:
+            save(self._dir, self._lives.values())
+        except OSError as error:  # a full disk must not end the children: their marks still name them
+            print(f"keeper: state not written: {error}", file=sys.stderr, flush=True)
+
+    def _take_over(self) -> None:
+        for life in restore(load(self._dir), self._scope):
+            self._lives[life.key] = life
+            if life.ended:
+                continue
+            try:
+                life.pidfd = os.pidfd_open(life.pid)
+            except OSError:
+                life.pidfd = -1
+            if life.pidfd == -1 or not kin.alive(life.pid, life.start):
+                self._stranger_ended(life)
+                continue
+            self._by_pidfd[life.pidfd] = life
+            self._poll.register(life.pidfd, select.EPOLLIN)
+        self._save()
+
+    def _stranger_ended(self, life: Life) -> None:
+        life.code, life.signal = exit_of_stranger(life)
+        if life.pidfd != -1:
+            if self._by_pidfd.pop(life.pidfd, None) is not None:
+                self._poll.unregister(life.pidfd)
+            os.close(life.pidfd)
+            life.pidfd = -1
+        self._kill_tree(life)
+        self._announce(life)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                end = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if end is None:
+                return
+            self._child_ended(end.si_pid, end.si_code == os.CLD_EXITED, end.si_status)
+
+    def _child_ended(self, pid: int, exited: bool, status: int) -> None:
+        life = self._by_pid.get(pid)
+        if life is not None:
+            life.dying = self._kill_strays(life)  # while the zombie holds its number: its session is found by it
+            life.code, life.signal = (status, None) if exited else (None, status)
+            life.held_until = time.monotonic() + STRAYS_S
+            del self._by_pid[pid]
+        os.waitid(os.P_PID, pid, os.WEXITED)
+        for held in [life] if life else [each for each in self._lives.values() if pid in each.dying]:
+            held.dying.discard(pid)
+            if not held.dying and held.held_until is not None:
+                self._announce(held)
+
+    def _kill_strays(self, life: Life) -> set[int]:
+        """After the main process ended: end what it left behind."""
+        if life.group is not None:
+            return self._kill_tree(life) if kin.group_pids(life.group) else set()
+        ours = kin.own_children()
+        if ours is not None and ours <= self._by_pid.keys():
+            return set()  # no orphan came to us, so nothing is left: the usual case, without reading all of /proc
+        return self._kill_tree(life)
+
+    def _kill_tree(self, life: Life) -> set[int]:
+        killed = kin.kill_group(life.group) if life.group is not None else None
+        if killed is None:
+            killed = kin.kill_walk(life.pid if life.pid in self._by_pid or life.pidfd != -1 else kin.NOBODY, life.mark)
+        return killed - {life.pid}
+
+    def _announce(self, life: Life) -> None:
+        life.held_until = None
+        life.dying = set()
+        if life.ended_ms is None:
+            life.ended_ms = boot_ms()
+        self._publish({"event": "exit", "life": life.view()})
+        self._save()
+        kin.discard(life.group)
+
+    def _publish(self, event: dict[str, object]) -> None:
+        for peer in [peer for peer in self._peers.values() if peer.watching]:
+            self._send(peer, event)
+
+    # --- operations --------------------------------------------------------------------------------------------
+
+    def _answer(self, peer: Peer, request: dict[str, object]) -> object:
+        match request.get("do"):
+            case "start":
+                return self._start(request)
+            case "list":
+                return self._list()
+            case "watch":
+                peer.watching = True
+                return self._list()
+            case "signal":
+                return self._signal(self._find(request), _number(request), whole=request.get("whole") is True)
+            case "kill":
+                return len(self._kill_tree(self._find(request)))
+            case "forget":
+                return self._forget(request)
+            case "exit":
+                return self._exit()
+            case other:
+                raise Refused("unknown", f"no operation {other!r}")
+
+    def _list(self) -> dict[str, object]:
+        lives = [life.view() for life in self._lives.values()]
+        return {"protocol": PROTOCOL, "pid": os.getpid(), "groups": self._groups.usable, "lives": lives}
+
+    def _find(self, request: dict[str, object]) -> Life:
+        life = self._lives.get(_text(request, "key"))
+        if life is None:
+            raise Refused("not-found", f"no life {request['key']!r}")
+        return life
+
+    def _start(self, request: dict[str, object]) -> dict[str, object]:
+        key, name = _word(request, "key"), _word(request, "name")
+        known = self._lives.get(key)
+        if known is not None:
+            return known.view()  # the same request again, after a lost answer
+        if self._term_at is not None:
+            raise Refused("ending", "the keeper is ending")
+        for life in self._living():
+            if life.name == name:
+                raise Refused("conflict", f"{name} already runs as pid {life.pid}")
+        life = Life(key, name, _text(request, "tag"), _text(request, "log"), self._scope)
+        argv, env, cwd = _texts(request, "argv"), _environ(request), _text(request, "cwd")
+        self._lives[key] = life
+        self._save()  # before it starts: a keeper killed in between leaves a name to look for
+        try:
+            self._spawn(life, argv, env | {kin.MARK: life.mark}, cwd)
+        except (OSError, ValueError) as error:
+            del self._lives[key]
+            self._save()
+            kin.discard(life.group)
+            raise Refused("exec", f"{argv[0]}: {getattr(error, 'strerror', None) or error}") from error
+        self._by_pid[life.pid] = life
+        self._save()
+        return life.view()
+
+    def _spawn(self, life: Life, argv: list[str], env: dict[str, str], cwd: str) -> None:
+        log = open_log(life.log) if life.log else self._null
+        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        try:
+            os.chdir(cwd)  # posix_spawn takes no folder; we are single-threaded
+            program = find_program(argv[0], env.get("PATH", os.defpath))
+            life.group = self._groups.enter(life.key)
+            life.pid = os.posix_spawn(
+                program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTS
+            )
+        finally:
+            if life.group is not None or self._groups.usable:
+                self._groups.leave()
+            os.chdir("/")
+            if log != self._null:
+                os.close(log)
+        proc = kin.look(life.pid)
+        life.start = proc.start if proc is not None else 0
+        life.begun_ms = boot_ms()
+
+    def _signal(self, life: Life, number: int, *, whole: bool) -> bool:
+        if life.ended or not (life.pid in self._by_pid or kin.alive(life.pid, life.start)):
+            return False
+        try:
+            (os.killpg if whole else os.kill)(life.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def _forget(self, request: dict[str, object]) -> bool:
+        life = self._lives.get(_text(request, "key"))
+        if life is None:
+            return False
+        if life.ended_ms is None:
+            raise Refused("conflict", f"{life.name} has not ended")
+        del self._lives[life.key]
+        kin.discard(life.group)
+        self._save()
+        return True
+
+    def _exit(self) -> bool:
+        if self._living():
+            raise Refused("conflict", f"{len(self._living())} lives go on")
+        self._done = True
+        return True
+
+    # --- connections -------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._door.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
+                raise
+            return
+        if len(self._peers) >= PEERS_MAX:
+            sock.close()
+            return
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
+            sock.close()
+            return
+        sock.setblocking(False)
+        self._peers[sock.fileno()] = Peer(sock)
+        self._poll.register(sock, select.EPOLLIN)
+
+    def _serve(self, peer: Peer, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush(peer)
+        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._receive(peer)
+
+    def _receive(self, peer: Peer) -> None:
+        try:
+            data = peer.sock.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        peer.inbox += data
+        *lines, rest = bytes(peer.inbox).split(b"\n") if b"\n" in data else [bytes(peer.inbox)]
+        peer.inbox = bytearray(rest)
+        for line in lines:
+            if line.strip():
+                self._handle(peer, line)
+        if not data or len(peer.inbox) > LINE_MAX:
+            self._drop(peer)
+
+    def _handle(self, peer: Peer, line: bytes) -> None:
+        number: object = None
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict):
+                raise Refused("request", "a request is a JSON object")
+            number = request.get("id")
+            self._send(peer, {"id": number, "ok": self._answer(peer, request)})
+        except Refused as refused:
+            self._send(peer, {"id": number, "error": {"code": refused.code, "what": refused.what}})
+        except (ValueError, RecursionError) as error:
+            self._send(peer, {"id": number, "error": {"code": "request", "what": f"not understood: {error}"}})
+
+    def _send(self, peer: Peer, message: dict[str, object]) -> None:
+        if peer.sock.fileno() == -1:
+            return
+        peer.outbox += json.dumps(message).encode() + b"\n"
+        self._flush(peer)
+
+    def _flush(self, peer: Peer) -> None:
+        try:
+            while peer.outbox:
+                del peer.outbox[: peer.sock.send(peer.outbox)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(peer)
+            return
+        if len(peer.outbox) > BACKLOG_MAX:
+            self._drop(peer)
+            return
+        self._poll.modify(peer.sock, select.EPOLLIN | (select.EPOLLOUT if peer.outbox else 0))
+
+    def _drop(self, peer: Peer) -> None:
+        fd = peer.sock.fileno()
+        if fd == -1:
+            return
+        self._poll.unregister(fd)
+        del self._peers[fd]
+        peer.sock.close()
+
+
+def say(word: str) -> None:
+    """Tell whoever started us, who reads our standard output to its end."""
+    os.write(1, word.encode())
+
+
+def boot_ms() -> int:
+    """Milliseconds since boot, suspend included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def open_log(path: str) -> int:
+    """The raw log, for appending: a plain file of mode 0600. Never follows a link, never blocks on a pipe."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def find_program(name: str, path: str) -> str:
+    """The file that ``name`` means, by the child's own PATH."""
+    if "/" in name:
+        return name
+    for folder in path.split(os.pathsep):
+        candidate = os.path.join(folder, name)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise FileNotFoundError(errno.ENOENT, "no such program in its PATH", name)
+
+
+def _text(request: dict[str, object], field: str) -> str:
+    value = request.get(field)
+    if not isinstance(value, str):
+        raise Refused("request", f"{field} must be a string")
+    return value
+
+
+def _word(request: dict[str, object], field: str) -> str:
+    value = _text(request, field)
+    if not value or len(value) > 100 or value[0] == "." or not _NAME.issuperset(value):
+        raise Refused("request", f"{field} must be up to 100 letters, digits, and . _ - @")
+    return value
+
+
+def _texts(request: dict[str, object], field: str) -> list[str]:
+    value = request.get(field)
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        raise Refused("request", f"{field} must be a list of strings")
+    return value
+
+
+def _environ(request: dict[str, object]) -> dict[str, str]:
+    value = request.get("env")
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise Refused("request", "env must map names to strings")
+    return value
+
+
+def _number(request: dict[str, object]) -> int:
+    value = request.get("number")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 64:
+        raise Refused("request", "number must be a signal")
+    return value
+
+
+def run(run_dir: str) -> int:
+    """The keeper's main: one per folder, by a lock that dies with it."""
+    lock = os.open(f"{run_dir}/keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("busy")
+        return ALREADY_RUNS
+    os.chdir("/")
+    return Keeper(run_dir).run()

@@ -1,0 +1,134 @@
+"""What the keeper remembers of a child, and how it gets that back after its own death. Standard library only."""
+
+import fcntl
+import json
+import os
+import struct
+from collections.abc import Iterable
+
+from relit.node import kin
+
+_STATE = "keeper.json"
+_GET_INFO = (3 << 30) | (64 << 16) | (0xFF << 8) | 11  # PIDFD_GET_INFO with its first, 64-byte structure
+_INFO_EXIT = 1 << 3
+_SAVED = ("key", "name", "tag", "log", "pid", "start", "begun_ms", "ended_ms", "code", "signal", "group")
+
+
+class Life:
+    """One child: from before it is spawned until its end was forgotten."""
+
+    def __init__(self, key: str, name: str, tag: str, log: str, scope: str) -> None:
+        self.key, self.name, self.tag, self.log = key, name, tag, log
+        self.mark = f"{scope}/{name}/{key}"
+        self.pid = 0
+        self.start = 0
+        self.begun_ms = 0
+        self.ended_ms: int | None = None
+        self.code: int | None = None
+        self.signal: int | None = None
+        self.group: str | None = None
+        self.adopted = False
+        self.pidfd = -1  # only of adopted lives: our own children tell by SIGCHLD
+        self.dying: set[int] = set()  # strays that were killed and are not gone yet
+        self.held_until: float | None = None  # the main process ended; told when ``dying`` is empty or this passed
+
+    @property
+    def ended(self) -> bool:
+        """Whether the main process is gone."""
+        return self.ended_ms is not None or self.held_until is not None
+
+    def view(self) -> dict[str, object]:
+        """As clients see it."""
+        state = "exited" if self.ended_ms is not None else "running"
+        return {name: getattr(self, name) for name in _SAVED} | {"state": state, "adopted": self.adopted}
+
+
+def boot_id() -> str:
+    """This boot's id and pid namespace: pids mean nothing outside both."""
+    return (kin.read_text("/proc/sys/kernel/random/boot_id") or "").strip() + os.readlink("/proc/self/ns/pid")
+
+
+def save(run_dir: str, lives: Iterable[Life]) -> None:
+    """Write the state file, whole or not at all. Not synced: after a power failure the processes are gone too."""
+    state = {"boot": boot_id(), "lives": [{name: getattr(life, name) for name in _SAVED} for life in lives]}
+    path = os.path.join(run_dir, _STATE)
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        json.dump(state, file)
+    os.replace(path + ".new", path)
+
+
+def load(run_dir: str) -> list[dict[str, object]]:
+    """The lives of the keeper before us; none after a reboot or when the file is unreadable."""
+    try:
+        state = json.loads(kin.read_text(os.path.join(run_dir, _STATE)) or "{}")
+        return list(state["lives"]) if state.get("boot") == boot_id() else []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def restore(records: list[dict[str, object]], scope: str) -> list[Life]:
+    """Lives out of the state file, mended by what /proc shows: processes that carry our mark.
+
+    Finds children spawned in the instant before the old keeper died, and all of them when the file is lost (their
+    tag is then empty, so that the node starts them afresh).
+    """
+    marked = _marked(scope)
+    lives = {life.key: life for life in (_revive(record, scope) for record in records) if life is not None}
+    for (name, key), (start, pid) in marked.items():
+        life = lives.setdefault(key, Life(key, name, "", "", scope))
+        if life.pid == 0:
+            life.pid, life.start, life.begun_ms = pid, start, start * 1000 // os.sysconf("SC_CLK_TCK")
+    for life in lives.values():
+        life.adopted = True
+    return [life for life in lives.values() if life.pid]  # the rest was never spawned
+
+
+def _revive(record: dict[str, object], scope: str) -> Life | None:
+    try:
+        life = Life(*(str(record[name]) for name in ("key", "name", "tag", "log")), scope)
+        for name in _SAVED[4:]:
+            setattr(life, name, record[name])
+    except (KeyError, TypeError):
+        return None
+    return life
+
+
+def _marked(scope: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """(name, key) → (start, pid) of the oldest process with that mark, among session leaders (as mains are)."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for pid, proc in kin.table().items():
+        mark = (kin.mark_of(pid) or "").split("/") if proc.sid == pid else []
+        if len(mark) == 3 and mark[0] == scope:
+            who = (mark[1], mark[2])
+            found[who] = min(found.get(who, (proc.start, pid)), (proc.start, pid))
+    return found
+
+
+def exit_of_stranger(life: Life) -> tuple[int | None, int | None]:
+    """(code, signal) of an adopted process that ended; both ``None`` when nobody can tell any more."""
+    status = _status_of_zombie(life)
+    if status is None and life.pidfd != -1:
+        status = _status_of_pidfd(life.pidfd)
+    if status is None:
+        return None, None
+    code = os.waitstatus_to_exitcode(status)
+    return (code, None) if code >= 0 else (None, -code)
+
+
+def _status_of_zombie(life: Life) -> int | None:
+    """The last field of stat, while its new parent has not reaped it."""
+    stat = kin.read_text(f"/proc/{life.pid}/stat")
+    fields = stat[stat.rindex(")") + 2 :].split() if stat else []
+    return int(fields[49]) if fields and fields[0] == "Z" and int(fields[19]) == life.start else None
+
+
+def _status_of_pidfd(pidfd: int) -> int | None:
+    """The status that a recent kernel keeps for holders of a pidfd."""
+    info = bytearray(struct.pack("=Q56x", _INFO_EXIT))
+    try:
+        fcntl.ioctl(pidfd, _GET_INFO, info)
+    except OSError:
+        return None
+    mask, status = struct.unpack("=Q52xi", info)
+    return int(status) if mask & _INFO_EXIT else None

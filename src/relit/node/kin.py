@@ -1,0 +1,199 @@
+"""Process trees: who belongs to a life, and how all of it is killed. Standard library only: the keeper uses it.
+
+Where a cgroup v2 tree is writable (no controllers needed) each life has a group of its own: nothing leaves it, and
+``cgroup.kill`` ends it at once. Elsewhere a life's members are found in /proc: descendants of its main process, its
+session, and whoever carries its mark in the environment (children that called setsid and lost their parent). They
+are stopped first, until no new ones appear, and then killed, so that none can fork away meanwhile.
+"""
+
+import os
+import signal
+
+MARK = "RELIT_LIFE"
+NOBODY = -1  # instead of a pid that may have been used again
+_ROUNDS = 100  # of stopping newly found members; each round that finds one has stopped it, so this ends
+
+
+class Proc:
+    """One line of the process table."""
+
+    __slots__ = ("pgid", "pid", "ppid", "sid", "start", "state")
+
+    def __init__(self, pid: int, state: str, ppid: int, pgid: int, sid: int, start: int) -> None:
+        self.pid, self.state, self.ppid, self.pgid, self.sid, self.start = pid, state, ppid, pgid, sid, start
+
+
+def read_text(path: str) -> str | None:
+    """The file's text, or ``None`` when it (or its process) is gone or not ours to read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def look(pid: int) -> Proc | None:
+    """The process as it is now, zombies included."""
+    stat = read_text(f"/proc/{pid}/stat")
+    if not stat:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return Proc(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def alive(pid: int, start: int) -> bool:
+    """Whether that very process (not a later one with its pid) lives."""
+    proc = look(pid)
+    return proc is not None and proc.start == start and proc.state not in "ZX"
+
+
+def table() -> dict[int, Proc]:
+    """Every living process that can be seen."""
+    found = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {proc.pid: proc for proc in found if proc is not None and proc.state not in "ZX"}
+
+
+def mark_of(pid: int) -> str | None:
+    """The life whose mark the process carries in its environment."""
+    environ = read_text(f"/proc/{pid}/environ") or ""
+    for entry in environ.split("\0"):
+        if entry.startswith(MARK + "="):
+            return entry[len(MARK) + 1 :]
+    return None
+
+
+def own_children() -> set[int] | None:
+    """Pids of this process's children (orphans that came to it included), or ``None`` where the kernel hides them."""
+    me = os.getpid()
+    text = read_text(f"/proc/{me}/task/{me}/children")
+    return None if text is None else {int(pid) for pid in text.split()}
+
+
+def members(main: int, mark: str, processes: dict[int, Proc], marks: dict[int, str | None]) -> set[int]:
+    """The pids that belong to a life, out of a process table; no I/O.
+
+    ``main`` may be a zombie; it is ``NOBODY`` once it was reaped, because its number may be someone else's by now.
+    """
+    spared = {0, 1, os.getpid()}
+    found = {
+        pid
+        for pid, proc in processes.items()
+        if (main != NOBODY and main in (pid, proc.sid, proc.pgid)) or marks.get(pid) == mark
+    } - spared
+    while True:
+        young = {pid for pid, proc in processes.items() if proc.ppid in found} - found - spared
+        if not young:
+            return found
+        found |= young
+
+
+def find_members(main: int, mark: str) -> set[int]:
+    """The living processes of a life, from /proc."""
+    processes = table()
+    return members(main, mark, processes, {pid: mark_of(pid) for pid in processes})
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal; false when nobody is there (or it is not ours to signal)."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def kill_walk(main: int, mark: str) -> set[int]:
+    """Stop, then kill, every member of a life. Returns the pids that were killed."""
+    stopped: set[int] = set()
+    for _ in range(_ROUNDS):
+        fresh = find_members(main, mark) - stopped
+        if not fresh:
+            break
+        for pid in fresh:
+            send(pid, signal.SIGSTOP)
+        stopped |= fresh
+    return {pid for pid in stopped if send(pid, signal.SIGKILL)}
+
+
+class Groups:
+    """Cgroup v2 groups, one per life, below our own group. ``usable`` is false where we may not make any."""
+
+    def __init__(self, scope: str) -> None:
+        self._home = own_group()
+        self._base = f"{self._home}/relit-{scope}"
+        self.usable = self._home is not None and self._probe()
+
+    def _probe(self) -> bool:
+        try:
+            os.makedirs(self._base, 0o700, exist_ok=True)
+            _write(f"{self._home}/cgroup.procs", "0")
+        except OSError:
+            return False
+        return os.path.exists(f"{self._base}/cgroup.kill")
+
+    def enter(self, key: str) -> str | None:
+        """Make a life's group and move into it, so that the child to be spawned is born there. Then call ``leave``."""
+        if not self.usable:
+            return None
+        group = f"{self._base}/{key}"
+        try:
+            os.makedirs(group, 0o700, exist_ok=True)
+            _write(f"{group}/cgroup.procs", "0")
+        except OSError:
+            return None
+        return group
+
+    def leave(self) -> None:
+        """Back to our own group. If that fails no more groups are used: one of them now holds the keeper."""
+        try:
+            _write(f"{self._home}/cgroup.procs", "0")
+        except OSError:
+            self.usable = False
+
+    def close(self) -> None:
+        """Remove the parent of all groups."""
+        discard(self._base)
+
+
+def own_group() -> str | None:
+    """The folder of the cgroup v2 group that we are in."""
+    path = next((line[3:] for line in (read_text("/proc/self/cgroup") or "").splitlines() if line[:3] == "0::"), None)
+    for line in (read_text("/proc/self/mountinfo") or "").splitlines():
+        before, _, after = line.partition(" - ")
+        if path is not None and after.startswith("cgroup2 "):
+            return (before.split()[4] + path).rstrip("/")
+    return None
+
+
+def group_pids(group: str) -> set[int]:
+    """The living processes of a group."""
+    return {int(pid) for pid in (read_text(f"{group}/cgroup.procs") or "").split()}
+
+
+def kill_group(group: str) -> set[int] | None:
+    """Kill everything in a group at once. ``None`` when the kernel cannot, or when we are in it ourselves."""
+    pids = group_pids(group)
+    if os.getpid() in pids:
+        return None
+    try:
+        _write(f"{group}/cgroup.kill", "1")
+    except OSError:
+        return None
+    return pids
+
+
+def discard(group: str | None) -> None:
+    """Remove an empty group. One that still has a dying process is left; the next keeper removes it."""
+    if group is not None:
+        try:
+            os.rmdir(group)
+        except OSError:
+            pass
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
