@@ -80,13 +80,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(mailbox=st.sampled_from(list(PLACES)), priority=st.integers(0, 100), again=st.booleans())
     def enqueue(self, mailbox: str | None, priority: int, again: bool) -> None:
+        ids = [f"run-{self.count:05}-{i}" for i in range(3)]
         self.count += 1
-        id_ = f"run-{self.count:05}"
-        new = NewRun(id=id_, agent="a", workflow="w", input=b"\x01\xc0", mailbox=mailbox, priority=priority)
-        assert self.do(self.store.enqueue([new]))[0].created
+        new = [
+            NewRun(id=id_, agent="a", workflow="w", input=b"\x01\xc0", mailbox=mailbox, priority=priority)
+            for id_ in ids
+        ]
+        assert all(run.created for run in self.do(self.store.enqueue(new)))
         if again:
-            assert not self.do(self.store.enqueue([new]))[0].created
-        self.runs[id_] = ModelRun(mailbox)
+            assert not any(run.created for run in self.do(self.store.enqueue(new)))
+        self.runs |= {id_: ModelRun(mailbox) for id_ in ids}
 
     @rule(limit=st.integers(1, 4), number=pick)
     def claim(self, limit: int, number: int) -> None:
@@ -119,6 +122,19 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.do(self.store.append(Fence(id_, run.epoch), [step]))
             run.steps.append(str(self.count))
+
+    @rule(number=pick)
+    def consume_a_signal(self, number: int) -> None:
+        waiting = [(id_, run) for id_, run in self.runs.items() if run.state == "running" and run.signals]
+        if not waiting:
+            return
+        id_, run = waiting[number % len(waiting)]
+        pending = self.do(self.store.arrivals(id_)).signals
+        assert len(pending) == run.signals
+        step = Step(seq=len(run.steps) + 1, pos=f"s{len(run.steps)}", kind="signal", name="go", hash=b"", result=b"got")
+        self.do(self.store.append(Fence(id_, run.epoch), [step], consume=[pending[0].id]))
+        run.steps.append("got")
+        run.signals -= 1
 
     @rule(number=pick)
     def suspend(self, number: int) -> None:
@@ -232,7 +248,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 BUDGET = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
