@@ -2,11 +2,14 @@
 
 RelitError                  what was attempted, why not, the command that mends it, whether a retry can help
 ├── ConfigError             relit.toml, a flag or the environment is wrong (exit 78)
+├── Invalid                 a request's body or parameters are wrong (exit 2; HTTP 422)
 ├── NotFound                no such run, agent, schedule, worker (exit 4)
 ├── Conflict                the thing is in a state that forbids it (exit 6)
 ├── MailboxFull             depth limit reached; ``retry_after`` seconds (HTTP 429)
 ├── Unauthorized            missing or wrong token
 ├── ServerUnreachable       no server answers at that address
+├── StartFailed             an instance's process could not be started
+├── KeeperUnreachable       the process that owns this machine's instances cannot be reached or started
 ├── StoreError
 │   ├── StoreFull           no space left; nothing was written
 │   ├── StoreUnavailable    the database cannot be reached; nothing is lost
@@ -60,6 +63,12 @@ class ConfigError(RelitError):
     code = "config"
 
 
+class Invalid(RelitError):
+    """The request's body, path or parameters are wrong: nothing was done."""
+
+    code = "invalid"
+
+
 class NotFound(RelitError):
     """The named thing does not exist."""
 
@@ -93,6 +102,20 @@ class ServerUnreachable(RelitError):
     """No relit server answers at the address."""
 
     code = "server-unreachable"
+    retry = True
+
+
+class StartFailed(RelitError):
+    """The operating system refused to start an instance's program: no such file, folder or log."""
+
+    code = "start-failed"
+    retry = True
+
+
+class KeeperUnreachable(RelitError):
+    """The keeper, which owns this machine's instances, cannot be reached or started."""
+
+    code = "keeper-unreachable"
     retry = True
 
 
