@@ -1,0 +1,173 @@
+"""Settings from all sources: defaults < relit.toml < agents.d < environment < flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import msgspec
+
+from relit.errors import ConfigError
+from relit.settings import check, meaning
+from relit.settings.check import Fault
+from relit.settings.environment import Environment
+from relit.settings.kinds import Path
+from relit.settings.model import Agent, File, Retention, Server, Subscriber, Webhook, Worker
+from relit.settings.sources import Source, read_environment, read_file, read_flags
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. ``sources`` are the places that said something, the strongest last."""
+
+    file: File
+    data: FilePath
+    path: FilePath | None = None
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def server(self) -> Server:
+        return self.file.server
+
+    @property
+    def worker(self) -> Worker:
+        return self.file.worker
+
+    @property
+    def retention(self) -> Retention:
+        return self.file.retention
+
+    @property
+    def agents(self) -> dict[str, Agent]:
+        return self.file.agents
+
+    @property
+    def webhooks(self) -> dict[str, Webhook]:
+        return self.file.webhooks
+
+    @property
+    def subscribers(self) -> dict[str, Subscriber]:
+        return self.file.subscribers
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``server.listen``."""
+        return meaning.split_listen(self.server.listen)
+
+    @property
+    def url(self) -> str:
+        """The server's URL as seen from this machine."""
+        host, port = self.address
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def folder(self) -> FilePath:
+        """What relative paths in relit.toml are relative to."""
+        return self.path.parent if self.path else FilePath.cwd()
+
+    def origin(self, key: Path) -> str:
+        """Where the value at ``key`` comes from: ``relit.toml:3``, a variable, a flag, or ``default``."""
+        return next((s.where(key) for s in reversed(self.sources) if s.has(key)), "default")
+
+
+def find(environment: Environment, cwd: FilePath) -> FilePath | None:
+    """The configuration file: RELIT_CONFIG, else relit.toml here, else the user's own, else None."""
+    if environment.config is not None:
+        return environment.config
+    return next((p for p in (cwd / "relit.toml", environment.user_config) if p.is_file()), None)
+
+
+def load(
+    path: FilePath | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environment: Environment | None = None,
+    data: FilePath | None = None,
+) -> Settings:
+    """Read and check everything. Raises one ``ConfigError`` that names every fault."""
+    environment = environment or Environment()
+    path = path or find(environment, FilePath.cwd())
+    files = _files(path)
+    faults = _duplicates(files)
+    tree: dict[str, Any] = {}
+    for source in files:
+        _merge(tree, source.values)
+    variables, slips = read_environment(environment, tree)
+    flags = read_flags(overrides or {})
+    _merge(tree, variables.values)
+    _merge(tree, flags.values)
+    sources = (*files, variables, flags)
+    file = _checked(tree, sources, [*faults, *slips], path)
+    return Settings(file, (data or environment.data).expanduser().absolute(), path, sources)
+
+
+def _files(path: FilePath | None) -> list[Source]:
+    if path is None:
+        return []
+    found = [read_file(path, path.name)]
+    for extra in sorted((path.parent / "agents.d").glob("*.toml")):
+        found.append(read_file(extra, f"agents.d/{extra.name}"))
+    return found
+
+
+def _duplicates(files: Sequence[Source]) -> list[Fault]:
+    """agents.d holds agents only, each in one file."""
+    faults: list[Fault] = []
+    seen: dict[str, Source] = {}
+    for number, source in enumerate(files):
+        agents = source.values.get("agents")
+        for name in agents if isinstance(agents, Mapping) else ():
+            if name in seen:
+                also = seen[name].where(("agents", name))
+                faults.append(Fault(("agents", name), f"stands both in {also} and {source.where(('agents', name))}"))
+            seen.setdefault(name, source)
+        if number:
+            faults.extend(
+                Fault((key,), f"{source.name} may hold [agents.NAME] only: move it to relit.toml")
+                for key in source.values
+                if key != "agents"
+            )
+    return faults
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        present = into.get(key)
+        if isinstance(present, dict) and isinstance(value, Mapping):
+            _merge(present, value)
+        else:
+            into[key] = _copy(value)
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _checked(tree: dict[str, Any], sources: Sequence[Source], faults: list[Fault], path: FilePath | None) -> File:
+    faults = faults + check.faults(tree)
+    if not faults:
+        file = msgspec.convert(tree, File)
+        faults = meaning.faults(file)
+        if not faults:
+            return file
+    lines = [_line(fault, sources) for fault in faults]
+    count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+    raise ConfigError(
+        f"the configuration has {count}; nothing was started",
+        why=lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines),
+        fix=f"edit {path}, then: relit config check" if path and any(s.text for s in sources) else "relit config check",
+    )
+
+
+def _line(fault: Fault, sources: Sequence[Source]) -> str:
+    """``relit.toml:3: server.lisen: …``: the strongest source that says something there, or around it."""
+    if fault.key[0].startswith("RELIT_"):
+        return str(fault)
+    for end in range(len(fault.key), 0, -1):
+        for source in reversed(sources):
+            if source.has(fault.key[:end]):
+                return f"{source.where(fault.key)}: {fault}"
+    return str(fault)

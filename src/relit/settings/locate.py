@@ -1,0 +1,53 @@
+"""Where in a TOML file a key stands. Pure: text and path in, a line number out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+_KEY = r"(?:[A-Za-z0-9_-]+|\"(?:[^\"\\]|\\.)*\"|'[^']*')"
+_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
+_ASSIGN = re.compile(rf"\s*({_DOTTED})\s*=")
+_TRIPLE = re.compile(r'"""|' + r"'''")
+
+
+def line_of(text: str, path: Sequence[str]) -> int | None:
+    """The line (from 1) of ``path``, or of the nearest table or key around it; None when nothing of it is there."""
+    best, depth = None, 0
+    for number, key in _keys(text):
+        common = 0
+        for have, want in zip(key, path, strict=False):
+            if have != want:
+                break
+            common += 1
+        if common > depth and (common == len(key) or common == len(path)):
+            best, depth = number, common
+    return best
+
+
+def _keys(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Every header and assignment with its full path. Keys inside inline tables belong to their line."""
+    table: list[str] = []
+    inside = ""  # the quotes of a multi-line string that is open
+    for number, line in enumerate(text.splitlines(), 1):
+        if not inside:
+            if match := _HEADER.match(line):
+                table = _split(match[1])
+                yield number, table
+            elif match := _ASSIGN.match(line):
+                yield number, table + _split(match[1])
+        inside = _open_quotes(line, inside)
+
+
+def _open_quotes(line: str, inside: str) -> str:
+    for match in _TRIPLE.finditer(line):
+        if not inside:
+            inside = match[0]
+        elif inside == match[0]:
+            inside = ""
+    return inside
+
+
+def _split(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(_KEY, dotted)]

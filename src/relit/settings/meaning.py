@@ -1,0 +1,85 @@
+"""Faults of meaning: settings that are well-formed alone and wrong together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from relit.settings.check import Fault, nearest
+from relit.settings.kinds import Path
+from relit.settings.model import Agent, File, Schedule
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+
+
+def faults(file: File) -> list[Fault]:
+    """Everything that contradicts itself."""
+    return [*_server(file), *_agents(file), *_webhooks(file)]
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Host and port of ``host:port``, ``[v6]:port`` or ``:port``. Raises ``ValueError``."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(listen)
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _server(file: File) -> Iterator[Fault]:
+    try:
+        split_listen(file.server.listen)
+    except ValueError:
+        yield Fault(("server", "listen"), f'"{file.server.listen}" is not an address', "HOST:PORT, 127.0.0.1:7717")
+    database = file.server.database
+    if not (database == "sqlite" or database.startswith(("sqlite:", "postgresql://", "postgres://"))):
+        known = nearest(database.partition(":")[0], ["sqlite", "postgresql://"])
+        yield Fault(("server", "database"), "is not a database", "sqlite, sqlite:PATH or postgresql://…", known)
+    if "://" in file.server.blobs and not file.server.blobs.startswith("s3://"):
+        yield Fault(("server", "blobs"), "is not a blob store", "local, a folder or s3://bucket/prefix")
+
+
+def _agents(file: File) -> Iterator[Fault]:
+    for name, agent in file.agents.items():
+        path: Path = ("agents", name)
+        yield from _start(path, agent)
+        for label, schedule in agent.schedules.items():
+            yield from _schedule((*path, "schedules", label), schedule)
+
+
+def _start(path: Path, agent: Agent) -> Iterator[Fault]:
+    if agent.kind == "python" and not agent.entry:
+        yield Fault((*path, "entry"), 'is missing: kind = "python" needs it', "module or module:object")
+    if agent.kind == "command" and not agent.command:
+        yield Fault((*path, "command"), 'is missing: kind = "command" needs it', 'a list: ["program", "argument"]')
+    if agent.kind == "python" and agent.command:
+        yield Fault((*path, "command"), 'is for kind = "command"; this agent is python', "entry")
+    if agent.kind == "command" and agent.entry:
+        yield Fault((*path, "entry"), 'is for kind = "python"; this agent is a command', "command")
+    if agent.kind == "command" and agent.schedules:
+        yield Fault((*path, "schedules"), "a command takes no messages in this version of relit: remove them")
+
+
+def _schedule(path: Path, schedule: Schedule) -> Iterator[Fault]:
+    if (schedule.every is None) == (schedule.cron is None):
+        yield Fault(path, "needs exactly one of every and cron")
+    if (schedule.message is None) == (schedule.workflow is None):
+        yield Fault(path, "needs exactly one of message and workflow")
+    if schedule.cron is not None:
+        try:
+            CronSim(schedule.cron, datetime(2026, 1, 1, tzinfo=UTC))
+        except CronSimError as error:
+            yield Fault((*path, "cron"), f'"{schedule.cron}" is not a cron expression: {error}', "0 9 * * MON-FRI")
+    try:
+        ZoneInfo(schedule.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield Fault((*path, "zone"), f'"{schedule.zone}" is not a time zone', "an IANA name: Europe/Berlin")
+
+
+def _webhooks(file: File) -> Iterator[Fault]:
+    # Agents may also be declared in code alone: an unknown name is a fault only when it looks like a slip.
+    for name, webhook in file.webhooks.items():
+        if webhook.agent not in file.agents and (meant := nearest(webhook.agent, file.agents)):
+            yield Fault(("webhooks", name, "agent"), f'there is no agent "{webhook.agent}"', meant=meant)

@@ -1,0 +1,215 @@
+"""Settings: sources, their order, and faults told with file, line, key and what is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relit.errors import ConfigError
+from relit.settings import Environment, Secrets, Settings, load, schema, show
+
+
+def read(folder: Path, text: str = "", /, flags: dict[str, object] | None = None, **variables: str) -> Settings:
+    path = folder / "relit.toml"
+    path.write_text(text)
+    environment = Environment({"HOME": str(folder), **variables})
+    return load(path, flags, environment=environment)
+
+
+def refused(folder: Path, text: str = "", **variables: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text, **variables)
+    return str(caught.value)
+
+
+def test_nothing_set_means_defaults(tmp_path: Path) -> None:
+    settings = load(None, environment=Environment({"HOME": str(tmp_path)}))
+    assert settings.server.listen == "127.0.0.1:7717"
+    assert settings.url == "http://127.0.0.1:7717"
+    assert settings.data == tmp_path / ".local/share/relit"
+    assert settings.worker.lease_ms == 10_000
+
+
+def test_stronger_sources_win(tmp_path: Path) -> None:
+    text = '[server]\nlisten = "127.0.0.1:1"\ndatabase = "sqlite:a"\nblobs = "b"\n'
+    variables = {"RELIT_SERVER__LISTEN": "127.0.0.1:2", "RELIT_SERVER__DATABASE": "sqlite:c"}
+    settings = read(tmp_path, text, {"server.listen": "127.0.0.1:3"}, **variables)
+    assert (settings.server.listen, settings.server.database, settings.server.blobs) == (
+        "127.0.0.1:3",
+        "sqlite:c",
+        "b",
+    )
+    assert settings.origin(("server", "listen")) == "--listen"
+    assert settings.origin(("server", "database")) == "RELIT_SERVER__DATABASE"
+    assert settings.origin(("server", "blobs")) == "relit.toml:4"
+    assert settings.origin(("worker", "lease")) == "default"
+
+
+def test_variables_are_read_as_the_settings_type(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path,
+        '[agents.my-agent]\nentry = "a:b"\n',
+        RELIT_AGENTS__MY_AGENT__PRIORITY="7",
+        RELIT_SERVER__METRICS_PUBLIC="true",
+        RELIT_SERVER__HOSTS='["a.example"]',
+        RELIT_AGENTS__MY_AGENT__MAILBOX__DEPTH="5",
+    )
+    assert settings.agents["my-agent"].priority == 7
+    assert settings.agents["my-agent"].mailbox.depth == 5
+    assert settings.server.metrics_public is True
+    assert settings.server.hosts == ["a.example"]
+
+
+def test_agents_of_agents_d_are_added(tmp_path: Path) -> None:
+    (tmp_path / "agents.d").mkdir()
+    (tmp_path / "agents.d/b.toml").write_text('[agents.b]\nentry = "b:b"\n')
+    settings = read(tmp_path, '[agents.a]\nentry = "a:a"\n')
+    assert sorted(settings.agents) == ["a", "b"]
+
+
+def test_an_agent_in_two_files_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "agents.d").mkdir()
+    (tmp_path / "agents.d/b.toml").write_text('\n[agents.a]\nentry = "b:b"\n')
+    text = refused(tmp_path, '[agents.a]\nentry = "a:a"\n')
+    assert "stands both in relit.toml:1 and agents.d/b.toml:2" in text
+
+
+def test_an_unknown_key_names_line_and_neighbour(tmp_path: Path) -> None:
+    text = refused(tmp_path, '[server]\n\nlisten = "127.0.0.1:1"\ndatabse = "sqlite"\n')
+    assert "relit.toml:4: server.databse: there is no such setting; did you mean database?" in text
+    assert "relit config check" in text
+
+
+def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
+    text = refused(
+        tmp_path,
+        """
+[worker]
+concurrency = 0
+lease = "soon"
+[agents.a]
+kind = "pyton"
+mailbox = { depth = "many" }
+[retention]
+runs = 30
+""",
+    )
+    assert "5 faults" in text
+    assert "relit.toml:3: worker.concurrency: 0 is not allowed (allowed: a whole number, 1 or more)" in text
+    assert 'relit.toml:4: worker.lease: "soon" is not allowed (allowed: a duration: 90s, 10m, 2h, 1d)' in text
+    assert 'relit.toml:6: agents.a.kind: "pyton" is not allowed; did you mean python?' in text
+    assert "relit.toml:7: agents.a.mailbox.depth" in text
+    assert "relit.toml:9: retention.runs" in text
+
+
+@pytest.mark.parametrize(
+    "line", ['memory = { soft = "300M" }', 'sandbox = "on"', 'grants = ["x"]', 'snapshots = { every = "60s" }']
+)
+def test_settings_of_later_versions_are_refused(tmp_path: Path, line: str) -> None:
+    text = refused(tmp_path, f'[agents.a]\nentry = "a:a"\n{line}\n')
+    assert "relit.toml:3" in text
+    assert "is not in this version of relit" in text
+
+
+def test_kinds_of_later_versions_are_refused(tmp_path: Path) -> None:
+    assert '"openclaw" is not in this version' in refused(tmp_path, '[agents.a]\nkind = "openclaw"\n')
+    assert "is not in this version" in refused(tmp_path, '[models.default]\nurl = "https://x"\n')
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    text = refused(tmp_path, "[server]\nlisten = \n")
+    assert "relit.toml is not valid TOML" in text
+    assert "line 2" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[agents.a]\nkind = "python"\n', "agents.a.entry: is missing"),
+        ('[agents.a]\nkind = "command"\n', "agents.a.command: is missing"),
+        ('[server]\nlisten = "here"\n', "server.listen"),
+        ('[server]\ndatabase = "mysql://x"\n', "server.database"),
+        ('[agents.a]\nentry = "a:b"\n[agents.a.schedules.s]\nmessage = "x"\n', "exactly one of every and cron"),
+        ('[agents.a]\nentry = "a:b"\nschedules.s = { every = "1m" }\n', "exactly one of message and workflow"),
+        ('[agents.a]\nentry = "a:b"\nschedules.s = { cron = "x", message = "x" }\n', "not a cron expression"),
+        (
+            '[agents.a]\nentry = "a:b"\nschedules.s = { cron = "0 9 * * *", zone = "Mars/One", message = "x" }\n',
+            "not a time zone",
+        ),
+        ('[agents.mail]\nentry = "a:b"\n[webhooks.w]\nagent = "mial"\nsecret = "secret:x"\n', "did you mean mail?"),
+        ('[webhooks.w]\nagent = "mial"\n', "webhooks.w.secret: is missing"),
+        ("server = 3\n", "server: must be a table, not 3"),
+        ('[agents."A B"]\nentry = "a:b"\n', "is not a name"),
+    ],
+)
+def test_contradictions_are_told(tmp_path: Path, text: str, problem: str) -> None:
+    assert problem in refused(tmp_path, text)
+
+
+def test_a_variable_that_names_no_setting_is_a_fault(tmp_path: Path) -> None:
+    text = refused(tmp_path, RELIT_SERVER__LISTN="x")
+    assert "RELIT_SERVER__LISTN: there is no such setting; did you mean RELIT_SERVER__LISTEN?" in text
+
+
+def test_a_single_underscore_is_told(tmp_path: Path) -> None:
+    text = refused(tmp_path, RELIT_SERVER_LISTEN="x")
+    assert "did you mean RELIT_SERVER__LISTEN?" in text
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
+    assert "RELIT_WORKER__CONCURRENCY: worker.concurrency" in refused(tmp_path, RELIT_WORKER__CONCURRENCY="x")
+
+
+def test_a_missing_named_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no file"):
+        load(environment=Environment({"RELIT_CONFIG": str(tmp_path / "none.toml")}))
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    text = """
+[server]
+database = "postgresql://me:hunter2@db/relit"
+[agents.a]
+entry = "a:b"
+env = { KEY = "hunter2", OTHER = "secret:other" }
+[webhooks.w]
+agent = "a"
+secret = "hunter2"
+"""
+    settings = read(tmp_path, text)
+    shown = f"{show.tree(settings)} {list(show.rows(settings))}"
+    assert "hunter2" not in shown
+    assert "secret:other" in shown
+    assert "postgresql://me:********@db/relit" in shown
+
+
+def test_a_wrong_secret_is_not_quoted_in_the_error(tmp_path: Path) -> None:
+    assert "4711" not in refused(tmp_path, '[webhooks.w]\nagent = "a"\nsecret = 4711\n')
+
+
+def test_secrets_are_read_from_a_private_file(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.toml"
+    path.write_text('mail = "s3cret"\n')
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="can be read by others"):
+        Secrets(tmp_path).reveal("secret:mail")
+    path.chmod(0o600)
+    secrets = Secrets(tmp_path)
+    assert secrets.reveal("secret:mail") == "s3cret"
+    assert secrets.reveal("plain") == "plain"
+    assert "s3cret" not in repr(secrets)
+    with pytest.raises(ConfigError, match="did you mean mail"):
+        secrets.reveal("secret:mial")
+
+
+def test_the_shipped_schema_is_current() -> None:
+    assert schema.SHIPPED.read_text() == schema.text(), "run: python -m relit.settings.schema"
+
+
+def test_every_setting_has_a_description_and_its_place_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text()
+    for key, _, _, description in show.reference():
+        assert description, key
+        assert f"`{key}`" in page, f"docs/reference/configuration.md lacks {key}"
+        assert description in page, f"docs/reference/configuration.md lacks the sentence of {key}"
