@@ -1,0 +1,185 @@
+"""Compare relit's durable engine with its peers: ``python bench/durable/main.py``.
+
+Every round runs each engine once, in a process and a folder of its own, and every other round backwards, so that a
+machine that is slow for a minute is slow for all of them. Ratios are taken inside a round; the last line printed is one
+JSON object. ``QUICK=1`` keeps within 50 seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import table
+import verdict
+from rows import ROWS, Row
+
+from relit.testing.postgres import Postgres
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE / "peers"
+VENVS = HERE.parents[1] / ".bench"
+QUICK_SECONDS = 50.0
+
+
+class Failed(Exception):
+    """An engine's script did not give its figures."""
+
+
+class Budget:
+    """How much time is left: all of it, or what a quick run may take."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds; an hour for each script when there is no limit."""
+        return 3600.0 if self._end is None else self._end - time.monotonic()
+
+
+def say(text: str) -> None:
+    """Progress goes to stderr, so that stdout is only the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def fresh_folder() -> Iterator[Path]:
+    """An empty folder on the temporary directory's disk, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="relit-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def python_of(row: Row) -> str:
+    """The interpreter that has the engine."""
+    if row.venv is None:
+        return sys.executable
+    found = VENVS / row.venv / "bin" / "python"
+    if not found.exists():
+        raise Failed(f"{row.title} is not installed: make bench-setup")
+    return str(found)
+
+
+def run_script(command: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Run one script and read the JSON object on its last line."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+    except subprocess.TimeoutExpired as late:
+        raise Failed(f"{' '.join(command[1:3])} took longer than {seconds:.0f} s") from late
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    answer: dict[str, Any] = json.loads(lines[-1])
+    return answer
+
+
+def measure(row: Row, server: Postgres | None, extra: Sequence[str], seconds: float) -> dict[str, float]:
+    """One engine once. A PostgreSQL row gets an empty database of its own."""
+    with fresh_folder() as folder:
+        database = "sqlite" if row.database == "sqlite" or server is None else server.create_database()
+        script = str(PEERS / f"{row.script}_peer.py")
+        place = ["--folder", str(folder), "--database", database]
+        answer = run_script([python_of(row), script, row.scenarios, "--json", *place, *extra, *row.flags], seconds)
+    return {name: value for name, value in answer.items() if isinstance(value, (int, float))}
+
+
+def one_round(number: int, rows: Sequence[Row], server: Postgres | None, extra: Sequence[str]) -> verdict.Round:
+    """Each row once; every second round backwards."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows if number % 2 == 0 else list(reversed(rows)):
+        begin = time.monotonic()
+        found[row.key] = measure(row, server, extra, 600)
+        figures = ", ".join(f"{name} {value:,.1f}" for name, value in found[row.key].items())
+        say(f"round {number + 1} · {row.title}: {figures}  ({time.monotonic() - begin:.1f} s)")
+    return found
+
+
+def limits(quick: bool, seconds: float) -> dict[str, Any]:
+    """relit's own limits: waiting runs, CPU for a step, replay, growth."""
+    script = str(HERE / "limits.py")
+    with fresh_folder() as folder:
+        flags = ["--folder", str(folder), *(["--quick"] if quick else [])]
+        return run_script([sys.executable, script, *flags], seconds)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on, for whoever compares two runs."""
+    with fresh_folder() as folder, (folder / "probe").open("wb") as probe:
+        taken = []
+        for _ in range(50):
+            probe.write(b"x" * 4096)
+            probe.flush()
+            begin = time.perf_counter()
+            os.fsync(probe.fileno())
+            taken.append((time.perf_counter() - begin) * 1000)
+    return {"cores": os.cpu_count(), "python": sys.version.split()[0], "fsync_p50_ms": round(sorted(taken)[25], 3)}
+
+
+def full(rounds: int, only: Sequence[str]) -> tuple[list[verdict.Round], dict[str, Any]]:
+    """Every row in every round, then the limits."""
+    rows = [row for row in ROWS if not only or row.key in only]
+    with Postgres() as server:
+        done = [one_round(number, rows, server, ()) for number in range(rounds)]
+    return done, {} if only else limits(False, 3600)
+
+
+def quick(budget: Budget) -> tuple[list[verdict.Round], dict[str, Any]]:
+    """Two rounds of the SQLite rows, one of the others and a smaller look at the limits, as far as time allows."""
+    extra = ("--sequential", "200")
+    done: list[verdict.Round] = []
+    begin = time.monotonic()
+    with Postgres() as server:
+        done.append(one_round(0, [row for row in ROWS if row.quick], server, extra))
+    found = limits(True, max(5.0, budget.left() - 2))
+    again = [row for row in ROWS if row.quick > 1]
+    if budget.left() > (time.monotonic() - begin) / 2:
+        done.append(one_round(1, again, None, extra))
+    return done, found
+
+
+def options() -> argparse.Namespace:
+    """The command line; ``QUICK=1`` in the environment is ``--quick``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", default=os.environ.get("QUICK", "") not in ("", "0"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="row keys, comma separated: only these, without the limits")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print, and exit 0 unless a script failed: a missed promise is a result, not an error."""
+    asked = options()
+    begin = time.monotonic()
+    try:
+        if asked.quick:
+            rounds, found = quick(Budget(QUICK_SECONDS))
+        else:
+            rounds, found = full(asked.rounds, asked.only.split(",") if asked.only else [])
+    except Failed as error:
+        say(f"error: {error}")
+        return 1
+    curve = found.pop("growth", None)
+    result: dict[str, Any] = dict(verdict.summary(rounds, found))
+    print(table.engines(ROWS, verdict.medians(rounds)), end="\n\n")
+    print(table.promises(result), end="\n\n")
+    result |= {"growth": curve, "raw": verdict.medians(rounds), "rounds": len(rounds), "quick": asked.quick}
+    result |= {"machine": machine(), "seconds": round(time.monotonic() - begin, 1)}
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
