@@ -23,9 +23,14 @@ QUICK = ("append.before", "append.after", "act.after", "suspend.after", "store.c
 NOT_REACHED = {"doubt.before", "doubt.after"}  # another test's: this program asks nobody
 
 
-def run_program(folder: Path, *arguments: str) -> int:
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder), *arguments], timeout=50, check=False, capture_output=True, text=True
+async def run_program(folder: Path, *arguments: str) -> int:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(PROGRAM), str(folder), *arguments],
+        timeout=50,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode in (0, -9), done.stderr
     return done.returncode
@@ -41,19 +46,19 @@ async def rows(folder: Path) -> tuple[list[Run], dict[str, list[Step]], list[str
     return runs, steps, faults
 
 
-def check(folder: Path, kills: int) -> None:
-    runs, steps, faults = asyncio.run(rows(folder))
+async def check(folder: Path, kills: int) -> None:
+    runs, steps, faults = await rows(folder)
     assert faults == []
     assert Counter(run.state for run in runs) == Counter({"completed": 6}), "2 rounds, 2 children, 2 messages"
-    check_results(folder, runs)
+    await check_results(folder, runs)
     check_journals(steps)
     check_world(folder, kills)
 
 
-def check_results(folder: Path, runs: list[Run]) -> None:
+async def check_results(folder: Path, runs: list[Run]) -> None:
     payloads = Payloads(ObstoreBlobs(str(folder / "blobs")))
     last = next(run for run in runs if run.workflow == "main_work" and run.continued_to is None)
-    result = asyncio.run(payloads.decode(last.output or b""))
+    result = await payloads.decode(last.output or b"")
     expected = {"both": [5, 5], "text": 100_000, "paid": "paid", "looked": "looked", "answer": "yes-2", "nine": 9}
     assert {key: result[key] for key in expected} == expected
 
@@ -77,36 +82,36 @@ def check_world(folder: Path, kills: int) -> None:
     assert 16 <= steps_called <= 16 + 2 * kills
 
 
-def crash(folder: Path, point: str, number: int) -> bool:
+async def crash(folder: Path, point: str, number: int) -> bool:
     """Whether the point was passed often enough for the program to die there."""
     folder.mkdir(exist_ok=True)
-    died = run_program(folder, f"{point}:{number}") == -9
+    died = await run_program(folder, f"{point}:{number}") == -9
     if died:
-        assert run_program(folder) == 0
-    check(folder, kills=int(died))
+        assert await run_program(folder) == 0
+    await check(folder, kills=int(died))
     return died
 
 
 @pytest.mark.parametrize("point", QUICK)
-def test_nothing_is_lost_or_done_twice_when_killed_at(tmp_path: Path, point: str) -> None:
-    assert crash(tmp_path, point, 3)
+async def test_nothing_is_lost_or_done_twice_when_killed_at(tmp_path: Path, point: str) -> None:
+    assert await crash(tmp_path, point, 3)
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in NOT_REACHED])
-def test_every_point_can_be_the_last(tmp_path: Path, point: str) -> None:
-    reached = [number for number in (1, 2, 5, 9, 14) if crash(tmp_path / str(number), point, number)]
+async def test_every_point_can_be_the_last(tmp_path: Path, point: str) -> None:
+    reached = [number for number in (1, 2, 5, 9, 14) if await crash(tmp_path / str(number), point, number)]
     assert reached, f"{point} is never passed by the program: add something that passes it"
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(600)
-def test_killed_again_and_again(tmp_path: Path) -> None:
+async def test_killed_again_and_again(tmp_path: Path) -> None:
     kills = 0
     for round_ in range(12):
         point = POINTS[(round_ * 7) % len(POINTS)]
-        kills += run_program(tmp_path, f"{point}:{2 + round_ % 3}") == -9
-    assert run_program(tmp_path) == 0
-    check(tmp_path, kills)
+        kills += await run_program(tmp_path, f"{point}:{2 + round_ % 3}") == -9
+    assert await run_program(tmp_path) == 0
+    await check(tmp_path, kills)
     assert kills, msgspec.json.encode(POINTS)
