@@ -8,7 +8,7 @@ WORKERS ?= 2
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-crash test-real bench bench-durable bench-setup soak lint format venv system-deps clean
+.PHONY: docs help demo test test-fast test-crash test-real bench bench-durable bench-setup soak lint format venv system-deps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -59,6 +59,9 @@ bench-durable: $(VENV)/.dev  ## durable runs against their peers; QUICK=1 for th
 
 soak: $(VENV)/.dev  ## a kill storm for MINUTES minutes, with counts
 	$(PY) -m bench.soak --minutes $(MINUTES)
+
+docs: $(VENV)/.dev  ## write the reference pages that come from the code
+	$(PY) docs/reference/generate.py
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
