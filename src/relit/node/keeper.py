@@ -175,7 +175,7 @@ class Keeper:
         try:
             save(self._dir, self._lives.values())
         except OSError as error:  # a full disk must not end the children: their marks still name them
-            print(f"keeper: state not written: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"keeper: state not written: {error}\n")
 
     def _take_over(self) -> None:
         for life in restore(load(self._dir), self._scope):

@@ -20,7 +20,7 @@ def become_subreaper() -> None:
     import ctypes
 
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        print(f"keeper: not a subreaper: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.stderr.write(f"keeper: not a subreaper: {os.strerror(ctypes.get_errno())}\n")
 
 
 def bare_packages() -> None:

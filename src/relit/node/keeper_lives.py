@@ -86,7 +86,7 @@ def restore(records: list[dict[str, object]], scope: str) -> list[Life]:
 
 def _revive(record: dict[str, object], scope: str) -> Life | None:
     try:
-        life = Life(*(str(record[name]) for name in ("key", "name", "tag", "log")), scope)
+        life = Life(str(record["key"]), str(record["name"]), str(record["tag"]), str(record["log"]), scope)
         for name in _SAVED[4:]:
             setattr(life, name, record[name])
     except (KeyError, TypeError):

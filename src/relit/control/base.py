@@ -1,0 +1,40 @@
+"""The seam between a node and the server: what a node may ask and tell, wherever the server is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from relit.control.values import Death, Desired, NodeInfo
+from relit.events import Event
+
+
+class ControlBackend(Protocol):
+    """What the server does with a node's words. ``app`` binds it to the store.
+
+    Every call may come twice (a lost answer is asked again) and must then do no harm.
+    """
+
+    async def hello(self, node: NodeInfo) -> None:
+        """A node lives: it started, or it found the server again."""
+        ...
+
+    async def report(self, events: Sequence[Event]) -> None:
+        """What happened on the node, in order."""
+        ...
+
+    async def desired(self, version: int, wait_s: float) -> Desired:
+        """The wanted instances, as soon as their version is not ``version``, at the latest after ``wait_s``."""
+        ...
+
+    async def worker_died(self, death: Death) -> None:
+        """Take that process's runs back now. A process that is no worker is fine."""
+        ...
+
+
+class Control(ControlBackend, Protocol):
+    """The node's side. Every call raises ``ServerUnreachable`` when no answer comes in time."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...

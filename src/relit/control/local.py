@@ -1,0 +1,51 @@
+"""Control inside one process: the same values, through the same encoding, without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from relit.control.base import ControlBackend
+from relit.control.values import Death, Desired, NodeInfo
+from relit.control.wire import Call, Died, Hello, Report, Want, desired_of, perform
+from relit.errors import ServerUnreachable
+from relit.events import Event
+
+
+class LocalControl:
+    """Calls the backend with copies, so that nothing is shared that could not cross a socket."""
+
+    def __init__(self, backend: ControlBackend) -> None:
+        self._backend = backend
+        self._started = False
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self._started = True
+
+    async def stop(self) -> None:
+        """From here on every call raises ``ServerUnreachable``."""
+        self._started = False
+
+    async def hello(self, node: NodeInfo) -> None:
+        """See ``ControlBackend``."""
+        await self._call(Hello(node))
+
+    async def report(self, events: Sequence[Event]) -> None:
+        """See ``ControlBackend``."""
+        await self._call(Report(list(events)))
+
+    async def desired(self, version: int, wait_s: float) -> Desired:
+        """See ``ControlBackend``."""
+        return desired_of(await self._call(Want(version, wait_s)))
+
+    async def worker_died(self, death: Death) -> None:
+        """See ``ControlBackend``."""
+        await self._call(Died(death))
+
+    async def _call(self, call: Call) -> bytes:
+        if not self._started:
+            raise ServerUnreachable("the server does not answer the node", why="it was stopped")
+        copy: Call = msgspec.json.decode(msgspec.json.encode(call), type=Call)
+        return msgspec.json.encode(await perform(self._backend, copy))

@@ -1,0 +1,117 @@
+"""What crosses between node and server. Everything serialises; nothing here does anything."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from relit.lib.proc import ProcessId
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """A question asked of an instance.
+
+    ``tcp`` (``host:port``) and ``unix`` (a path) connect; ``http`` (a URL) wants a status below 400; ``file`` wants a
+    file, which the node removes before each start.
+    """
+
+    kind: Literal["tcp", "unix", "http", "file"]
+    target: str
+    every_ms: int = 5_000
+    timeout_ms: int = 2_000
+    failures: int = 3  # in a row before the answer counts as no
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """How restarts slow down: the first is immediate, then ``first_ms`` growing by ``factor`` up to ``most_ms``."""
+
+    first_ms: int = 1_000
+    factor: float = 2.0
+    most_ms: int = 60_000
+    jitter: float = 0.2
+    stable_ms: int = 600_000  # a life this long makes the next restart immediate again
+    window_ms: int = 600_000  # deaths inside it are counted …
+    flapping: int = 5  # … and from this many on the instance flaps
+
+
+class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node keeps alive. A changed spec restarts the instance.
+
+    Instances are stopped from the highest ``order`` to the lowest, those of one order together.
+    ``ready`` says when it has started (``startup_ms`` at most) and whether it is ready later: not ready is shown, and
+    never kills. ``live`` kills a hung process and restarts it. Without ``ready`` a started process counts as ready.
+    """
+
+    name: str
+    argv: list[str]
+    env: dict[str, str] = {}
+    cwd: str = "/"
+    log: str = ""
+    ready: Probe | None = None
+    live: Probe | None = None
+    startup_ms: int = 60_000
+    grace_ms: int = 10_000  # between SIGTERM and SIGKILL
+    order: int = 0
+    backoff: Backoff = Backoff()
+
+    def tag(self) -> str:
+        """The spec's hash: equal for equal specs."""
+        return hashlib.blake2b(msgspec.json.encode(self, order="sorted"), digest_size=16).hexdigest()
+
+
+InstanceState = Literal[
+    "starting",
+    "ready",
+    "working",
+    "idle",
+    "draining",
+    "frozen",
+    "stopped",
+    "backing-off",
+    "healing",
+    "down",
+]
+
+
+class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance as its node sees it. ``reason`` says why it is not simply ready."""
+
+    name: str
+    state: InstanceState
+    pid: int | None = None
+    start: int | None = None
+    restarts: int = 0
+    since_ms: int = 0  # wall clock
+    retry_at_ms: int | None = None
+    reason: str = ""
+    last_exit: str = ""
+
+
+class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Who says hello."""
+
+    name: str
+    process: ProcessId
+    host: str
+    instances: list[InstanceStatus] = []
+    dropped: int = 0  # events that were lost because the server was away for too long
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """The instances that the server wants besides the node's own. ``version`` changes whenever the list does.
+
+    Version 0 is what a node knows before it was told anything.
+    """
+
+    version: int = 0
+    instances: list[InstanceSpec] = []
+
+
+class Death(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that certainly died, and its whole tree with it: its runs may be taken at once."""
+
+    instance: str
+    process: ProcessId
+    exit: str

@@ -1,0 +1,89 @@
+"""Ending everything of a data folder: the node in good order, what it left behind, the keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+
+from relit.drivers.base import Life
+from relit.errors import KeeperUnreachable
+from relit.lib import proc
+from relit.node import record
+from relit.node.client import KeeperClient, ensure_keeper
+
+GRACE_S = 10.0
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Whether a node was ended, and the names of instances that were still running without one."""
+
+    node: bool
+    instances: list[str]
+
+
+async def down(run_dir: Path, *, timeout_s: float = 60.0) -> Ended:
+    """SIGTERM the node and wait for it, then end what still lives, then the keeper. Safe when nothing runs.
+
+    A node that does not end in ``timeout_s`` is killed: its instances are then ended from here.
+    """
+    if not run_dir.is_dir():
+        return Ended(False, [])
+    known = record.read(run_dir)
+    node = known is not None and await _end_node(known.process, timeout_s)
+    keeper = await ensure_keeper(run_dir)  # also when none runs: it finds children whose keeper was killed
+    try:
+        living = [life for life in await keeper.lives() if life.exit is None]
+        await asyncio.gather(*(_end_life(keeper, life) for life in living))
+        await keeper.shutdown()
+    finally:
+        await keeper.stop()
+    return Ended(node, [life.name for life in living])
+
+
+async def _end_node(node: proc.ProcessId, timeout_s: float) -> bool:
+    try:
+        pidfd = os.pidfd_open(node.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if proc.identify(node.pid) != node:
+            return False  # the number is somebody else's by now
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if not await _readable(pidfd, timeout_s):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await _readable(pidfd, timeout_s)
+    except ProcessLookupError:
+        pass  # it ended meanwhile, which is what was wanted
+    finally:
+        os.close(pidfd)
+    return True
+
+
+async def _readable(pidfd: int, timeout_s: float) -> bool:
+    """Whether the process ended in time."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await ended.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(pidfd)
+    return True
+
+
+async def _end_life(keeper: KeeperClient, life: Life) -> None:
+    try:
+        async with asyncio.timeout(GRACE_S):
+            await keeper.signal(life.key, signal.SIGTERM, False)
+            await keeper.signal(life.key, signal.SIGCONT, False)
+            await keeper.ended(life.key)
+    except (TimeoutError, KeeperUnreachable):
+        await keeper.kill(life.key)
+        await keeper.ended(life.key)

@@ -1,0 +1,224 @@
+"""The node: keeps this machine's instances alive, with or without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from relit.control.base import Control
+from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo
+from relit.drivers.base import Driver, Life
+from relit.errors import Conflict
+from relit.lib import proc
+from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.lib.service import Tasks
+from relit.node import record
+from relit.node.instance import Instance, Listener
+from relit.node.link import Link
+
+FLUSH_S = 1.0
+
+
+class Node:
+    """Watches, decides, heals. ``specs`` are its own instances; the server may want more (``Control.desired``).
+
+    ``stop`` ends the instances too, ``detach`` leaves them to the next node. One node per ``run_dir``.
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        driver: Driver,
+        specs: Sequence[InstanceSpec],
+        *,
+        run_dir: Path,
+        chance: Random,
+        clock: Clock = SYSTEM_CLOCK,
+        name: str = "local",
+    ) -> None:
+        self._control = control
+        self._driver = driver
+        self._own = list(specs)
+        self._dir = run_dir
+        self._chance = chance
+        self._clock = clock
+        self._name = name
+        self._instances: dict[str, Instance] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._before = record.read(run_dir)
+        self._desired = self._before.desired if self._before else Desired()
+        self._link = Link(control, clock, info=self.info, wanted=self._want, version=0)
+        self._tasks = Tasks(self._failed)
+        self._applying = asyncio.Lock()
+        self._ended = asyncio.Event()
+        self._fault: BaseException | None = None
+        self._lock: int | None = None
+        self.trouble = ""  # why the record was last not written; empty while it is
+
+    # --- service -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take over what runs, start what does not. Raises ``Conflict`` when another node has the folder."""
+        self._take_lock()
+        try:
+            await self._control.start()
+            found = await self._driver.lives()
+        except BaseException:
+            self._release_lock()
+            raise
+        await self._apply(found)
+        self._tasks.spawn(self._link.deliver(), "node-deliver")
+        self._tasks.spawn(self._link.follow(), "node-follow")
+
+    async def wait(self) -> None:
+        """Until the node has ended; raises what made it end by itself."""
+        await self._ended.wait()
+        if self._fault is not None:
+            raise self._fault
+
+    async def stop(self) -> None:
+        """Stop every instance, highest order first, then the node."""
+        if self._lock is None:
+            return
+        async with self._applying:
+            await self._stop_instances(list(self._instances))
+        await self._link.flush(FLUSH_S)
+        await self.detach()
+
+    async def detach(self) -> None:
+        """End the node and leave the instances running."""
+        if self._lock is None:
+            return
+        await self._tasks.stop()
+        await self._control.stop()
+        self._release_lock()
+        self._ended.set()
+
+    def status(self) -> list[InstanceStatus]:
+        """Every instance as the node sees it now."""
+        return [instance.status for instance in self._instances.values()]
+
+    def info(self) -> NodeInfo:
+        """Who this node is."""
+        return NodeInfo(
+            name=self._name,
+            process=proc.myself(),
+            host=socket.gethostname(),
+            instances=self.status(),
+            dropped=self._link.dropped,
+        )
+
+    def hurry(self, name: str) -> None:
+        """Start an instance that backs off at once."""
+        self._instances[name].hurry()
+
+    async def apply(self, specs: Sequence[InstanceSpec]) -> None:
+        """Replace the node's own specs: new ones start, changed ones restart, missing ones stop."""
+        self._own = list(specs)
+        await self._apply()
+
+    # --- wanted and running ------------------------------------------------------------------------------------
+
+    async def _want(self, desired: Desired) -> None:
+        self._desired = desired
+        await self._apply()
+
+    def _wanted(self) -> dict[str, InstanceSpec]:
+        return {spec.name: spec for spec in (*self._desired.instances, *self._own)}
+
+    async def _apply(self, found: Sequence[Life] = ()) -> None:
+        async with self._applying:
+            wanted = self._wanted()
+            gone = [name for name, instance in self._instances.items() if wanted.get(name) != instance.spec]
+            await self._stop_instances(gone)
+            for name in gone:
+                del self._instances[name], self._running[name]
+            for name in {life.name for life in found} - wanted.keys():
+                self._run(self._leftover(name), found).stop()
+            for spec in sorted(wanted.values(), key=lambda spec: spec.order):
+                if spec.name not in self._instances:
+                    self._run(spec, found)
+            self._changed()
+
+    def _leftover(self, name: str) -> InstanceSpec:
+        """Stands for a life that nobody wants any more, until it is stopped."""
+        return InstanceSpec(name=name, argv=[])
+
+    def _run(self, spec: InstanceSpec, found: Sequence[Life]) -> Instance:
+        histories = self._before.histories if self._before else {}
+        instance = Instance(
+            spec,
+            self._driver,
+            Listener(self._note, self._link.died, self._changed),
+            clock=self._clock,
+            chance=self._chance,
+            history=histories.get(spec.name),
+        )
+        self._instances[spec.name] = instance
+        lives = [life for life in found if life.name == spec.name]
+        self._running[spec.name] = self._tasks.spawn(instance.run(lives), f"instance-{spec.name}")
+        return instance
+
+    async def _stop_instances(self, names: Sequence[str]) -> None:
+        def order(name: str) -> int:
+            return self._instances[name].spec.order
+
+        for _, together in groupby(sorted(names, key=order, reverse=True), order):
+            batch = list(together)
+            for name in batch:
+                self._instances[name].stop()
+            await asyncio.wait([self._running[name] for name in batch])
+
+    # --- telling -----------------------------------------------------------------------------------------------
+
+    def _note(self, name: str, data: dict[str, Any]) -> None:
+        self._link.note(name, data)
+        if name == "instance.ready":
+            self._link.poke()
+
+    def _changed(self) -> None:
+        histories = {name: instance.history for name, instance in self._instances.items()}
+        now = record.NodeRecord(
+            process=proc.myself(),
+            instances=self.status(),
+            histories=histories,
+            desired=self._desired,
+            dropped=self._link.dropped,
+            server=self._link.trouble,
+        )
+        try:
+            record.write(self._dir, now)
+            self.trouble = ""
+        except OSError as error:  # a full disk must not keep the node from healing; the keeper knows who runs
+            self.trouble = str(error)
+
+    def _failed(self, error: BaseException) -> None:
+        self._fault = error
+        self._ended.set()
+
+    # --- one node per folder -----------------------------------------------------------------------------------
+
+    def _take_lock(self) -> None:
+        lock = os.open(self._dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise Conflict(
+                f"a node already keeps the instances of {self._dir}", fix="relit ps shows it; relit down stops it"
+            ) from None
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            with contextlib.suppress(OSError):
+                os.close(lock)

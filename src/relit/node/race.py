@@ -1,0 +1,23 @@
+"""Several waits at once, the first one wins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def race(*waits: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run all until the first returns, cancel the rest. Results in order; ``None`` for whoever did not get there."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(wait) for wait in waits]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        return [task.result() if task in done else None for task in tasks]
+
+
+async def pause(seconds: float, *events: asyncio.Event) -> None:
+    """Sleep, unless one of the events is set first."""
+    if seconds > 0 and not any(event.is_set() for event in events):
+        await race(asyncio.sleep(seconds), *(event.wait() for event in events))

@@ -1,0 +1,42 @@
+"""``node.json``: what a node leaves for its successor, and for ``relit ps`` while no server answers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from relit.control.values import Desired, InstanceStatus
+from relit.lib.proc import ProcessId
+from relit.node.supervise import History
+
+_NAME = "node.json"
+
+
+class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The node's process, its view of each instance, how they died lately, and what the server last wanted."""
+
+    process: ProcessId
+    instances: list[InstanceStatus] = []
+    histories: dict[str, History] = {}
+    desired: Desired = Desired()
+    dropped: int = 0
+    server: str = ""  # why the server was last not reached; empty while it is
+
+
+def write(run_dir: Path, record: NodeRecord) -> None:
+    """Replace the record, whole or not at all, mode 0600 (specs carry environments). Raises ``OSError``."""
+    fresh = run_dir / f"{_NAME}.new"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(msgspec.json.encode(record))
+    os.replace(fresh, run_dir / _NAME)
+
+
+def read(run_dir: Path) -> NodeRecord | None:
+    """The last record; ``None`` when there is none, or none that we understand (then nothing depends on it)."""
+    try:
+        return msgspec.json.decode((run_dir / _NAME).read_bytes(), type=NodeRecord)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
