@@ -1,0 +1,1 @@
+"""The HTTP API: ``build`` makes the application, ``ApiServer`` serves it."""

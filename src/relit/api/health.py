@@ -1,0 +1,49 @@
+"""Whether the process lives, and whether it can work. Neither needs a token."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from relit import documents
+from relit.api.operation import Call, Operation
+from relit.errors import StoreUnavailable
+
+
+def version() -> str:
+    """relit's version."""
+    return importlib.metadata.version("relit")
+
+
+async def healthz(call: Call) -> documents.Health:
+    return documents.Health(status="ok", version=version())
+
+
+async def readyz(call: Call) -> documents.Health:
+    if call.api.parts.closing.closed:
+        raise StoreUnavailable("this server is stopping", fix="try again: another one, or its successor, answers")
+    await call.store.now_ms()
+    return documents.Health(status="ready", version=version())
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/healthz",
+        name="healthz",
+        summary="The process answers.",
+        tag="health",
+        handle=healthz,
+        scope=None,
+        answer=documents.Health,
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        name="readyz",
+        summary="The store answers, so requests can be served; 503 otherwise.",
+        tag="health",
+        handle=readyz,
+        scope=None,
+        answer=documents.Health,
+    ),
+)

@@ -1,0 +1,108 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from relit import errors
+from relit.documents import Problem
+from relit.errors import RelitError
+
+MEDIA_TYPE = "application/problem+json"
+
+# The first class that fits wins, so the more special come first.
+_STATUS: tuple[tuple[type[RelitError], int], ...] = (
+    (errors.Invalid, 422),
+    (errors.NotFound, 404),
+    (errors.UnknownWorkflow, 404),
+    (errors.Conflict, 409),
+    (errors.MailboxFull, 429),
+    (errors.Unauthorized, 401),
+    (errors.StoreFull, 503),
+    (errors.StoreUnavailable, 503),
+    (errors.Fenced, 409),
+    (errors.PayloadTooLarge, 413),
+    (errors.Unserialisable, 422),
+    (errors.BlobMissing, 410),
+    (errors.WaitTimeout, 408),
+    (errors.RunError, 409),
+)
+_STORE_RETRY_AFTER = 1
+
+
+class Forbidden(errors.Unauthorized):
+    """The token is good, but does not allow this."""
+
+    code = "forbidden"
+
+
+class WrongHost(errors.Unauthorized):
+    """The request's Host header names somebody else."""
+
+    code = "wrong-host"
+
+
+def status_of(error: RelitError) -> int:
+    """The HTTP status that says the same as ``error``."""
+    if isinstance(error, Forbidden):
+        return 403
+    if isinstance(error, WrongHost):
+        return 421
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def headers_of(error: RelitError) -> dict[str, str]:
+    """The headers that belong to ``error``."""
+    if isinstance(error, errors.MailboxFull):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    if isinstance(error, (errors.StoreFull, errors.StoreUnavailable)):
+        return {"Retry-After": str(_STORE_RETRY_AFTER)}
+    if status_of(error) == 401:
+        return {"WWW-Authenticate": 'Bearer realm="relit"'}
+    return {}
+
+
+def document(error: RelitError) -> Problem:
+    """``error`` as a problem document."""
+    return Problem(
+        type=f"urn:relit:{error.code}",
+        title=error.what,
+        status=status_of(error),
+        detail=error.why,
+        code=error.code,
+        fix=error.fix,
+        retry=error.retry,
+    )
+
+
+def respond(error: RelitError, status: int | None = None) -> Response:
+    """The answer that tells of ``error``; ``status`` overrides the one that belongs to it."""
+    problem = document(error)
+    if status is not None:
+        problem.status = status
+    return Response(
+        msgspec.json.encode(problem), status_code=problem.status, headers=headers_of(error), media_type=MEDIA_TYPE
+    )
+
+
+def from_http(status: int, path: str, detail: Any) -> Response:
+    """The answer for what the router refused before any handler saw it."""
+    error: RelitError
+    if status == HTTPStatus.NOT_FOUND:
+        error = errors.NotFound(f"nothing is at {path}", fix="see /openapi.json for what there is")
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = errors.Invalid(f"{path} does not take this method", fix="see /openapi.json for what it takes")
+    else:
+        error = errors.Invalid(f"{path} was refused", why=str(detail))
+    return respond(error, status)
+
+
+def unexpected(path: str) -> Response:
+    """The answer for a fault of ours; the log has the rest."""
+    error = RelitError(f"{path} failed inside the server", why="a fault in relit; the server's log has the traceback")
+    return respond(error, 500)

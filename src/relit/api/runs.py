@@ -1,0 +1,289 @@
+"""Runs: start, list, look into, wait for, change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from relit import documents
+from relit.api import body, draft, follow, sse
+from relit.api.operation import Call, Operation
+from relit.api.render import Shown
+from relit.errors import Conflict, Invalid, NotFound
+from relit.lib.ids import derived_id
+from relit.store.values import FINAL, RunState, Signal
+
+_ID_LENGTH = 26
+_LONGEST_WAIT_MS = 60_000
+
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+ShownField = Annotated[Shown, Meta(description="Payloads: `none`, `short` (large ones as a reference) or `full`.")]
+
+
+class ListQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Filters of the list of runs."""
+
+    agent: str | None = None
+    workflow: str | None = None
+    state: list[RunState] = []
+    schedule: str | None = None
+    parent: str | None = None
+    before: str | None = None
+    limit: Limit = 50
+    payloads: ShownField = "none"
+
+
+class ShownQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How payloads are shown."""
+
+    payloads: ShownField = "short"
+
+
+class JournalQuery(ShownQuery, frozen=True, forbid_unknown_fields=True):
+    """A page of a journal."""
+
+    after: int = 0
+    limit: Limit = 200
+
+
+class WaitQuery(ShownQuery, frozen=True, forbid_unknown_fields=True):
+    """How long to wait: at most 60 s a call, then ask again."""
+
+    wait: str = "30s"
+
+
+class StreamQuery(ShownQuery, frozen=True, forbid_unknown_fields=True):
+    """Where to begin: ``after`` is for those who cannot send ``Last-Event-ID``."""
+
+    after: str = ""
+
+
+class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why."""
+
+    reason: str = "cancelled by a person"
+
+
+class ForkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fork: the first ``seq`` steps (all when absent), and another input if given."""
+
+    seq: Annotated[int, Meta(ge=0)] | None = None
+    input: Any = msgspec.UNSET
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+
+
+class SignalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A signal. The same ``id`` again is delivered once."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    payload: Any = None
+    id: Annotated[str, Meta(min_length=1)] | None = None
+
+
+async def find(call: Call) -> str:
+    """The run in the path: its id, or the beginning or end of it. Raises ``NotFound`` and ``Conflict``."""
+    asked = call.path("id").lower()
+    if len(asked) == _ID_LENGTH:
+        return asked
+    found = await call.store.find_runs(asked)
+    if not found:
+        raise NotFound(f"there is no run {asked!r}", fix="relit runs")
+    if len(found) > 1:
+        raise Conflict(f"{asked!r} fits several runs", why=", ".join(found), fix="write more of the id")
+    return found[0]
+
+
+async def start(call: Call) -> documents.Accepted:
+    asked: draft.NewCall = call.body
+    target, note = await call.api.targets.find(asked.target, asked.force)
+    run = await draft.call(call.api.parts, asked, target, call.idempotency_key)
+    made = (await call.store.enqueue([run]))[0]
+    return documents.Accepted(id=made.id, created=made.created, note=note)
+
+
+async def list_runs(call: Call) -> documents.Runs:
+    query: ListQuery = call.query
+    found = await call.store.runs(
+        agent=query.agent,
+        workflow=query.workflow,
+        states=query.state,
+        schedule=query.schedule,
+        parent=query.parent,
+        before=query.before,
+        limit=query.limit,
+    )
+    rendered = [await call.api.render.run(run, query.payloads) for run in found]
+    return documents.Runs(runs=rendered, next=found[-1].id if len(found) == query.limit else None)
+
+
+async def get(call: Call) -> documents.Run:
+    return await call.api.render.run(await call.store.run(await find(call)), call.query.payloads)
+
+
+async def journal(call: Call) -> documents.Steps:
+    query: JournalQuery = call.query
+    run = await call.store.run(await find(call))
+    steps = await call.store.steps(run.id, query.after, query.limit)
+    rendered = [await call.api.render.step(step, query.payloads) for step in steps]
+    return documents.Steps(steps=rendered, next=steps[-1].seq if len(steps) == query.limit else None)
+
+
+async def waits(call: Call) -> documents.Waits:
+    run = await call.store.run(await find(call))
+    found = await call.store.waits(run.id)
+    return documents.Waits(
+        waits=[documents.Wait(pos=wait.pos, kind=wait.kind, name=wait.name, wake_at=wait.wake_at) for wait in found]
+    )
+
+
+async def wait(call: Call) -> documents.Run:
+    query: WaitQuery = call.query
+    asked = min(body.span(query.wait, "wait") or 0, _LONGEST_WAIT_MS)
+    run = await follow.settled(call.api, await find(call), asked / 1000)
+    return await call.api.render.run(run, query.payloads if run.state in FINAL else "none")
+
+
+async def stream(call: Call) -> Response:
+    query: StreamQuery = call.query
+    run = await find(call)
+    at = follow.cursor(call.request.headers.get("last-event-id") or query.after, run)
+    await call.store.run(at.run)  # NotFound while there is still a status to tell it with
+    return sse.respond(follow.frames(call.api, at, query.payloads))
+
+
+async def cancel(call: Call) -> documents.Run:
+    reason: str = call.body.reason
+    return await call.api.render.run(await call.store.cancel(await find(call), reason))
+
+
+async def pause(call: Call) -> documents.Run:
+    return await call.api.render.run(await call.store.pause(await find(call)))
+
+
+async def resume(call: Call) -> documents.Run:
+    return await call.api.render.run(await call.store.resume(await find(call)))
+
+
+async def retry(call: Call) -> documents.Run:
+    return await call.api.render.run(await call.store.retry(await find(call)))
+
+
+async def requeue(call: Call) -> documents.Run:
+    return await call.api.render.run(await call.store.requeue(await find(call)))
+
+
+async def fork(call: Call) -> documents.Run:
+    asked: ForkBody = call.body
+    source = await find(call)
+    key = call.idempotency_key
+    new_id = call.api.parts.ids() if key is None else derived_id("fork", source, key)
+    forked = await call.store.fork(source, asked.seq, new_id, await _other_input(call, asked))
+    return await call.api.render.run(forked)
+
+
+async def _other_input(call: Call, asked: ForkBody) -> bytes | None:
+    given = asked.args is not None or asked.kwargs is not None
+    if asked.input is not msgspec.UNSET:
+        if given:
+            raise Invalid("`input` excludes `args` and `kwargs`", fix="write the one value into `args`")
+        args, kwargs = [asked.input], {}
+    elif given:
+        args, kwargs = asked.args or [], asked.kwargs or {}
+    else:
+        return None
+    return await call.api.parts.payloads.encode(body.value({"args": args, "kwargs": kwargs}))
+
+
+async def signal(call: Call) -> documents.Delivered:
+    asked: SignalBody = call.body
+    run = await find(call)
+    parts = call.api.parts
+    sent = Signal(
+        id=asked.id or call.idempotency_key or parts.ids(),
+        run=run,
+        name=asked.name,
+        payload=await parts.payloads.encode(body.value(asked.payload)),
+        at=parts.clock.now_ms(),
+    )
+    return documents.Delivered(id=sent.id, created=await call.store.signal(sent))
+
+
+def _change(verb: str, handle: Any, summary: str, shape: Any = None, keyed: bool = False) -> Operation:
+    return Operation(
+        method="POST",
+        path=f"/v1/runs/{{id}}/{verb}",
+        name=f"{verb}_run",
+        summary=summary,
+        tag="runs",
+        handle=handle,
+        scope="write",
+        body=shape,
+        answer=documents.Run,
+        keyed=keyed,
+    )
+
+
+def _look(path: str, name: str, handle: Any, summary: str, query: type, answer: Any) -> Operation:
+    return Operation(
+        method="GET", path=path, name=name, summary=summary, tag="runs", handle=handle, query=query, answer=answer
+    )
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/runs",
+        name="start_run",
+        summary="Start a workflow. Answered when the run is on disk.",
+        tag="runs",
+        handle=start,
+        scope="write",
+        body=draft.NewCall,
+        answer=documents.Accepted,
+        status=202,
+        keyed=True,
+    ),
+    _look("/v1/runs", "list_runs", list_runs, "Runs, newest first.", ListQuery, documents.Runs),
+    _look("/v1/runs/{id}", "get_run", get, "A run.", ShownQuery, documents.Run),
+    _look("/v1/runs/{id}/journal", "get_journal", journal, "What a run did.", JournalQuery, documents.Steps),
+    _look("/v1/runs/{id}/waits", "get_waits", waits, "What a run waits for.", ShownQuery, documents.Waits),
+    _look(
+        "/v1/runs/{id}/wait",
+        "wait_for_run",
+        wait,
+        "The run when it is final, or as it stands after `wait`. Follows a continued run.",
+        WaitQuery,
+        documents.Run,
+    ),
+    _look(
+        "/v1/runs/{id}/stream",
+        "stream_run",
+        stream,
+        "Follow a run: `step`, `item`, `state`, `continued`, `end`. Resumes by Last-Event-ID.",
+        StreamQuery,
+        sse.MEDIA_TYPE,
+    ),
+    _change("cancel", cancel, "Cancel a run and its children.", CancelBody),
+    _change("pause", pause, "Park a run until it is resumed."),
+    _change("resume", resume, "Let a parked run go on."),
+    _change("retry", retry, "Go on from the step that failed; finished steps stay."),
+    _change("requeue", requeue, "Put a dead letter back into its mailbox."),
+    _change("fork", fork, "Make a new run from the first steps of another.", ForkBody, keyed=True),
+    Operation(
+        method="POST",
+        path="/v1/runs/{id}/signal",
+        name="signal_run",
+        summary="Deliver a signal. Answered when it is on disk.",
+        tag="runs",
+        handle=signal,
+        scope="write",
+        body=SignalBody,
+        answer=documents.Delivered,
+        status=202,
+        keyed=True,
+    ),
+)
