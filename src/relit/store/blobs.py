@@ -183,7 +183,7 @@ def _bucket(url: str, options: dict[str, str]) -> ObjectStore:
         return S3Store(
             bucket,
             prefix=prefix.strip("/") or None,
-            config=config,
+            **config,
             client_options={"allow_http": _is_true(options.get("allow_http", "false")), "timeout": timeout},
             # obstore's default goes on for three minutes: a worker would rather let go of the run and try later.
             retry_config={"max_retries": 4, "retry_timeout": timeout},
