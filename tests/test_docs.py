@@ -1,0 +1,161 @@
+"""The documents are true: their examples run, their links lead somewhere, their lists are whole.
+
+In a page, every fenced ``python`` block is part of one module named as the page. A comment before a block says what to
+try with it: ``try: TARGET ARGS => RESULT`` starts a workflow, ``try-message: AGENT MESSAGE [signal NAME PAYLOAD] =>
+RESULT`` sends a message, each with real engine, worker and database.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from relit import errors, events
+from relit.durable.definitions import Agent, Workflow
+from relit.durable.engine import Engine
+from relit.durable.payload import Payloads
+from relit.durable.ticker import Ticker
+from relit.durable.worker import Worker
+from relit.store.sql.sqlite.store import SqliteStore
+
+HOME = Path(__file__).parent.parent
+PAGES = sorted([*HOME.glob("*.md"), *(HOME / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+TRY = re.compile(r"^<!-- (try|try-message): (\S+) (.*?)(?: signal (\S+) (.*?))? => (.*) -->$", re.M)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(HOME))
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text("utf-8")) if kind == language]
+
+
+with_python = pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=_name)
+
+
+@pytest.fixture
+def module(page: Path, tmp_path: Path) -> Iterator[ModuleType]:
+    """The page's Python blocks as one module."""
+    file = tmp_path / f"{page.stem}.py"
+    file.write_text("\n\n".join(_blocks(page, "python")), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(page.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[page.stem] = made
+    spec.loader.exec_module(made)
+    yield made
+    del sys.modules[page.stem]
+
+
+@asynccontextmanager
+async def _working(module: ModuleType, folder: Path) -> AsyncIterator[Engine]:
+    """An engine on a database of its own, with a worker for all that ``module`` defines."""
+    store = SqliteStore(folder / "relit.db")
+    await store.start()
+    engine = Engine(store, Payloads(None))
+    worker = Worker(engine, [each for each in vars(module).values() if isinstance(each, (Agent, Workflow))])
+    ticker = Ticker(store)
+    await worker.start()
+    await ticker.start()
+    try:
+        yield engine
+    finally:
+        await worker.stop()
+        await ticker.stop()
+        await store.stop()
+
+
+@with_python
+async def test_examples_run(page: Path, module: ModuleType, tmp_path: Path) -> None:
+    tries = TRY.findall(page.read_text("utf-8"))
+    if not tries:
+        return  # the blocks were loaded: there is nothing to start
+    async with _working(module, tmp_path) as engine:
+        for kind, target, given, signal, payload, wanted in tries:
+            run = await _start(engine, kind, target, json.loads(given))
+            if signal:
+                await engine.signal(run, signal, json.loads(payload))
+            assert await engine.result(run, "20s") == json.loads(wanted), target
+
+
+async def _start(engine: Engine, kind: str, target: str, given: Any) -> str:
+    if kind == "try":
+        return await engine.start(target, given)
+    return (await engine.send(target, given)).id
+
+
+def test_the_codec_of_the_encryption_page_seals_and_opens() -> None:
+    space: dict[str, Any] = {}
+    exec(_blocks(HOME / "docs/how-to/encrypt-payloads.md", "python")[0], space)
+    codec, other = (space["SecretBoxCodec"](key) for key in (b"k" * 32, b"x" * 32))
+    sealed = codec.seal(b"a secret" * 9)
+    assert b"a secret" not in sealed
+    assert codec.open(sealed) == b"a secret" * 9
+    with pytest.raises(ValueError, match="another key"):
+        other.open(sealed)
+
+
+def test_the_check_of_the_webhook_page_accepts_a_genuine_request_only() -> None:
+    from datetime import UTC, datetime
+
+    from standardwebhooks import Webhook
+
+    space: dict[str, Any] = {}
+    exec(_blocks(HOME / "docs/how-to/webhooks.md", "python")[0], space)
+    secret, now = "whsec_" + "c2VjcmV0IHNlY3JldCBzZWNyZXQ=", datetime.now(UTC)
+    headers = {
+        "webhook-id": "m1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign("m1", now, "{}"),
+    }
+    assert space["verify"](secret, headers, b"{}")
+    assert not space["verify"](secret, headers, b"{ }")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    targets = [link.partition("#")[0] for link in LINK.findall(page.read_text("utf-8"))]
+    relative = [target for target in targets if target and ":" not in target]
+    assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+def _generated(name: str) -> str:
+    spec = importlib.util.spec_from_file_location("docs_generate", HOME / "docs/reference/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    text: str = generate.PAGES[name]()
+    return text
+
+
+@pytest.mark.parametrize("name", ["events.md", "errors.md"])
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    written = (HOME / "docs/reference" / name).read_text("utf-8")
+    assert written == _generated(name), "run: make docs"
+
+
+def test_every_event_and_error_has_its_place() -> None:
+    reference = HOME / "docs/reference"
+    assert [name for name in events.CATALOGUE if f"`{name}`" not in (reference / "events.md").read_text("utf-8")] == []
+    assert [code for code in errors.by_code() if f"`{code}`" not in (reference / "errors.md").read_text("utf-8")] == []
+
+
+def test_every_how_to_and_decision_is_in_its_list() -> None:
+    for folder in ("how-to", "decisions"):
+        listed = (HOME / "docs" / folder / "README.md").read_text("utf-8")
+        pages = [page.name for page in (HOME / "docs" / folder).glob("*.md") if page.name != "README.md"]
+        assert [name for name in pages if f"({name})" not in listed] == []
