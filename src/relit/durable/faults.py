@@ -48,9 +48,9 @@ def load(data: bytes) -> Fault:
 
 
 def summary(fault: Fault) -> str:
-    """One line: type and message."""
-    text = (fault.message or fault.what).strip().splitlines()
-    return f"{fault.type}: {text[0]}" if text else fault.type
+    """One line: type, message, and the first line of the reason."""
+    lines = [text.strip().splitlines()[0] for text in (fault.what or fault.message, fault.why) if text.strip()]
+    return ": ".join([fault.type, *lines])
 
 
 def step_failed(kind: str, name: str, pos: str, fault: Fault) -> StepFailed:

@@ -1,0 +1,24 @@
+"""The fixture ``house``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from durable_house import House
+
+from relit.store.sql.sqlite.store import SqliteStore
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    store = SqliteStore(tmp_path / "relit.db")
+    await store.start()
+    house = House(store)
+    await house.ticker.start()
+    yield house
+    for worker in house.workers:
+        await worker.stop()
+    await house.ticker.stop()
+    await store.stop()
