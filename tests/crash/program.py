@@ -92,7 +92,7 @@ async def main_work(ctx: relit.Context, rounds: int) -> dict[str, object]:
     text = await ctx.step(large)
     paid = await ctx.effect(by_key, "paid", doubt="key")
     looked = await ctx.effect(by_lookup, "looked", doubt="lookup", lookup=lookup, timeout="200ms")
-    await ctx.sleep("30ms")
+    await ctx.sleep("300ms")
     answer = await ctx.signal("go", type=str)
     nine = await ctx.child(child, 3)
     await ctx.send("reader", f"hello-{rounds}")
@@ -102,6 +102,19 @@ async def main_work(ctx: relit.Context, rounds: int) -> dict[str, object]:
         "both": both, "text": len(text), "paid": paid, "looked": looked, "answer": answer, "nine": nine,
         "started": started, "chosen": chosen,
     }  # fmt: skip
+
+
+def new_worker(engine: Engine) -> Worker:
+    return Worker(engine, [main_work, child, reader], concurrency=8, lease_ms=400, poison_after=50)
+
+
+async def work_a_little(engine: Engine) -> None:
+    """A worker that is replaced in good order while it is at work."""
+    worker = new_worker(engine)
+    claimed = engine.store.subscribe(f"run:{MAIN_RUN}")
+    await worker.start()
+    await claimed.wait(0.2)
+    await worker.stop()
 
 
 async def keep_signalling(engine: Engine) -> None:
@@ -134,11 +147,13 @@ async def main() -> None:
     await store.start()
     engine = Engine(store, Payloads(ObstoreBlobs(str(FOLDER / "blobs"))))
     ticker, scheduler = Ticker(store), Scheduler(engine)
-    worker = Worker(engine, [main_work, child, reader], concurrency=8, lease_ms=2_000, poison_after=50)
-    for service in (ticker, scheduler, worker):
+    for service in (ticker, scheduler):
         await service.start()
     run = await engine.start(main_work.target, [2], id=MAIN_RUN)
     witness(f"acknowledged {run}")
+    await work_a_little(engine)
+    worker = new_worker(engine)
+    await worker.start()
     async with asyncio.TaskGroup() as group:
         group.create_task(keep_signalling(engine))
         group.create_task(wait_for_all(engine))
