@@ -109,7 +109,7 @@ def one_round(number: int, rows: Sequence[Row], server: Postgres | None, extra: 
 
 def limits(quick: bool, seconds: float) -> dict[str, Any]:
     """relit's own limits: waiting runs, CPU for a step, replay, growth."""
-    script = str(HERE / "limits.py")
+    script = str(PEERS / "relit_limits.py")
     with fresh_folder() as folder:
         flags = ["--folder", str(folder), *(["--quick"] if quick else [])]
         return run_script([sys.executable, script, *flags], seconds)

@@ -28,7 +28,7 @@ BULK = "aggregate,sequential"
 FASTEST = "0.001"  # the shortest poll that DBOS's configuration names as a minimum
 
 ROWS = [
-    Row("relit_sqlite", "relit, SQLite", "relit", ALL, flags=("--samples", "100"), quick=2),
+    Row("relit_sqlite", "relit, SQLite", "relit", f"{ALL},cpu", flags=("--samples", "100"), quick=2),
     Row("dbos_sqlite", "DBOS, SQLite as it comes", "dbos", BULK, quick=2),
     Row("dbos_sqlite_wal", "DBOS, SQLite with WAL forced on", "dbos", BULK, flags=("--wal",), quick=2),
     Row("dbos_default", "DBOS, queue polled as it comes (1 s)", "dbos", "latency", flags=("--samples", "6"), quick=1),

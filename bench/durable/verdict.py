@@ -95,7 +95,9 @@ def medians(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
 def summary(rounds: Sequence[Round], limits: Figures) -> dict[str, float | None]:
     """Every key of the last line but the raw medians; None where it was not measured."""
     found: dict[str, float | None] = {each.key: _short(ratio(rounds, each)) for each in RATIOS}
-    found["enqueue_start_p50_ms"] = _short(medians(rounds).get("relit_sqlite", {}).get("start_p50_ms"))
+    ours = medians(rounds).get("relit_sqlite", {})
+    found["enqueue_start_p50_ms"] = _short(ours.get("start_p50_ms"))
+    found["cpu_us_per_step"] = _short(ours.get("cpu_us_per_step"))
     for bound in BOUNDS:
         found.setdefault(bound.key, None)
     return found | {name: _short(value) for name, value in limits.items()}
