@@ -18,7 +18,7 @@ class EffectsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which effects."""
 
     run: str | None = None
-    state: list[EffectState] = ["open", "in_doubt"]
+    state: list[EffectState] = msgspec.field(default_factory=lambda: ["open", "in_doubt"])
     payloads: ShownField = "short"
 
 

@@ -9,10 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from relit.durable.payload import Payloads
-from relit.lib.clock import SYSTEM_CLOCK, Clock
-from relit.lib.ids import IdSource, new_id
-from relit.store.base import Store, Subscription
+from relit.durable.engine import Engine
+from relit.store.base import Subscription
 
 
 class WebhookIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,18 +86,11 @@ class Closing:
 class Parts:
     """Everything a handler may use."""
 
-    def __init__(
-        self,
-        store: Store,
-        payloads: Payloads,
-        options: Options = Options(),  # noqa: B008 - frozen
-        *,
-        clock: Clock = SYSTEM_CLOCK,
-        ids: IdSource = new_id,
-    ) -> None:
-        self.store = store
-        self.payloads = payloads
-        self.options = options
-        self.clock = clock
-        self.ids = ids
+    def __init__(self, engine: Engine, options: Options | None = None) -> None:
+        self.engine = engine
+        self.store = engine.store
+        self.payloads = engine.payloads
+        self.clock = engine.clock
+        self.ids = engine.ids
+        self.options = options or Options()
         self.closing = Closing()

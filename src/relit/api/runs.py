@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +13,8 @@ from relit import documents
 from relit.api import body, draft, follow, sse
 from relit.api.operation import Call, Operation
 from relit.api.render import Shown
-from relit.errors import Conflict, Invalid, NotFound
+from relit.durable import inputs
+from relit.errors import Conflict, NotFound
 from relit.lib.ids import derived_id
 from relit.store.values import FINAL, RunState, Signal
 
@@ -67,13 +69,10 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = "cancelled by a person"
 
 
-class ForkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ForkBody(draft.Arguments, frozen=True, kw_only=True):
     """A fork: the first ``seq`` steps (all when absent), and another input if given."""
 
     seq: Annotated[int, Meta(ge=0)] | None = None
-    input: Any = msgspec.UNSET
-    args: list[Any] | None = None
-    kwargs: dict[str, Any] | None = None
 
 
 class SignalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,24 +177,17 @@ async def requeue(call: Call) -> documents.Run:
 
 async def fork(call: Call) -> documents.Run:
     asked: ForkBody = call.body
-    source = await find(call)
-    key = call.idempotency_key
-    new_id = call.api.parts.ids() if key is None else derived_id("fork", source, key)
-    forked = await call.store.fork(source, asked.seq, new_id, await _other_input(call, asked))
-    return await call.api.render.run(forked)
-
-
-async def _other_input(call: Call, asked: ForkBody) -> bytes | None:
-    given = asked.args is not None or asked.kwargs is not None
-    if asked.input is not msgspec.UNSET:
-        if given:
-            raise Invalid("`input` excludes `args` and `kwargs`", fix="write the one value into `args`")
-        args, kwargs = [asked.input], {}
-    elif given:
-        args, kwargs = asked.args or [], asked.kwargs or {}
+    parts = call.api.parts
+    source, key = await find(call), call.idempotency_key
+    if key is None:
+        new_id = parts.ids()
     else:
-        return None
-    return await call.api.parts.payloads.encode(body.value({"args": args, "kwargs": kwargs}))
+        new_id = derived_id("fork", source, key)
+        with contextlib.suppress(NotFound):
+            return await call.api.render.run(await call.store.run(new_id))  # the same request again
+    other = draft.arguments(asked)
+    data = None if other is None else await inputs.encode(parts.payloads, *other)
+    return await call.api.render.run(await call.store.fork(source, asked.seq, new_id, data))
 
 
 async def signal(call: Call) -> documents.Delivered:

@@ -20,7 +20,9 @@ class SubscriberBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An outgoing webhook (Standard Webhooks). Without ``secret`` one is made and shown in the answer."""
 
     url: Annotated[str, Meta(pattern=r"^https?://[^/]+")]
-    events: Annotated[list[str], Meta(min_length=1, description="Names or patterns: `run.failed`, `run.*`.")] = ["*"]
+    events: Annotated[list[str], Meta(min_length=1, description="Names or patterns: `run.failed`, `run.*`.")] = (
+        msgspec.field(default_factory=lambda: ["*"])
+    )
     secret: Annotated[str, Meta(min_length=1)] | None = None
 
 

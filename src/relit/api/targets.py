@@ -6,21 +6,21 @@ import difflib
 from collections.abc import Iterable
 
 from relit.durable.definitions import MESSAGE
-from relit.errors import UnknownWorkflow
+from relit.errors import Invalid, UnknownWorkflow
 from relit.store.base import Store
 
 _MANY = 3
 
 
 def resolve(asked: str, known: Iterable[str]) -> str | None:
-    """The target that ``asked`` means: itself, the only one with that workflow name, or the agent's messages."""
+    """The target that ``asked`` means: itself, the agent's messages, or the only one with that workflow name."""
     targets = set(known)
-    if asked in targets or "/" in asked:
+    if "/" in asked:
         return asked if asked in targets else None
+    if f"{asked}/{MESSAGE}" in targets:
+        return f"{asked}/{MESSAGE}"
     named = sorted(target for target in targets if target.partition("/")[2] == asked)
-    if len(named) == 1:
-        return named[0]
-    return f"{asked}/{MESSAGE}" if f"{asked}/{MESSAGE}" in targets else None
+    return named[0] if len(named) == 1 else None
 
 
 def unknown(asked: str, known: Iterable[str]) -> UnknownWorkflow:
@@ -38,6 +38,12 @@ def unknown(asked: str, known: Iterable[str]) -> UnknownWorkflow:
     )
 
 
+def _check(asked: str) -> None:
+    agent, slash, workflow = asked.partition("/")
+    if not agent or (slash and not workflow) or "/" in workflow:
+        raise Invalid(f"{asked!r} is not a target", fix="write agent/workflow")
+
+
 class Targets:
     """The targets that workers have had, remembered; the store is asked only about new ones."""
 
@@ -50,19 +56,13 @@ class Targets:
 
         As long as no worker was ever seen, all is accepted: work may be queued before its first worker starts.
         """
-        if (found := resolve(asked, self._known)) is not None and "/" in asked:
-            return found, ""
+        _check(asked)
+        if "/" in asked and asked in self._known:
+            return asked, ""
         self._known.update(target for worker in await self._store.workers(live=False) for target in worker.targets)
         if (found := resolve(asked, self._known)) is not None:
             return found, ""
-        if (self._known and not force) or "/" not in asked:
-            raise unknown(asked, self._known) if self._known else _nobody(asked)
-        return asked, f"no worker has had {asked} yet; it waits until one does"
-
-
-def _nobody(asked: str) -> UnknownWorkflow:
-    return UnknownWorkflow(
-        f"the workflow {asked!r} cannot be found by its name alone",
-        why="no worker has told its workflows yet",
-        fix="write agent/workflow, or start the worker first: relit worker MODULE",
-    )
+        if self._known and not force:
+            raise unknown(asked, self._known)
+        whole = asked if "/" in asked else f"{asked}/{MESSAGE}"
+        return whole, f"no worker has had {whole} yet; it waits until one does"

@@ -20,7 +20,7 @@ class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new token. Scopes: ``read``, ``write`` (and read), ``admin`` (and both)."""
 
     name: Name
-    scopes: Annotated[list[Scope], Meta(min_length=1)] = ["write"]
+    scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["write"])
 
 
 def _document(token: Token) -> documents.Token:
