@@ -49,7 +49,8 @@ class Store(Protocol):
     """Durable rows. Topics of ``subscribe``:
 
     ``ready`` a run may be claimable · ``timers`` the next due moment may have moved · ``requests`` a running run was
-    asked to cancel or pause · ``run:ID`` that run changed, got a signal, a step or a stream item · ``events`` ·
+    asked to cancel or pause · ``run:ID`` that run changed its state, got a signal, or a child of it ended ·
+    ``steps:ID`` that run got a step, a stream item or a heartbeat · ``events`` ·
     ``workers`` a worker joined, left or died.
     """
 

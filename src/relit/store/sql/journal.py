@@ -44,7 +44,7 @@ async def append(tx: Tx, batch: Sequence[AppendArgs]) -> list[Fenced | None]:
         for result in await queue.enqueue(tx, sends):
             if isinstance(result, Exception):
                 raise result  # undoes this op: a step that sends is recorded only with what it sends
-    tx.topics.update(f"run:{batch[i][0].run}" for i in live)
+    tx.topics.update(f"steps:{batch[i][0].run}" for i in live)
     return [None if i in live else fenced(args[0]) for i, args in enumerate(batch)]
 
 
@@ -104,7 +104,7 @@ async def emit(tx: Tx, batch: Sequence[tuple[Fence, Sequence[StreamItem]]]) -> l
     ]
     if items:
         await tx.many("stream_add", items)
-    tx.topics.update(f"run:{batch[i][0].run}" for i in held)
+    tx.topics.update(f"steps:{batch[i][0].run}" for i in held)
     return [None if i in held else fenced(fence) for i, (fence, _) in enumerate(batch)]
 
 
@@ -202,5 +202,5 @@ async def beat(tx: Tx, batch: Sequence[tuple[Fence, bytes]]) -> list[Fenced | No
     """Record heartbeats."""
     rows = [(fence.run, fence.epoch, detail, tx.now) for fence, detail in batch]
     live = {row[0] for row in await tx.many("run_beat", rows)}
-    tx.topics.update(f"run:{batch[i][0].run}" for i in live)
+    tx.topics.update(f"steps:{batch[i][0].run}" for i in live)
     return [None if i in live else fenced(fence) for i, (fence, _) in enumerate(batch)]
