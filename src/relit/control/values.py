@@ -102,7 +102,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """The instances that the server wants besides the node's own. ``version`` changes whenever the list does.
 
-    Version 0 is what a node knows before it was told anything.
+    Version 0 is what a node knows before it was told anything: servers count from 1.
     """
 
     version: int = 0

@@ -23,9 +23,12 @@ LIMIT = 64 << 20
 _BOOT = Path(__file__).with_name("keeper_boot.py")
 
 
-async def ensure_keeper(run_dir: Path) -> KeeperClient:
-    """A connected client of the folder's keeper, started when there is none. Raises ``KeeperUnreachable``."""
-    client = KeeperClient(run_dir)
+async def ensure_keeper(run_dir: Path, *, groups: bool = True) -> KeeperClient:
+    """A connected client of the folder's keeper, started when there is none. Raises ``KeeperUnreachable``.
+
+    ``groups=False`` keeps a newly started keeper from using cgroups.
+    """
+    client = KeeperClient(run_dir, groups=groups)
     await client.start()
     return client
 
@@ -33,14 +36,16 @@ async def ensure_keeper(run_dir: Path) -> KeeperClient:
 class KeeperClient:
     """Talks to the keeper of ``run_dir`` and follows its successors: callers do not notice when one is killed."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, groups: bool = True) -> None:
         self._dir = run_dir
+        self._groups = groups
         self._numbers = 0
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._lives: dict[str, Life] = {}
         self._waiting: dict[str, list[asyncio.Future[Exit]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._connecting = asyncio.Lock()
+        self._gone = asyncio.Event()  # the connection is
         self._stopped = False
         self._trouble: BaseException | None = None
         self._tasks = Tasks(self._failed)
@@ -59,11 +64,14 @@ class KeeperClient:
 
     async def shutdown(self) -> None:
         """End the keeper too. Raises ``Conflict`` while any life goes on."""
+        await self._connection()
         self._stopped = True
         try:
             await self._request({"do": "exit"})
-        except KeeperUnreachable:
-            pass  # it ended before its answer reached us
+            async with asyncio.timeout(CALL_S):
+                await self._gone.wait()
+        except (KeeperUnreachable, TimeoutError):
+            pass  # it ended before its answer reached us, or is ending
         except RelitError:
             self._stopped = False
             raise
@@ -154,6 +162,7 @@ class KeeperClient:
     async def _connect(self) -> None:
         reader, writer = await self._find()
         self._writer = writer
+        self._gone.clear()
         snapshot = asyncio.get_running_loop().create_future()
         self._tasks.spawn(self._read(reader, snapshot), "keeper-reader")
         writer.write(b'{"id":0,"do":"watch"}\n')
@@ -174,7 +183,7 @@ class KeeperClient:
                 return await self._dial()
             except OSError as error:
                 self._trouble = error
-            if await asyncio.to_thread(launch, self._dir):
+            if await asyncio.to_thread(launch, self._dir, self._groups):
                 self.started += 1
             elif attempt:
                 await asyncio.sleep(0.02)  # another keeper holds the lock and is about to listen, or about to end
@@ -255,6 +264,7 @@ class KeeperClient:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        self._gone.set()
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(why)
@@ -269,12 +279,13 @@ class KeeperClient:
                     future.set_exception(trouble)
 
 
-def launch(run_dir: Path) -> bool:
+def launch(run_dir: Path, groups: bool = True) -> bool:
     """Start a keeper and wait until it listens. False when another one has the folder. Blocking, some 50 ms."""
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = os.open(run_dir / "keeper.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         command = [sys.executable, "-I", "-S", str(_BOOT), str(run_dir.resolve())]
+        command += [] if groups else ["--no-groups"]
         said = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=False)
     finally:
         os.close(log)

@@ -30,7 +30,7 @@ async def down(run_dir: Path, *, timeout_s: float = 60.0) -> Ended:
 
     A node that does not end in ``timeout_s`` is killed: its instances are then ended from here.
     """
-    if not run_dir.is_dir():
+    if not os.access(run_dir, os.F_OK):
         return Ended(False, [])
     known = record.read(run_dir)
     node = known is not None and await _end_node(known.process, timeout_s)

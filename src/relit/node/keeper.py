@@ -26,6 +26,7 @@ import time
 
 from relit.node import kin
 from relit.node.keeper_lives import Life, exit_of_stranger, load, restore, save
+from relit.node.keeper_requests import Peer, Refused, environ, find_program, number, open_log, text, texts, word
 
 PROTOCOL = 1
 LINE_MAX = 4 << 20  # a request's size: argv and environment
@@ -35,32 +36,13 @@ STRAYS_S = 1.0  # how long an exit is held back while the rest of its tree dies
 GRACE_S = 10.0  # SIGTERM to the keeper: children get this long before SIGKILL
 IDLE_S = 60.0
 ALREADY_RUNS = 3  # exit status: another keeper owns the folder
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
 _DEFAULTS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ]
-
-
-class Refused(Exception):
-    """A request that cannot be done; the client is told code and text."""
-
-    def __init__(self, code: str, what: str) -> None:
-        super().__init__(code, what)
-        self.code, self.what = code, what
-
-
-class Peer:
-    """One connected client."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.inbox = bytearray()
-        self.outbox = bytearray()
-        self.watching = False
 
 
 class Keeper:
     """Owns the children of one run folder."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, groups: bool) -> None:
         self._dir = run_dir
         where = os.stat(run_dir)
         self._scope = f"{where.st_dev:x}-{where.st_ino:x}"
@@ -68,7 +50,7 @@ class Keeper:
         self._by_pid: dict[int, Life] = {}
         self._by_pidfd: dict[int, Life] = {}
         self._peers: dict[int, Peer] = {}
-        self._groups = kin.Groups(self._scope)
+        self._groups = kin.Groups(self._scope, groups)
         self._poll = select.epoll()
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._term_at: float | None = None
@@ -266,7 +248,7 @@ class Keeper:
                 peer.watching = True
                 return self._list()
             case "signal":
-                return self._signal(self._find(request), _number(request), whole=request.get("whole") is True)
+                return self._signal(self._find(request), number(request), whole=request.get("whole") is True)
             case "kill":
                 return len(self._kill_tree(self._find(request)))
             case "forget":
@@ -281,13 +263,13 @@ class Keeper:
         return {"protocol": PROTOCOL, "pid": os.getpid(), "groups": self._groups.usable, "lives": lives}
 
     def _find(self, request: dict[str, object]) -> Life:
-        life = self._lives.get(_text(request, "key"))
+        life = self._lives.get(text(request, "key"))
         if life is None:
             raise Refused("not-found", f"no life {request['key']!r}")
         return life
 
     def _start(self, request: dict[str, object]) -> dict[str, object]:
-        key, name = _word(request, "key"), _word(request, "name")
+        key, name = word(request, "key"), word(request, "name")
         known = self._lives.get(key)
         if known is not None:
             return known.view()  # the same request again, after a lost answer
@@ -296,8 +278,8 @@ class Keeper:
         for life in self._living():
             if life.name == name:
                 raise Refused("conflict", f"{name} already runs as pid {life.pid}")
-        life = Life(key, name, _text(request, "tag"), _text(request, "log"), self._scope)
-        argv, env, cwd = _texts(request, "argv"), _environ(request), _text(request, "cwd")
+        life = Life(key, name, text(request, "tag"), text(request, "log"), self._scope)
+        argv, env, cwd = texts(request, "argv"), environ(request), text(request, "cwd")
         self._lives[key] = life
         self._save()  # before it starts: a keeper killed in between leaves a name to look for
         try:
@@ -341,7 +323,7 @@ class Keeper:
         return True
 
     def _forget(self, request: dict[str, object]) -> bool:
-        life = self._lives.get(_text(request, "key"))
+        life = self._lives.get(text(request, "key"))
         if life is None:
             return False
         if life.ended_ms is None:
@@ -451,60 +433,8 @@ def boot_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
-def open_log(path: str) -> int:
-    """The raw log, for appending: a plain file of mode 0600. Never follows a link, never blocks on a pipe."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
-
-
-def find_program(name: str, path: str) -> str:
-    """The file that ``name`` means, by the child's own PATH."""
-    if "/" in name:
-        return name
-    for folder in path.split(os.pathsep):
-        candidate = os.path.join(folder, name)
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    raise FileNotFoundError(errno.ENOENT, "no such program in its PATH", name)
-
-
-def _text(request: dict[str, object], field: str) -> str:
-    value = request.get(field)
-    if not isinstance(value, str):
-        raise Refused("request", f"{field} must be a string")
-    return value
-
-
-def _word(request: dict[str, object], field: str) -> str:
-    value = _text(request, field)
-    if not value or len(value) > 100 or value[0] == "." or not _NAME.issuperset(value):
-        raise Refused("request", f"{field} must be up to 100 letters, digits, and . _ - @")
-    return value
-
-
-def _texts(request: dict[str, object], field: str) -> list[str]:
-    value = request.get(field)
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-        raise Refused("request", f"{field} must be a list of strings")
-    return value
-
-
-def _environ(request: dict[str, object]) -> dict[str, str]:
-    value = request.get("env")
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise Refused("request", "env must map names to strings")
-    return value
-
-
-def _number(request: dict[str, object]) -> int:
-    value = request.get("number")
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 64:
-        raise Refused("request", "number must be a signal")
-    return value
-
-
-def run(run_dir: str) -> int:
-    """The keeper's main: one per folder, by a lock that dies with it."""
+def run(run_dir: str, groups: bool = True) -> int:
+    """The keeper's main: one per folder, by a lock that dies with it. ``groups``: use cgroups where it may."""
     lock = os.open(f"{run_dir}/keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -512,4 +442,4 @@ def run(run_dir: str) -> int:
         say("busy")
         return ALREADY_RUNS
     os.chdir("/")
-    return Keeper(run_dir).run()
+    return Keeper(run_dir, groups).run()

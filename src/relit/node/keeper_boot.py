@@ -1,4 +1,4 @@
-"""Starts the keeper: ``python -I -S keeper_boot.py RUN_DIR``.
+"""Starts the keeper: ``python -I -S keeper_boot.py RUN_DIR [--no-groups]``.
 
 Things that must happen before the keeper's own code, or would cost it memory:
 
@@ -13,6 +13,7 @@ import sys
 
 PR_SET_CHILD_SUBREAPER = 36
 READY = "--subreaper"
+NO_GROUPS = "--no-groups"  # find a life's processes in /proc even where cgroups are writable
 
 
 def become_subreaper() -> None:
@@ -43,7 +44,7 @@ def main() -> int:
     bare_packages()
     from relit.node.keeper import run
 
-    return run(sys.argv[1])
+    return run(sys.argv[1], NO_GROUPS not in sys.argv)
 
 
 if __name__ == "__main__":

@@ -118,10 +118,10 @@ def kill_walk(main: int, mark: str) -> set[int]:
 class Groups:
     """Cgroup v2 groups, one per life, below our own group. ``usable`` is false where we may not make any."""
 
-    def __init__(self, scope: str) -> None:
+    def __init__(self, scope: str, wanted: bool) -> None:
         self._home = own_group()
         self._base = f"{self._home}/relit-{scope}"
-        self.usable = self._home is not None and self._probe()
+        self.usable = wanted and self._home is not None and self._probe()
 
     def _probe(self) -> bool:
         try:

@@ -31,13 +31,12 @@ class Link:
         *,
         info: Callable[[], NodeInfo],
         wanted: Callable[[Desired], Awaitable[None]],
-        version: int = 0,
     ) -> None:
         self._control = control
         self._clock = clock
         self._info = info
         self._wanted = wanted
-        self._version = version
+        self._version = 0
         self._events: deque[Event] = deque()
         self._deaths: deque[Death] = deque(maxlen=EVENTS_MAX)
         self._filled = asyncio.Event()

@@ -53,13 +53,15 @@ class Node:
         self._name = name
         self._instances: dict[str, Instance] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._before = record.read(run_dir)
-        self._desired = self._before.desired if self._before else Desired()
-        self._link = Link(control, clock, info=self.info, wanted=self._want, version=0)
+        before = record.read(run_dir)
+        self._desired = before.desired if before else Desired()
+        self._histories = before.histories if before and before.process.boot == proc.boot_id() else {}
+        self._link = Link(control, clock, info=self.info, wanted=self._want)
         self._tasks = Tasks(self._failed)
         self._applying = asyncio.Lock()
         self._ended = asyncio.Event()
         self._fault: BaseException | None = None
+        self._stopping = False
         self._lock: int | None = None
         self.trouble = ""  # why the record was last not written; empty while it is
 
@@ -89,6 +91,7 @@ class Node:
         if self._lock is None:
             return
         async with self._applying:
+            self._stopping = True
             await self._stop_instances(list(self._instances))
         await self._link.flush(FLUSH_S)
         await self.detach()
@@ -136,6 +139,8 @@ class Node:
 
     async def _apply(self, found: Sequence[Life] = ()) -> None:
         async with self._applying:
+            if self._stopping:
+                return
             wanted = self._wanted()
             gone = [name for name, instance in self._instances.items() if wanted.get(name) != instance.spec]
             await self._stop_instances(gone)
@@ -153,14 +158,13 @@ class Node:
         return InstanceSpec(name=name, argv=[])
 
     def _run(self, spec: InstanceSpec, found: Sequence[Life]) -> Instance:
-        histories = self._before.histories if self._before else {}
         instance = Instance(
             spec,
             self._driver,
             Listener(self._note, self._link.died, self._changed),
             clock=self._clock,
             chance=self._chance,
-            history=histories.get(spec.name),
+            history=self._histories.get(spec.name),
         )
         self._instances[spec.name] = instance
         lives = [life for life in found if life.name == spec.name]

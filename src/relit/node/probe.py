@@ -45,7 +45,7 @@ async def _unix(target: str) -> str | None:
 
 
 async def _file(target: str) -> str | None:
-    return None if os.path.exists(target) else f"{target} does not exist yet"
+    return None if os.access(target, os.F_OK) else f"{target} does not exist yet"
 
 
 async def _http(target: str) -> str | None:

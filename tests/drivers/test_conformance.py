@@ -1,0 +1,229 @@
+"""What every driver does. A new driver adds itself to DRIVERS and passes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from relit.drivers.base import Driver, Exit, Launch
+from relit.drivers.process import ProcessDriver
+from relit.errors import Conflict, StartFailed
+from relit.lib import proc
+from relit.node.client import ensure_keeper
+from relit.node.down import down
+
+ENV = {"PATH": os.environ["PATH"]}
+Opened = AbstractAsyncContextManager[Driver]
+
+
+@asynccontextmanager
+async def processes(folder: Path, *, groups: bool = True) -> AsyncIterator[Driver]:
+    keeper = await ensure_keeper(folder / "run", groups=groups)
+    try:
+        yield ProcessDriver(keeper)
+    finally:
+        await keeper.stop()
+        await down(folder / "run")
+
+
+@asynccontextmanager
+async def processes_by_walk(folder: Path) -> AsyncIterator[Driver]:
+    async with processes(folder, groups=False) as driver:
+        yield driver
+
+
+DRIVERS: dict[str, Callable[[Path], Opened]] = {"process": processes, "process-without-cgroups": processes_by_walk}
+
+
+@pytest.fixture(params=list(DRIVERS))
+async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Driver]:
+    async with DRIVERS[request.param](tmp_path) as opened:
+        yield opened
+
+
+def sh(script: str, key: str = "k1", name: str = "one", log: Path | None = None, tag: str = "") -> Launch:
+    return Launch(key=key, name=name, argv=["sh", "-c", script], env=ENV, log=str(log or ""), tag=tag)
+
+
+async def ending(driver: Driver, key: str) -> Exit:
+    async with asyncio.timeout(15):
+        return await driver.wait(key)
+
+
+async def test_tells_the_exit_code(driver: Driver) -> None:
+    await driver.start(sh("exit 7"))
+    assert await ending(driver, "k1") == Exit(code=7)
+
+
+async def test_tells_the_signal(driver: Driver) -> None:
+    await driver.start(sh("kill -9 $$"))
+    assert await ending(driver, "k1") == Exit(signal=9)
+
+
+async def test_an_ended_life_is_remembered_until_forgotten(driver: Driver) -> None:
+    await driver.start(sh("exit 3", tag="t"))
+    await ending(driver, "k1")
+    found = await driver.adopt("k1")
+    assert found is not None
+    assert (found.tag, found.exit) == ("t", Exit(code=3))
+    await driver.forget("k1")
+    assert await driver.lives() == []
+    await driver.forget("k1")
+
+
+async def test_a_living_life_cannot_be_forgotten(driver: Driver) -> None:
+    await driver.start(sh("exec sleep 1000"))
+    with pytest.raises(Conflict):
+        await driver.forget("k1")
+
+
+async def test_an_unknown_life_has_an_unknown_end(driver: Driver) -> None:
+    assert await ending(driver, "nobody") == Exit()
+    assert await driver.adopt("nobody") is None
+    assert not await driver.signal("nobody", signal.SIGTERM)
+    await driver.kill("nobody")
+
+
+async def test_the_same_start_twice_starts_once(driver: Driver) -> None:
+    first = await driver.start(sh("exec sleep 1000"))
+    assert await driver.start(sh("exec sleep 1000")) == first
+    assert len(await driver.lives()) == 1
+
+
+async def test_a_name_lives_once(driver: Driver) -> None:
+    first = await driver.start(sh("exec sleep 1000"))
+    with pytest.raises(Conflict, match=str(first.pid)):
+        await driver.start(sh("exec sleep 1000", key="k2"))
+
+
+async def test_the_name_is_free_after_the_end(driver: Driver) -> None:
+    await driver.start(sh("exit 0"))
+    await ending(driver, "k1")
+    await driver.start(sh("exit 5", key="k2"))
+    assert await ending(driver, "k2") == Exit(code=5)
+
+
+async def test_what_cannot_start_says_why_and_leaves_nothing(driver: Driver, tmp_path: Path) -> None:
+    for launch in (
+        Launch(key="a", name="a", argv=["no-such-program"], env=ENV),
+        Launch(key="b", name="b", argv=["true"], env=ENV, cwd=str(tmp_path / "missing")),
+        Launch(key="c", name="c", argv=["true"], env=ENV, log=str(tmp_path / "missing" / "log")),
+        Launch(key="d", name="d", argv=["/bin/sh\0"], env=ENV),
+    ):
+        with pytest.raises(StartFailed):
+            await driver.start(launch)
+    assert await driver.lives() == []
+
+
+async def test_output_is_appended_to_a_private_log(driver: Driver, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    await driver.start(sh("echo out; echo err >&2", log=log))
+    await ending(driver, "k1")
+    assert log.read_text() == "before\nout\nerr\n"
+    log.unlink()
+    await driver.start(sh("echo again", key="k2", log=log))
+    await ending(driver, "k2")
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_log_that_is_a_link_is_refused(driver: Driver, tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartFailed):
+        await driver.start(sh("echo out", log=tmp_path / "log"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_environment_folder_and_descriptors_are_what_was_asked_for(driver: Driver, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = 'echo "$FOO $PWD $(ls /proc/$$/fd | tr "\\n" " ")"; env | grep -c .'
+    await driver.start(
+        Launch(key="k", name="n", argv=["bash", "-c", script], env=ENV | {"FOO": "bar"}, cwd=str(tmp_path), log=str(log))
+    )
+    await ending(driver, "k")
+    first, count = log.read_text().splitlines()
+    assert first.split()[:5] == ["bar", str(tmp_path), "0", "1", "2"]
+    assert set(first.split()[5:]) <= {"3", "255"}  # the shell's own
+    assert int(count) <= len(ENV) + 6
+
+
+async def test_signals_are_not_ignored_by_inheritance(driver: Driver) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        await driver.start(Launch(key=f"k{number}", name="n", argv=["sleep", "1000"], env=ENV))
+        assert await driver.signal(f"k{number}", number)
+        assert await ending(driver, f"k{number}") == Exit(signal=number)
+        assert not await driver.signal(f"k{number}", number)
+
+
+async def heard(path: Path) -> int:
+    """The pid that a child writes into a named pipe."""
+
+    def read() -> int:
+        with open(path, encoding="ascii") as pipe:
+            return int(pipe.readline())
+
+    async with asyncio.timeout(15):
+        return await asyncio.to_thread(read)
+
+
+async def pid_is_gone(pid: int) -> bool:
+    async with asyncio.timeout(15):
+        while proc.start_time(pid) is not None:
+            await asyncio.sleep(0.001)  # its parent has it now: there is nothing else to wait on
+    return True
+
+
+ESCAPES = {
+    "a child": "sleep 1000 & echo $! > {pipe}; wait",
+    "a child with its own session": "setsid sh -c 'echo $$ > {pipe}; exec sleep 1000' & wait",
+    "an orphan with its own session": "(setsid sh -c 'echo $$ > {pipe}; exec sleep 1000' &); exec sleep 1000",
+    "a grandchild of an orphan": "(setsid sh -c 'sleep 1000 & echo $! > {pipe}; wait' &); exec sleep 1000",
+}
+
+
+@pytest.mark.parametrize("how", list(ESCAPES))
+async def test_kill_takes_the_whole_tree(driver: Driver, tmp_path: Path, how: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    await driver.start(sh(ESCAPES[how].format(pipe=tmp_path / "pipe")))
+    stray = await heard(tmp_path / "pipe")
+    await driver.kill("k1")
+    assert await ending(driver, "k1") == Exit(signal=9)
+    assert await pid_is_gone(stray)
+
+
+@pytest.mark.parametrize("how", list(ESCAPES))
+async def test_what_a_dead_main_process_leaves_behind_is_ended(driver: Driver, tmp_path: Path, how: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    life = await driver.start(sh(ESCAPES[how].format(pipe=tmp_path / "pipe")))
+    stray = await heard(tmp_path / "pipe")
+    os.kill(life.pid, signal.SIGKILL)
+    assert await ending(driver, "k1") == Exit(signal=9)
+    assert await pid_is_gone(stray)
+
+
+async def test_a_neighbour_survives_a_kill(driver: Driver) -> None:
+    await driver.start(sh("sleep 1000 & wait"))
+    other = await driver.start(sh("exec sleep 1000", key="k2", name="two"))
+    await driver.kill("k1")
+    await ending(driver, "k1")
+    assert proc.start_time(other.pid) == other.start
+
+
+async def test_a_tree_that_forks_all_the_time_is_killed(driver: Driver) -> None:
+    await driver.start(sh("f() { while :; do (sleep 0.01 &); done; }; f & f & wait"))
+    await driver.kill("k1")
+    assert await ending(driver, "k1") == Exit(signal=9)
+
+
+async def test_many_wait_for_one_end(driver: Driver) -> None:
+    await driver.start(sh("exec sleep 1000"))
+    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        waits = [group.create_task(driver.wait("k1")) for _ in range(20)]
+        await driver.kill("k1")
+    assert {wait.result() for wait in waits} == {Exit(signal=9)}
