@@ -15,7 +15,6 @@ Of the moments that have passed, only the newest can be on time, and only for a 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -37,7 +36,7 @@ MOST_LISTED = 100  # missed moments recorded one by one; older ones share a reco
 MOST_MADE_UP = 1000
 _MOST_COUNTED = 10_000
 _WINDOWS_MS = (60_000, 3_600_000, 86_400_000, 30 * 86_400_000)
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # clock readings are held as if they were UTC
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -108,13 +107,13 @@ def _check_every(every: int, jitter: int) -> None:
 
 def _check_cron(spec: Spec) -> None:
     try:
-        _zone(spec.zone)
+        ZoneInfo(spec.zone)
     except (KeyError, ValueError, OSError):  # zoneinfo's ways to say that it has no such name
         _refuse(f"{spec.zone!r} is not a time zone")
     if spec.cron is None:
         return
     try:
-        found = next(CronSim(spec.cron, datetime(2026, 1, 1)), None)
+        found = next(CronSim(spec.cron, datetime(2026, 1, 1, tzinfo=UTC)), None)
     except CronSimError as error:
         _refuse(f"{spec.cron!r} is not a cron expression: {error}")
     if found is None:
@@ -142,7 +141,7 @@ def next_after(spec: Spec, name: str, t_ms: int) -> int | None:
         phase = offset(spec, name) + (start or 0)
         return t_ms + 1 + (phase - t_ms - 1) % every
     shift = offset(spec, name)
-    found = _cron_after(spec.cron or "", _zone(spec.zone), (t_ms - shift) // 1000)
+    found = _cron_after(spec.cron or "", ZoneInfo(spec.zone), (t_ms - shift) // 1000)
     return None if found is None else found * 1000 + shift
 
 
@@ -166,11 +165,6 @@ def due_between(spec: Spec, name: str, after: int, until: int) -> Iterator[int]:
 
 def _start_ms(spec: Spec) -> int | None:
     return None if spec.start is None else round(datetime.fromisoformat(spec.start).timestamp() * 1000)
-
-
-@functools.lru_cache(maxsize=64)
-def _zone(name: str) -> tzinfo:
-    return ZoneInfo(name)
 
 
 def _cron_after(cron: str, zone: tzinfo, t: int) -> int | None:
@@ -244,8 +238,11 @@ def decide(spec: Spec, name: str, due_at: int | None, now: int, active: Sequence
     far away was the earlier time a mistake, and the schedule is set back.
     """
     next_at = next_after(spec, name, now)
-    if due_at is None or due_at > now:
-        return Decision(next_at=next_at if _rewound(due_at, next_at) else due_at)
+    if due_at is None:
+        return Decision(next_at=next_at)
+    if due_at > now:
+        mistaken = next_at is not None and due_at - next_at > REWIND_MS
+        return Decision(next_at=next_at if mistaken else due_at)
     listed, summary = _passed(spec, name, due_at, now)
     chosen = _chosen(spec, listed, now)
     firings, cancel = _overlap(spec, name, chosen, active)
@@ -261,10 +258,6 @@ def decide(spec: Spec, name: str, due_at: int | None, now: int, active: Sequence
         summarised=summary.moments,
         counted=summary.exact,
     )
-
-
-def _rewound(due_at: int | None, next_at: int | None) -> bool:
-    return due_at is not None and next_at is not None and due_at - next_at > REWIND_MS
 
 
 class _Summary(msgspec.Struct, frozen=True):

@@ -42,10 +42,11 @@ class IdSource:
 new_id = IdSource()
 
 
-def derived_id(*parts: str) -> str:
-    """The same 26-character id for the same parts: an id that a retry makes again."""
+def derived_id(*parts: str, at: int | None = None) -> str:
+    """The same 26-character id for the same parts: an id that a retry makes again. With ``at`` (ms) it sorts by it."""
     digest = hashlib.blake2b("\x00".join(parts).encode(), digest_size=16).digest()
-    return _encode(int.from_bytes(digest, "big"))
+    value = int.from_bytes(digest, "big")
+    return _encode(value if at is None else (at << 80) | (value & ((1 << 80) - 1)))
 
 
 def system_random() -> random.Random:
