@@ -1,0 +1,215 @@
+"""``ps``, ``runs``, ``show``: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from relit import documents
+from relit.cli.exits import DEGRADED
+from relit.cli.http import Api, segment
+from relit.cli.screen import Screen, ago, brief, short, when
+from relit.cli.session import Session, pass_session
+from relit.lib.durations import human
+from relit.store.values import RunState
+
+STATES: tuple[str, ...] = (
+    "available", "scheduled", "running", "waiting", "parked", "completed", "failed", "cancelled", "discarded",
+)  # fmt: skip
+
+
+@click.command()
+@pass_session
+def ps(session: Session) -> int:
+    """Agents: what they do now. Exit code 3 when one of them needs a person or has no worker."""
+    api, screen = session.api(), session.screen
+    agents = api.get("/v1/agents", documents.Agents).agents
+    workers = api.get("/v1/workers", documents.Workers).workers
+    troubles = [trouble for agent in agents for trouble in _troubles(agent)]
+    if screen.as_json:
+        screen.json({"agents": [_row(agent) for agent in agents], "workers": workers, "troubles": troubles})
+    else:
+        screen.table(
+            ["AGENT", "STATE", "WORKERS", "RUNNING", "QUEUED", "WAITING", "PARKED", "DEAD", "DONE", "FAILED"],
+            [[str(value) for value in _row(agent).values()] for agent in agents],
+            "no agents yet. next: relit up MODULE, or relit run MODULE:WORKFLOW",
+        )
+        for trouble in troubles:
+            screen.note(screen.style(trouble, fg="yellow"))
+    return DEGRADED if troubles else 0
+
+
+def _row(agent: documents.Agent) -> dict[str, Any]:
+    runs = agent.runs
+    return {
+        "agent": agent.name,
+        "state": _state(agent),
+        "workers": agent.workers,
+        "running": runs.get("running", 0),
+        "queued": runs.get("available", 0) + runs.get("scheduled", 0),
+        "waiting": runs.get("waiting", 0),
+        "parked": runs.get("parked", 0),
+        "dead": runs.get("discarded", 0),
+        "completed": runs.get("completed", 0),
+        "failed": runs.get("failed", 0),
+    }
+
+
+def _state(agent: documents.Agent) -> str:
+    if agent.mailbox is not None and agent.mailbox.paused:
+        return "paused"
+    if not agent.workers:
+        return "down" if _unfinished(agent) else "stopped"
+    return "working" if agent.runs.get("running") else "idle"
+
+
+def _unfinished(agent: documents.Agent) -> int:
+    return sum(agent.runs.get(state, 0) for state in ("available", "scheduled", "running", "waiting"))
+
+
+def _troubles(agent: documents.Agent) -> list[str]:
+    found = []
+    if not agent.workers and (left := _unfinished(agent)):
+        found.append(f"{agent.name}: {left} unfinished runs and no worker: relit up, or relit worker MODULE")
+    if parked := agent.runs.get("parked"):
+        found.append(f"{agent.name}: {parked} parked: relit runs --agent {agent.name} --state parked")
+    if dead := agent.runs.get("discarded"):
+        found.append(f"{agent.name}: {dead} dead letters: relit requeue --agent {agent.name}")
+    return found
+
+
+@click.command()
+@click.option("--agent", help="Of this agent only.")
+@click.option("--workflow", help="Of this workflow only.")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="In this state; may be repeated.")
+@click.option("--schedule", help="Made by this schedule.")
+@click.option("--parent", help="Children of this run.")
+@click.option("--before", metavar="RUN", help="Older than this run: the next page.")
+@click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
+@pass_session
+def runs(session: Session, /, states: tuple[RunState, ...], limit: int, **filters: str | None) -> None:
+    """Runs, newest first. Commands take the ID as shown: any beginning or end that fits one run."""
+    api, screen = session.api(), session.screen
+    page = api.get("/v1/runs", documents.Runs, limit=limit, state=list(states) or None, **filters)
+    if screen.as_json:
+        screen.json(page)
+        return
+    rows = [[short(r.id), r.target, r.state, r.reason or "", ago(r.created_at), took(r)] for r in page.runs]
+    screen.table(["ID", "WORKFLOW", "STATE", "REASON", "MADE", "TOOK"], rows, "no runs")
+    if page.next:
+        screen.note(screen.dim(f"more: relit runs --before {page.next}"))
+
+
+def took(run: documents.Run) -> str:
+    """How long a finished run took."""
+    if run.started_at is None or run.finished_at is None:
+        return ""
+    return human(run.finished_at - run.started_at)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--full", is_flag=True, help="Large payloads too.")
+@click.option("-n", "--limit", default=200, show_default=True, type=click.IntRange(1, 1000), help="Steps, at most.")
+@click.option("--after", default=0, metavar="SEQ", help="Steps after this one: the next page.")
+@pass_session
+def show(session: Session, run: str, full: bool, limit: int, after: int) -> None:
+    """A run: its state, what it waits for, effects in doubt, and its journal."""
+    api, screen = session.api(), session.screen
+    payloads = "full" if full else "short"
+    found = api.get(f"/v1/runs/{segment(run)}", documents.Run, payloads=payloads)
+    steps = api.get(f"/v1/runs/{found.id}/journal", documents.Steps, payloads=payloads, limit=limit, after=after)
+    waits = api.get(f"/v1/runs/{found.id}/waits", documents.Waits).waits
+    effects = api.get("/v1/effects", documents.Effects, run=found.id).effects
+    if screen.as_json:
+        screen.json({"run": found, "steps": steps.steps, "next": steps.next, "waits": waits, "effects": effects})
+        return
+    _head(screen, found)
+    _failure(screen, found)
+    for wait in waits:
+        screen.line(f"waits for {wait.kind} {wait.name}".rstrip() + (f", {ago(wait.wake_at)}" if wait.wake_at else ""))
+    for effect in effects:
+        screen.line(screen.state(effect.state) + f" effect {effect.name} at {effect.pos}: {brief(effect.request)}")
+    _journal(screen, steps)
+    screen.hint(*next_commands(api, found))
+
+
+def _head(screen: Screen, run: documents.Run) -> None:
+    screen.pairs(
+        [
+            ("run", run.id),
+            ("workflow", run.target),
+            ("state", run.state),
+            ("reason", run.reason or ""),
+            ("made", f"{when(run.created_at)} ({ago(run.created_at)})"),
+            ("took", took(run)),
+            ("wakes", ago(run.wake_at)),
+            ("attempt", f"{run.attempt} of {run.max_attempts}" if run.max_attempts > 1 else ""),
+            ("worker", run.worker or ""),
+            ("lost workers", str(run.crashes or "")),
+            ("schedule", run.schedule or ""),
+            ("parent", run.parent or ""),
+            ("forked from", run.forked_from or ""),
+            ("continued as", run.continued_to or ""),
+            ("input", brief(run.input, 100)),
+            ("output", brief(run.output, 400)),
+        ]
+    )
+
+
+def _failure(screen: Screen, run: documents.Run) -> None:
+    if run.error is None:
+        return
+    screen.line(screen.style("failed", fg="red") + f" at {run.failed_pos or 'the workflow itself'}: " + told(run.error))
+    for label, text in (("why", run.error.why), ("fix", run.error.fix)):
+        if text:
+            screen.line(f"{label}: {text}")
+    if run.error.traceback:
+        screen.line(screen.dim(run.error.traceback.rstrip()))
+
+
+def told(failure: documents.Failure) -> str:
+    """A failure in one line."""
+    said = failure.what or failure.message
+    return said if not failure.type or said.startswith(failure.type) else f"{failure.type}: {said}"
+
+
+def _journal(screen: Screen, page: documents.Steps) -> None:
+    if not page.steps:
+        return
+    screen.line()
+    rows = [
+        [
+            str(step.seq),
+            step.pos,
+            step.kind,
+            step.name,
+            human(max(0, step.finished_at - step.started_at)),
+            str(step.attempts) if step.attempts > 1 else "",
+            f"failed: {told(step.error)}" if step.error else brief(step.result),
+        ]
+        for step in page.steps
+    ]
+    screen.table(["SEQ", "POS", "KIND", "NAME", "TOOK", "TRIES", "RESULT"], rows)
+    if page.next is not None:
+        screen.note(screen.dim(f"more: --after {page.next}"))
+
+
+def next_commands(api: Api, run: documents.Run) -> list[str]:
+    """What one would do next with a run."""
+    id = short(run.id)
+    match run.state:
+        case "failed" | "cancelled":
+            return [f"relit retry {id}", f"relit fork {id} --step N"]
+        case "discarded":
+            return [f"relit requeue {id}"]
+        case "parked":
+            effects = api.get("/v1/effects", documents.Effects, run=run.id, state=["in_doubt"]).effects
+            if effects:
+                return [f"relit effects resolve {id} {effects[0].pos} --done|--not-done"]
+            return [f"relit resume {id}", f"relit retry {id}"]
+        case "completed":
+            return []
+        case _:
+            return [f"relit tail {id}", f"relit cancel {id}"]

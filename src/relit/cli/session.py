@@ -1,0 +1,81 @@
+"""What a command has at hand: flags, settings, the screen, the server."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relit.cli.screen import Screen
+from relit.errors import ConfigError, Unauthorized
+
+if TYPE_CHECKING:
+    from relit.cli.http import Api
+    from relit.settings import Environment, Settings
+
+
+class Session:
+    """One call of ``relit``."""
+
+    def __init__(self, flags: dict[str, Any], environment: Environment) -> None:
+        self.flags = flags
+        self.environment = environment
+        self.verbose = bool(flags.get("verbose"))
+        self.yes = bool(flags.get("yes")) or environment.ci
+        self.screen = Screen(
+            as_json=bool(flags.get("as_json")),
+            quiet=bool(flags.get("quiet")),
+            colour=environment.colour and not flags.get("no_color"),
+        )
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        named = self.flags.get("data")
+        return Path(named).expanduser().absolute() if named else self.environment.data
+
+    def settings(self, overrides: dict[str, Any] | None = None) -> Settings:
+        """The settings, checked."""
+        from relit.settings import load
+
+        config = self.flags.get("config")
+        path = Path(config).expanduser().absolute() if config else None
+        return load(path, overrides, environment=self.environment, data=self.data)
+
+    def url(self) -> str:
+        """The server's URL: --server, RELIT_SERVER, else what relit.toml says."""
+        return self.flags.get("server") or self.environment.server or self.settings().url
+
+    def api(self, patience: float = 0.0) -> Api:
+        """The server."""
+        from relit.cli.http import Api
+
+        return Api(self.url(), self.token(), patience=patience)
+
+    def token(self) -> str | None:
+        """RELIT_TOKEN, else the data folder's; None when there is neither (the server has never run)."""
+        if self.environment.token:
+            return self.environment.token
+        path = self.data / "token"
+        try:
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                raise ConfigError(
+                    f"the token file {path} can be read by others",
+                    why="whoever reads it rules this server",
+                    fix=f"chmod 600 {path}",
+                )
+            return path.read_text().strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unauthorized(f"cannot read the token {path}", why=str(error), fix=f"ls -l {path}") from error
+
+    def confirm(self, question: str) -> None:
+        """Ask before what cannot be taken back; --yes and CI answer it."""
+        if not self.yes:
+            click.confirm(question, abort=True)
+
+
+pass_session = click.make_pass_decorator(Session)
