@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from relit import errors, events
+from relit.api import problem
+
+assert problem  # the API adds errors of its own: they belong on the page
 
 HERE = Path(__file__).parent
 
@@ -42,6 +45,8 @@ def errors_page() -> str:
     """The page of all errors."""
     lines = []
     for code, cls in sorted(errors.by_code().items()):
+        if cls.__name__.startswith("_"):
+            continue
         meaning = (cls.__doc__ or "").strip().splitlines()[0].replace("``", "`")
         lines.append(f"| `{code}` | `{cls.__name__}` | {'yes' if cls.retry else 'no'} | {meaning} |")
     return ERRORS + "\n".join(lines) + "\n" + FOOT

@@ -41,13 +41,15 @@ def test_a_body_that_begins_again_is_counted_and_effects_are_left_to_the_sink() 
 
 def test_work_is_resumed_when_another_process_goes_on_with_it() -> None:
     lines = [Line(1, 1, "read", "a"), Line(2, 2, "read", "b"), Line(4, 2, "ask", "b"), Line(5, 2, "ask", "a x")]
-    assert figures.resumption(lines, pid=1, at=3, done=set()) == ("a", 5)
+    assert figures.resumption(lines, pid=1, at=3) == ("a", 5)
 
 
-def test_a_process_that_held_nothing_resumes_nothing() -> None:
-    lines = [Line(1, 1, "read", "a"), Line(5, 2, "ask", "c")]
-    assert figures.resumption(lines, pid=1, at=3, done={"a"}) == (None, None)
-    assert figures.resumption(lines, pid=9, at=3, done=set()) == (None, None)
+def test_work_that_nobody_went_on_with_is_told_by_name() -> None:
+    assert figures.resumption([Line(1, 1, "read", "a"), Line(5, 2, "ask", "c")], pid=1, at=3) == ("a", None)
+
+
+def test_a_process_that_never_began_anything_holds_nothing() -> None:
+    assert figures.resumption([Line(5, 2, "ask", "c")], pid=1, at=3) == (None, None)
 
 
 def test_the_times_show_median_and_longest() -> None:

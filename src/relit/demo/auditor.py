@@ -36,7 +36,7 @@ def setting(name: str, default: str | None = None) -> str:
 
 def begin(step: str, subject: str) -> None:
     """Leave a witness that this step's body began."""
-    witness.mark(Path(setting("RELIT_DEMO_FOLDER")) / "witness.jsonl", step, subject)
+    witness.mark(Path(setting("AUDITOR_FOLDER")) / "witness.jsonl", step, subject)
 
 
 def read_metadata(name: str) -> prompt.Facts:
@@ -54,7 +54,7 @@ def read_licence(name: str, file: str) -> str:
 def record_verdict(verdict: Verdict) -> str:
     """Write the verdict down; the same verdict over itself changes nothing."""
     begin("record_verdict", verdict.distribution)
-    file = Path(setting("RELIT_DEMO_FOLDER")) / "verdicts" / f"{verdict.distribution}.json"
+    file = Path(setting("AUDITOR_FOLDER")) / "verdicts" / f"{verdict.distribution}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(msgspec.json.encode(verdict))
     return file.name
@@ -66,7 +66,7 @@ async def notify(name: str, finding: Finding, idempotency_key: str) -> int:
     body = {"distribution": name, "code": finding.code, "text": finding.text}
     async with httpx.AsyncClient(timeout=20) as http:
         answer = await http.post(
-            setting("RELIT_DEMO_SINK"), json=body, headers={"Idempotency-Key": idempotency_key}
+            setting("AUDITOR_SINK"), json=body, headers={"Idempotency-Key": idempotency_key}
         )  # fmt: skip
     return answer.raise_for_status().status_code
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import msgspec
@@ -47,6 +47,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.blows)
 
 
+Told = Callable[[Blow], None]
+
+
 class Row(msgspec.Struct, frozen=True):
     """One line of the table. ``kept`` is None where there is no bound."""
 
@@ -62,16 +65,13 @@ def begun_again(lines: Iterable[Line]) -> int:
     return sum(begins.values()) - len(begins)
 
 
-def resumption(lines: Iterable[Line], pid: int, at: float, done: set[str]) -> tuple[str | None, float | None]:
-    """What ``pid`` was working on when it was killed at ``at``, and when another process went on with it.
-
-    ``done`` are the subjects finished at that moment: a process that held none of the others was idle.
-    """
+def resumption(lines: Iterable[Line], pid: int, at: float) -> tuple[str | None, float | None]:
+    """What ``pid`` began last before it was killed at ``at``, and when another process went on with it."""
     held: str | None = None
     for line in lines:
         subject = line.subject.split(" ")[0]
         if line.pid == pid and line.at <= at:
-            held = None if subject in done else subject
+            held = subject
         elif line.at > at and subject == held:
             return held, line.at
     return held, None

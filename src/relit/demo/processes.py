@@ -10,7 +10,7 @@ import msgspec
 
 from relit.demo.plan import Role
 
-MARK = "RELIT_DEMO_MARK"
+MARK = "DEMO_OF_RELIT"
 
 
 class Found(msgspec.Struct, frozen=True):

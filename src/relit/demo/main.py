@@ -1,0 +1,199 @@
+"""`relit demo`: real work, real kills, a table of what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from relit.client import Client
+from relit.demo import distributions, figures, licences, plan, prompt, witness
+from relit.demo.figures import Blow, Figures
+from relit.demo.installation import Installation
+from relit.demo.licences import Verdict
+from relit.demo.model import ScriptedModel
+from relit.demo.serving import Served
+from relit.demo.sink import Sink
+from relit.demo.storm import Storm
+from relit.documents import Run
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.ids import system_random
+
+OPENAI_URL = "https://api.openai.com/v1"
+_WORK_S = 50.0  # what all model calls together should take
+_MOST_S = 170.0
+_SINK_S = 0.15
+_LOOK_S = 0.4
+
+
+class Model:
+    """Which model answers: a scripted one on this machine, or a real one if the environment names it."""
+
+    def __init__(self, workers: int, audits: int) -> None:
+        env = os.environ  # noqa: TID251 - the variables that every OpenAI client reads
+        real = "OPENAI_BASE_URL" in env or "OPENAI_API_KEY" in env
+        self.real_url = env.get("OPENAI_BASE_URL", OPENAI_URL) if real else None
+        seconds = min(8.0, max(0.3, _WORK_S * workers / max(audits, 1)))
+        self.scripted = ScriptedModel(prompt.answer, seconds=seconds)
+
+    @contextmanager
+    def serve(self) -> Iterator[str]:
+        """The base URL to ask, as long as the block lasts."""
+        if self.real_url is not None:
+            yield self.real_url
+        else:
+            with Served(self.scripted.app) as url:
+                yield f"{url}/v1"
+
+    def bought_twice(self, lines: list[witness.Line]) -> int:
+        """Counted at the scripted model; with a real one, by the calls that were begun again."""
+        if self.real_url is None:
+            return self.scripted.bought_twice
+        return figures.begun_again(line for line in lines if line.step == "ask_model")
+
+
+class Demo:
+    """One storm over one installation."""
+
+    def __init__(self, *, kills: int, workers: int, seed: int | None, console: Console) -> None:
+        self.console = console
+        self.names = distributions.names()
+        self.expected = {name: expect(name) for name in self.names}
+        self.model = Model(workers, len(self.names))
+        self.sink = Sink(seconds=_SINK_S)
+        self._kills = kills
+        self._workers = workers
+        self._chance = Random(seed) if seed is not None else system_random()
+        self._bodies = sum(3 + len(distributions.facts(name).files) for name in self.names) + sum(
+            len(verdict.findings) for verdict in self.expected.values()
+        )
+
+    def run(self) -> bool:
+        """The whole of it; whether every bound was kept."""
+        with self.model.serve() as model, Served(self.sink.app) as sink:
+            house = Installation({"OPENAI_BASE_URL": model, "AUDITOR_SINK": f"{sink}/findings"}, self._workers)
+            self._say(f"An agent audits the licences of {len(self.names)} distributions. Its folder: {house.folder}")
+            try:
+                house.up()
+                measured = asyncio.run(self._measure(house))
+            finally:
+                house.down()
+        self._print(measured, house)
+        return figures.kept(measured)
+
+    async def _measure(self, house: Installation) -> Figures:
+        began = SYSTEM_CLOCK.monotonic()
+        async with house.client() as client:
+            sent = await client.send_many("auditor", [{"distribution": name} for name in self.names])
+            runs = dict(zip(self.names, [each.id for each in sent], strict=True))
+            storm = Storm(house, client, runs, lambda: self._share(house), self._tell(began), self._chance)
+            with self._progress() as progress:
+                await self._weather(house, client, storm, progress)
+            seconds = SYSTEM_CLOCK.monotonic() - began
+            return await self._count(client, house, storm.blows, runs, seconds)
+
+    async def _weather(self, house: Installation, client: Client, storm: Storm, progress: Progress) -> None:
+        """Kill, and wait until all the work is done."""
+        task = progress.add_task("auditing", total=self._bodies, kills=0)
+        try:
+            async with asyncio.timeout(_MOST_S), asyncio.TaskGroup() as group:
+                raging = group.create_task(storm.rage(plan.draw(self._kills, self._chance)))
+                while not (raging.done() and await self._all_done(client)):
+                    progress.update(task, completed=self._done(house), kills=len(storm.blows))
+                    await asyncio.sleep(_LOOK_S)
+            progress.update(task, completed=self._bodies, kills=len(storm.blows))
+        except TimeoutError:
+            self._say(f"Not everything was done after {_MOST_S:.0f} s.")
+
+    async def _all_done(self, client: Client) -> bool:
+        found = await client.runs(agent="auditor", limit=len(self.names), payloads="none")
+        return all(run.final for run in found)
+
+    async def _count(
+        self, client: Client, house: Installation, blows: list[Blow], runs: dict[str, str], seconds: float
+    ) -> Figures:
+        found = {run.id: run for run in await client.runs(agent="auditor", limit=len(runs), payloads="full")}
+        steps = [len([step async for step in client.journal(id, payloads="none")]) for id in runs.values()]
+        verdicts = {name: verdict_of(found.get(id)) for name, id in runs.items()}
+        told = Counter(delivery.body for delivery in self.sink.effective)
+        lines = witness.read(house.witness)
+        return Figures(
+            sent=len(runs),
+            completed=sum(verdict is not None for verdict in verdicts.values()),
+            wrong=0 if self.model.real_url else sum(verdicts[name] != self.expected[name] for name in self.names),
+            steps=sum(steps),
+            blows=blows,
+            steps_again=figures.begun_again(lines),
+            bought_twice=self.model.bought_twice(lines),
+            findings=sum(len(verdict.findings) for verdict in verdicts.values() if verdict is not None),
+            delivered=len(told),
+            delivered_twice=sum(told.values()) - len(told),
+            raw_requests=len(self.sink.requests),
+            seconds=seconds,
+        )
+
+    def _done(self, house: Installation) -> int:
+        return len({line.place for line in witness.read(house.witness)})
+
+    def _share(self, house: Installation) -> float:
+        return self._done(house) / self._bodies
+
+    # --- what a person sees --------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _progress(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps · {task.fields[kills]} kills"),
+            TimeElapsedColumn(),
+            console=self.console,
+        )
+
+    def _tell(self, began: float) -> figures.Told:
+        def tell(blow: Blow) -> None:
+            after = "it was idle" if blow.seconds is None else f"back after {blow.seconds:.2f} s"
+            self._say(f"{blow.at - began:6.1f} s  killed the {blow.role} (pid {blow.pid}): {after}")
+
+        return tell
+
+    def _print(self, measured: Figures, house: Installation) -> None:
+        table = Table("", "", "bound", "", box=None, pad_edge=False)
+        for row in figures.rows(measured):
+            mark = {True: "[green]kept[/]", False: "[red]BROKEN[/]", None: ""}[row.kept]
+            table.add_row(row.label, row.value, row.bound, mark)
+        self.console.print()
+        self.console.print(table)
+        relit = f"relit --data {house.data} --config {house.folder / 'relit.toml'}"
+        look = "\n".join(f"  {relit} {words}" for words in ("up", "runs", "show RUN", "schedule list", "down"))
+        self._say(f"\nEverything is still there. To look further:\n{look}\n  rm -r {house.folder}")
+
+
+def expect(name: str) -> Verdict:
+    """The verdict that the rules give on an installed distribution."""
+    facts = distributions.facts(name)
+    texts = [distributions.text(name, file)[: prompt.TEXT_LIMIT] for file in facts.files]
+    return licences.judge(name, facts.declared, texts)
+
+
+def verdict_of(run: Run | None) -> Verdict | None:
+    """What a completed run concluded."""
+    if run is None or run.state != "completed":
+        return None
+    return msgspec.convert(run.output, Verdict)
+
+
+def run(*, kills: int = 10, workers: int = 3, seed: int | None = None, console: Console | None = None) -> int:
+    """Run the demo. The exit code: 0, or 1 when a bound was broken."""
+    kept = Demo(kills=kills, workers=workers, seed=seed, console=console or Console()).run()
+    return 0 if kept else 1
