@@ -228,8 +228,8 @@ class Keeper:
         life.dying = set()
         if life.ended_ms is None:
             life.ended_ms = boot_ms()
+        self._save()  # before anybody is told: what was told must outlive us
         self._publish({"event": "exit", "life": life.view()})
-        self._save()
         kin.discard(life.group)
 
     def _publish(self, event: dict[str, object]) -> None:
