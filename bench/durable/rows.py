@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One engine as it is measured. ``quick``: part of the short run, in as many rounds as it says."""
+    """One engine as it is measured. ``quick``: part of the short run, at most so many times."""
 
     key: str
     title: str
@@ -31,13 +31,13 @@ ROWS = [
     Row("relit_sqlite", "relit, SQLite", "relit", f"{ALL},cpu", flags=("--samples", "100"), quick=2),
     Row("dbos_sqlite", "DBOS, SQLite as it comes", "dbos", BULK, quick=2),
     Row("dbos_sqlite_wal", "DBOS, SQLite with WAL forced on", "dbos", BULK, flags=("--wal",), quick=2),
-    Row("dbos_default", "DBOS, queue polled as it comes (1 s)", "dbos", "latency", flags=("--samples", "6"), quick=1),
     Row(
         "dbos_fastest", "DBOS, queue polled each millisecond", "dbos", "latency",
-        flags=("--samples", "50", "--polling", FASTEST), quick=1,
+        flags=("--samples", "40", "--polling", FASTEST), quick=1,
     ),
-    Row("relit_postgres", "relit, PostgreSQL", "relit", ALL, "postgres", ("--samples", "100"), quick=1),
+    Row("relit_postgres", "relit, PostgreSQL", "relit", ALL, "postgres", ("--samples", "60"), quick=1),
     Row("dbos_postgres", "DBOS, PostgreSQL", "dbos", BULK, "postgres", quick=1),
+    Row("dbos_default", "DBOS, queue polled as it comes (1 s)", "dbos", "latency", flags=("--samples", "4"), quick=1),
     Row("absurd", "Absurd, PostgreSQL", "absurd", ALL, "postgres"),
     Row("restate", "Restate, service on hypercorn", "restate", ALL, flags=("--samples", "100")),
     Row("restate_granian", "Restate, service on granian", "restate", BULK, flags=("--server", "granian")),

@@ -41,7 +41,7 @@ class Sizes:
     history_every: int = 50_000
 
 
-QUICK = Sizes(wakes=50, idle_s=3.0, crowd=0, journal=20_000, journal_at_once=250, history=0)
+QUICK = Sizes(wakes=50, idle_s=2.0, crowd=0, journal=20_000, journal_at_once=250, history=0)
 
 
 class WorkerProcess:
