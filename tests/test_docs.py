@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,9 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 
 from relit import errors, events
+from relit.cli.main import cli
 from relit.durable.definitions import Agent, Workflow
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
@@ -130,6 +133,29 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     targets = [link.partition("#")[0] for link in LINK.findall(page.read_text("utf-8"))]
     relative = [target for target in targets if target and ":" not in target]
     assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+COMMANDS = [
+    (_name(page), shlex.split(line, comments=True))
+    for page in PAGES
+    for block in _blocks(page, "sh")
+    for line in block.splitlines()
+    if line.startswith("relit ")
+]
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: " ".join(value) if type(value) is list else "")
+def test_commands_exist_with_their_options(page: str, words: list[str]) -> None:
+    command: click.Command = cli
+    context = click.Context(command, info_name="relit")
+    rest = [word for word in words[1:] if word not in ("--json",)]
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        found = command.get_command(context, rest[0])
+        assert found is not None, f"{page}: there is no {rest[0]!r} in {command.name}"
+        command, rest = found, rest[1:]
+        context = click.Context(command, parent=context, info_name=command.name)
+    known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+    assert {word.partition("=")[0] for word in rest if word.startswith("--")} - known == set(), page
 
 
 def _generated(name: str) -> str:

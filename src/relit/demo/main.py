@@ -175,7 +175,7 @@ class Demo:
         self.console.print()
         self.console.print(table)
         relit = f"relit --data {house.data} --config {house.folder / 'relit.toml'}"
-        look = "\n".join(f"  {relit} {words}" for words in ("up", "runs", "show RUN", "schedule list", "down"))
+        look = "\n".join(f"  {relit} {words}" for words in ("up", "runs", "show RUN", "down"))
         self._say(f"\nEverything is still there. To look further:\n{look}\n  rm -r {house.folder}")
 
 
