@@ -100,7 +100,7 @@ class Engine:
     async def wait(self, run: str, timeout: Duration | None = None) -> Run:
         """The run once it is final; a continued run's successor. Raises ``WaitTimeout``."""
         limit = None if timeout is None else self.clock.monotonic() + to_ms(timeout) / 1000
-        subscription, listening = self.store.subscribe(f"run:{run}"), run
+        subscription, listening = self.store.subscribe(f"end:{run}"), run
         try:
             while True:
                 found = await self.store.run(run)
@@ -111,7 +111,7 @@ class Engine:
                     return found
                 if run != listening:
                     subscription.close()
-                    subscription, listening = self.store.subscribe(f"run:{run}"), run
+                    subscription, listening = self.store.subscribe(f"end:{run}"), run
                     continue
                 left = _POLL_S if limit is None else min(_POLL_S, limit - self.clock.monotonic())
                 if left <= 0:

@@ -215,7 +215,7 @@ class Waits:
 
     async def _serve(self) -> None:
         execution = self._execution
-        topics = [f"run:{waiting.name}" for waiting in self.pending.values() if waiting.kind == "child"]
+        topics = [f"end:{waiting.name}" for waiting in self.pending.values() if waiting.kind == "child"]
         subscription = execution.recorder.store.subscribe(f"run:{execution.run.id}", *topics)
         try:
             while self.pending and not self._suspending and not execution.closed:

@@ -50,7 +50,8 @@ class Store(Protocol):
 
     ``ready`` a run may be claimable · ``timers`` the next due moment may have moved · ``requests`` a running run was
     asked to cancel or pause · ``run:ID`` that run changed its state, got a signal, or a child of it ended ·
-    ``steps:ID`` that run got a step, a stream item or a heartbeat · ``events`` ·
+    ``steps:ID`` that run got a step, a stream item or a heartbeat · ``end:ID`` it
+    ended, or went on as another · ``events`` ·
     ``workers`` a worker joined, left or died.
     """
 

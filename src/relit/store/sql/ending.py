@@ -11,7 +11,7 @@ from relit.store.values import Run
 
 async def after_end(tx: Tx, run: str, parent: str | None, state: str) -> set[str]:
     """Wake the parent; cancel the children of a run that did not complete. Answers mailboxes with places to give."""
-    tx.topics.add(f"run:{run}")
+    tx.topics.update({f"run:{run}", f"end:{run}"})
     if parent is not None and await tx.many("parent_wake", [(parent, run)]):
         tx.topics.update({"ready", f"run:{parent}"})
     elif parent is not None:

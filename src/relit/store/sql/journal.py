@@ -182,6 +182,7 @@ async def _aftermath(tx: Tx, fence: Fence, end: Finish, *, mailbox: str | None, 
 
 async def _continue(tx: Tx, run: str, parent: str | None, following: NewRun) -> None:
     """The next run takes the place, the waiting signals and the parent of this one."""
+    tx.topics.add(f"end:{run}")
     if following.mailbox is not None:
         await queue.lock_boxes(tx, [following.mailbox])
     await queue.insert(tx, [following], epoch=1, slot=1)
