@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -14,26 +14,48 @@ from relit.lib.plain import from_plain
 
 T = TypeVar("T")
 
+_DRAIN_DECLARED = 256 << 20
+_DRAIN_ENDLESS = 16 << 20
+
 Span = str | int | float
 Moment = str | int
 
 
 async def read(request: Request, limit: int) -> bytes:
-    """The body. Raises ``PayloadTooLarge`` before more than ``limit`` bytes were taken in."""
+    """The body. Raises ``PayloadTooLarge`` when it is larger than ``limit``; no more than that is held in memory."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(f"{int(declared):,} bytes", limit)
+    length = int(declared) if declared.isdigit() else None
+    if length is not None and length > limit:
+        if "expect" not in request.headers:  # who asks before it sends has sent nothing yet
+            await _drain(request, length, _DRAIN_DECLARED)
+        raise _too_large(f"{length:,} bytes", limit)
     parts: list[bytes] = []
     size = 0
     try:
         async for part in request.stream():
             size += len(part)
             if size > limit:
-                raise _too_large(f"more than {limit:,} bytes", limit)
+                parts.clear()
+                break
             parts.append(part)
+        else:
+            return b"".join(parts)
     except ClientDisconnect as error:
         raise Invalid("the request ended before its body was whole") from error
-    return b"".join(parts)
+    await _drain(request, size, _DRAIN_ENDLESS)
+    raise _too_large(f"more than {limit:,} bytes", limit)
+
+
+async def _drain(request: Request, size: int, most: int) -> None:
+    """Let the caller finish, so that it hears the answer: most clients read none while they send."""
+    if size > most:
+        return
+    taken = 0
+    while taken < most:
+        message = await request.receive()
+        taken += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
 
 
 def _too_large(size: str, limit: int) -> PayloadTooLarge:
@@ -72,7 +94,9 @@ def parameters(pairs: list[tuple[str, str]], shape: type[T]) -> T:
 
 
 def _is_list(annotation: Any) -> bool:
-    return getattr(annotation, "__origin__", None) is list
+    if get_origin(annotation) is Annotated:
+        annotation = annotation.__origin__
+    return get_origin(annotation) is list
 
 
 def span(value: Span | None, name: str) -> int | None:

@@ -20,6 +20,7 @@ from relit.api import (
     openapi,
     problem,
     runs,
+    schedules,
     subscribers,
     tokens,
     workers,
@@ -37,6 +38,7 @@ async def _document(call: Call) -> Response:
 OPERATIONS: tuple[Operation, ...] = (
     *agents.OPERATIONS,
     *runs.OPERATIONS,
+    *schedules.OPERATIONS,
     *mailboxes.OPERATIONS,
     *effects.OPERATIONS,
     *events.OPERATIONS,

@@ -75,7 +75,9 @@ async def _frames(api: Api, at: str, names: list[str], query: EventsQuery) -> As
                 at = event.id
                 if wanted(event, query):
                     yield sse.frame(event.name, event.id, event)
-            if len(page) < _PAGE and not await ends.wait(subscription, api.parts.options.keep_alive):
+            if len(page) == _PAGE or await ends.wait(subscription, api.parts.options.keep_alive):
+                continue
+            if not ends.closed:
                 yield sse.mark(at) if at else sse.COMMENT
 
 

@@ -84,7 +84,7 @@ class Follower:
     async def frames(self) -> AsyncGenerator[bytes, None]:
         """Frames, with a comment when it is quiet."""
         api = self._api
-        with closing(api.store.subscribe(f"run:{self._at.run}")) as subscription:
+        with closing(api.store.subscribe(f"run:{self._at.run}", f"steps:{self._at.run}")) as subscription:
             while True:
                 run = await api.store.run(self._at.run)
                 async for frame in self._news(run):

@@ -85,6 +85,11 @@ def _requests(api: Api) -> Iterator[str]:
     )
 
 
+def _waits(api: Api) -> Iterator[str]:
+    help = "Open streams and long polls that wait for something to happen."
+    return family("relit_http_waits", "gauge", help, [({}, api.parts.closing.waiting)])
+
+
 def _process() -> Iterator[str]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -105,6 +110,7 @@ async def metrics(call: Call) -> Response:
         *await _work(api),
         *await _events(api.event_count),
         *_requests(api),
+        *_waits(api),
         *_process(),
     ]
     return Response("\n".join(lines) + "\n", media_type=MEDIA_TYPE)

@@ -55,6 +55,11 @@ class Closing:
         self.closed = False
         self._open: set[asyncio.Timeout] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for something to happen."""
+        return len(self._open)
+
     def close(self) -> None:
         """End every wait now, and all later ones at once. Safe twice."""
         self.closed = True

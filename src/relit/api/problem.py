@@ -62,6 +62,8 @@ def headers_of(error: RelitError) -> dict[str, str]:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, (errors.StoreFull, errors.StoreUnavailable)):
         return {"Retry-After": str(_STORE_RETRY_AFTER)}
+    if isinstance(error, errors.PayloadTooLarge):
+        return {"Connection": "close"}  # what is left of the body is not read
     if status_of(error) == 401:
         return {"WWW-Authenticate": 'Bearer realm="relit"'}
     return {}

@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
 
 
 class ApiServer:
-    """Listens and serves. ``port`` 0 takes a free one; ``closing`` is called when the server begins to stop, and must
+    """Listens and serves. ``port`` 0 takes a free one (see ``port`` after ``start``); ``closing`` is called when the server begins to stop, and must
     end what would wait for ever. ``on_error`` hears of the end that nobody asked for."""
 
     def __init__(
@@ -53,21 +53,15 @@ class ApiServer:
     ) -> None:
         self._app = app
         self._host = host
-        self._asked = port
+        self.port = port
         self._closing = closing
         self._tasks = Tasks(on_error or self._note)
-        self._socket: socket.socket | None = None
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
 
     def _note(self, error: BaseException) -> None:
         self.failure = error
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self._asked if self._socket is None else int(self._socket.getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -77,7 +71,8 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen; back when requests are answered. Raises ``ConfigError`` when the address cannot be had."""
-        self._socket = listen(self._host, self._asked)
+        listening = listen(self._host, self.port)
+        self.port = int(listening.getsockname()[1])
         config = uvicorn.Config(
             self._app,
             lifespan="off",
@@ -89,7 +84,7 @@ class ApiServer:
             timeout_graceful_shutdown=_GRACE,
         )
         self._server = _Server(config)
-        self._task = self._tasks.spawn(self._server.serve(sockets=[self._socket]), "api-server")
+        self._task = self._tasks.spawn(self._server.serve(sockets=[listening]), "api-server")
         up = self._server.up
         self._task.add_done_callback(lambda _: up.set())  # so that nobody waits for a start that failed
         await up.wait()
