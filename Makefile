@@ -28,14 +28,14 @@ demo: $(VENV)/.runtime  ## real work, ten real kills, a table of what it cost
 	$(BIN)/relit demo
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, layers and purity
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench docs
+	$(BIN)/ruff format --check src tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev  ## let ruff put the code in order
-	$(BIN)/ruff check --fix src tests bench
-	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench docs
+	$(BIN)/ruff format src tests bench docs
 
 test: system-deps lint  ## everything but the long matrices; at most four minutes on two cores
 	$(PYTEST) -q -n $(WORKERS) -m "not crash and not real"

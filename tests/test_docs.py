@@ -28,6 +28,8 @@ from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
 from relit.durable.ticker import Ticker
 from relit.durable.worker import Worker
+from relit.settings import load
+from relit.settings.environment import Environment
 from relit.store.sql.sqlite.store import SqliteStore
 
 HOME = Path(__file__).parent.parent
@@ -156,6 +158,13 @@ def test_commands_exist_with_their_options(page: str, words: list[str]) -> None:
         context = click.Context(command, parent=context, info_name=command.name)
     known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
     assert {word.partition("=")[0] for word in rest if word.startswith("--")} - known == set(), page
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "toml")], ids=_name)
+def test_configurations_are_valid(page: Path, tmp_path: Path) -> None:
+    for text in _blocks(page, "toml"):
+        (tmp_path / "relit.toml").write_text(text, encoding="utf-8")
+        load(tmp_path / "relit.toml", environment=Environment({}), data=tmp_path)
 
 
 def _generated(name: str) -> str:

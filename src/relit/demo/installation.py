@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from relit.client import Client
 from relit.demo import processes
 from relit.demo.plan import Role
 from relit.errors import RelitError
+from relit.settings.environment import Environment
 
 _START_S = 60
 _END_S = 30
@@ -67,10 +67,8 @@ class Installation:
 
     def _env(self) -> dict[str, str]:
         """This process's environment, without what would configure another relit, with the mark."""
-        inherited = os.environ.items()  # noqa: TID251 - handed on to children, not read
-        return {name: value for name, value in inherited if not name.startswith("RELIT_")} | {
-            processes.MARK: self._mark
-        }
+        kept = {name: value for name, value in Environment().all.items() if not name.startswith("RELIT_")}
+        return kept | {processes.MARK: self._mark}
 
 
 def _free_port() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from relit.demo.storm import Storm
 from relit.documents import Run
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
+from relit.settings.environment import Environment
 
 OPENAI_URL = "https://api.openai.com/v1"
 _WORK_S = 50.0  # what all model calls together should take
@@ -38,9 +38,8 @@ class Model:
     """Which model answers: a scripted one on this machine, or a real one if the environment names it."""
 
     def __init__(self, workers: int, audits: int) -> None:
-        env = os.environ  # noqa: TID251 - the variables that every OpenAI client reads
-        real = "OPENAI_BASE_URL" in env or "OPENAI_API_KEY" in env
-        self.real_url = env.get("OPENAI_BASE_URL", OPENAI_URL) if real else None
+        env = Environment()
+        self.real_url = env.get("OPENAI_BASE_URL") or (OPENAI_URL if env.get("OPENAI_API_KEY") else None)
         seconds = min(8.0, max(0.3, _WORK_S * workers / max(audits, 1)))
         self.scripted = ScriptedModel(prompt.answer, seconds=seconds)
 
@@ -63,9 +62,9 @@ class Model:
 class Demo:
     """One storm over one installation."""
 
-    def __init__(self, *, kills: int, workers: int, seed: int | None, console: Console) -> None:
+    def __init__(self, names: list[str], *, kills: int, workers: int, seed: int | None, console: Console) -> None:
         self.console = console
-        self.names = distributions.names()
+        self.names = names
         self.expected = {name: expect(name) for name in self.names}
         self.model = Model(workers, len(self.names))
         self.sink = Sink(seconds=_SINK_S)
@@ -195,5 +194,6 @@ def verdict_of(run: Run | None) -> Verdict | None:
 
 def run(*, kills: int = 10, workers: int = 3, seed: int | None = None, console: Console | None = None) -> int:
     """Run the demo. The exit code: 0, or 1 when a bound was broken."""
-    kept = Demo(kills=kills, workers=workers, seed=seed, console=console or Console()).run()
+    names = distributions.names()
+    kept = Demo(names, kills=kills, workers=workers, seed=seed, console=console or Console()).run()
     return 0 if kept else 1
