@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 
@@ -48,3 +49,30 @@ def test_start_time_is_read_behind_odd_command_names() -> None:
     finally:
         with open("/proc/self/comm", "w") as comm:
             comm.write("python")
+
+
+ORPHANS = """
+import os, subprocess, sys
+from relit.lib import proc
+proc.mark_children(sys.argv[1])
+child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+away = subprocess.Popen(["setsid", "sleep", "600"])
+print(child.pid, away.pid, flush=True)
+input()
+"""
+
+
+def test_what_a_dead_process_left_behind_is_killed_even_when_detached() -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ORPHANS, "worker-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    left = {int(pid) for pid in parent.stdout.readline().split()}
+    watched = {pid: os.pidfd_open(pid) for pid in left}
+    parent.kill()
+    parent.communicate()
+    assert proc.kill_marked("worker-2") == []
+    assert set(proc.kill_marked("worker-1")) <= left
+    for fd in watched.values():
+        assert select.select([fd], [], [], 10)[0], "it ends"
+        os.close(fd)

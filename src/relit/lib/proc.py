@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from pathlib import Path
 
 import msgspec
@@ -64,3 +65,42 @@ def proven_dead(process: ProcessId) -> bool:
     if process.boot != boot_id():
         return False  # another machine, or ours before a reboot: the lease decides
     return start_time(process.pid) != process.start
+
+
+MARK = "RELIT_WORKER_ID"
+
+
+def mark_children(name: str) -> None:
+    """From now on every process started by this one carries ``name`` in its environment, however it detaches."""
+    os.environ[MARK] = name  # noqa: TID251 - written for children, never read back
+
+
+def kill_marked(name: str) -> list[int]:
+    """SIGKILL every process that carries ``name``: what a dead process has left behind. Answers their pids.
+
+    Repeats until a look finds none, since a process may start another between a look and its own end.
+    """
+    killed: list[int] = []
+    while found := _marked(name):
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        killed += found
+    return killed
+
+
+def _marked(name: str) -> list[int]:
+    word = f"{MARK}={name}".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            environment = Path(f"/proc/{entry}/environ").read_bytes()
+        except OSError:
+            continue  # it has gone, is a zombie, or belongs to somebody else
+        if word in environment.split(b"\0") and start_time(int(entry)) is not None:
+            found.append(int(entry))
+    return found
