@@ -113,6 +113,14 @@ def test_the_codec_of_the_encryption_page_seals_and_opens() -> None:
         other.open(sealed)
 
 
+@pytest.mark.parametrize("page", [HOME / "docs/how-to/encrypt-payloads.md"], ids=_name)
+async def test_the_worker_of_the_encryption_page_leaves_nothing_readable(module: ModuleType, tmp_path: Path) -> None:
+    assert await module.work(tmp_path, b"k" * 32, "somebody-known") == "hello somebody-known"
+    written = b"".join(file.read_bytes() for file in tmp_path.glob("relit.db*") if file.is_file())
+    assert b"greet" in written
+    assert b"somebody-known" not in written
+
+
 def test_the_check_of_the_webhook_page_accepts_a_genuine_request_only() -> None:
     from datetime import UTC, datetime
 
