@@ -8,14 +8,14 @@ from importlib import resources
 _HEADER = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 
-def load(package: str, columns: dict[str, str]) -> dict[str, str]:
-    """The statements of ``package``'s queries.sql by name; ``{RUN}`` becomes ``columns["RUN"]``."""
-    text = resources.files(package).joinpath("queries.sql").read_text(encoding="utf-8")
+def load(package: str, columns: dict[str, str], file: str = "queries.sql") -> dict[str, str]:
+    """The statements of a file of ``package`` by name; ``{RUN}`` becomes ``columns["RUN"]``."""
+    text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
     parts = _HEADER.split(text)
     names, bodies = parts[1::2], parts[2::2]
     found = {name: _fill(_strip(body), columns) for name, body in zip(names, bodies, strict=True)}
     if len(found) != len(names):
-        raise ValueError(f"{package}/queries.sql names a statement twice")
+        raise ValueError(f"{package}/{file} names a statement twice")
     return found
 
 
