@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -55,7 +57,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="health",
         handle=_document,
         scope=None,
-        answer=dict[str, object],
+        answer=dict[str, Any],
     ),
 )
 

@@ -39,8 +39,11 @@ class _Server(uvicorn.Server):
 
 
 class ApiServer:
-    """Listens and serves. ``port`` 0 takes a free one (see ``port`` after ``start``); ``closing`` is called when the server begins to stop, and must
-    end what would wait for ever. ``on_error`` hears of the end that nobody asked for."""
+    """Listens and serves. ``port`` 0 takes a free one (see ``port`` after ``start``).
+
+    ``closing`` is called when the server begins to stop, and must end what would wait for ever. ``on_error`` hears of
+    the end that nobody asked for.
+    """
 
     def __init__(
         self,
