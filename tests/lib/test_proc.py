@@ -8,6 +8,7 @@ import sys
 import msgspec
 
 from relit.lib import proc
+from relit.lib.ids import new_id
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -55,24 +56,25 @@ ORPHANS = """
 import os, subprocess, sys
 from relit.lib import proc
 proc.mark_children(sys.argv[1])
-child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-away = subprocess.Popen(["setsid", "sleep", "600"])
+child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
+away = subprocess.Popen(["setsid", "sleep", "600"], stdout=subprocess.DEVNULL)
 print(child.pid, away.pid, flush=True)
 input()
 """
 
 
 def test_what_a_dead_process_left_behind_is_killed_even_when_detached() -> None:
+    mark = new_id()
     parent = subprocess.Popen(
-        [sys.executable, "-c", ORPHANS, "worker-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", ORPHANS, mark], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     left = {int(pid) for pid in parent.stdout.readline().split()}
     watched = {pid: os.pidfd_open(pid) for pid in left}
     parent.kill()
     parent.communicate()
-    assert proc.kill_marked("worker-2") == []
-    assert set(proc.kill_marked("worker-1")) <= left
+    assert proc.kill_marked(mark + "x") == []
+    assert set(proc.kill_marked(mark)) <= left
     for fd in watched.values():
         assert select.select([fd], [], [], 10)[0], "it ends"
         os.close(fd)

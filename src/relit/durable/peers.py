@@ -89,6 +89,10 @@ class Peers:
 async def reap(store: Store, worker: str, proven: bool, poison_after: int) -> None:
     """Take a dead worker's runs from it; the store being away is somebody else's next round."""
     crashpoints.point("reap.before")
+    if proven:  # what its steps had started must not go on beside their second try
+        left = await asyncio.to_thread(proc.kill_marked, worker)
+        if left:
+            log.info("worker %s is dead: killed %d processes that it left behind", worker, len(left))
     try:
         reaped = await store.reap(worker, proven, poison_after)
     except (StoreUnavailable, StoreFull):

@@ -148,6 +148,7 @@ class Worker:
             namespace=me.namespace,
             targets=sorted(self._workflows),
         )
+        proc.mark_children(self.id)
         await self.store.join(info, self._lease_ms)
         crashpoints.point("join.after")
         self._lease.granted(asked_at)
