@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -160,14 +160,15 @@ class Api:
             response = self._request(connection, "GET", path + ("?" + _query(query) if query else ""), None, headers)
             if response.status >= 400:
                 raise self._problem(response, response.read())
-            yield from _parse(response)
+            yield from parse_frames(response)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._unreachable(error) from error
         finally:
             connection.close()
 
 
-def _parse(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator[Frame]:
+def parse_frames(lines: Iterable[bytes]) -> Iterator[Frame]:
+    """Server-sent events out of their lines."""
     event = id = ""
     data = b""
     for raw in lines:

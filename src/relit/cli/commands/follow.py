@@ -87,13 +87,13 @@ def _event(screen: Screen, event: Event) -> None:
 
 def follow_run(session: Session, api: Api, run: str) -> int:
     """Draw a run's stream until its end; the exit code says how it ended."""
-    drawn = _Drawn(session.screen)
+    drawn = Drawn(session.screen)
     for frame in api.stream(f"/v1/runs/{segment(run)}/stream", until=lambda frame: frame.event == "end"):
         drawn.frame(frame)
     return drawn.code
 
 
-class _Drawn:
+class Drawn:
     """One run's stream on the screen."""
 
     def __init__(self, screen: Screen) -> None:

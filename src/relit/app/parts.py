@@ -1,0 +1,66 @@
+"""Chooses implementations: store, blobs, engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from relit.app import folder
+from relit.durable.engine import Engine
+from relit.durable.payload import Payloads
+from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.settings import Settings
+from relit.store.base import Store
+from relit.store.blobs import BlobStore, ObstoreBlobs
+
+
+def database(settings: Settings) -> Path | str:
+    """Where the rows are: SQLite's file, or PostgreSQL's address."""
+    named = settings.server.database
+    if named == "sqlite":
+        return settings.data / "relit.db"
+    if named.startswith("sqlite:"):
+        return (settings.folder / Path(named.removeprefix("sqlite:")).expanduser()).absolute()
+    return named
+
+
+def open_store(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Store:
+    """The store, not started. Raises ``ConfigError`` where data would not be safe."""
+    folder.check_clock(clock)
+    folder.prepare(settings.data)
+    where = database(settings)
+    if isinstance(where, Path):
+        from relit.store.sql.sqlite.store import SqliteStore
+
+        folder.prepare(where.parent)
+        folder.check_local(where.parent.resolve(), folder.mounts())
+        return SqliteStore(where, clock=clock)
+    from relit.store.sql.postgres.store import PostgresStore
+
+    return PostgresStore(where)
+
+
+def open_blobs(settings: Settings) -> BlobStore:
+    """Where large payloads go."""
+    named = settings.server.blobs
+    if named.startswith("s3://"):
+        return ObstoreBlobs(named)
+    where = settings.data / "blobs" if named == "local" else settings.folder / Path(named).expanduser()
+    return ObstoreBlobs(folder.prepare(where))
+
+
+def open_engine(settings: Settings, store: Store) -> Engine:
+    """The engine over a store."""
+    return Engine(store, Payloads(open_blobs(settings)))
+
+
+@asynccontextmanager
+async def engine(settings: Settings) -> AsyncIterator[Engine]:
+    """An engine on a store that is open inside the block."""
+    store = open_store(settings)
+    await store.start()
+    try:
+        yield open_engine(settings, store)
+    finally:
+        await store.stop()

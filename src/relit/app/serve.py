@@ -1,0 +1,89 @@
+"""The server: API, timers, schedules, outgoing webhooks, and the nodes' socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from relit.api.auth import ensure_token
+from relit.api.build import build
+from relit.api.parts import Defaults, Options, Parts, WebhookIn
+from relit.api.server import ApiServer
+from relit.app import parts as chosen
+from relit.app.backend import StoreBackend
+from relit.app.declared import declare
+from relit.app.stopping import running, until_signal
+from relit.control.unix import UnixControlServer
+from relit.durable.engine import Engine
+from relit.durable.scheduler import Scheduler
+from relit.durable.ticker import Ticker
+from relit.events import Event
+from relit.lib.service import Service
+from relit.settings import Secrets, Settings
+
+
+def run_dir(settings: Settings) -> Path:
+    """Where sockets and records of this machine's processes are."""
+    return settings.data / "run"
+
+
+def options(settings: Settings) -> Options:
+    """What the API is told of the settings. Secrets are read here, before anything starts."""
+    secrets = Secrets(settings.data)
+    webhooks = {
+        name: WebhookIn(
+            agent=each.agent,
+            secret=secrets.reveal(each.secret),
+            scheme=each.scheme,
+            header=each.header,
+            prefix=each.prefix,
+            encoding=each.encoding,
+            id_header=each.id_header,
+        )
+        for name, each in settings.webhooks.items()
+    }
+    agents = {
+        name: Defaults(priority=each.priority, expire_ms=each.mailbox.expire_ms)
+        for name, each in settings.agents.items()
+    }
+    return Options(
+        hosts=tuple(settings.server.hosts),
+        max_body=settings.server.max_body_bytes,
+        metrics_public=settings.server.metrics_public,
+        webhooks=webhooks,
+        agents=agents,
+    )
+
+
+async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until a signal comes. ``began`` is told the URL."""
+    given = options(settings)
+    async with until_signal() as stop, chosen.engine(settings) as engine:
+        await declare(engine, settings)
+        await ensure_token(engine.store, settings.data)
+        api = Parts(engine, given)
+        host, port = settings.address
+        server = ApiServer(build(api), host, port, closing=api.closing.close, on_error=stop.fail)
+        async with running(services(settings, engine, server), lambda: began(server.url)):
+            await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
+            await stop.wait()
+
+
+def services(settings: Settings, engine: Engine, server: ApiServer) -> list[Service]:
+    """What a server process runs, in the order of starting."""
+    folder = run_dir(settings)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    backend = StoreBackend(engine.store, settings.worker.poison_after)
+    return [
+        server,
+        *upkeep(settings, engine),
+        UnixControlServer(folder / "control.sock", backend),
+    ]
+
+
+def upkeep(settings: Settings, engine: Engine) -> list[Service]:
+    """Timers and schedules: any number of processes may run them."""
+    return [
+        Ticker(engine.store, poison_after=settings.worker.poison_after, retain_ms=settings.retention.runs_ms),
+        Scheduler(engine, engine.clock),
+    ]

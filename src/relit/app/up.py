@@ -1,0 +1,121 @@
+"""The node with everything it keeps alive: the server, one worker (or more) for each agent, commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from relit.app import folder
+from relit.app.serve import run_dir
+from relit.app.stopping import running, until_signal
+from relit.control.unix import UnixControl
+from relit.control.values import InstanceSpec, Probe
+from relit.drivers.process import ProcessDriver
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.ids import system_random
+from relit.node.client import ensure_keeper
+from relit.node.node import Node
+from relit.settings import Environment, Secrets, Settings
+from relit.settings.model import Agent
+
+# What differs from one terminal to the next must not make an instance look changed.
+_SESSION = (
+    "SSH_", "XDG_SESSION", "TMUX", "TERM", "COLUMNS", "LINES", "WINDOWID", "SHLVL", "OLDPWD", "PWD", "_", "STY",
+    "DISPLAY", "DBUS_SESSION", "VTE_", "COLORTERM", "LS_COLORS",
+)  # fmt: skip
+SERVER_ORDER, WORKER_ORDER = 0, 10  # workers stop first: the server still takes their reports
+
+
+def specs(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> list[InstanceSpec]:
+    """Every instance that this machine's node keeps alive."""
+    base = _environment(environment)
+    found = [_server(settings, base)]
+    for name, agent in settings.agents.items():
+        found += [_agent(settings, base, name, agent, number) for number in range(1, agent.workers + 1)]
+    found += [_module(settings, base, module) for module in modules]
+    return found
+
+
+def _environment(environment: Environment) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.all.items()
+        if not any(name == each or (len(each) > 1 and name.startswith(each)) for each in _SESSION)
+    } | {"PYTHONUNBUFFERED": "1"}
+
+
+def command(settings: Settings, *words: str) -> list[str]:
+    """A call of relit with the same data folder and configuration."""
+    config = ["--config", str(settings.path)] if settings.path else []
+    return [sys.executable, "-m", "relit.cli", "--data", str(settings.data), *config, *words]
+
+
+def _log(settings: Settings, name: str) -> str:
+    place = settings.data / "agents" / name / "log"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(place / "out.log")
+
+
+def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
+    return InstanceSpec(
+        name="server",
+        argv=command(settings, "server", "--listen", settings.server.listen),
+        env=env,
+        cwd=str(settings.folder),
+        log=_log(settings, "server"),
+        ready=Probe(kind="http", target=f"{settings.url}/readyz"),
+        live=Probe(kind="http", target=f"{settings.url}/healthz", every_ms=10_000, timeout_ms=5_000, failures=6),
+        order=SERVER_ORDER,
+    )
+
+
+def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, number: int) -> InstanceSpec:
+    instance = name if agent.workers == 1 else f"{name}-{number}"
+    secrets = Secrets(settings.data)
+    own = {key: secrets.reveal(value) for key, value in agent.env.items()}
+    argv = list(agent.command or []) if agent.kind == "command" else command(settings, "worker", "--agent", name)
+    return InstanceSpec(
+        name=instance,
+        argv=argv,
+        env=env | own,
+        cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
+        log=_log(settings, instance),
+        order=WORKER_ORDER,
+    )
+
+
+def _module(settings: Settings, env: dict[str, str], module: str) -> InstanceSpec:
+    name = module_name(module)
+    return InstanceSpec(
+        name=name,
+        argv=command(settings, "worker", module),
+        env=env,
+        cwd=str(Path.cwd()),
+        log=_log(settings, name),
+        order=WORKER_ORDER,
+    )
+
+
+def module_name(module: str) -> str:
+    """What an instance for a module is called: ``agents/mine.py`` is ``mine``."""
+    return Path(module.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
+
+
+async def up(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> None:
+    """Be the node until a signal comes; then stop everything."""
+    folder.check_clock(SYSTEM_CLOCK)
+    folder.prepare(settings.data)
+    place = run_dir(settings)
+    place.mkdir(mode=0o700, exist_ok=True)
+    wanted = specs(settings, environment, modules)
+    keeper = await ensure_keeper(place)
+    try:
+        node = Node(
+            UnixControl(place / "control.sock"), ProcessDriver(keeper), wanted, run_dir=place, chance=system_random()
+        )
+        async with until_signal() as stop, running([node]):
+            await stop.wait()
+        await keeper.shutdown()
+    finally:
+        await keeper.stop()

@@ -1,0 +1,58 @@
+"""Workers: in a process of their own, or inside ``relit run``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from relit.app import parts
+from relit.app.modules import with_mailboxes
+from relit.app.serve import upkeep
+from relit.app.stopping import running, until_signal
+from relit.durable.definitions import Definition, workflows
+from relit.durable.engine import Engine
+from relit.durable.worker import Worker
+from relit.lib.service import Service
+from relit.settings import Settings
+
+DRAIN = "5s"  # a step in progress may finish; then it is given back and done again elsewhere
+
+
+class Draining:
+    """A worker that lets what runs finish for a moment when it is stopped."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def start(self) -> None:
+        """Begin to claim runs."""
+        await self._worker.start()
+
+    async def stop(self) -> None:
+        """Claim nothing more, finish or give back."""
+        await self._worker.drain(DRAIN)
+
+
+def worker(settings: Settings, engine: Engine, found: Sequence[Definition], concurrency: int | None = None) -> Worker:
+    """A worker for these definitions, not started."""
+    return Worker(
+        engine,
+        with_mailboxes(found, settings),
+        concurrency=concurrency or settings.worker.concurrency,
+        lease_ms=settings.worker.lease_ms,
+        poison_after=settings.worker.poison_after,
+    )
+
+
+async def work(
+    settings: Settings,
+    found: Sequence[Definition],
+    *,
+    concurrency: int | None = None,
+    began: Callable[[list[str]], None] = lambda targets: None,
+) -> None:
+    """Execute runs until a signal comes. ``began`` is told the targets."""
+    targets = [each.target for each in workflows(found)]
+    async with until_signal() as stop, parts.engine(settings) as engine:
+        services: list[Service] = [*upkeep(settings, engine), Draining(worker(settings, engine, found, concurrency))]
+        async with running(services, lambda: began(targets)):
+            await stop.wait()

@@ -1,0 +1,191 @@
+"""``up``, ``down``, ``demo``: everything on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from relit.cli.commands.follow import DURATION
+from relit.cli.session import Session, pass_session
+from relit.errors import RelitError, WaitTimeout
+
+if TYPE_CHECKING:
+    from relit.node.status import Running
+    from relit.settings import Settings
+
+_LOOK_S = 0.05
+
+
+@click.command()
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen.")
+@click.option("--foreground", is_flag=True, help="Stay; Ctrl-C stops everything.")
+@click.option("--timeout", type=DURATION, default="60s", show_default=True, help="For everything to be ready.")
+@pass_session
+def up(session: Session, modules: tuple[str, ...], listen: str | None, foreground: bool, timeout: int) -> int:
+    """Start everything on this machine: the server, the agents of relit.toml, and MODULEs (mine, mine.py).
+
+    Each is kept alive: what dies is started again, and its work goes on where it was.
+    """
+    from relit.app.modules import load
+
+    settings = session.settings({"server.listen": listen})
+    _refuse_second(settings)
+    for module in modules:
+        load(module, Path.cwd())  # a mistake in it is told here and now, not in a log
+    _check_agents(settings)
+    if foreground:
+        return _stay(session, settings, modules, listen)
+    process = _spawn(session, settings, modules, listen)
+    running = _ready(session, settings, process, time.monotonic() + timeout / 1000)
+    _report(session, settings, running)
+    return 0
+
+
+def _refuse_second(settings: Settings) -> None:
+    from relit.app.serve import run_dir
+    from relit.errors import Conflict
+    from relit.node import status
+
+    if settings.data.exists() and (node := status.read(run_dir(settings)).node) is not None:
+        raise Conflict(f"relit is up already (node {node}, data {settings.data})", fix="relit ps, or relit down")
+
+
+def _check_agents(settings: Settings) -> None:
+    from relit.app.modules import of_agent
+
+    for name, agent in settings.agents.items():
+        if agent.kind == "python":
+            of_agent(settings, name)
+
+
+def _stay(session: Session, settings: Settings, modules: tuple[str, ...], listen: str | None) -> int:
+    from relit.app.up import up as be_node
+    from relit.cli.commands.services import run_async
+
+    session.screen.note(f"starting on {settings.url}, data in {settings.data}; Ctrl-C stops everything")
+    run_async(session, be_node(settings, session.environment, modules))
+    return 0
+
+
+def _spawn(
+    session: Session, settings: Settings, modules: tuple[str, ...], listen: str | None
+) -> subprocess.Popen[bytes]:
+    from relit.app.folder import prepare
+    from relit.app.up import command
+
+    prepare(settings.data)
+    words = [*(["--listen", listen] if listen else []), *modules]
+    with _log(settings).open("ab") as log:
+        return subprocess.Popen(
+            command(settings, "node", *words),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=os.getcwd(),
+        )
+
+
+def _log(settings: Settings) -> Path:
+    return settings.data / "node.log"
+
+
+def _ready(session: Session, settings: Settings, process: subprocess.Popen[bytes], until: float) -> Running:
+    """Wait until every instance is ready. Raises what the node or an instance died of."""
+    from relit.app.serve import run_dir
+    from relit.node import status
+
+    before: dict[str, int] = {}  # restarts of earlier days are no sign of trouble now
+    while True:
+        running = status.read(run_dir(settings))
+        states = {each.name: each.state for each in running.instances}
+        if running.node == process.pid and states and set(states.values()) == {"ready"}:
+            return running
+        if process.poll() is not None:
+            raise RelitError("the node did not start", why=_tail(_log(settings)), fix=f"less {_log(settings)}")
+        broken = []
+        if running.node == process.pid:
+            broken = [
+                each for each in running.instances if each.restarts - before.setdefault(each.name, each.restarts) > 1
+            ]
+        if broken or time.monotonic() > until:
+            raise _not_ready(settings, running, broken[0].name if broken else "")
+        time.sleep(_LOOK_S)
+
+
+def _not_ready(settings: Settings, running: Running, broken: str) -> RelitError:
+    late = broken or next((each.name for each in running.instances if each.state != "ready"), "server")
+    log = settings.data / "agents" / late / "log" / "out.log"
+    kind = RelitError if broken else WaitTimeout
+    return kind(
+        f"{late} {'dies at its start' if broken else 'is not ready'}; relit goes on trying",
+        why=_tail(log),
+        fix=f"mend it (less {log}), then: relit down && relit up",
+    )
+
+
+def _tail(path: Path, lines: int = 4) -> str:
+    """The end of a log: its last error, if there is one."""
+    try:
+        text = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return f"{path} cannot be read"
+    begin = max((number for number, line in enumerate(text) if line.startswith("error:")), default=len(text) - lines)
+    return "\n".join(text[max(0, begin) :][:lines]) or "its log is empty"
+
+
+def _report(session: Session, settings: Settings, running: Running) -> None:
+    screen = session.screen
+    if screen.as_json:
+        screen.json({"url": settings.url, "data": str(settings.data), "node": running.node,
+                     "instances": running.instances})  # fmt: skip
+        return
+    screen.line(f"relit is up: {settings.url}")
+    screen.pairs([("data", str(settings.data)), ("token", str(settings.data / "token")), ("log", str(_log(settings)))])
+    screen.table(
+        ["INSTANCE", "STATE", "PID"], [[each.name, each.state, str(each.pid or "")] for each in running.instances]
+    )
+    agents = [each.name for each in running.instances if each.name != "server"]
+    first = agents[0] if agents else "AGENT"
+    screen.note(screen.dim(f"next: relit ps · relit send {first} hello · relit tail · relit down"))
+
+
+@click.command()
+@click.option("--timeout", type=DURATION, default="60s", show_default=True, help="Then the node is killed.")
+@pass_session
+def down(session: Session, timeout: int) -> int:
+    """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
+    import asyncio
+
+    from relit.node.down import down as end
+
+    ended = asyncio.run(end(session.data / "run", timeout_s=timeout / 1000))
+    screen = session.screen
+    if screen.as_json:
+        screen.json(ended)
+    elif ended.node or ended.instances:
+        screen.line("relit is down; its work is on disk and goes on at the next: relit up")
+    else:
+        screen.line("nothing was running")
+    return 0
+
+
+@click.command()
+@click.option("--kills", type=click.IntRange(0, 100), default=10, show_default=True, help="How many.")
+@click.option("--workers", type=click.IntRange(1, 16), default=3, show_default=True, help="Worker processes.")
+@click.option("--seed", type=int, help="Kill in the same order again.")
+@pass_session
+def demo(session: Session, kills: int, workers: int, seed: int | None) -> int:
+    """Watch real work survive: an agent audits this environment's licences while its processes are killed."""
+    from rich.console import Console
+
+    from relit.demo.main import run
+
+    plain = not session.environment.colour or bool(session.flags.get("no_color"))
+    return run(kills=kills, workers=workers, seed=seed, console=Console(no_color=plain))

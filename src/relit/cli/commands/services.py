@@ -1,0 +1,106 @@
+"""``server``, ``worker``, ``node``: one process each, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relit.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from relit.durable.definitions import Definition
+    from relit.settings import Settings
+
+
+def run_async(session: Session, work: Coroutine[Any, Any, Any]) -> Any:
+    """Run ``work`` with logs on standard error."""
+    import logging
+
+    logging.basicConfig(
+        level=logging.INFO if session.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    return asyncio.run(work)
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen.")
+@click.option("--database", metavar="WHERE", help="Instead of server.database.")
+@click.option("--blobs", metavar="WHERE", help="Instead of server.blobs.")
+@pass_session
+def server(session: Session, listen: str | None, database: str | None, blobs: str | None) -> None:
+    """Run the server in the foreground: API, timers, schedules, webhooks. SIGTERM ends it in good order."""
+    from relit.app.serve import serve
+
+    overrides = {"server.listen": listen, "server.database": database, "server.blobs": blobs}
+    settings = session.settings(overrides)
+
+    def began(url: str) -> None:
+        if session.screen.as_json:
+            session.screen.row({"event": "server.started", "listen": url})
+        else:
+            session.screen.line(f"listening on {url}")
+
+    run_async(session, serve(settings, began))
+
+
+@click.command()
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--agent", "agents", multiple=True, help="An agent of relit.toml; may be repeated.")
+@click.option("--concurrency", type=click.IntRange(1), help="Runs at once; instead of worker.concurrency.")
+@click.option("--database", metavar="WHERE", help="Instead of server.database.")
+@pass_session
+def worker(
+    session: Session,
+    modules: tuple[str, ...],
+    agents: tuple[str, ...],
+    concurrency: int | None,
+    database: str | None,
+) -> None:
+    """Run a worker in the foreground, for the agents and workflows in MODULE (mine, pkg.mine, mine.py, mine:agent).
+
+    Any number may run, on any machine that reaches the database. SIGTERM ends it in good order: its runs go on
+    elsewhere.
+    """
+    from relit.app.work import work
+
+    if not modules and not agents:
+        raise click.UsageError("say what to run: MODULE... or --agent NAME")
+    settings = session.settings({"server.database": database})
+
+    def began(targets: list[str]) -> None:
+        if session.screen.as_json:
+            session.screen.row({"event": "worker.joined", "targets": targets})
+        else:
+            session.screen.line(f"working on {', '.join(targets)}")
+
+    found = definitions(settings, modules, agents)
+    run_async(session, work(settings, found, concurrency=concurrency, began=began))
+
+
+def definitions(settings: Settings, modules: tuple[str, ...], agents: tuple[str, ...] = ()) -> list[Definition]:
+    """What modules and agents of relit.toml define."""
+    from relit.app.modules import load, of_agent
+
+    found = [each for module in modules for each in load(module, Path.cwd())]
+    return [*found, *(each for agent in agents for each in of_agent(settings, agent))]
+
+
+@click.command()
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen.")
+@pass_session
+def node(session: Session, modules: tuple[str, ...], listen: str | None) -> None:
+    """Keep this machine's instances alive, in the foreground: the server, the agents of relit.toml, MODULEs.
+
+    `relit up` starts it in the background; a service manager starts this. SIGTERM stops everything.
+    """
+    from relit.app.up import up
+
+    settings = session.settings({"server.listen": listen})
+    run_async(session, up(settings, session.environment, modules))
