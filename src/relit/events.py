@@ -47,6 +47,7 @@ CATALOGUE: dict[str, str] = {
     "worker.joined": "A worker registered. data: worker, pid, host",
     "worker.left": "A worker stopped in good order. data: worker",
     "worker.died": "A worker died or lost its lease. data: worker, proven, runs",
+    "subscriber.removed": "A webhook's receiver wants no more events (410). data: subscriber, reason",
     "server.started": "A server began to listen. data: listen",
     "instance.started": "The node started a process. data: instance, pid",
     "instance.ready": "The instance answers. data: instance",
