@@ -94,13 +94,16 @@ def one_round(number: int, rows: Sequence[Row], server: Postgres) -> verdict.Rou
     """Each row once; every second round backwards."""
     found: dict[str, dict[str, float]] = {}
     for row in rows if number % 2 == 0 else list(reversed(rows)):
-        found[row.key] = tell(number, row, measure(row, server, (), 600))
+        found[row.key] = told(number, row, server, (), 600)
     return found
 
 
-def tell(number: int, row: Row, figures: dict[str, float]) -> dict[str, float]:
-    """Say what a row gave."""
-    say(f"round {number + 1} · {row.title}: " + ", ".join(f"{name} {value:,.1f}" for name, value in figures.items()))
+def told(number: int, row: Row, server: Postgres, extra: Sequence[str], seconds: float) -> dict[str, float]:
+    """Measure a row and say what it gave."""
+    begin = time.monotonic()
+    figures = measure(row, server, extra, seconds)
+    text = ", ".join(f"{name} {value:,.1f}" for name, value in figures.items())
+    say(f"round {number + 1} · {row.title}: {text}  ({time.monotonic() - begin:.1f} s)")
     return figures
 
 
@@ -156,7 +159,7 @@ def quick(end: float) -> tuple[list[verdict.Round], dict[str, Any]]:
                 if row is None:
                     found = limits(True, left)
                 else:
-                    rounds[number][row.key] = tell(number, row, measure(row, server, ("--sequential", "200"), left))
+                    rounds[number][row.key] = told(number, row, server, (), left)
             except TooLate as late:
                 say(f"round {number + 1} · {row.title if row else 'limits'}: left out, {late}")
     return list(rounds), found

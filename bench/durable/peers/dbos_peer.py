@@ -113,7 +113,7 @@ def start_latency(samples: int, polling: float | None) -> dict[str, float]:
 def main(options: measure.Options) -> dict[str, float]:
     """The figures of the scenarios asked for, after a short run that warms everything up."""
     figures: dict[str, float] = {}
-    run_many(5 if options.scenarios == ["latency"] else options.runs, 2)
+    run_many(5 if options.scenarios == ["latency"] else 30, 2)
     if "aggregate" in options.scenarios:
         figures["aggregate"] = options.runs * options.steps / run_many(options.runs, options.steps)
     if "sequential" in options.scenarios:
