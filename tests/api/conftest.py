@@ -24,7 +24,7 @@ OPTIONS = Options(
     keep_alive=0.2,
     max_body=1 << 20,
     webhooks={
-        "github": WebhookIn(agent="auditor", secret="it's a secret", scheme="hmac", id_header="X-Delivery"),
+        "github": WebhookIn(agent="auditor", secret="its-a-secret", scheme="hmac", id_header="X-Delivery"),
         "shop": WebhookIn(agent="auditor", secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     },
 )

@@ -25,6 +25,7 @@ from relit.api import (
     schedules,
     subscribers,
     tokens,
+    webhook_routes,
     workers,
 )
 from relit.api.hosts import HostCheck
@@ -45,6 +46,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *effects.OPERATIONS,
     *events.OPERATIONS,
     *workers.OPERATIONS,
+    *webhook_routes.OPERATIONS,
     *subscribers.OPERATIONS,
     *tokens.OPERATIONS,
     *health.OPERATIONS,

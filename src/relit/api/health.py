@@ -21,7 +21,7 @@ async def healthz(call: Call) -> documents.Health:
 async def readyz(call: Call) -> documents.Health:
     if call.api.parts.closing.closed:
         raise StoreUnavailable("this server is stopping", fix="try again: another one, or its successor, answers")
-    await call.store.now_ms()
+    await call.store.last_event()  # a read: the clock alone may not need the database
     return documents.Health(status="ready", version=version())
 
 
