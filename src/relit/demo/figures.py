@@ -13,12 +13,16 @@ from relit.demo.witness import Line
 
 
 class Blow(msgspec.Struct, frozen=True):
-    """One process killed at ``at`` (monotonic seconds), and when what it did went on. None: it was doing nothing."""
+    """One process killed at ``at`` (monotonic seconds), and when what it did went on. None: it was doing nothing.
+
+    ``run``: what a worker was executing.
+    """
 
     at: float
     role: Role
     pid: int
     resumed: float | None
+    run: str | None = None
 
     @property
     def seconds(self) -> float | None:

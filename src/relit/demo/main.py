@@ -36,10 +36,10 @@ _LOOK_S = 0.4
 class Model:
     """Which model answers: a scripted one on this machine, or a real one if the environment names it."""
 
-    def __init__(self, workers: int, audits: int) -> None:
+    def __init__(self, workers: int, audits: int, work_s: float) -> None:
         env = Environment()
         self.real_url = env.get("OPENAI_BASE_URL") or (OPENAI_URL if env.get("OPENAI_API_KEY") else None)
-        seconds = min(8.0, max(0.3, _WORK_S * workers / max(audits, 1)))
+        seconds = min(8.0, max(0.3, work_s * workers / max(audits, 1)))
         self.scripted = ScriptedModel(prompt.answer, seconds=seconds)
 
     @contextmanager
@@ -62,13 +62,21 @@ class Demo:
     """One storm over one installation."""
 
     def __init__(
-        self, names: list[str], *, kills: int, seconds: int, workers: int, seed: int | None, console: Console
+        self,
+        names: list[str],
+        *,
+        kills: int,
+        workers: int,
+        seed: int | None,
+        console: Console,
+        seconds: float = 170,
+        work_s: float = _WORK_S,
     ) -> None:
         self.console = console
         self.names = names
         self._seconds = seconds
         self.expected = {name: expect(name) for name in self.names}
-        self.model = Model(workers, len(self.names))
+        self.model = Model(workers, len(names), work_s)
         self.sink = Sink(seconds=_SINK_S)
         self._kills = kills
         self._workers = workers
@@ -112,7 +120,7 @@ class Demo:
                     await asyncio.sleep(_LOOK_S)
             progress.update(task, completed=self._bodies, kills=len(storm.blows))
         except TimeoutError:
-            self._say(f"Not everything was done after {self._seconds} s.")
+            self._say(f"Not everything was done after {self._seconds:.0f} s.")
 
     async def _all_done(self, client: Client) -> bool:
         found = await client.runs(agent="auditor", limit=len(self.names), payloads="none")
@@ -176,7 +184,8 @@ class Demo:
         self.console.print()
         self.console.print(table)
         relit = f"relit --data {house.data} --config {house.folder / 'relit.toml'}"
-        look = "\n".join(f"  {relit} {words}" for words in ("up", "runs", "show RUN", "down"))
+        show = next((f"show {blow.run}" for blow in measured.blows if blow.run is not None), "show RUN")
+        look = "\n".join(f"  {relit} {words}" for words in ("up", "runs", show, "down"))
         self._say(f"\nEverything is still there. To look further:\n{look}\n  rm -r {house.folder}")
 
 

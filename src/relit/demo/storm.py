@@ -58,23 +58,22 @@ class Storm:
             at, wall = SYSTEM_CLOCK.monotonic(), SYSTEM_CLOCK.now_ms()
             processes.kill(pid)
             if strike.role == "worker":
-                resumed = await self._work_resumed(pid, at, wall)
-            elif strike.role == "server":
-                resumed = await self._server_answers()
-            else:
-                resumed = await self._node_back(pid)
+                return await self._work_resumed(pid, at, wall)
+            resumed = await (self._server_answers() if strike.role == "server" else self._node_back(pid))
         return Blow(at, strike.role, pid, resumed)
 
-    async def _work_resumed(self, pid: int, at: float, wall: int) -> float | None:
-        """When another process went on with what ``pid`` did. None: it was doing nothing."""
+    async def _work_resumed(self, pid: int, at: float, wall: int) -> Blow:
+        """When another process went on with what ``pid`` did."""
         while True:
             held, resumed = figures.resumption(witness.read(self._house.witness), pid, at)
-            if held is None or resumed is not None:
-                return resumed
+            if held is None:
+                return Blow(at, "worker", pid, None)
             run = await self._client.run(self._runs[held], payloads="none")
-            if run.final:
-                finished = run.finished_at or 0  # before the kill: idle; after it: nothing was left but to finish
-                return at + (finished - wall) / 1000 if finished > wall else None
+            finished = run.finished_at
+            if resumed is None and finished is not None and finished > wall:
+                resumed = at + (finished - wall) / 1000  # nothing was left but to finish
+            if resumed is not None or run.final:  # final before the kill: it was idle
+                return Blow(at, "worker", pid, resumed, run.id)
             await asyncio.sleep(_LOOK_S)
 
     async def _server_answers(self) -> float:
