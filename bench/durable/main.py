@@ -144,11 +144,8 @@ def quick(end: float) -> tuple[list[verdict.Round], dict[str, Any]]:
     rounds: list[dict[str, dict[str, float]]] = [{}, {}]
     found: dict[str, Any] = {}
     marked = [row for row in ROWS if row.quick]
-    jobs: list[tuple[int, Row | None]] = [
-        *((0, row) for row in marked[:4]),
-        (0, None),
-        *((0, row) for row in marked[4:]),
-    ]
+    jobs: list[tuple[int, Row | None]] = [(0, row) for row in marked]
+    jobs.insert(2, (0, None))  # the limits come right after the first ratio
     jobs += [(1, row) for row in marked if row.quick > 1]
     with Postgres() as server:
         for number, row in jobs:

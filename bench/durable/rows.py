@@ -30,14 +30,14 @@ FASTEST = "0.001"  # the shortest poll that DBOS's configuration names as a mini
 ROWS = [
     Row("relit_sqlite", "relit, SQLite", "relit", f"{ALL},cpu", flags=("--samples", "100"), quick=2),
     Row("dbos_sqlite", "DBOS, SQLite as it comes", "dbos", BULK, quick=2),
-    Row("dbos_sqlite_wal", "DBOS, SQLite with WAL forced on", "dbos", BULK, flags=("--wal",), quick=2),
+    Row("dbos_sqlite_wal", "DBOS, SQLite with WAL forced on", "dbos", BULK, flags=("--wal",), quick=1),
     Row(
         "dbos_fastest", "DBOS, queue polled each millisecond", "dbos", "latency",
         flags=("--samples", "40", "--polling", FASTEST), quick=1,
     ),
     Row("relit_postgres", "relit, PostgreSQL", "relit", ALL, "postgres", ("--samples", "60"), quick=1),
     Row("dbos_postgres", "DBOS, PostgreSQL", "dbos", BULK, "postgres", quick=1),
-    Row("dbos_default", "DBOS, queue polled as it comes (1 s)", "dbos", "latency", flags=("--samples", "4"), quick=1),
+    Row("dbos_default", "DBOS, queue polled as it comes (1 s)", "dbos", "latency", flags=("--samples", "8")),
     Row("absurd", "Absurd, PostgreSQL", "absurd", ALL, "postgres"),
     Row("restate", "Restate, service on hypercorn", "restate", ALL, flags=("--samples", "100")),
     Row("restate_granian", "Restate, service on granian", "restate", BULK, flags=("--server", "granian")),
