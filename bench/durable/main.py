@@ -22,7 +22,7 @@ from typing import Any
 
 import table
 import verdict
-from rows import ROWS, Row
+from rows import LIMITS, QUICK, ROWS, Row
 
 from relit.testing.postgres import Postgres
 
@@ -137,28 +137,25 @@ def full(rounds: int, only: Sequence[str]) -> tuple[list[verdict.Round], dict[st
 
 
 def quick(end: float) -> tuple[list[verdict.Round], dict[str, Any]]:
-    """The SQLite rows, a smaller look at the limits, the rows marked for it; again what there is time for.
+    """What ``rows.QUICK`` lists, in that order.
 
     Whatever would not be done before ``end`` is left out, and its figures are null.
     """
     rounds: list[dict[str, dict[str, float]]] = [{}, {}]
     found: dict[str, Any] = {}
-    marked = [row for row in ROWS if row.quick]
-    jobs: list[tuple[int, Row | None]] = [(0, row) for row in marked]
-    jobs.insert(2, (0, None))  # the limits come right after the first ratio
-    jobs += [(1, row) for row in marked if row.quick > 1]
+    known = {row.key: row for row in ROWS}
     with Postgres() as server:
-        for number, row in jobs:
-            left = end - time.monotonic()
+        for place, key in enumerate(QUICK):
+            number, left = int(key in QUICK[:place]), end - time.monotonic()
             try:
                 if left < QUICK_GUESS:
                     raise TooLate(f"only {left:.1f} s left")
-                if row is None:
+                if key == LIMITS:
                     found = limits(True, left)
                 else:
-                    rounds[number][row.key] = told(number, row, server, (), left)
+                    rounds[number][key] = told(number, known[key], server, (), left)
             except TooLate as late:
-                say(f"round {number + 1} · {row.title if row else 'limits'}: left out, {late}")
+                say(f"round {number + 1} · {key}: left out, {late}")
     return list(rounds), found
 
 

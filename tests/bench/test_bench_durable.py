@@ -7,7 +7,7 @@ from pathlib import Path
 import curve
 import table
 import verdict
-from rows import ROWS
+from rows import LIMITS, QUICK, ROWS
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -64,6 +64,7 @@ def test_every_ratio_names_rows_that_exist() -> None:
     keys = {row.key for row in ROWS}
     assert len(keys) == len(ROWS)
     assert {name for each in verdict.RATIOS for name in (each.ours, each.theirs)} <= keys
+    assert set(QUICK) <= keys | {LIMITS}
 
 
 def test_every_row_has_its_script_and_its_pinned_requirements() -> None:
