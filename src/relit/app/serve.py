@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from relit.api import webhooks
 from relit.api.auth import ensure_token
 from relit.api.build import build
 from relit.api.parts import Defaults, Options, Parts, WebhookIn
@@ -14,6 +15,7 @@ from relit.app.backend import StoreBackend
 from relit.app.declared import declare
 from relit.app.stopping import running, until_signal
 from relit.control.unix import UnixControlServer
+from relit.durable.deliveries import Deliveries
 from relit.durable.engine import Engine
 from relit.durable.scheduler import Scheduler
 from relit.durable.ticker import Ticker
@@ -73,10 +75,12 @@ def services(settings: Settings, engine: Engine, server: ApiServer) -> list[Serv
     """What a server process runs, in the order of starting."""
     folder = run_dir(settings)
     folder.mkdir(mode=0o700, exist_ok=True)
+    secrets = Secrets(settings.data)
     backend = StoreBackend(engine.store, settings.worker.poison_after)
     return [
         server,
         *upkeep(settings, engine),
+        Deliveries(engine.store, webhooks.sign, secret=lambda each: secrets.reveal(each.secret)),
         UnixControlServer(folder / "control.sock", backend),
     ]
 

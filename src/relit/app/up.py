@@ -57,6 +57,15 @@ def _log(settings: Settings, name: str) -> str:
     return str(place / "out.log")
 
 
+def _ready_file(settings: Settings, name: str) -> str:
+    """A worker writes this file when it has registered; the node removes it before each start."""
+    return str(run_dir(settings) / f"{name}.ready")
+
+
+def _file(path: str) -> Probe:
+    return Probe(kind="file", target=path, every_ms=60_000)
+
+
 def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
     return InstanceSpec(
         name="server",
@@ -74,25 +83,31 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, num
     instance = name if agent.workers == 1 else f"{name}-{number}"
     secrets = Secrets(settings.data)
     own = {key: secrets.reveal(value) for key, value in agent.env.items()}
-    argv = list(agent.command or []) if agent.kind == "command" else command(settings, "worker", "--agent", name)
+    ready = _ready_file(settings, instance)
+    python = agent.kind == "python"
+    words = ["worker", "--agent", name, "--ready-file", ready]
+    argv = command(settings, *words) if python else list(agent.command or [])
     return InstanceSpec(
         name=instance,
         argv=argv,
         env=env | own,
         cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
         log=_log(settings, instance),
+        ready=_file(ready) if python else None,
         order=WORKER_ORDER,
     )
 
 
 def _module(settings: Settings, env: dict[str, str], module: str) -> InstanceSpec:
     name = module_name(module)
+    ready = _ready_file(settings, name)
     return InstanceSpec(
         name=name,
-        argv=command(settings, "worker", module),
+        argv=command(settings, "worker", module, "--ready-file", ready),
         env=env,
         cwd=str(Path.cwd()),
         log=_log(settings, name),
+        ready=_file(ready),
         order=WORKER_ORDER,
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-import traceback
 from collections.abc import MutableMapping, Sequence
 from typing import Any, NoReturn
 
@@ -134,6 +134,8 @@ def _guarded(root: Root, args: list[str], name: str, extra: MutableMapping[str, 
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: told, never swallowed
         if verbose:
+            import traceback
+
             traceback.print_exc()
         return _tell(exits.unexpected(error, verbose), args, exits.FAILED)
 
@@ -171,7 +173,8 @@ def _usage(error: click.UsageError, args: Sequence[str]) -> int:
     elif isinstance(error, click.NoSuchOption) and error.possibilities:
         why = f"did you mean {' or '.join(sorted(error.possibilities))}?"
     path = error.ctx.command_path if error.ctx else "relit"
-    return _tell(_Usage(error.format_message().rstrip("."), why=why, fix=f"{path} --help"), args, USAGE)
+    said = error.format_message().partition(" (Did you mean")[0].partition(" Did you mean")[0]
+    return _tell(_Usage(said.rstrip("."), why=why, fix=f"{path} --help"), args, USAGE)
 
 
 class _Usage(RelitError):
@@ -203,5 +206,6 @@ def cli(ctx: click.Context, /, **flags: Any) -> None:
 
 
 def main() -> None:
-    """The entry point."""
+    """The entry point. Every file that relit makes is its owner's alone."""
+    os.umask(0o077)
     cli.main()

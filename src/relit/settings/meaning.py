@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from cronsim import CronSim, CronSimError
 
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
@@ -63,6 +59,11 @@ def _start(path: Path, agent: Agent) -> Iterator[Fault]:
 
 
 def _schedule(path: Path, schedule: Schedule) -> Iterator[Fault]:
+    from datetime import UTC, datetime  # `relit ps` without schedules need not pay for these
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from cronsim import CronSim, CronSimError
+
     if (schedule.every is None) == (schedule.cron is None):
         yield Fault(path, "needs exactly one of every and cron")
     if (schedule.message is None) == (schedule.workflow is None):

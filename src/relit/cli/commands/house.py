@@ -178,14 +178,12 @@ def down(session: Session, timeout: int) -> int:
 
 @click.command()
 @click.option("--kills", type=click.IntRange(0, 100), default=10, show_default=True, help="How many.")
+@click.option("--seconds", type=click.IntRange(20, 3600), default=170, show_default=True, help="At most.")
 @click.option("--workers", type=click.IntRange(1, 16), default=3, show_default=True, help="Worker processes.")
 @click.option("--seed", type=int, help="Kill in the same order again.")
 @pass_session
-def demo(session: Session, kills: int, workers: int, seed: int | None) -> int:
+def demo(session: Session, kills: int, seconds: int, workers: int, seed: int | None) -> int:
     """Watch real work survive: an agent audits this environment's licences while its processes are killed."""
-    from rich.console import Console
-
     from relit.demo.main import run
 
-    plain = not session.environment.colour or bool(session.flags.get("no_color"))
-    return run(kills=kills, workers=workers, seed=seed, console=Console(no_color=plain))
+    return run(kills=kills, seconds=seconds, workers=workers, seed=seed, as_json=session.screen.as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +11,12 @@ from relit.cli.exits import DEGRADED
 from relit.cli.http import Api, segment
 from relit.cli.screen import Screen, ago, brief, short, when
 from relit.cli.session import Session, pass_session
+from relit.errors import ServerUnreachable
 from relit.lib.durations import human
 from relit.store.values import RunState
+
+if TYPE_CHECKING:
+    from relit.node.status import Running
 
 STATES: tuple[str, ...] = (
     "available", "scheduled", "running", "waiting", "parked", "completed", "failed", "cancelled", "discarded",
@@ -24,11 +28,24 @@ STATES: tuple[str, ...] = (
 def ps(session: Session) -> int:
     """Agents: what they do now. Exit code 3 when one of them needs a person or has no worker."""
     api, screen = session.api(), session.screen
-    agents = api.get("/v1/agents", documents.Agents).agents
-    workers = api.get("/v1/workers", documents.Workers).workers
-    troubles = [trouble for agent in agents for trouble in _troubles(agent)]
+    here = _here(session)
+    try:
+        agents = api.get("/v1/agents", documents.Agents).agents
+        workers = api.get("/v1/workers", documents.Workers).workers
+    except ServerUnreachable as error:
+        if here is None or not here.instances:
+            raise
+        return _without_server(screen, here, error)
+    troubles = [trouble for agent in agents for trouble in _troubles(agent)] + _ill(here)
     if screen.as_json:
-        screen.json({"agents": [_row(agent) for agent in agents], "workers": workers, "troubles": troubles})
+        screen.json(
+            {
+                "agents": [_row(agent) for agent in agents],
+                "instances": [] if here is None else here.instances,
+                "workers": workers,
+                "troubles": troubles,
+            }
+        )
     else:
         screen.table(
             ["AGENT", "STATE", "WORKERS", "RUNNING", "QUEUED", "WAITING", "PARKED", "DEAD", "DONE", "FAILED"],
@@ -38,6 +55,44 @@ def ps(session: Session) -> int:
         for trouble in troubles:
             screen.note(screen.style(trouble, fg="yellow"))
     return DEGRADED if troubles else 0
+
+
+def _here(session: Session) -> Running | None:
+    """What is alive in the data folder; None when another server is asked."""
+    if session.flags.get("server") or session.environment.server:
+        return None
+    from relit.node import status
+
+    place = session.data / "run"
+    return status.read(place) if place.is_dir() else None
+
+
+def _ill(here: Running | None) -> list[str]:
+    """Instances of this machine that are not as they should be."""
+    if here is None:
+        return []
+    if here.node is None and here.instances:
+        return ["no node keeps the instances alive: relit up"]
+    return [
+        f"{each.name} is {each.state}: {each.last_exit or each.reason}"
+        for each in here.instances
+        if each.state in ("backing-off", "down", "healing")
+    ]
+
+
+def _without_server(screen: Screen, here: Running, error: ServerUnreachable) -> int:
+    """The server is away: tell what this machine knows."""
+    if screen.as_json:
+        screen.json({"agents": [], "instances": here.instances, "workers": [], "troubles": [error.what, *_ill(here)]})
+        return DEGRADED
+    rows = [
+        [each.name, each.state, str(each.pid or ""), str(each.restarts), each.last_exit or each.reason]
+        for each in here.instances
+    ]
+    screen.table(["INSTANCE", "STATE", "PID", "RESTARTS", "LAST END"], rows)
+    for trouble in (f"{error.what} ({error.why})", *_ill(here)):
+        screen.note(screen.style(trouble, fg="yellow"))
+    return DEGRADED
 
 
 def _row(agent: documents.Agent) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def server(session: Session, listen: str | None, database: str | None, blobs: st
 @click.option("--agent", "agents", multiple=True, help="An agent of relit.toml; may be repeated.")
 @click.option("--concurrency", type=click.IntRange(1), help="Runs at once; instead of worker.concurrency.")
 @click.option("--database", metavar="WHERE", help="Instead of server.database.")
+@click.option("--ready-file", metavar="PATH", type=click.Path(path_type=Path), help="Write this file when it works.")
 @pass_session
 def worker(
     session: Session,
@@ -61,6 +62,7 @@ def worker(
     agents: tuple[str, ...],
     concurrency: int | None,
     database: str | None,
+    ready_file: Path | None,
 ) -> None:
     """Run a worker in the foreground, for the agents and workflows in MODULE (mine, pkg.mine, mine.py, mine:agent).
 
@@ -74,6 +76,8 @@ def worker(
     settings = session.settings({"server.database": database})
 
     def began(targets: list[str]) -> None:
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
         if session.screen.as_json:
             session.screen.row({"event": "worker.joined", "targets": targets})
         else:
