@@ -145,6 +145,42 @@ async def test_a_receiver_that_is_gone_is_removed_and_that_is_an_event(post: Pos
     assert await post.store.subscribers() == []
 
 
+async def test_several_processes_post_each_event_once(post: Post) -> None:
+    await post.subscribe()
+    others = [post.new() for _ in range(3)]
+    for each in others:
+        await each.start()
+    for number in range(5):
+        await post.happen("run.failed", "run.completed", number=number)
+        await asyncio.sleep(0.03)
+    await post.until_cursor(await post.store.last_event())
+    for each in others:
+        await each.stop()
+    ids = [request.headers["webhook-id"] for request in post.sink.requests]
+    assert ids == [event.id for event in await post.store.events()]
+
+
+async def test_a_process_that_stops_lets_go_at_once(tmp_path: Path) -> None:
+    store, sink = SqliteStore(tmp_path / "relit.db"), Sink(seconds=0.5)
+    await store.start()
+    with Served(sink.app) as url:
+        office = Post(store, url, sink)
+        await office.subscribe()
+        await office.happen("run.failed")
+        await office.deliveries.start()
+        await office.until(1)
+        await office.deliveries.stop()
+        assert (await office.row()).retry_at is None
+    await store.stop()
+
+
+async def test_a_process_that_died_is_taken_over_from(post: Post) -> None:
+    await post.subscribe(retry_at=await post.store.now_ms() + 300)
+    await post.happen("run.failed")
+    await post.deliveries.start()
+    await post.until(1)
+
+
 async def test_a_removed_subscriber_does_not_come_back(post: Post) -> None:
     post.sink.status = 500
     await post.subscribe()

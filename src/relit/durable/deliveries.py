@@ -22,7 +22,7 @@ from relit.lib import backoff
 from relit.lib.clock import SYSTEM_CLOCK, Clock, iso
 from relit.lib.ids import system_random
 from relit.lib.service import Tasks
-from relit.store.base import Store
+from relit.store.base import Store, Subscription
 from relit.store.values import Subscriber
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ Sign = Callable[[str, str, int, bytes], dict[str, str]]
 
 _LOOK_S = 1.0
 _LONGEST_S = 30.0
+_SPARE_S = 15.0  # for the store, on top of the longest post
 _PAGE = 200
 _SKIPPED_MOST = 1000
 _READ_MOST = 64 * 1024
@@ -78,7 +79,7 @@ def body_of(event: Event) -> bytes:
 
 
 class Deliveries:
-    """Posts events to the store's subscribers. Run it once for each store: a second one posts everything again.
+    """Posts events to the store's subscribers. Any number of processes may run one.
 
     ``secret`` opens a subscriber's secret. The waits after failures grow from ``first_s`` to ``most_s``.
     """
@@ -101,6 +102,7 @@ class Deliveries:
         self._clock = clock
         self._chance = chance or system_random()
         self._timeout_s = timeout_s
+        self._lease_ms = round((timeout_s + _SPARE_S) * 1000)
         self._first_s = first_s
         self._most_s = most_s
         self._tasks = Tasks(lambda error: log.error("a webhook's line failed and begins again", exc_info=error))
@@ -139,7 +141,7 @@ class Deliveries:
                 task.cancel()
                 del self._lines[name]
         for name in present.keys() - self._lines.keys():
-            line = _Line(self._store, present[name], self._post, self._pause_ms, self._clock)
+            line = _Line(self._store, present[name], self._post, self._pause_ms, self._lease_ms)
             self._lines[name] = line, self._tasks.spawn(line.run(), f"relit-delivery-{name}")
 
     def _pause_ms(self, failures: int, answer: Answer) -> int:
@@ -156,17 +158,24 @@ class Deliveries:
         try:
             headers = self._sign(self._secret(subscriber), event.id, self._clock.now_ms() // 1000, body)
             headers |= {"content-type": "application/json", "user-agent": "relit"}
-            async with self._client.stream("POST", subscriber.url, content=body, headers=headers) as response:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._client.stream("POST", subscriber.url, content=body, headers=headers) as response,
+            ):
                 await _drain(response)
                 return Answer(response.status_code, _seconds(response.headers.get("retry-after")))
         except ConfigError as error:
             return Answer(None, None, error.why)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             return Answer(None, None, f"{type(error).__name__}: {error}")
 
 
 class _Line:
-    """One subscriber's events, one after another."""
+    """One subscriber's events, one after another.
+
+    While it posts, the row's ``retry_at`` lies in the future and is moved along, so that other processes leave the
+    subscriber alone; when this one dies, they take over from there.
+    """
 
     def __init__(
         self,
@@ -174,88 +183,122 @@ class _Line:
         row: Subscriber,
         post: Callable[[Subscriber, Event], Awaitable[Answer]],
         pause_ms: Callable[[int, Answer], int],
-        clock: Clock,
+        lease_ms: int,
     ) -> None:
         self._store = store
         self._row = row
         self._post = post
         self._pause_ms = pause_ms
-        self._clock = clock
+        self._lease_ms = lease_ms
         self._position = row.cursor
         self._skipped = 0
+        self._holding = False
         self._over = False
 
     def serves(self, row: Subscriber) -> bool:
-        """Whether this line still does what the row says. A row set to be tried again at once is a new one."""
-        hurried = row.retry_at is None and self._row.retry_at is not None
-        return _definition(row) == _definition(self._row) and not hurried
+        """Whether this line still does what the row says."""
+        return _definition(row) == _definition(self._row)
 
     async def run(self) -> None:
         """Until the subscriber is removed, or changed."""
         subscription = self._store.subscribe("events")
         try:
-            while not self._over:
-                try:
-                    if (left := self._left_s()) > 0:
-                        await asyncio.sleep(min(_LONGEST_S, left))  # in pieces: the clock may be set meanwhile
-                    elif not await self._round():
-                        await subscription.wait(_LONGEST_S)
-                except (StoreUnavailable, StoreFull):
-                    await asyncio.sleep(_LOOK_S)
+            while await self._step(subscription):
+                pass
         finally:
             subscription.close()
+            await self._let_go()
 
-    def _left_s(self) -> float:
-        """Seconds until the next try."""
-        return 0 if self._row.retry_at is None else (self._row.retry_at - self._clock.now_ms()) / 1000
+    async def _step(self, subscription: Subscription) -> bool:
+        """Do what can be done now, or wait; false when the line is over."""
+        try:
+            if not await self._look():
+                return False
+            if (left := await self._left_s()) > 0:
+                await asyncio.sleep(min(_LOOK_S, left))  # it may be allowed earlier
+            elif not await self._round():
+                await subscription.wait(_LONGEST_S)
+        except (StoreUnavailable, StoreFull):
+            await asyncio.sleep(_LOOK_S)
+        return True
+
+    async def _let_go(self) -> None:
+        try:
+            if self._holding:
+                await self._move(retry_at=None)
+        except (StoreUnavailable, StoreFull):
+            pass  # the others wait until what we said runs out
+
+    async def _look(self) -> bool:
+        """Read the row again; false when it is no longer ours to serve."""
+        found = [row for row in await self._store.subscribers() if row.name == self._row.name]
+        if self._over or not found or not self.serves(found[0]):
+            return False
+        if found[0].cursor != self._row.cursor:  # another process went on
+            self._position = found[0].cursor
+        self._row = found[0]
+        return True
+
+    async def _left_s(self) -> float:
+        """Seconds until the next try, or until whoever posts now must have said something."""
+        return 0 if self._row.retry_at is None else (self._row.retry_at - await self._store.now_ms()) / 1000
 
     async def _round(self) -> bool:
         """Post what is new; false when there is nothing to look at now."""
         events = await self._store.events(self._position, _PAGE)
-        for event in events:
-            if wanted(self._row, event.name):
-                if not await self._deliver(event):
-                    return True
-            else:
-                self._skipped += 1
-            self._position = event.id
-        if self._skipped >= _SKIPPED_MOST:
-            await self._save(cursor=self._position)
+        chosen = [event for event in events if wanted(self._row, event.name)]
+        if chosen and await self._hold():
+            await self._deliver(chosen)
+            return True
+        if events and not chosen:
+            self._position = events[-1].id
+            self._skipped += len(events)
+            if self._skipped >= _SKIPPED_MOST:
+                await self._move(cursor=self._position)
         return bool(events)
 
-    async def _deliver(self, event: Event) -> bool:
-        answer = await self._post(self._row, event)
-        verdict = judge(answer)
-        if verdict == "taken":
-            await self._save(cursor=event.id, failures=0, retry_at=None)
-            return not self._over
-        if verdict == "gone":
-            await self._remove()
-            return False
-        failures = self._row.failures + 1
-        log.warning(
-            "webhook %s: %s was not taken (%s), try %d",
-            self._row.name,
-            event.name,
-            answer.status or answer.why,
-            failures,
-        )
-        await self._save(failures=failures, retry_at=self._clock.now_ms() + self._pause_ms(failures, answer))
-        return False
+    async def _hold(self) -> bool:
+        self._holding = await self._move(retry_at=await self._store.now_ms() + self._lease_ms)
+        return self._holding
 
-    async def _save(self, **changes: Any) -> None:
-        """Write how far we are, unless the subscriber was removed or changed meanwhile: then this line is over."""
-        found = [row for row in await self._store.subscribers() if row.name == self._row.name]
-        if not found or _definition(found[0]) != _definition(self._row):
-            self._over = True
-            return
+    async def _deliver(self, events: list[Event]) -> None:
+        """Post until one is not taken."""
+        for event in events:
+            answer = await self._post(self._row, event)
+            verdict = judge(answer)
+            if verdict == "gone":
+                return await self._remove()
+            now = await self._store.now_ms()
+            if verdict == "again":
+                return await self._fail(event, answer, now)
+            until = None if event is events[-1] else now + self._lease_ms
+            if not await self._move(cursor=event.id, failures=0, retry_at=until):
+                return None
+            self._position = event.id
+        self._holding = False
+        return None
+
+    async def _fail(self, event: Event, answer: Answer, now: int) -> None:
+        failures = self._row.failures + 1
+        why = answer.status or answer.why
+        log.warning("webhook %s: %s was not taken (%s), try %d", self._row.name, event.name, why, failures)
+        await self._move(failures=failures, retry_at=now + self._pause_ms(failures, answer))
+        self._holding = False
+
+    async def _move(self, **changes: Any) -> bool:
+        """Write how far we are; false when the row is not as we knew it."""
         changed = msgspec.structs.replace(self._row, **changes)
-        await self._store.put_subscriber(changed)
-        self._row = changed
-        self._skipped = 0
+        moved = await self._store.move_subscriber(self._row, changed)
+        if moved:
+            self._row = changed
+            self._skipped = 0
+        else:
+            self._holding = False
+        return moved
 
     async def _remove(self) -> None:
         self._over = True
+        self._holding = False
         try:
             await self._store.remove_subscriber(self._row.name)
         except NotFound:

@@ -310,6 +310,9 @@ class SqlStore:
     async def put_subscriber(self, subscriber: Subscriber) -> None:
         await self._write(upkeep.put_subscriber, subscriber)
 
+    async def move_subscriber(self, before: Subscriber, after: Subscriber) -> bool:
+        return await self._write(upkeep.move_subscriber, (before, after))
+
     async def subscribers(self) -> list[Subscriber]:
         return [rows.subscriber(row) for row in await self._read("subscribers_all")]
 

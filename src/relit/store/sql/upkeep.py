@@ -278,6 +278,13 @@ async def put_subscriber(tx: Tx, s: Subscriber) -> None:
 
 
 @one_by_one
+async def move_subscriber(tx: Tx, args: tuple[Subscriber, Subscriber]) -> bool:
+    old, new = args
+    was = (old.name, old.url, " ".join(old.events), old.secret, old.cursor, old.failures, old.retry_at)
+    return bool(await tx.many("subscriber_move", [(*was, new.cursor, new.failures, new.retry_at)]))
+
+
+@one_by_one
 async def remove_subscriber(tx: Tx, name: str) -> None:
     if not await tx.many("subscriber_drop", [(name,)]):
         raise NotFound(f"there is no subscriber {name!r}", fix="relit config show")

@@ -494,6 +494,13 @@ INSERT INTO subscribers (name, url, events, secret, cursor, failures, retry_at) 
 ON CONFLICT (name) DO UPDATE SET url = excluded.url, events = excluded.events, secret = excluded.secret,
   cursor = excluded.cursor, failures = excluded.failures, retry_at = excluded.retry_at
 
+-- No row back: it was changed, moved on or removed meanwhile.
+-- name: subscriber_move
+-- params: name, url, events, secret, cursor_before, failures_before, retry_before, cursor, failures, retry_at
+UPDATE subscribers SET cursor = ?8, failures = ?9, retry_at = ?10
+WHERE name = ?1 AND url = ?2 AND events = ?3 AND secret = ?4 AND cursor = ?5 AND failures = ?6 AND retry_at IS ?7
+RETURNING name
+
 -- name: subscriber_drop
 -- params: name
 DELETE FROM subscribers WHERE name = ?1 RETURNING name
