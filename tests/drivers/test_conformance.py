@@ -144,7 +144,9 @@ async def test_environment_folder_and_descriptors_are_what_was_asked_for(driver:
     log = tmp_path / "log"
     script = 'echo "$FOO $PWD $(ls /proc/$$/fd | tr "\\n" " ")"; env | grep -c .'
     await driver.start(
-        Launch(key="k", name="n", argv=["bash", "-c", script], env=ENV | {"FOO": "bar"}, cwd=str(tmp_path), log=str(log))
+        Launch(
+            key="k", name="n", argv=["bash", "-c", script], env=ENV | {"FOO": "bar"}, cwd=str(tmp_path), log=str(log)
+        )
     )
     await ending(driver, "k")
     first, count = log.read_text().splitlines()

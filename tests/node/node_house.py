@@ -6,8 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from relit.control.values import Death, Desired, InstanceSpec, NodeInfo
+from relit.events import Event
 from relit.lib import proc
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -85,3 +89,53 @@ def pss_kb(pid: int) -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1])
     return 0
+
+
+class Server:
+    """A control backend that writes down what it was told, and lets tests wait for it."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.deaths: list[Death] = []
+        self.nodes: list[NodeInfo] = []
+        self.wish = Desired(version=1)
+        self._news = asyncio.Condition()
+
+    async def hello(self, node: NodeInfo) -> None:
+        self.nodes.append(node)
+        await self._tell()
+
+    async def report(self, events: Sequence[Event]) -> None:
+        self.events.extend(events)
+        await self._tell()
+
+    async def desired(self, version: int, wait_s: float) -> Desired:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s), self._news:
+                await self._news.wait_for(lambda: self.wish.version != version)
+        return self.wish
+
+    async def worker_died(self, death: Death) -> None:
+        self.deaths.append(death)
+        await self._tell()
+
+    async def want(self, specs: list[InstanceSpec]) -> None:
+        self.wish = Desired(version=self.wish.version + 1, instances=specs)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    async def until(self, condition: Callable[[], Any], timeout: float = 20.0) -> None:
+        async with asyncio.timeout(timeout), self._news:
+            await self._news.wait_for(lambda: bool(condition()))
+
+    def named(self, name: str, instance: str | None = None) -> list[dict[str, Any]]:
+        return [
+            event.data for event in self.events if event.name == name and instance in (None, event.data["instance"])
+        ]
+
+    async def saw(self, name: str, times: int = 1, instance: str | None = None) -> dict[str, Any]:
+        await self.until(lambda: len(self.named(name, instance)) >= times)
+        return self.named(name, instance)[-1]

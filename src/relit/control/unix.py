@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from relit.control.base import ControlBackend
-from relit.control.paths import short_path
+from relit.control.paths import hang_up, short_path
 from relit.control.values import Death, Desired, NodeInfo
 from relit.control.wire import (
     Answer,
@@ -70,9 +70,9 @@ class UnixControlServer:
         if server is None:
             return
         server.close()
-        for writer in list(self._writers):
-            writer.close()
         await self._tasks.stop()
+        for writer in list(self._writers):
+            await hang_up(writer)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
@@ -144,8 +144,10 @@ class UnixControl:
     async def stop(self) -> None:
         """Hang up. Calls in progress raise ``ServerUnreachable``."""
         self._stopped = True
-        await self._tasks.stop()
+        writer = self._writer
         self._lost("the node hung up")
+        await self._tasks.stop()
+        await hang_up(writer)
 
     async def hello(self, node: NodeInfo) -> None:
         """See ``ControlBackend``."""

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from relit.control.paths import short_path
+from relit.control.paths import hang_up, short_path
 from relit.drivers.base import Exit, Launch, Life
 from relit.errors import Conflict, KeeperUnreachable, NotFound, RelitError, StartFailed
 from relit.lib.service import Tasks
@@ -59,8 +59,10 @@ class KeeperClient:
     async def stop(self) -> None:
         """Disconnect. The keeper and its children go on."""
         self._stopped = True
-        await self._tasks.stop()
+        writer = self._writer
         self._disconnect(KeeperUnreachable("the client was stopped"))
+        await self._tasks.stop()
+        await hang_up(writer)
 
     async def shutdown(self) -> None:
         """End the keeper too. Raises ``Conflict`` while any life goes on."""
@@ -103,6 +105,8 @@ class KeeperClient:
     async def ended(self, key: str) -> Exit:
         """Wait for a life's end. An unknown key has ended, nobody knows how."""
         await self._connection()
+        if key not in self._lives:
+            await self.lives()
         life = self._lives.get(key)
         if life is None:
             return Exit()
@@ -232,15 +236,17 @@ class KeeperClient:
             self._take(message["ok"])
             snapshot.set_result(message["ok"])
             return
+        answer = message.get("ok")
+        if isinstance(answer, dict):  # also when nobody waits for it any more: the life is there all the same
+            for view in answer.get("lives", [answer]):
+                self._learn(_life(view))
         future = self._pending.get(message["id"])
         if future is None or future.done():
             return
         if "error" in message:
             future.set_exception(_error(message["error"]))
-            return
-        if isinstance(message["ok"], dict) and "key" in message["ok"]:
-            self._learn(_life(message["ok"]))
-        future.set_result(message["ok"])
+        else:
+            future.set_result(answer)
 
     def _take(self, hello: dict[str, Any]) -> None:
         self.pid = hello["pid"]

@@ -33,7 +33,7 @@ async def down(run_dir: Path, *, timeout_s: float = 60.0) -> Ended:
     if not os.access(run_dir, os.F_OK):
         return Ended(False, [])
     known = record.read(run_dir)
-    node = known is not None and await _end_node(known.process, timeout_s)
+    node = known is not None and known.running and await _end_node(known.process, timeout_s)
     keeper = await ensure_keeper(run_dir)  # also when none runs: it finds children whose keeper was killed
     try:
         living = [life for life in await keeper.lives() if life.exit is None]
@@ -45,6 +45,8 @@ async def down(run_dir: Path, *, timeout_s: float = 60.0) -> Ended:
 
 
 async def _end_node(node: proc.ProcessId, timeout_s: float) -> bool:
+    if node == proc.myself():
+        return False  # a node of our own is stopped by its owner
     try:
         pidfd = os.pidfd_open(node.pid)
     except ProcessLookupError:

@@ -69,7 +69,9 @@ class Keeper:
             for fd, events in self._poll.poll(self._timeout()):
                 self._dispatch(fd, events)
             self._tick()
-        os.unlink(f"{self._dir}/keeper.sock")
+        self._door.close()
+        if os.path.lexists(f"{self._dir}/keeper.sock"):
+            os.unlink(f"{self._dir}/keeper.sock")
         self._groups.close()
         return 0
 
@@ -113,8 +115,7 @@ class Keeper:
         if self._term_at is not None:
             self._finish_terminating(now)
         if not self._living() and not os.path.exists(f"{self._dir}/keeper.sock"):
-            self._door.close()
-            sys.exit(0)  # the data folder was removed: nobody can ever reach us again
+            self._done = True  # the data folder was removed: nobody can ever reach us again
 
     def _terminate(self) -> None:
         if self._term_at is None:
@@ -173,6 +174,7 @@ class Keeper:
                 continue
             self._by_pidfd[life.pidfd] = life
             self._poll.register(life.pidfd, select.EPOLLIN)
+        self._groups.sweep()
         self._save()
 
     def _stranger_ended(self, life: Life) -> None:

@@ -102,8 +102,9 @@ class Node:
             return
         await self._tasks.stop()
         await self._control.stop()
-        self._release_lock()
         self._ended.set()
+        self._changed()
+        self._release_lock()
 
     def status(self) -> list[InstanceStatus]:
         """Every instance as the node sees it now."""
@@ -192,6 +193,7 @@ class Node:
         histories = {name: instance.history for name, instance in self._instances.items()}
         now = record.NodeRecord(
             process=proc.myself(),
+            running=not self._ended.is_set(),
             instances=self.status(),
             histories=histories,
             desired=self._desired,

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relit.control.paths import short_path
+from relit.control.paths import hang_up, short_path
 from relit.control.values import Probe
 
 
@@ -33,14 +33,14 @@ def clear(probe: Probe | None) -> None:
 async def _tcp(target: str) -> str | None:
     host, _, port = target.rpartition(":")
     _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    writer.close()
+    await hang_up(writer)
     return None
 
 
 async def _unix(target: str) -> str | None:
     with short_path(Path(target)) as path:
         _, writer = await asyncio.open_unix_connection(path)
-    writer.close()
+    await hang_up(writer)
     return None
 
 
@@ -58,7 +58,7 @@ async def _http(target: str) -> str | None:
         writer.write(f"GET {where} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode())
         line = (await reader.readuntil(b"\n")).decode("latin-1").split()
     finally:
-        writer.close()
+        await hang_up(writer)
     status = int(line[1]) if len(line) > 1 and line[0].startswith("HTTP/") else 0
     return None if 200 <= status < 400 else f"HTTP status {status}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from relit.control.values import Desired, InstanceStatus
-from relit.lib.proc import ProcessId
+from relit.lib.proc import ProcessId, identify
 from relit.node.supervise import History
 
 _NAME = "node.json"
@@ -18,11 +18,17 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The node's process, its view of each instance, how they died lately, and what the server last wanted."""
 
     process: ProcessId
+    running: bool = True  # false once it has ended in good order; its process may go on with something else
     instances: list[InstanceStatus] = []
     histories: dict[str, History] = {}
     desired: Desired = Desired()
     dropped: int = 0
     server: str = ""  # why the server was last not reached; empty while it is
+
+
+def alive(record: NodeRecord | None) -> bool:
+    """Whether the node that wrote it still runs."""
+    return record is not None and record.running and identify(record.process.pid) == record.process
 
 
 def write(run_dir: Path, record: NodeRecord) -> None:

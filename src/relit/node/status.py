@@ -11,7 +11,6 @@ import msgspec
 
 from relit.control.paths import short_path
 from relit.control.values import InstanceStatus
-from relit.lib import proc
 from relit.node import record
 
 UNWATCHED = "no node watches it: relit up"
@@ -32,12 +31,11 @@ def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
     known = record.read(run_dir)
     keeper = _ask_keeper(run_dir, timeout_s)
     lives = {life["name"]: life for life in (keeper["lives"] if keeper else []) if life["state"] == "running"}
-    node = known.process if known and proc.start_time(known.process.pid) == known.process.start else None
     told = {status.name: status for status in known.instances} if known else {}
-    if node is not None and known is not None:
+    if known is not None and record.alive(known):
         return Running(
             keeper=keeper["pid"] if keeper else None,
-            node=node.pid,
+            node=known.process.pid,
             instances=list(told.values()),
             dropped=known.dropped,
             server=known.server,
