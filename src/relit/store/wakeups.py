@@ -27,7 +27,7 @@ _MOST_BYTES = 32 * 1024
 _LONGEST_PATH = 100  # sun_path holds 107 bytes on Linux and 103 elsewhere
 _RETRY_FIRST = 0.02
 _RETRY_MOST = 1.0
-_SETTLED = 0.1  # seconds; more than the granularity of any file system's mtime
+_SETTLED = 2.0  # seconds; more than the granularity of any file system's mtime
 
 
 class Listener:
