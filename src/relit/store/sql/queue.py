@@ -46,8 +46,15 @@ async def enqueue(tx: Tx, batch: Sequence[Sequence[NewRun]]) -> list[list[Enqueu
         if i in refused:
             results.append(refused[i])
         else:
-            results.append([Enqueued(known.get(run.id, run.id), run.id in made) for run in runs])
+            results.append([Enqueued(known.get(run.id, run.id), _first(made, run.id)) for run in runs])
     return results
+
+
+def _first(made: set[str], run: str) -> bool:
+    """Whether ``run`` was made; true once, for an id may stand in a batch twice."""
+    new = run in made
+    made.discard(run)
+    return new
 
 
 async def _known_by_key(tx: Tx, runs: Sequence[NewRun]) -> dict[str, str]:
