@@ -646,10 +646,13 @@ async def test_a_paused_run_parks_at_the_next_boundary_and_goes_on(house: House)
         await ctx.step(held)
         return await ctx.step(plus_one, 1)
 
-    await house.work(flow)
+    worker = await house.work(flow)
     run = await house.engine.start(flow)
     await started.wait()
     await house.store.pause(run)
+    async with asyncio.timeout(20):
+        while not any(execution.pausing for execution in worker.executions):
+            await asyncio.sleep(0)
     go.set()
     assert (await house.until_state(run, "parked")).reason == "paused"
     assert len(await house.store.steps(run)) == 1

@@ -44,7 +44,8 @@ class Workflow(Generic[T]):
         self.timeout_ms = timeout_ms
         self.retry = retry
         self.type = look_at(fn).type
-        self.positional, self.named, self.rest = _parameters(fn)
+        self.signature = inspect.signature(fn)
+        self.positional, self.named, self.rest = _parameters(self.signature, type_hints(fn))
         self.__doc__ = fn.__doc__
 
     @property
@@ -81,13 +82,12 @@ class Agent(Generic[T]):
         return f"<agent {self.name}>"
 
 
-def _parameters(fn: Any) -> tuple[list[Any], dict[str, Any], Any]:
+def _parameters(signature: inspect.Signature, hints: dict[str, Any]) -> tuple[list[Any], dict[str, Any], Any]:
     """The types of the parameters after ``ctx``: by place, by name, and of ``*args``."""
-    hints = type_hints(fn)
     positional: list[Any] = []
     named: dict[str, Any] = {}
     rest: Any = Any
-    for parameter in list(inspect.signature(fn).parameters.values())[1:]:
+    for parameter in list(signature.parameters.values())[1:]:
         kind = hints.get(parameter.name, Any)
         if parameter.kind is parameter.VAR_POSITIONAL:
             rest = kind

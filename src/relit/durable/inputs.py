@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ async def arguments(workflow: Workflow[Any], payloads: Payloads, data: bytes) ->
 def check(workflow: Workflow[Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     """Raise ``Conflict`` when the workflow cannot be called like that."""
     try:
-        inspect.signature(workflow.fn).bind(None, *args, **kwargs)
+        workflow.signature.bind(None, *args, **kwargs)
     except TypeError as error:
         raise Conflict(
             f"{workflow.target} cannot be called with these arguments", why=str(error), fix="match its parameters"

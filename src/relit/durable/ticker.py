@@ -14,7 +14,7 @@ from relit.store.base import Store
 
 log = logging.getLogger("relit.durable")
 
-_LONGEST_S = 30.0
+_LONGEST_S = 5.0  # the safety net for a wake-up that was lost
 _REAP_S = 2.0
 _FORGET_S = 600.0
 _FORGET_BATCH = 1000

@@ -20,7 +20,7 @@ from relit.durable.lease import Lease
 from relit.durable.peers import Peers
 from relit.durable.recorder import Recorder
 from relit.durable.threads import Threads
-from relit.errors import Fenced, StoreError, StoreFull, StoreUnavailable
+from relit.errors import Fenced, StoreFull, StoreUnavailable
 from relit.lib import crashpoints, proc
 from relit.lib.durations import Duration, to_ms
 from relit.lib.ids import system_random
@@ -74,6 +74,11 @@ class Worker:
     def running(self) -> int:
         """Runs being executed now."""
         return len(self._running)
+
+    @property
+    def executions(self) -> list[Execution]:
+        """What is being executed now."""
+        return list(self._running.values())
 
     def _new_lease(self) -> Lease:
         return Lease(self.store, self.engine.ids(), self._lease_ms, self.engine.clock)
@@ -230,7 +235,7 @@ class Worker:
         fence = execution.recorder.fence
         try:
             await execution.drive(Context(execution))
-        except StoreError as error:  # neither ours to mend nor the workflow's fault: another try, but not at once
+        except Exception as error:  # noqa: BLE001 - not the workflow's fault: another try, but not at once
             log.error("run %s could not be executed", fence.run, exc_info=error)
             await asyncio.sleep(_BACK_OFF_S)
             await self._release([fence])

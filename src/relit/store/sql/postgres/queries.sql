@@ -211,13 +211,14 @@ SELECT DISTINCT ON (b_run, b_pos) b_run, b_pos, b_kind, b_name, b_wake_at, b_dat
 ON CONFLICT (run, pos) DO UPDATE SET data = excluded.data, kind = excluded.kind, name = excluded.name,
   wake_at = CASE WHEN excluded.kind = 'retry' THEN excluded.wake_at ELSE waits.wake_at END
 
+-- A child that went on as another run counts too: its parent asks again, for that one.
 -- name: wait_ready
 -- params: run, now
 WITH {rows b_run text, b_now bigint}
 SELECT DISTINCT b.i - 1 FROM b JOIN waits w ON w.run = b_run WHERE (
   w.wake_at <= b_now
   OR (w.kind = 'signal' AND EXISTS (SELECT 1 FROM signals s WHERE s.run = b_run AND s.name = w.name AND s.consumed = 0))
-  OR (w.kind = 'child' AND EXISTS (SELECT 1 FROM runs c WHERE c.id = w.name AND c.continued_to IS NULL
+  OR (w.kind = 'child' AND EXISTS (SELECT 1 FROM runs c WHERE c.id = w.name
         AND c.state IN ('completed', 'failed', 'cancelled', 'discarded'))))
 
 -- name: run_wait

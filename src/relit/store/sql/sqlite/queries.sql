@@ -152,12 +152,13 @@ INSERT INTO waits (run, pos, kind, name, wake_at, data) VALUES (?1, ?2, ?3, ?4, 
 ON CONFLICT (run, pos) DO UPDATE SET data = excluded.data, kind = excluded.kind, name = excluded.name,
   wake_at = CASE WHEN excluded.kind = 'retry' THEN excluded.wake_at ELSE waits.wake_at END
 
+-- A child that went on as another run counts too: its parent asks again, for that one.
 -- name: wait_ready
 -- params: run, now
 SELECT w.pos FROM waits w WHERE w.run = ?1 AND (
   w.wake_at <= ?2
   OR (w.kind = 'signal' AND EXISTS (SELECT 1 FROM signals s WHERE s.run = ?1 AND s.name = w.name AND s.consumed = 0))
-  OR (w.kind = 'child' AND EXISTS (SELECT 1 FROM runs c WHERE c.id = w.name AND c.continued_to IS NULL
+  OR (w.kind = 'child' AND EXISTS (SELECT 1 FROM runs c WHERE c.id = w.name
         AND c.state IN ('completed', 'failed', 'cancelled', 'discarded'))))
 LIMIT 1
 
