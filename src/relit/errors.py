@@ -7,6 +7,8 @@ RelitError                  what was attempted, why not, the command that mends 
 ├── Conflict                the thing is in a state that forbids it (exit 6)
 ├── MailboxFull             depth limit reached; ``retry_after`` seconds (HTTP 429)
 ├── Unauthorized            missing or wrong token
+│   ├── Forbidden           the token does not allow this (HTTP 403)
+│   └── WrongHost           the request names another host (HTTP 421)
 ├── ServerUnreachable       no server answers at that address
 ├── StartFailed             an instance's process could not be started
 ├── KeeperUnreachable       the process that owns this machine's instances cannot be reached or started
@@ -96,6 +98,18 @@ class Unauthorized(RelitError):
     """The request carries no token, or a wrong one."""
 
     code = "unauthorized"
+
+
+class Forbidden(Unauthorized):
+    """The token is good, but does not allow this."""
+
+    code = "forbidden"
+
+
+class WrongHost(Unauthorized):
+    """The request's Host header names somebody else."""
+
+    code = "wrong-host"
 
 
 class ServerUnreachable(RelitError):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from relit import errors
 from relit.api.build import OPERATIONS, build
 from relit.api.openapi import document
+from relit.api.problem import status_of
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 
@@ -76,3 +79,24 @@ def test_what_needs_a_token_says_so(served: Any) -> None:
 def test_every_property_has_a_schema_and_every_shape_a_description(served: Any) -> None:
     for name, shape in served["components"]["schemas"].items():
         assert shape.get("description"), name
+
+
+def test_every_route_is_in_the_reference() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/http-api.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+) (\S+)` \| ([^|]*) \| ([^|]*) \|$", text, re.MULTILINE)
+    assert [(method, path, summary) for method, path, _, summary in listed] == [
+        (each.method, each.path, each.summary) for each in sorted(OPERATIONS, key=lambda each: place(text, each.path))
+    ]
+    assert {path for _, path, needs, _ in listed if "key" in needs} == {each.path for each in OPERATIONS if each.keyed}
+
+
+def place(text: str, path: str) -> int:
+    return text.index(f" {path}` |")
+
+
+def test_every_status_of_the_reference_is_the_one_that_is_sent() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/http-api.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| (.*) \|$", text, re.MULTILINE)
+    told = {code: int(status) for status, codes in rows for code in re.findall(r"`([a-z-]+)`", codes)}
+    known = errors.by_code()
+    assert {code: status_of(known[code]("x")) for code in told} == told

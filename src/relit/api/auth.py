@@ -10,8 +10,7 @@ import stat
 from pathlib import Path
 from typing import Literal, get_args
 
-from relit.api.problem import Forbidden
-from relit.errors import ConfigError, Unauthorized
+from relit.errors import ConfigError, Forbidden, Unauthorized
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.store.base import Store
 from relit.store.values import Token

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relit.api.problem import WrongHost, respond
+from relit.api.problem import respond
+from relit.errors import WrongHost
 
 _ALWAYS = frozenset({"localhost"})
 

@@ -22,6 +22,8 @@ _STATUS: tuple[tuple[type[RelitError], int], ...] = (
     (errors.UnknownWorkflow, 404),
     (errors.Conflict, 409),
     (errors.MailboxFull, 429),
+    (errors.Forbidden, 403),
+    (errors.WrongHost, 421),
     (errors.Unauthorized, 401),
     (errors.StoreFull, 503),
     (errors.StoreUnavailable, 503),
@@ -35,24 +37,8 @@ _STATUS: tuple[tuple[type[RelitError], int], ...] = (
 _STORE_RETRY_AFTER = 1
 
 
-class Forbidden(errors.Unauthorized):
-    """The token is good, but does not allow this."""
-
-    code = "forbidden"
-
-
-class WrongHost(errors.Unauthorized):
-    """The request's Host header names somebody else."""
-
-    code = "wrong-host"
-
-
 def status_of(error: RelitError) -> int:
     """The HTTP status that says the same as ``error``."""
-    if isinstance(error, Forbidden):
-        return 403
-    if isinstance(error, WrongHost):
-        return 421
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from relit import documents
 from relit.api import body, draft, follow, sse
-from relit.api.operation import Call, Operation
+from relit.api.operation import Call, Nothing, Operation
 from relit.api.render import Shown
 from relit.durable import inputs
 from relit.errors import Conflict, NotFound
@@ -242,7 +242,7 @@ OPERATIONS = (
     _look("/v1/runs", "list_runs", list_runs, "Runs, newest first.", ListQuery, documents.Runs),
     _look("/v1/runs/{id}", "get_run", get, "A run.", ShownQuery, documents.Run),
     _look("/v1/runs/{id}/journal", "get_journal", journal, "What a run did.", JournalQuery, documents.Steps),
-    _look("/v1/runs/{id}/waits", "get_waits", waits, "What a run waits for.", ShownQuery, documents.Waits),
+    _look("/v1/runs/{id}/waits", "get_waits", waits, "What a run waits for.", Nothing, documents.Waits),
     _look(
         "/v1/runs/{id}/wait",
         "wait_for_run",
