@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from pathlib import Path
 from random import Random
 
 from bench.soak_worker import STEPS, WORKFLOW, open_engine
+
 from relit.durable.engine import Engine
 from relit.durable.ticker import Ticker
 
@@ -53,7 +55,10 @@ class Storm:
         deed: Callable[[asyncio.subprocess.Process], Awaitable[None]] = self.chance.choices(
             [self.kill, self.freeze, self.replace], [6, 2, 2]
         )[0]
-        await deed(worker)
+        try:
+            await deed(worker)
+        except ProcessLookupError:  # it ended by itself: its database was away when it started
+            self.counts["ended by themselves"] += 1
         await self.fill()
 
     async def kill(self, worker: asyncio.subprocess.Process) -> None:
@@ -77,7 +82,7 @@ class Storm:
 
     async def end(self) -> None:
         for worker in self.workers:
-            if worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
                 worker.terminate()
         await asyncio.gather(*(worker.wait() for worker in self.workers))
 
@@ -99,20 +104,27 @@ async def storm(args: argparse.Namespace, folder: Path) -> dict[str, object]:
     ticker = Ticker(engine.store, poison_after=1000)
     await ticker.start()
     weather = Storm(folder, args.database, args.workers, args.seed)
-    await weather.fill()
-    until = time.monotonic() + args.minutes * 60
-    feeding = asyncio.create_task(feed(engine, until))
-    while time.monotonic() < until:
-        await asyncio.sleep(weather.chance.uniform(0.3, 1.5))
-        await weather.strike()
-        print(json.dumps(weather.counts), file=sys.stderr)
-    acknowledged = await feeding
-    await settle(engine, len(acknowledged))
-    result = await verdict(engine, folder, acknowledged)
-    await weather.end()
-    await ticker.stop()
-    await engine.store.stop()
+    try:
+        await weather.fill()
+        acknowledged = await rage(weather, engine, time.monotonic() + args.minutes * 60)
+        await settle(engine, len(acknowledged))
+        result = await verdict(engine, folder, acknowledged)
+    finally:
+        await weather.end()
+        await ticker.stop()
+        await engine.store.stop()
     return {**weather.counts, **result}
+
+
+async def rage(weather: Storm, engine: Engine, until: float) -> list[str]:
+    """Strike while work comes in; answers the acknowledged runs."""
+    async with asyncio.TaskGroup() as group:
+        feeding = group.create_task(feed(engine, until))
+        while time.monotonic() < until:
+            await asyncio.sleep(weather.chance.uniform(0.3, 1.5))
+            await weather.strike()
+            print(json.dumps(weather.counts), file=sys.stderr)
+    return feeding.result()
 
 
 async def settle(engine: Engine, runs: int) -> None:

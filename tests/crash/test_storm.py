@@ -1,29 +1,47 @@
-"""The kill storm of ``make soak``, for a short while."""
+"""The kill storm of ``make soak``, for a short while, on both databases; and a database that dies in the middle."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from relit.testing.postgres import Postgres
+
 ROOT = Path(__file__).parents[2]
 
 
-def storm(*arguments: str) -> dict[str, object]:
-    command = [sys.executable, "-m", "bench.soak", "--minutes", "0.3", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    counts: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+async def storm(*arguments: str) -> asyncio.subprocess.Process:
+    command = (sys.executable, "-m", "bench.soak", "--minutes", "0.3", *arguments)
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe)
+
+
+async def passed(process: asyncio.subprocess.Process) -> dict[str, int]:
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()[-2000:]
+    counts: dict[str, int] = json.loads(out.splitlines()[-1])
+    assert counts["runs acknowledged"] > 100
+    assert counts.get("killed", 0) > 0
     return counts
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(240)
 async def test_a_storm_of_kills_loses_and_repeats_nothing() -> None:
-    counts = await asyncio.to_thread(storm)
-    assert int(str(counts["runs acknowledged"])) > 100
-    assert int(str(counts.get("killed", 0))) > 0
+    await passed(await storm())
+
+
+@pytest.mark.crash
+@pytest.mark.postgres
+@pytest.mark.timeout(240)
+async def test_a_storm_on_postgresql_whose_server_dies_three_times() -> None:
+    with Postgres() as server:
+        process = await storm("--database", server.create_database(), "--seed", "2")
+        for _ in range(3):
+            await asyncio.sleep(4)
+            await asyncio.to_thread(server.restart, "immediate")
+        await passed(process)
