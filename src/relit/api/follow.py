@@ -1,6 +1,6 @@
 """Following one run: until it has settled, or step by step as it goes.
 
-A stream's cursor is ``RUN:SEQ:IDclosing(api.store.subscribe(f"end:{run}"))``: the run (a continued run goes on as the next one), the last journal step and
+A stream's cursor is ``RUN:SEQ:IDX``: the run (a continued run goes on as the next one), the last journal step and
 the last emitted item that the reader has. The run is read before its steps and items: when it is final then, nothing
 can come after what is read next.
 """
@@ -18,7 +18,6 @@ from relit.api.operation import Api
 from relit.api.render import Shown
 from relit.errors import Invalid
 from relit.store import values
-from relit.store.base import Subscription
 
 _PAGE = 500
 
@@ -97,10 +96,6 @@ class Follower:
                     if api.parts.closing.closed:
                         return
                     yield sse.COMMENT
-
-    def _subscribe(self) -> Subscription:
-        run = self._at.run
-        return self._api.store.subscribe(f"run:{run}", f"steps:{run}", f"end:{run}")
 
     async def _news(self, run: values.Run) -> AsyncGenerator[bytes, None]:
         async for frame in self._arrived():
