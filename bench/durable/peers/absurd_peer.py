@@ -107,9 +107,13 @@ async def main(options: measure.Options) -> dict[str, float]:
     async with workers(options):
         await run_many(absurd, options.runs, 2)
         if "aggregate" in options.scenarios:
-            figures["aggregate"] = options.runs * options.steps / await run_many(absurd, options.runs, options.steps)
+            figures["aggregate"] = await measure.rate(
+                options.runs * options.steps, lambda: run_many(absurd, options.runs, options.steps)
+            )
         if "sequential" in options.scenarios:
-            figures["sequential"] = options.sequential / await run_many(absurd, 1, options.sequential)
+            figures["sequential"] = await measure.rate(
+                options.sequential, lambda: run_many(absurd, 1, options.sequential)
+            )
         if "latency" in options.scenarios:
             figures |= await start_latency(absurd, options.samples)
     await absurd.close()

@@ -39,10 +39,13 @@ async def main(options: measure.Options) -> dict[str, float]:
     ):
         await relit_engine.run_many(here, options.runs, 2)
         if "aggregate" in options.scenarios:
-            seconds = await relit_engine.run_many(here, options.runs, options.steps)
-            figures["aggregate"] = options.runs * options.steps / seconds
+            figures["aggregate"] = await measure.rate(
+                options.runs * options.steps, lambda: relit_engine.run_many(here, options.runs, options.steps)
+            )
         if "sequential" in options.scenarios:
-            figures["sequential"] = options.sequential / await relit_engine.run_many(here, 1, options.sequential)
+            figures["sequential"] = await measure.rate(
+                options.sequential, lambda: relit_engine.run_many(here, 1, options.sequential)
+            )
         if "cpu" in options.scenarios:
             figures["cpu_us_per_step"] = await cpu_per_step(here, options.runs)
         if "latency" in options.scenarios:

@@ -110,9 +110,13 @@ async def main(options: measure.Options, ingress: int, admin: int, service: int)
         for _ in range(3):
             await run_many(client, options.runs, options.steps)
         if "aggregate" in options.scenarios:
-            figures["aggregate"] = options.runs * options.steps / await run_many(client, options.runs, options.steps)
+            figures["aggregate"] = await measure.rate(
+                options.runs * options.steps, lambda: run_many(client, options.runs, options.steps)
+            )
         if "sequential" in options.scenarios:
-            figures["sequential"] = options.sequential / await run_many(client, 1, options.sequential)
+            figures["sequential"] = await measure.rate(
+                options.sequential, lambda: run_many(client, 1, options.sequential)
+            )
         if "latency" in options.scenarios:
             figures |= await start_latency(client, options.samples)
     return figures

@@ -10,6 +10,7 @@ import contextlib
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -48,16 +49,16 @@ async def connect(port: int) -> Client:
     raise SystemExit("the Temporal development server does not answer")
 
 
-async def run_many(client: Client, name: str, runs: int, steps: int, local: bool) -> float:
+async def run_many(client: Client, runs: int, steps: int, local: bool) -> float:
     """Seconds from the first start to the last result."""
 
-    async def one(number: int) -> int:
+    async def one() -> int:
         return await client.execute_workflow(
-            temporal_work.Job.run, args=[steps, local], id=f"{name}-{number}", task_queue=QUEUE
+            temporal_work.Job.run, args=[steps, local], id=str(uuid.uuid4()), task_queue=QUEUE
         )
 
     begin = time.perf_counter()
-    answers = await asyncio.gather(*(one(number) for number in range(runs)))
+    answers = await asyncio.gather(*(one() for _ in range(runs)))
     seconds = time.perf_counter() - begin
     measure.check(answers, steps)
     return seconds
@@ -85,13 +86,14 @@ async def main(options: measure.Options, port: int) -> dict[str, float]:
         activities=[temporal_work.work, temporal_work.mark],
         max_concurrent_activities=options.runs,
     ):
-        await run_many(client, "warm", 10, 2, local)
+        await run_many(client, 10, 2, local)
         if "aggregate" in options.scenarios:
-            seconds = await run_many(client, "aggregate", options.runs, options.steps, local)
-            figures["aggregate"] = options.runs * options.steps / seconds
+            figures["aggregate"] = await measure.rate(
+                options.runs * options.steps, lambda: run_many(client, options.runs, options.steps, local)
+            )
         if "sequential" in options.scenarios:
-            figures["sequential"] = options.sequential / await run_many(
-                client, "sequential", 1, options.sequential, local
+            figures["sequential"] = await measure.rate(
+                options.sequential, lambda: run_many(client, 1, options.sequential, local)
             )
         if "latency" in options.scenarios:
             figures |= await start_latency(client, options.samples)
