@@ -51,11 +51,11 @@ test-real: $(VENV)/.dev  ## with real agents
 
 bench: bench-durable  ## every figure that the README quotes
 
-bench-setup: $(VENV)/.dev  ## install the peers that the benchmarks compare with, each into a venv of its own
-	$(PY) -m bench.setup
+bench-setup: $(VENV)/.dev  ## install the peers that the benchmarks compare with, each into an environment of its own
+	$(PY) bench/setup.py durable $(if $(QUICK),--peers dbos)
 
-bench-durable: $(VENV)/.dev  ## durable runs against their peers; QUICK=1 for the short form
-	$(PY) -m bench.durable $(if $(QUICK),--quick)
+bench-durable: system-deps bench-setup  ## durable runs against their peers; QUICK=1 for the short form
+	$(PY) bench/durable/main.py $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev  ## a kill storm for MINUTES minutes, with counts
 	$(PY) -m bench.soak --minutes $(MINUTES)
