@@ -219,3 +219,16 @@ async def test_a_worker_that_loses_its_lease_joins_again(house: House) -> None:
     await house.store.leave(before)
     assert await house.engine.result(run, "20s") == "again"
     assert worker.id != before
+
+
+async def test_proof_of_death_comes_before_an_expired_lease(house: House, processes: Processes) -> None:
+    await house.ticker.stop()
+    process = await processes.start(lease_ms=300)
+    run = await house.engine.start(holds)
+    await processes.until("hold go")
+    await processes.kill(process)
+    async with asyncio.timeout(20):
+        while not await house.store.expired_workers():
+            await asyncio.sleep(0.01)
+    await house.ticker.reap_once()
+    assert (await house.store.run(run)).taken_over == "death"

@@ -68,12 +68,15 @@ class Ticker:
             await asyncio.sleep(_REAP_S)
 
     async def reap_once(self) -> None:
-        """Take the runs of workers whose lease has run out, or whose process is proven dead."""
-        for worker in await self._store.expired_workers():
-            await reap(self._store, worker, False, self._poison_after)
+        """Take the runs of workers whose process is proven dead, then of those whose lease has run out.
+
+        In this order: an effect of a worker that is certainly dead need not wait for its deadline.
+        """
         for info in await self._store.workers():
             if proc.proven_dead(ProcessId(info.pid, info.start, info.boot, info.namespace)):
                 await reap(self._store, info.id, True, self._poison_after)
+        for worker in await self._store.expired_workers():
+            await reap(self._store, worker, False, self._poison_after)
 
     async def _forget(self, retain_ms: int) -> None:
         while True:
