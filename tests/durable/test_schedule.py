@@ -112,6 +112,7 @@ def test_an_interval_with_a_start_counts_from_it() -> None:
     assert next_after(spec, "a", ms("2026-01-05T08:00")) == ms("2026-01-06T08:00")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10 * DAY), st.integers(0, 10**13), st.text(max_size=5))
 def test_an_interval_is_due_once_in_every_interval(every: int, at: int, name: str) -> None:
     spec = Spec(every=f"{every + 999}ms")
@@ -315,6 +316,16 @@ def test_a_clock_that_went_back_an_hour_fires_nothing_again() -> None:
     assert decision.next_at == T + HOUR
     for minutes in range(0, 120, 7):
         assert decide(HOURLY, "a", decision.next_at, T + HOUR - 1 - minutes * MINUTE) == Decision(next_at=T + HOUR)
+
+
+def test_a_clock_that_went_back_a_moment_fires_a_rare_schedule_no_second_time() -> None:
+    for spec in (parse({"every": "30d"}), parse({"cron": "0 0 1 1 *"})):
+        due = next_after(spec, "a", T)
+        assert due is not None
+        after = decide(spec, "a", due, due).next_at
+        assert after is not None
+        for back in (1, MINUTE, 23 * HOUR):
+            assert decide(spec, "a", after, due - back) == Decision(next_at=after)
 
 
 def test_a_clock_that_was_years_ahead_does_not_silence_a_schedule() -> None:

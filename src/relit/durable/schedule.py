@@ -234,15 +234,16 @@ def run_id(name: str, due_at: int) -> str:
 def decide(spec: Spec, name: str, due_at: int | None, now: int, active: Sequence[str] = ()) -> Decision:
     """What to do at ``now`` when the first moment not yet dealt with is ``due_at`` and the runs ``active`` go on.
 
-    A clock that went back makes nothing due again: it is quiet until ``due_at``. Only when that is more than a day too
-    far away was the earlier time a mistake, and the schedule is set back.
+    A clock that went back makes nothing due again: it is quiet until ``due_at``. Only when it went back by more than a
+    day was the earlier time a mistake, and the schedule is set back.
     """
     next_at = next_after(spec, name, now)
     if due_at is None:
         return Decision(next_at=next_at)
     if due_at > now:
-        mistaken = next_at is not None and due_at - next_at > REWIND_MS
-        return Decision(next_at=next_at if mistaken else due_at)
+        # A moment a day from now that counts as dealt with: the clock was ahead by more than that.
+        later = next_after(spec, name, now + REWIND_MS)
+        return Decision(next_at=next_at if later is not None and later < due_at else due_at)
     listed, summary = _passed(spec, name, due_at, now)
     chosen = _chosen(spec, listed, now)
     firings, cancel = _overlap(spec, name, chosen, active)
