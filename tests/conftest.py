@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -26,6 +27,15 @@ def running(make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
         pytest.skip(str(missing))
     with server as ready:
         yield ready
+
+
+@pytest.fixture(scope="session", autouse=True)
+def idle_loop() -> Iterator[None]:
+    """The main thread's current loop outside of tests: else pytest-asyncio makes one and leaves it unclosed."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -38,10 +38,9 @@ async def test_a_storm_of_kills_loses_and_repeats_nothing() -> None:
 @pytest.mark.crash
 @pytest.mark.postgres
 @pytest.mark.timeout(240)
-async def test_a_storm_on_postgresql_whose_server_dies_three_times() -> None:
-    with Postgres() as server:
-        process = await storm("--database", server.create_database(), "--seed", "2")
-        for _ in range(3):
-            await asyncio.sleep(4)
-            await asyncio.to_thread(server.restart, "immediate")
-        await passed(process)
+async def test_a_storm_on_postgresql_whose_server_dies_three_times(own_postgres: Postgres) -> None:
+    process = await storm("--database", own_postgres.create_database(), "--seed", "2")
+    for _ in range(3):
+        await asyncio.sleep(4)
+        await asyncio.to_thread(own_postgres.restart, "immediate")
+    await passed(process)
