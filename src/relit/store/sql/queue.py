@@ -36,6 +36,9 @@ async def enqueue(tx: Tx, batch: Sequence[Sequence[NewRun]]) -> list[list[Enqueu
     known = await _known_by_key(tx, [run for runs in batch for run in runs])
     boxes = await _open_boxes(tx, {run.mailbox for runs in batch for run in runs if run.id not in known})
     refused = _refuse_full(batch, known, boxes)
+    if refused:  # a message that is there already needs no room
+        known |= await _known_by_id(tx, [run for i in refused for run in batch[i]])
+        refused = _refuse_full(batch, known, boxes)
     wanted = [run for i, runs in enumerate(batch) if i not in refused for run in runs if run.id not in known]
     known |= await _take_keys(tx, wanted)
     wanted = [run for run in wanted if run.id not in known]
@@ -63,6 +66,11 @@ async def _known_by_key(tx: Tx, runs: Sequence[NewRun]) -> dict[str, str]:
         return {}
     found = await tx.many("dedup_find", [(run.target, run.dedup, tx.now) for run in keyed])
     return {keyed[i].id: earlier for i, earlier in found}
+
+
+async def _known_by_id(tx: Tx, runs: Sequence[NewRun]) -> dict[str, str]:
+    found = {row[1] for row in await tx.many("run_get", [(run.id,) for run in runs])}
+    return {run.id: run.id for run in runs if run.id in found}
 
 
 async def _take_keys(tx: Tx, runs: Sequence[NewRun]) -> dict[str, str]:
