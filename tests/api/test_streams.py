@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import pytest
 
 from relit.api.follow import merge
 from relit.api.parts import Parts
@@ -145,6 +146,13 @@ async def test_events_come_as_pages_too(http: httpx.AsyncClient, hand: Any) -> N
     assert [event["name"] for event in rest["events"]] == ["run.started"]
     end = (await http.get("/v1/events", headers=headers, params={"after": rest["next"]})).json()
     assert end == {"events": [], "next": rest["next"]}
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+async def test_an_id_that_is_none_is_refused(http: httpx.AsyncClient, accept: str) -> None:
+    for headers in ({"Last-Event-ID": "1 OR 1"}, {"Last-Event-ID": "x" * 5000}):
+        answer = await http.get("/v1/events", headers=headers | {"Accept": accept})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
 
 
 async def test_a_name_that_is_no_event_is_told(http: httpx.AsyncClient) -> None:

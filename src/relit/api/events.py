@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import closing
 from typing import Annotated
@@ -19,6 +20,8 @@ from relit.events import CATALOGUE, Event
 
 _PAGE = 500
 START = "start"
+_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,18})?", re.ASCII)
+_LOOK = 1.0  # seconds: on PostgreSQL an event may be announced a little before it can be read
 
 
 class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +54,8 @@ async def events(call: Call) -> Response | documents.Events:
     query: EventsQuery = call.query
     names = expand(query.names)
     after = call.request.headers.get("last-event-id") or query.after
+    if after not in (None, START):
+        place(after)
     if "application/json" in call.request.headers.get("accept", ""):
         return await _page(call, "" if after in (None, START) else after, names)
     begin = await call.store.last_event() if after is None else "" if after == START else after
@@ -66,7 +71,9 @@ async def _page(call: Call, after: str, names: list[str]) -> documents.Events:
 
 async def _frames(api: Api, at: str, names: list[str], query: EventsQuery) -> AsyncGenerator[bytes, None]:
     """Events from ``at`` on until the server ends. The first frame tells the reader where it is."""
-    ends = api.parts.closing
+    ends, keep_alive = api.parts.closing, api.parts.options.keep_alive
+    step = min(_LOOK, keep_alive)
+    quiet = 0.0
     with closing(api.store.subscribe("events")) as subscription:
         yield sse.mark(at) if at else sse.COMMENT
         while not ends.closed:
@@ -75,10 +82,19 @@ async def _frames(api: Api, at: str, names: list[str], query: EventsQuery) -> As
                 at = event.id
                 if wanted(event, query):
                     yield sse.frame(event.name, event.id, event)
-            if len(page) == _PAGE or await ends.wait(subscription, api.parts.options.keep_alive):
+            if len(page) == _PAGE or await ends.wait(subscription, step):
                 continue
-            if not ends.closed:
+            quiet = 0.0 if page else quiet + step
+            if quiet >= keep_alive and not ends.closed:
+                quiet = 0.0
                 yield sse.mark(at) if at else sse.COMMENT
+
+
+def place(after: str) -> str:
+    """An event's id as a caller sent it. Raises ``Invalid``."""
+    if not _ID.fullmatch(after):
+        raise Invalid(f"{after[:100]!r} is no event's id", fix="send the last id that was received, or none")
+    return after
 
 
 OPERATIONS = (
