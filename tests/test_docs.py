@@ -22,7 +22,7 @@ import click
 import pytest
 
 from relit import errors, events
-from relit.cli.main import cli
+from relit.cli.main import cli, hoist
 from relit.durable.definitions import Agent, Workflow
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
@@ -158,7 +158,9 @@ COMMANDS = [
 def test_commands_exist_with_their_options(page: str, words: list[str]) -> None:
     command: click.Command = cli
     context = click.Context(command, info_name="relit")
-    rest = [word for word in words[1:] if word not in ("--json",)]
+    rest = hoist(words[1:])
+    while rest and rest[0].startswith("--") and isinstance(command, click.Group):
+        rest = rest[2:] if rest[0] == "--data" else rest[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         found = command.get_command(context, rest[0])
         assert found is not None, f"{page}: there is no {rest[0]!r} in {command.name}"

@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from relit.demo import figures
+from relit.demo import figures, prompt
 from relit.demo.main import Demo
+from relit.demo.model import ScriptedModel
+from relit.demo.serving import Served
 
 NAMES = ["anyio", "certifi", "click", "h11", "httpx", "msgspec", "obstore", "rich", "starlette", "uvicorn"]
+
+
+def _folder(told: io.StringIO) -> Path:
+    found = re.search(r"/\S*relit-demo-\S+", told.getvalue())
+    assert found is not None
+    return Path(found[0])
 
 
 @pytest.mark.slow
@@ -23,7 +31,7 @@ def test_work_survives_kills_of_worker_and_server_and_nothing_stays_behind() -> 
     told = io.StringIO()
     demo = Demo(NAMES, kills=3, workers=2, seed=5, console=Console(file=told, width=200), seconds=90, work_s=6)
     measured = demo.run()
-    folder = Path(re.search(r"/\S*relit-demo-\S+", told.getvalue())[0])  # type: ignore[index]
+    folder = _folder(told)
     try:
         assert figures.kept(measured), told.getvalue()
         assert (measured.kills, measured.completed) == (3, len(NAMES))
@@ -32,3 +40,17 @@ def test_work_survives_kills_of_worker_and_server_and_nothing_stays_behind() -> 
         assert left.stdout == ""
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_model_that_the_environment_names_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, told = ScriptedModel(prompt.answer), io.StringIO()
+    with Served(model.app) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{url}/v1")
+        demo = Demo(NAMES[:3], kills=0, workers=1, seed=1, console=Console(file=told, width=200), seconds=60)
+        measured = demo.run()
+    shutil.rmtree(_folder(told))
+    assert (measured.completed, measured.bought_twice) == (3, 0)
+    assert sum(model.calls.values()) == 3
+    assert measured.delivered == measured.findings

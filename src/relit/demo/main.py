@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,6 +218,7 @@ def run(
 
     ``as_json``: the figures go to standard output as one JSON object, everything else to ``console``.
     """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing stays behind
     console = console or Console(stderr=as_json)
     demo = Demo(distributions.names(), kills=kills, seconds=seconds, workers=workers, seed=seed, console=console)
     measured = demo.run()
