@@ -68,3 +68,8 @@ def test_every_dependency_is_pinned_for_the_tests() -> None:
     names = {re.split(r"[><=\[]", each)[0].lower() for each in wanted}
     pinned = {line.split("==")[0].lower() for line in (HOME / "constraints.txt").read_text("utf-8").splitlines()}
     assert names - pinned == set()
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    names = [file.name for file in (HOME / "tests").rglob("test_*.py")]
+    assert [name for name in names if names.count(name) > 1] == []
