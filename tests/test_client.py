@@ -160,6 +160,13 @@ async def test_a_failed_run_raises_with_its_reason(world: World, client: Client)
     assert (await client.retry(started.id)).state == "available"
 
 
+async def test_a_run_out_of_time_says_so(world: World, client: Client) -> None:
+    started = await client.start("auditor/audit", timeout="1h")
+    await world.fail(await world.claim("auditor/audit"), errors.RunTimeout("late", why="an hour has passed"))
+    with pytest.raises(errors.RunTimeout, match="an hour has passed"):
+        await client.result(started.id)
+
+
 async def test_a_wait_that_is_too_short_says_what_it_waits_for(client: Client) -> None:
     started = await client.start("auditor/audit")
     with pytest.raises(errors.WaitTimeout, match="it is available"):

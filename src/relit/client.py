@@ -22,7 +22,7 @@ from urllib.parse import quote
 import msgspec
 
 from relit import documents
-from relit.errors import RunCancelled, RunFailed, Unserialisable, WaitTimeout
+from relit.errors import RunCancelled, RunFailed, RunTimeout, Unserialisable, WaitTimeout
 from relit.events import Event
 from relit.lib.durations import Duration, to_ms
 from relit.lib.ids import new_id
@@ -72,6 +72,18 @@ def _typed(value: Any, type: Any) -> Any:
         return value if type is Any else msgspec.convert(value, type, strict=False)
     except msgspec.ValidationError as error:
         raise Unserialisable(f"the result does not fit {type}", why=str(error), fix="ask for another type") from error
+
+
+def _failure(run: documents.Run) -> RunFailed | RunCancelled | RunTimeout:
+    fix = f"relit show {run.id}"
+    if run.state == "cancelled":
+        return RunCancelled(f"run {run.id} was cancelled", why=run.reason or "", fix=fix)
+    if run.error is None:
+        return RunFailed(f"run {run.id} ({run.target}) is {run.state}", why=run.reason or "", fix=fix)
+    if run.error.type == RunTimeout.__name__:
+        return RunTimeout(f"run {run.id} ran out of time", why=run.error.why, fix=fix)
+    why = f"{run.error.type}: {run.error.message or run.error.what}"
+    return RunFailed(f"run {run.id} ({run.target}) is {run.state}", why=why, fix=fix)
 
 
 def _span(value: Duration | None) -> str | None:
@@ -244,16 +256,11 @@ class Client:
         return msgspec.json.decode(data, type=documents.Run)
 
     async def result(self, run: str, timeout: Duration | None = None, type: type[T] | Any = Any) -> Any:
-        """What a run returned, as ``type``. Raises ``RunFailed``, ``RunCancelled``, and what ``wait`` raises."""
+        """What a run returned, as ``type``. Raises RunFailed, RunCancelled, RunTimeout, and what ``wait`` raises."""
         found = await self.wait(run, timeout, payloads="full")
         if found.state == "completed":
             return _typed(from_plain(found.output), type)
-        if found.state == "cancelled":
-            raise RunCancelled(f"run {found.id} was cancelled", why=found.reason or "", fix=f"relit show {found.id}")
-        why = found.reason or ""
-        if found.error is not None:
-            why = f"{found.error.type}: {found.error.message or found.error.what}"
-        raise RunFailed(f"run {found.id} ({found.target}) is {found.state}", why=why, fix=f"relit show {found.id}")
+        raise _failure(found)
 
     async def stream(self, run: str, *, after: str = "", payloads: str = "short") -> AsyncGenerator[StreamEvent, None]:
         """Follow a run from its beginning (or after the id of an earlier event) to its end, over restarts."""

@@ -12,7 +12,9 @@ import pytest
 from relit.api import openapi, workers
 from relit.api.build import build
 from relit.api.parts import Defaults, Options, Parts
+from relit.api.targets import Targets
 from relit.durable.engine import Engine
+from relit.errors import UnknownWorkflow
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.values import NewRun, WorkerInfo
 
@@ -86,6 +88,18 @@ async def test_an_agents_defaults_fill_what_the_sender_leaves_out(store: SqliteS
     first, second = await store.run(silent), await store.run(loud)
     assert (first.priority, first.expires_at) == (80, first.created_at + 1000)
     assert (second.priority, second.expires_at) == (1, second.created_at + 60_000)
+
+
+async def test_a_declared_agent_is_known_before_its_first_worker(store: SqliteStore, hand: Any) -> None:
+    await hand.join("writer/message")
+    targets = Targets(store, {"auditor": Defaults()})
+    target, note = await targets.find("auditor", False)
+    assert target == "auditor/message"
+    assert "waits until one does" in note
+    await hand.join("auditor/message", name="second")
+    assert await targets.find("auditor/message", False) == ("auditor/message", "")
+    with pytest.raises(UnknownWorkflow, match="did you mean auditor/message"):
+        await targets.find("auditor/massage", False)
 
 
 async def test_a_mailbox_is_limited_paused_and_resumed(http: httpx.AsyncClient, hand: Any) -> None:

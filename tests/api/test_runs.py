@@ -142,7 +142,7 @@ async def test_a_wait_answers_when_the_run_ends(http: httpx.AsyncClient, hand: A
 
 async def test_a_wait_that_ends_first_tells_the_state(http: httpx.AsyncClient) -> None:
     run = await started(http)
-    answer = await http.get(f"/v1/runs/{run}/wait", params={"wait": "10ms"})
+    answer = await http.get(f"/v1/runs/{run}/wait", params={"wait": "0.01"})
     assert answer.status_code == 200
     assert answer.json()["state"] == "available"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, TypeVar, get_origin
 
@@ -14,6 +15,7 @@ from relit.lib.plain import from_plain
 
 T = TypeVar("T")
 
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")  # seconds, as in a query
 _DRAIN_DECLARED = 256 << 20
 _DRAIN_ENDLESS = 16 << 20
 
@@ -104,7 +106,7 @@ def span(value: Span | None, name: str) -> int | None:
     if value is None:
         return None
     try:
-        return to_ms(value)
+        return to_ms(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value)
     except (ValueError, OverflowError) as error:
         raise Invalid(f"{name} is wrong", why=str(error)) from error
 

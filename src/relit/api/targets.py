@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from relit.durable.definitions import MESSAGE
 from relit.errors import Invalid, UnknownWorkflow
@@ -45,10 +45,14 @@ def _check(asked: str) -> None:
 
 
 class Targets:
-    """The targets that workers have had, remembered; the store is asked only about new ones."""
+    """The targets that workers have had, remembered; the store is asked only about new ones.
 
-    def __init__(self, store: Store) -> None:
+    ``declared`` names agents of the settings: they are known before their first worker.
+    """
+
+    def __init__(self, store: Store, declared: Collection[str] = ()) -> None:
         self._store = store
+        self._declared = declared
         self._known: set[str] = set()
 
     async def find(self, asked: str, force: bool) -> tuple[str, str]:
@@ -62,7 +66,12 @@ class Targets:
         self._known.update(target for worker in await self._store.workers(live=False) for target in worker.targets)
         if (found := resolve(asked, self._known)) is not None:
             return found, ""
-        if self._known and not force:
+        if self._known and not force and not self._expected(asked):
             raise unknown(asked, self._known)
         whole = asked if "/" in asked else f"{asked}/{MESSAGE}"
         return whole, f"no worker has had {whole} yet; it waits until one does"
+
+    def _expected(self, asked: str) -> bool:
+        """Whether the settings have its agent, whose workers have not come yet."""
+        agent = asked.partition("/")[0]
+        return agent in self._declared and not any(target.startswith(f"{agent}/") for target in self._known)

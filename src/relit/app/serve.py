@@ -49,7 +49,7 @@ def options(settings: Settings) -> Options:
         for name, each in settings.agents.items()
     }
     return Options(
-        hosts=tuple(settings.server.hosts),
+        hosts=(*settings.server.hosts, settings.address[0]),
         max_body=settings.server.max_body_bytes,
         metrics_public=settings.server.metrics_public,
         webhooks=webhooks,
