@@ -15,6 +15,7 @@ from relit.app.stopping import Stop, running, until_signal
 from relit.app.work import worker
 from relit.durable.definitions import Definition, Workflow
 from relit.durable.engine import Engine
+from relit.errors import Conflict, NotFound
 from relit.lib.service import Service
 from relit.settings import Settings
 
@@ -33,8 +34,18 @@ class Request:
     async def begin(self, engine: Engine) -> str:
         """The run's id: of the new run, or of the one that goes on."""
         if self.run is not None:
-            return (await engine.store.run(self.run)).id
+            return await _known(engine, self.run)
         return await engine.start(self.workflow, self.args, self.kwargs)
+
+
+async def _known(engine: Engine, asked: str) -> str:
+    """The whole id of a run, from its beginning or end."""
+    found = await engine.store.find_runs(asked.lower())
+    if not found:
+        raise NotFound(f"there is no run {asked!r}", fix="relit up, then relit runs")
+    if len(found) > 1:
+        raise Conflict(f"{asked!r} fits several runs", why=", ".join(found), fix="write more of the id")
+    return found[0]
 
 
 async def run(

@@ -141,7 +141,7 @@ def _with_mailbox(definition: Definition, settings: Settings) -> Definition:
     return changed  # type: ignore[no-any-return]
 
 
-def find(found: Iterable[Definition], wanted: str | None) -> Workflow[Any]:
+def find(found: Iterable[Definition], wanted: str | None, module: str) -> Workflow[Any]:
     """The workflow meant by the command line: the only one, when it names none."""
     known = workflows(found)
     if wanted is None and len(known) == 1:
@@ -149,9 +149,10 @@ def find(found: Iterable[Definition], wanted: str | None) -> Workflow[Any]:
     for each in known:
         if wanted in (each.target, each.name):
             return each
-    names = ", ".join(each.target for each in known)
+    names = [each.name for each in known]
+    meant = nearest(wanted or "", names) or names[0]
     raise UnknownWorkflow(
-        f"which workflow? {wanted or 'none was named'}",
-        why=f"there are {names}",
-        fix=f"relit run MODULE:{known[0].name if known else 'WORKFLOW'}",
+        f"no workflow is called {wanted!r}" if wanted else "several workflows are there; name one",
+        why=f"there are {', '.join(names)}",
+        fix=f"relit run {module}:{meant}",
     )

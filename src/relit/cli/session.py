@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from relit.cli.http import Api
     from relit.settings import Environment, Settings
 
+_PATIENCE_S = 60.0  # a server that is restarted is back long before
+
 
 class Session:
     """One call of ``relit``."""
@@ -53,6 +55,16 @@ class Session:
         from relit.cli.http import Api
 
         return Api(self.url(), self.token(), patience=patience)
+
+    def patient_api(self) -> Api:
+        """The server, waited for while it is being restarted; one that nobody keeps alive is not waited for."""
+        if self.flags.get("server") or self.environment.server:
+            return self.api(_PATIENCE_S)
+        from relit.node import status
+
+        place = self.data / "run"
+        kept = place.is_dir() and status.read(place).node is not None
+        return self.api(_PATIENCE_S if kept else 0.0)
 
     def token(self) -> str | None:
         """RELIT_TOKEN, else the data folder's; None when there is neither (the server has never run)."""

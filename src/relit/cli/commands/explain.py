@@ -44,6 +44,9 @@ ADVICE: dict[str, str] = {
 @pass_session
 def explain(session: Session, code: str | None) -> None:
     """What an error means and what to do. Without CODE: all of them."""
+    from relit.api import problem  # the API adds errors of its own
+
+    assert problem
     known, screen = by_code(), session.screen
     if code is None:
         rows = [[each, first_line(known[each]), str(code_of(known[each]("")))] for each in sorted(known)]

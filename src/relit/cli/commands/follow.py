@@ -19,7 +19,7 @@ from relit.events import Event
 from relit.lib import durations
 from relit.lib.durations import human
 
-PATIENCE_S = 60.0  # a server that is restarted is back long before
+LOOK_S = 5.0  # the server answers when the run ends; that it was parked instead is seen after this long
 
 
 class DurationType(click.ParamType[int]):
@@ -50,7 +50,7 @@ def tail(
     session: Session, run: str | None, names: tuple[str, ...], agent: str | None, from_start: bool, no_follow: bool
 ) -> int:
     """Follow a run until it ends, or, without RUN, everything that happens."""
-    api = session.api(PATIENCE_S)
+    api = session.patient_api()
     if run is not None and not no_follow:
         return follow_run(session, api, run)
     query: dict[str, Any] = {"names": list(names) or None, "agent": agent}
@@ -153,7 +153,7 @@ def outcome(screen: Screen, run: documents.Run) -> int:
 @pass_session
 def wait(session: Session, run: str, timeout: int | None) -> int:
     """Wait until a run has ended; print its result. Exit code 1 when it failed."""
-    found = wait_for(session.api(PATIENCE_S), run, timeout)
+    found = wait_for(session.patient_api(), run, timeout)
     return outcome(session.screen, found)
 
 
@@ -161,7 +161,7 @@ def wait_for(api: Api, run: str, timeout_ms: int | None) -> documents.Run:
     """The run once it is final. Raises ``WaitTimeout``."""
     until = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
     while True:
-        left = 30.0 if until is None else max(0.0, min(30.0, until - time.monotonic()))
+        left = LOOK_S if until is None else max(0.0, min(LOOK_S, until - time.monotonic()))
         found = api.get(f"/v1/runs/{segment(run)}/wait", documents.Run, wait=f"{left:.3f}s", payloads="full")
         if found.final:
             return found

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from relit import documents
-from relit.cli.commands.follow import DURATION, PATIENCE_S, Drawn, follow_run, outcome, wait_for
+from relit.cli.commands.follow import DURATION, Drawn, follow_run, outcome, wait_for
 from relit.cli.commands.values import json_or_text, json_value
 from relit.cli.http import parse_frames, segment
 from relit.cli.screen import short
 from relit.cli.session import Session, pass_session
+from relit.lib.ids import new_id
 
 
 @click.command()
@@ -55,8 +56,8 @@ def _there(session: Session, target: str, body: dict[str, Any], detach: bool, mo
         "timeout": more["run_timeout"],
         "force": more["force"],
     }
-    api = session.api(PATIENCE_S)
-    made = api.post("/v1/runs", documents.Accepted, body, key=more["key"])
+    api = session.patient_api()
+    made = api.post("/v1/runs", documents.Accepted, body, key=more["key"] or new_id())
     return _made(session, made) if detach else _followed(session, made)
 
 
@@ -77,7 +78,7 @@ def _made(session: Session, made: documents.Accepted) -> int:
 def _followed(session: Session, made: documents.Accepted) -> int:
     session.screen.note(session.screen.dim(f"run {made.id}; Ctrl-C leaves it running"))
     try:
-        return follow_run(session, session.api(PATIENCE_S), made.id)
+        return follow_run(session, session.patient_api(), made.id)
     except KeyboardInterrupt:
         session.screen.note(f"it goes on; follow it again: relit tail {short(made.id)}")
         return 130
@@ -89,7 +90,7 @@ def _here(session: Session, target: str, args: list[Any], kwargs: dict[str, Any]
 
     module, _, name = target.partition(":")
     found = modules.load(module, Path.cwd())
-    workflow = modules.find(found, name or None)
+    workflow = modules.find(found, name or None, module)
     drawn, screen = Drawn(session.screen), session.screen
     ids: list[str] = []
 
@@ -127,8 +128,8 @@ def send(session: Session, /, agent: str, message: str | None, waits: bool, time
     MESSAGE is JSON if it reads as JSON, else text; - (or nothing, when piped) reads standard input.
     """
     body = {"message": json_or_text("-" if message is None else message), **options}
-    api = session.api(PATIENCE_S)
-    made = api.post(f"/v1/agents/{segment(agent)}/messages", documents.Accepted, body, key=options["dedup"])
+    api = session.patient_api()
+    made = api.post(f"/v1/agents/{segment(agent)}/messages", documents.Accepted, body, key=options["dedup"] or new_id())
     if not waits:
         return _made(session, made)
     return outcome(session.screen, wait_for(api, made.id, timeout))

@@ -1,0 +1,138 @@
+"""The parts are chosen as the settings say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relit.app import modules, parts, up
+from relit.app.declared import declare
+from relit.app.serve import options
+from relit.durable.definitions import Agent
+from relit.errors import ConfigError, UnknownWorkflow
+from relit.settings import Environment, Settings, load
+
+MODULE = """
+import relit
+
+@relit.agent(name="clerk")
+async def clerk(ctx, message):
+    return message
+
+@relit.workflow(agent="clerk")
+async def other(ctx):
+    return 1
+"""
+
+CONFIG = """
+[agents.clerk]
+entry = "{module}:clerk"
+priority = 70
+workers = 2
+mailbox = {{ concurrency = 3, expire = "1h" }}
+[agents.clerk.schedules.beat]
+every = "30m"
+message = "Look around."
+[agents.tool]
+kind = "command"
+command = ["sleep", "1"]
+env = {{ KEY = "secret:key" }}
+[webhooks.in]
+agent = "clerk"
+secret = "secret:key"
+[subscribers.out]
+url = "http://127.0.0.1:1/hook"
+secret = "secret:key"
+events = ["run.failed"]
+"""
+
+
+def settings(folder: Path, text: str) -> Settings:
+    path = folder / "relit.toml"
+    path.write_text(text)
+    secrets = folder / "data" / "secrets.toml"
+    secrets.parent.mkdir(exist_ok=True, mode=0o700)
+    secrets.touch(mode=0o600)
+    secrets.write_text('key = "hunter2"\n')
+    return load(path, environment=Environment({"HOME": str(folder), "RELIT_DATA": str(folder / "data")}))
+
+
+async def test_what_is_declared_stands_in_the_store_once(tmp_path: Path) -> None:
+    given = settings(tmp_path, CONFIG.format(module="declared_clerks"))
+    async with parts.engine(given) as engine:
+        await declare(engine, given)
+        first = await engine.store.schedules()
+        await declare(engine, given)
+        assert await engine.store.schedules() == first
+        assert [each.name for each in first] == ["clerk.beat"]
+        assert first[0].next_at is not None
+        boxes = {each.mailbox.name: each.mailbox for each in await engine.store.mailboxes()}
+        assert boxes["clerk"].concurrency == 3
+        subscribers = await engine.store.subscribers()
+        assert [(each.name, each.secret) for each in subscribers] == [("out", "secret:key")]
+
+
+async def test_a_schedule_that_left_the_file_ends(tmp_path: Path) -> None:
+    given = settings(tmp_path, CONFIG.format(module="declared_clerks"))
+    without = settings(tmp_path, '[agents.clerk]\nentry = "x"\n')
+    async with parts.engine(given) as engine:
+        await declare(engine, given)
+        await declare(engine, without)
+        assert await engine.store.schedules() == []
+
+
+def test_the_api_is_told_of_webhooks_and_defaults(tmp_path: Path) -> None:
+    told = options(settings(tmp_path, CONFIG.format(module="x")))
+    assert told.webhooks["in"].secret == "hunter2"
+    assert told.agents["clerk"].priority == 70
+    assert told.agents["clerk"].expire_ms == 3_600_000
+
+
+def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
+    given = settings(tmp_path, CONFIG.format(module="x"))
+    specs = {each.name: each for each in up.specs(given, Environment({"PATH": "/bin", "SSH_TTY": "x"}), ["more.py"])}
+    assert list(specs) == ["server", "clerk-1", "clerk-2", "tool", "more"]
+    assert specs["tool"].argv == ["sleep", "1"]
+    assert specs["tool"].env["KEY"] == "hunter2"
+    assert "SSH_TTY" not in specs["server"].env
+    assert specs["clerk-1"].order > specs["server"].order
+    assert str(given.data) in specs["more"].argv
+
+
+def test_databases_and_blobs_are_where_the_settings_say(tmp_path: Path) -> None:
+    assert parts.database(settings(tmp_path, "")) == tmp_path / "data" / "relit.db"
+    named = settings(tmp_path, '[server]\ndatabase = "sqlite:here/my.db"\n')
+    assert parts.database(named) == tmp_path / "here" / "my.db"
+    dsn = "postgresql://me@db/relit"
+    assert parts.database(settings(tmp_path, f'[server]\ndatabase = "{dsn}"\n')) == dsn
+
+
+def test_modules_are_found_by_name_file_and_object(tmp_path: Path) -> None:
+    (tmp_path / "found_clerks.py").write_text(MODULE)
+    assert len(modules.load("found_clerks", tmp_path)) == 2
+    assert len(modules.load("found_clerks.py", tmp_path)) == 2
+    (one,) = modules.load("found_clerks:clerk", tmp_path)
+    assert isinstance(one, Agent)
+    assert modules.find([one], None, "found_clerks").target == "clerk/message"
+    with pytest.raises(UnknownWorkflow, match="did you mean clerk"):
+        modules.load("found_clerks:clrek", tmp_path)
+    with pytest.raises(ConfigError, match="there is no module"):
+        modules.load("no_such_clerks", tmp_path)
+
+
+def test_the_mailbox_of_the_file_wins_over_the_codes(tmp_path: Path) -> None:
+    (tmp_path / "boxed_clerks.py").write_text(MODULE)
+    given = settings(tmp_path, CONFIG.format(module="boxed_clerks"))
+    found = modules.of_agent(given, "clerk")
+    (changed,) = modules.with_mailboxes(found, given)
+    assert isinstance(changed, Agent)
+    assert changed.mailbox is not None
+    assert changed.mailbox.concurrency == 3
+    assert isinstance(found[0], Agent)
+    assert found[0].mailbox is None
+
+
+def test_an_unknown_agent_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean clerk"):
+        modules.of_agent(settings(tmp_path, CONFIG.format(module="x")), "clrek")
