@@ -12,6 +12,7 @@ from relit.errors import ConfigError, RelitError, StoreError, StoreFull, StoreUn
 
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 60.0
+CONNECT = "connect to"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 
 # The plan of an array statement does not depend on the arrays: plan it once. A plan that scans a table is never
@@ -76,7 +77,7 @@ class Address:
         try:
             return await asyncpg.connect(self.dsn, **self.options())
         except FAILED as error:
-            raise self.translate(error, "connect to") from error
+            raise self.translate(error, CONNECT) from error
 
     def options(self) -> dict[str, Any]:
         """Arguments of ``asyncpg.connect`` besides the DSN."""
@@ -98,9 +99,9 @@ class Address:
             return ConfigError(what, why=why, fix="mend user and password in [server] database, or grant the rights")
         if isinstance(error, FULL):
             return StoreFull(what, why=f"{why}; nothing of it was written", fix="free space on the database server")
-        if isinstance(error, asyncpg.ClientConfigurationError):
+        if isinstance(error, ValueError) and verb == CONNECT:
             return ConfigError(what, why=why, fix="mend [server] database: postgresql://USER:PASSWORD@HOST/DATABASE")
-        if isinstance(error, (*_LOST, asyncpg.InterfaceError)):
+        if isinstance(error, (*_LOST, asyncpg.InterfaceError)) and not isinstance(error, ValueError):
             return StoreUnavailable(what, why=why, fix="pg_isready; then look at the server's log")
         return StoreError(what, why=f"{type(error).__name__}: {why}", fix="relit doctor")
 
