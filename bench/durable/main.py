@@ -24,6 +24,7 @@ import table
 import verdict
 from rows import LIMITS, QUICK, ROWS, Row
 
+from relit.testing import servers
 from relit.testing.postgres import Postgres
 
 HERE = Path(__file__).resolve().parent
@@ -69,39 +70,73 @@ def python_of(row: Row) -> str:
 def run_script(command: Sequence[str], seconds: float) -> dict[str, Any]:
     """Run one script and read the JSON object on its last line."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
-    except subprocess.TimeoutExpired as late:
-        raise TooLate(f"{' '.join(command[1:3])} took longer than {seconds:.0f} s") from late
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as script:
+        try:
+            out, errors = script.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as late:
+            end(script)
+            raise TooLate(f"{Path(command[1]).name} took longer than {seconds:.0f} s") from late
+        except BaseException:
+            end(script)
+            raise
+    lines = out.strip().splitlines()
+    if script.returncode or not lines:
+        raise Failed(f"{' '.join(command)} ended with {script.returncode}:\n{errors[-3000:]}")
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
 
 
-def measure(row: Row, server: Postgres | None, extra: Sequence[str], seconds: float) -> dict[str, float]:
+def end(script: subprocess.Popen[str]) -> None:
+    """End a script; it gets the time to end its own servers."""
+    script.terminate()
+    try:
+        script.communicate(timeout=5)
+    except subprocess.TimeoutExpired:
+        script.kill()
+        script.communicate()
+
+
+def measure(row: Row, server: Postgres | None, seconds: float) -> dict[str, float]:
     """One engine once. A PostgreSQL row gets an empty database of its own."""
     with fresh_folder() as folder:
-        database = "sqlite" if row.database == "sqlite" or server is None else server.create_database()
+        database = "sqlite"
+        if row.database == "postgres":
+            if server is None:
+                raise Failed(f"{row.title}: there is no PostgreSQL")
+            database = server.create_database()
         script = str(PEERS / f"{row.script}_peer.py")
         place = ["--folder", str(folder), "--database", database]
-        answer = run_script([python_of(row), script, row.scenarios, "--json", *place, *extra, *row.flags], seconds)
+        answer = run_script([python_of(row), script, row.scenarios, "--json", *place, *row.flags], seconds)
     return {name: value for name, value in answer.items() if isinstance(value, (int, float))}
 
 
-def one_round(number: int, rows: Sequence[Row], server: Postgres) -> verdict.Round:
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres | None]:
+    """A PostgreSQL of our own; None, and a word about it, where none is installed."""
+    try:
+        server = Postgres()
+    except servers.Missing as missing:
+        say(f"rows on PostgreSQL are left out: {missing}")
+        yield None
+        return
+    with server:
+        yield server
+
+
+def one_round(number: int, rows: Sequence[Row], server: Postgres | None) -> verdict.Round:
     """Each row once; every second round backwards."""
     found: dict[str, dict[str, float]] = {}
     for row in rows if number % 2 == 0 else list(reversed(rows)):
-        found[row.key] = told(number, row, server, (), 600)
+        found[row.key] = told(number, row, server, 600)
     return found
 
 
-def told(number: int, row: Row, server: Postgres, extra: Sequence[str], seconds: float) -> dict[str, float]:
+def told(number: int, row: Row, server: Postgres | None, seconds: float) -> dict[str, float]:
     """Measure a row and say what it gave."""
     begin = time.monotonic()
-    figures = measure(row, server, extra, seconds)
+    figures = measure(row, server, seconds)
     text = ", ".join(f"{name} {value:,.1f}" for name, value in figures.items())
     say(f"round {number + 1} · {row.title}: {text}  ({time.monotonic() - begin:.1f} s)")
     return figures
@@ -131,32 +166,33 @@ def machine() -> dict[str, Any]:
 def full(rounds: int, only: Sequence[str]) -> tuple[list[verdict.Round], dict[str, Any]]:
     """Every row in every round, then the limits."""
     rows = [row for row in ROWS if not only or row.key in only]
-    with Postgres() as server:
-        done = [one_round(number, rows, server) for number in range(rounds)]
+    with postgres() as server:
+        able = [row for row in rows if server is not None or row.database == "sqlite"]
+        done = [one_round(number, able, server) for number in range(rounds)]
     return done, {} if only else limits(False, 3600)
 
 
-def quick(end: float) -> tuple[list[verdict.Round], dict[str, Any]]:
+def quick(until: float) -> tuple[list[verdict.Round], dict[str, Any]]:
     """What ``rows.QUICK`` lists, in that order.
 
-    Whatever would not be done before ``end`` is left out, and its figures are null.
+    Whatever would not be done before ``until`` is left out, and its figures are null.
     """
     rounds: list[dict[str, dict[str, float]]] = [{}, {}]
     found: dict[str, Any] = {}
     known = {row.key: row for row in ROWS}
-    with Postgres() as server:
+    with postgres() as server:
         for place, key in enumerate(QUICK):
-            number, left = int(key in QUICK[:place]), end - time.monotonic()
+            number, left = int(key in QUICK[:place]), until - time.monotonic()
             try:
                 if left < QUICK_GUESS:
                     raise TooLate(f"only {left:.1f} s left")
                 if key == LIMITS:
                     found = limits(True, left)
-                else:
-                    rounds[number][key] = told(number, known[key], server, (), left)
+                elif server is not None or known[key].database == "sqlite":
+                    rounds[number][key] = told(number, known[key], server, left)
             except TooLate as late:
                 say(f"round {number + 1} · {key}: left out, {late}")
-    return list(rounds), found
+    return [each for each in rounds if each], found
 
 
 def options() -> argparse.Namespace:

@@ -6,16 +6,22 @@ Standard library only, because each script runs in its engine's own venv.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import math
+import os
 import random
+import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_LIBC = ctypes.CDLL(None)
 _NOISE = "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=1016))
 
 
@@ -34,11 +40,11 @@ class Options:
     polling: float | None
     local: bool
     server: str
-    sizes: list[int]
 
 
 def options() -> Options:
-    """The command line: SCENARIO[,SCENARIO…] and what varies."""
+    """The command line: SCENARIO[,SCENARIO…] and what varies. From here on SIGTERM ends the script in good order."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser()
     parser.add_argument("scenarios", help="comma separated, for example aggregate,sequential,latency")
     parser.add_argument("--json", action="store_true", help="print one JSON line (always on)")
@@ -52,7 +58,6 @@ def options() -> Options:
     parser.add_argument("--polling", type=float, default=None, help="seconds between polls, where the engine polls")
     parser.add_argument("--local", action="store_true", help="Temporal: local activities")
     parser.add_argument("--server", default="hypercorn", help="Restate: what serves the service")
-    parser.add_argument("--sizes", default="", help="comma separated numbers, for scenarios over several sizes")
     found = parser.parse_args()
     return Options(
         scenarios=found.scenarios.split(","),
@@ -66,7 +71,6 @@ def options() -> Options:
         polling=found.polling,
         local=found.local,
         server=found.server,
-        sizes=[int(size) for size in found.sizes.split(",") if size],
     )
 
 
@@ -119,6 +123,32 @@ def pauses(samples: int, longest: float) -> list[float]:
     """Waits between latency samples, spread so that no sample rides on a poller's phase."""
     chance = random.Random(11)
     return [chance.uniform(0, longest) for _ in range(samples)]
+
+
+@contextlib.contextmanager
+def process(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
+    """A server that is ended with the block, or with this process; what it says goes to ``log``."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            cwd=Path(__file__).resolve().parent,
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_follow_parent,
+        )
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _follow_parent() -> None:
+    """In the child: be killed when the parent ends, however it ends (PR_SET_PDEATHSIG)."""
+    _LIBC.prctl(1, int(signal.SIGKILL))
 
 
 def free_port() -> int:

@@ -7,13 +7,8 @@ as Restate's documentation shows, or by granian (``--server granian``), which is
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,26 +22,6 @@ SERVICES = {
     "hypercorn": "hypercorn restate_service:app --bind 127.0.0.1:{port}",
     "granian": "granian --interface asgi --http 2 --host 127.0.0.1 --port {port} restate_service:app",
 }
-
-
-@contextlib.contextmanager
-def process(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
-    """A child that is ended with the block, its own children too; what it says goes to ``log``."""
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            command,
-            cwd=HERE,
-            env={**os.environ, **(environment or {})},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
 
 
 def server_settings(folder: Path, ingress: int, admin: int) -> dict[str, str]:
@@ -127,8 +102,10 @@ if __name__ == "__main__":
     ports = [measure.free_port() for _ in range(3)]
     serve = [sys.executable, "-m", *SERVICES[asked.server].format(port=ports[2]).split()]
     with (
-        process(serve, asked.folder / "service.log"),
-        process([str(SERVER), "--no-logo"], asked.folder / "server.log", server_settings(asked.folder, *ports[:2])),
+        measure.process(serve, asked.folder / "service.log"),
+        measure.process(
+            [str(SERVER), "--no-logo"], asked.folder / "server.log", server_settings(asked.folder, *ports[:2])
+        ),
     ):
         for port in ports:
             measure.wait_for_port(port)

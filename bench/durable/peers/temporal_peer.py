@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import sys
 import time
 import uuid
@@ -29,14 +28,9 @@ def server(folder: Path, port: int) -> Iterator[None]:
     binary = Path(sys.executable).with_name("temporal")
     flags = ["--headless", "--ip", "127.0.0.1", "--port", str(port), "--db-filename", str(folder / "temporal.db")]
     quiet = ["--log-level", "error", "--disable-config-file", "--disable-config-env"]
-    with (folder / "temporal.log").open("wb") as log:
-        child = subprocess.Popen([str(binary), "server", "start-dev", *flags, *quiet], stdout=log, stderr=log)
-        try:
-            measure.wait_for_port(port)
-            yield
-        finally:
-            child.kill()
-            child.wait()
+    with measure.process([str(binary), "server", "start-dev", *flags, *quiet], folder / "temporal.log"):
+        measure.wait_for_port(port)
+        yield
 
 
 async def connect(port: int) -> Client:
