@@ -19,6 +19,12 @@ from relit.demo.serving import Served
 NAMES = ["anyio", "certifi", "click", "h11", "httpx", "msgspec", "obstore", "rich", "starlette", "uvicorn"]
 
 
+@pytest.fixture(autouse=True)
+def _no_model_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def _folder(told: io.StringIO) -> Path:
     found = re.search(r"/\S*relit-demo-\S+", told.getvalue())
     assert found is not None
