@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from durable_house import House
 
+from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.sqlite.store import SqliteStore
 
 
@@ -15,7 +16,7 @@ from relit.store.sql.sqlite.store import SqliteStore
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     store = SqliteStore(tmp_path / "relit.db")
     await store.start()
-    house = House(store)
+    house = House(store, ObstoreBlobs(str(tmp_path / "blobs")))
     await house.ticker.start()
     yield house
     for worker in house.workers:

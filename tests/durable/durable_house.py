@@ -11,6 +11,7 @@ from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
 from relit.durable.ticker import Ticker
 from relit.durable.worker import Worker
+from relit.store.blobs import BlobStore
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.values import Run
 
@@ -18,9 +19,9 @@ from relit.store.values import Run
 class House:
     """One store with everything that a run needs around it."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore, blobs: BlobStore) -> None:
         self.store = store
-        self.engine = Engine(store, Payloads())
+        self.engine = Engine(store, Payloads(blobs))
         self.ticker = Ticker(store)
         self.workers: list[Worker] = []
 

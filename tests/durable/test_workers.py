@@ -177,12 +177,15 @@ async def test_drain_lets_runs_finish(house: House) -> None:
 
 
 async def test_concurrency_is_a_limit(house: House) -> None:
-    now, most = 0, 0
+    now, most, full = 0, 0, asyncio.Event()
 
     async def busy() -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
+        if now == 3:
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.005)
         now -= 1
 

@@ -538,13 +538,14 @@ async def test_recorded_values_stay_the_same(house: House) -> None:
 
 
 async def test_emitted_items_are_written_once_across_replays(house: House) -> None:
-    async def speaks(ctx: relit.Context) -> None:
-        ctx.emit("in step")
-
     @relit.workflow
     async def flow(ctx: relit.Context) -> None:
+        def speaks() -> None:
+            ctx.emit("in step")
+
         ctx.emit("one")
-        await ctx.step(lambda: ctx.emit("in step"), name="speak")
+        await ctx.sleep(0.001)
+        await ctx.step(speaks)
         ctx.emit("two")
         await ctx.signal("go")
         ctx.emit("three")
@@ -556,7 +557,7 @@ async def test_emitted_items_are_written_once_across_replays(house: House) -> No
     await house.engine.result(run, "20s")
     items = await house.store.stream(run)
     assert [(i.idx, i.pos, house.engine.payloads.unpack(i.data)) for i in items] == [
-        (0, "", "one"), (1, "1", "in step"), (2, "", "two"), (3, "", "three"),
+        (0, "", "one"), (1, "2", "in step"), (2, "", "two"), (3, "", "three"),
     ]  # fmt: skip
 
 
@@ -793,3 +794,49 @@ async def test_patched_guards_a_change(house: House) -> None:
     await house.engine.signal(fresh, "go", 6)
     assert await house.engine.result(fresh, "20s") == [6, True]
     assert [s.pos for s in await house.store.steps(fresh)] == ["patch:greet", "1", "2", "3", "patch:late"]
+
+
+async def test_retrying_a_parent_looks_at_its_child_again(house: House) -> None:
+    working = asyncio.Event()
+
+    async def sometimes() -> str:
+        if not working.is_set():
+            raise OSError("down")
+        return "up"
+
+    @relit.workflow
+    async def child(ctx: relit.Context) -> str:
+        return await ctx.step(sometimes, retry=Retry(attempts=1))
+
+    @relit.workflow
+    async def parent(ctx: relit.Context) -> str:
+        return await ctx.child(child)
+
+    await house.work(parent, child)
+    run = await house.engine.start(parent)
+    with pytest.raises(RunFailed):
+        await house.engine.result(run, "20s")
+    inner = (await house.store.runs(parent=run))[0]
+    working.set()
+    await house.store.retry(inner.id)
+    assert await house.engine.result(inner.id, "20s") == "up"
+    await house.store.retry(run)
+    assert await house.engine.result(run, "20s") == "up"
+
+
+async def test_large_results_and_messages_go_to_the_blob_store(house: House) -> None:
+    async def big() -> str:
+        return "x" * 200_000
+
+    @relit.workflow
+    async def flow(ctx: relit.Context, text: str) -> int:
+        found = await ctx.step(big)
+        answer = await ctx.signal("go")
+        return len(found) + len(text) + len(answer)
+
+    await house.work(flow)
+    run = await house.engine.start(flow, ["y" * 100_000])
+    await house.until_state(run, "waiting")
+    await house.engine.signal(run, "go", "z" * 70_000)
+    assert await house.engine.result(run, "20s") == 370_000
+    assert all(len(step.result or b"") < 500 for step in await house.store.steps(run))

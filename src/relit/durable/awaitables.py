@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from relit.durable import faults
-from relit.durable.payload import PLAIN, Payloads
+from relit.durable.payload import PLAIN
 from relit.store.values import Step
+
+if TYPE_CHECKING:
+    from relit.durable.execution import Execution
 
 T = TypeVar("T")
 
@@ -28,10 +31,10 @@ class Pending(Generic[T]):
 class Recalled(Generic[T]):
     """An answer from the journal, decoded when it is awaited. Awaiting it does not yield to the event loop."""
 
-    __slots__ = ("_payloads", "_step", "_type")
+    __slots__ = ("_execution", "_step", "_type")
 
-    def __init__(self, payloads: Payloads, step: Step, type: Any) -> None:
-        self._payloads = payloads
+    def __init__(self, execution: Execution, step: Step, type: Any) -> None:
+        self._execution = execution
         self._step = step
         self._type = type
 
@@ -41,9 +44,9 @@ class Recalled(Generic[T]):
         if data is None:
             raise recorded_error(step)
         if data[0] == PLAIN:
-            value: T = self._payloads.unpack(data, self._type)
+            value: T = self._execution.payloads.unpack(data, self._type)
             return value
-        fetched: T = yield from self._payloads.decode(data, self._type).__await__()
+        fetched: T = yield from self._execution.fetch(data, self._type).__await__()
         return fetched
 
 
@@ -52,4 +55,4 @@ def recorded_error(step: Step) -> Exception:
     fault = faults.load(step.error or b"")
     if step.kind in ("step", "effect"):
         return faults.step_failed(step.kind, step.name, step.pos, fault)
-    return faults.revive(fault)
+    return faults.placed(faults.revive(fault), step.pos)

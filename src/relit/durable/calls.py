@@ -54,7 +54,7 @@ async def run_signal(execution: Execution, pos: str, name: str, timeout_ms: int 
         await execution.recorder.append(
             pos, "signal", name, b"", result=found.payload, started_at=started_at, consume=(found.id,)
         )
-        return await execution.payloads.decode(found.payload, type)
+        return await execution.fetch(found.payload, type)
     finally:
         execution.end()
 
@@ -73,6 +73,7 @@ async def _record_error(
     execution: Execution, pos: str, kind: str, name: str, hash: bytes, error: RelitError, started_at: int
 ) -> None:
     payload = faults.dump(faults.describe(error))
+    faults.placed(error, pos)
     await execution.recorder.append(pos, kind, name, hash, error=payload, started_at=started_at)
 
 
@@ -94,7 +95,7 @@ async def run_child(execution: Execution, pos: str, child: NewRun, hash: bytes, 
             raise error
         output = found.output or NOTHING
         await execution.recorder.append(pos, "child", child.target, hash, result=output, started_at=started_at)
-        return await execution.payloads.decode(output, type)
+        return await execution.fetch(output, type)
     finally:
         execution.end()
 

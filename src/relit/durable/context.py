@@ -108,7 +108,7 @@ class Context:
         name = name or function.name
         hash = execution.hash(args, kwargs)
         if execution.replay is not None and (step := self._match(pos, "step", name, hash)) is not None:
-            return Recalled(execution.payloads, step, function.type)
+            return Recalled(execution, step, function.type)
         options = function.options
         call = Call(
             fn, function, pos, name, hash, args, kwargs, timeout or options.timeout, heartbeat or options.heartbeat
@@ -168,7 +168,7 @@ class Context:
         pos = execution.scope().take()
         hash = execution.hash(args, kwargs)
         if execution.replay is not None and (step := self._match(pos, "effect", name, hash)) is not None:
-            return Recalled(execution.payloads, step, function.type)
+            return Recalled(execution, step, function.type)
         if function.takes_key:
             kwargs.setdefault("idempotency_key", derived_id(execution.run.id, pos))
         call = Call(fn, function, pos, name, hash, args, kwargs, timeout or options.timeout or "60s", None)
@@ -189,7 +189,7 @@ class Context:
         pos = execution.scope().take()
         step = self._match(pos, "sleep", "sleep", b"")
         if step is not None:
-            return Recalled(execution.payloads, step, Any)
+            return Recalled(execution, step, Any)
         return Pending(calls.run_sleep, execution, pos, until)
 
     def signal(
@@ -203,7 +203,7 @@ class Context:
         answer: Awaitable[Any] = (
             Pending(calls.run_signal, execution, pos, name, timeout_ms, type)
             if step is None
-            else Recalled(execution.payloads, step, type)
+            else Recalled(execution, step, type)
         )
         return answer if default is _RAISE else Pending(_or_default, answer, default)
 
@@ -226,7 +226,7 @@ class Context:
         type = Any if known is None else known.type
         step = self._match(pos, "child", "/".join(split(target)), hash)
         if step is not None:
-            return Recalled(execution.payloads, step, type)
+            return Recalled(execution, step, type)
         return Pending(self._child, target, args, kwargs, pos, hash, type, timeout)
 
     async def _child(
@@ -254,7 +254,7 @@ class Context:
         hash = execution.hash((message,), {})
         step = self._match(pos, "send", "/".join(split(agent)), hash)
         if step is not None:
-            return Recalled(execution.payloads, step, str)
+            return Recalled(execution, step, str)
         options = {"delay": delay, "key": key, "priority": priority, "expire": expire}
         return Pending(self._send, agent, message, options, pos, hash)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from relit.durable import faults, inputs, retry
 from relit.durable.faults import Fault
-from relit.errors import JournalMismatch, RelitError, RunTimeout, StepFailed
+from relit.errors import JournalMismatch, RelitError, RunTimeout
 from relit.lib.ids import derived_id
 from relit.store.values import Finish, NewRun, RunState
 
@@ -83,8 +83,9 @@ async def _returned(execution: Execution, value: Any, again: Continued | None) -
         return _left_over(left)
     try:
         if again is not None:
-            return Finish(state="completed", reason="continued", next_run=await _next_run(execution, again))
-        return Finish(state="completed", output=await execution.payloads.encode(value))
+            following = await execution.recorder.insist(lambda: _next_run(execution, again))
+            return Finish(state="completed", reason="continued", next_run=following)
+        return Finish(state="completed", output=await execution.store(execution.payloads.pack(value)))
     except RelitError as error:  # the result cannot be stored: that is the run's failure
         return failed(execution, error)
 
@@ -122,7 +123,7 @@ def failed(execution: Execution, error: BaseException) -> Finish:
     """A failed run is tried again from its failed step, or is over; a message that is over is a dead letter."""
     run, policy = execution.run, execution.workflow.retry
     fault = faults.describe(error, retry=not isinstance(error, asyncio.CancelledError))
-    failed_pos = error.position if isinstance(error, StepFailed) and error.position else None
+    failed_pos = faults.position(error)
     payload = faults.dump(fault)
     final = isinstance(error, (RunTimeout, *policy.no_retry_on))
     if run.attempt < run.max_attempts and not final:

@@ -120,12 +120,15 @@ class Execution:
             self.replay = Replay(journal)
             self.recorder.seq = self.replay.last_seq
 
+    async def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        return await arguments(self.workflow, self.payloads, self.run.input)
+
     async def _body(self, context: Any) -> None:
         self.main.task = asyncio.current_task()
         self.own.add(self.main.task)
         PLACE.set(self.main)
         try:
-            args, kwargs = await arguments(self.workflow, self.payloads, self.run.input)
+            args, kwargs = await self.recorder.insist(self._arguments)
             self.stop(Completed(await self.workflow.fn(context, *args, **kwargs)))
         except asyncio.CancelledError as error:
             if not self.closed:
@@ -282,27 +285,41 @@ class Execution:
 
     async def store(self, packed: bytes) -> bytes:
         """``packed`` as it goes into a row."""
-        return packed if self.payloads.ready(packed) else await self.payloads.seal(packed)
+        if self.payloads.ready(packed):
+            return packed
+        return await self.recorder.insist(lambda: self.payloads.seal(packed))
+
+    async def fetch(self, data: bytes, type: Any) -> Any:
+        """The value of a stored payload, however long the blob store is away."""
+        return await self.recorder.insist(lambda: self.payloads.decode(data, type))
 
     def emit(self, pos: str, attempt: int, ordinal: int, value: Any) -> None:
         """Add an item to the run's stream."""
         if self.closed:
             raise Dropped("the run has been let go of")
+        self._in_loop(self._put, pos, attempt, ordinal, self.payloads.pack(value))
+
+    def _put(self, pos: str, attempt: int, ordinal: int, packed: bytes) -> None:
+        if self.closed:
+            return
         if self.recorder.stream is None:
             self.recorder.stream = Stream(_Sink(self), self._streamed)
-        self.recorder.stream.put(pos, attempt, ordinal, self.payloads.pack(value))
+        self.recorder.stream.put(pos, attempt, ordinal, packed)
 
-    def beat(self, frame: Frame, detail: Any) -> None:
-        """A step says that it is at work, from whichever thread it runs in."""
-        packed = b"" if detail is None else self.payloads.pack(detail)
+    def _in_loop(self, act: Callable[..., None], *args: Any) -> None:
+        """Call from whichever thread; calls from one thread keep their order, its step's result comes after them."""
         try:
             here = asyncio.get_running_loop() is self.loop
         except RuntimeError:
             here = False
         if here:
-            self._beat(frame, packed)
+            act(*args)
         else:
-            self.loop.call_soon_threadsafe(self._beat, frame, packed)
+            self.loop.call_soon_threadsafe(act, *args)
+
+    def beat(self, frame: Frame, detail: Any) -> None:
+        """A step says that it is at work, from whichever thread it runs in."""
+        self._in_loop(self._beat, frame, b"" if detail is None else self.payloads.pack(detail))
 
     def _beat(self, frame: Frame, packed: bytes) -> None:
         frame.beat()

@@ -64,6 +64,18 @@ def step_failed(kind: str, name: str, pos: str, fault: Fault) -> StepFailed:
     )
 
 
+def placed(error: RelitError, pos: str) -> RelitError:
+    """``error`` with the position of the call that it was recorded at."""
+    vars(error)["position"] = pos
+    return error
+
+
+def position(error: BaseException) -> str | None:
+    """Where ``error`` was recorded: a retry of the run starts from there."""
+    found: str | None = vars(error).get("position") or None
+    return found
+
+
 _RUN_ERRORS: dict[str, type[RelitError]] = {
     cls.__name__: cls for cls in (RunFailed, RunCancelled, RunTimeout, WaitTimeout)
 }

@@ -235,7 +235,7 @@ class Worker:
         fence = execution.recorder.fence
         try:
             await execution.drive(Context(execution))
-        except Exception as error:  # noqa: BLE001 - not the workflow's fault: another try, but not at once
+        except Exception as error:  # not the workflow's fault: another try, but not at once
             log.error("run %s could not be executed", fence.run, exc_info=error)
             await asyncio.sleep(_BACK_OFF_S)
             await self._release([fence])
