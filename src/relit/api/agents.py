@@ -28,6 +28,7 @@ def _key(key: str | None, index: int, many: bool) -> str | None:
 
 
 async def send(call: Call) -> documents.Accepted | list[documents.Accepted]:
+    """Send a message, or a list of them in one commit. Answered when they are on disk."""
     agent = call.path("name")
     messages, many = await _messages(call)
     _, note = await call.api.targets.find(f"{agent}/{MESSAGE}", any(message.force for message in messages))
@@ -62,11 +63,13 @@ async def _agents(call: Call) -> dict[str, documents.Agent]:
 
 
 async def list_agents(call: Call) -> documents.Agents:
+    """All agents, their workers, runs and mailboxes."""
     agents = await _agents(call)
     return documents.Agents(agents=[agents[name] for name in sorted(agents)])
 
 
 async def get(call: Call) -> documents.Agent:
+    """An agent."""
     name = call.path("name")
     agent = (await _agents(call)).get(name)
     if agent is None:

@@ -32,12 +32,14 @@ class ResolveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def list_effects(call: Call) -> documents.Effects:
+    """Effects that are open or in doubt, or those asked for."""
     query: EffectsQuery = call.query
     found = await call.store.effects(run=query.run, states=query.state)
     return documents.Effects(effects=[await call.api.render.effect(effect, query.payloads) for effect in found])
 
 
 async def resolve(call: Call) -> documents.Run:
+    """Say whether an effect in doubt happened; its run goes on."""
     asked: ResolveBody = call.body
     if not asked.done and asked.result is not None:
         raise Invalid("an effect that did not happen has no result", fix="leave `result` out, or say `done`")

@@ -51,6 +51,7 @@ def wanted(event: Event, query: EventsQuery) -> bool:
 
 
 async def events(call: Call) -> Response | documents.Events:
+    """Events as they happen (server-sent events; resumes by Last-Event-ID), or a page of them as JSON."""
     query: EventsQuery = call.query
     names = expand(query.names)
     after = call.request.headers.get("last-event-id") or query.after

@@ -15,10 +15,12 @@ def version() -> str:
 
 
 async def healthz(call: Call) -> documents.Health:
+    """The process answers."""
     return documents.Health(status="ok", version=version())
 
 
 async def readyz(call: Call) -> documents.Health:
+    """The store answers, so requests can be served; 503 otherwise."""
     if call.api.parts.closing.closed:
         raise StoreUnavailable("this server is stopping", fix="try again: another one, or its successor, answers")
     await call.store.last_event()  # a read: the clock alone may not need the database

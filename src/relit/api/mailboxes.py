@@ -38,14 +38,17 @@ async def _show(call: Call, name: str) -> documents.Mailbox:
 
 
 async def list_mailboxes(call: Call) -> documents.Mailboxes:
+    """All mailboxes and how full they are."""
     return documents.Mailboxes(mailboxes=[mailbox(stats) for stats in await call.store.mailboxes()])
 
 
 async def get(call: Call) -> documents.Mailbox:
+    """A mailbox."""
     return await _show(call, call.path("name"))
 
 
 async def configure(call: Call) -> documents.Mailbox:
+    """Change limits; makes the mailbox if there is none."""
     name = call.path("name")
     stats = await _stats(call, name)
     current = Mailbox(name=name) if stats is None else stats.mailbox
@@ -55,11 +58,13 @@ async def configure(call: Call) -> documents.Mailbox:
 
 
 async def pause(call: Call) -> documents.Mailbox:
+    """Start no more of its messages; they are still accepted."""
     await call.store.pause_mailbox(call.path("name"), True)
     return await _show(call, call.path("name"))
 
 
 async def resume(call: Call) -> documents.Mailbox:
+    """Go on with its messages."""
     await call.store.pause_mailbox(call.path("name"), False)
     return await _show(call, call.path("name"))
 

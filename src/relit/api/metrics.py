@@ -102,6 +102,7 @@ def _process() -> Iterator[str]:
 
 
 async def metrics(call: Call) -> Response:
+    """Figures for Prometheus. Needs a token unless server.metrics_public is set."""
     api = call.api
     if not api.parts.options.metrics_public:
         await api.guard.admit(call.request.headers.get("authorization", ""), "read")

@@ -97,6 +97,7 @@ async def find(call: Call) -> str:
 
 
 async def start(call: Call) -> documents.Accepted:
+    """Start a workflow. Answered when the run is on disk."""
     asked: draft.NewCall = call.body
     target, note = await call.api.targets.find(asked.target, asked.force)
     run = await draft.call(call.api.parts, asked, target, call.idempotency_key)
@@ -105,6 +106,7 @@ async def start(call: Call) -> documents.Accepted:
 
 
 async def list_runs(call: Call) -> documents.Runs:
+    """Runs, newest first."""
     query: ListQuery = call.query
     found = await call.store.runs(
         agent=query.agent,
@@ -120,10 +122,12 @@ async def list_runs(call: Call) -> documents.Runs:
 
 
 async def get(call: Call) -> documents.Run:
+    """A run."""
     return await call.api.render.run(await call.store.run(await find(call)), call.query.payloads)
 
 
 async def journal(call: Call) -> documents.Steps:
+    """What a run did."""
     query: JournalQuery = call.query
     run = await call.store.run(await find(call))
     steps = await call.store.steps(run.id, query.after, query.limit)
@@ -132,6 +136,7 @@ async def journal(call: Call) -> documents.Steps:
 
 
 async def waits(call: Call) -> documents.Waits:
+    """What a run waits for."""
     run = await call.store.run(await find(call))
     found = await call.store.waits(run.id)
     return documents.Waits(
@@ -140,6 +145,7 @@ async def waits(call: Call) -> documents.Waits:
 
 
 async def wait(call: Call) -> documents.Run:
+    """The run when it is final, or as it stands after `wait`. Follows a continued run."""
     query: WaitQuery = call.query
     asked = min(body.span(query.wait, "wait") or 0, _LONGEST_WAIT_MS)
     run = await follow.settled(call.api, await find(call), asked / 1000)
@@ -147,6 +153,7 @@ async def wait(call: Call) -> documents.Run:
 
 
 async def stream(call: Call) -> Response:
+    """Follow a run: `step`, `item`, `state`, `continued`, `end`. Resumes by Last-Event-ID."""
     query: StreamQuery = call.query
     run = await find(call)
     at = follow.cursor(call.request.headers.get("last-event-id") or query.after, run)
@@ -155,27 +162,33 @@ async def stream(call: Call) -> Response:
 
 
 async def cancel(call: Call) -> documents.Run:
+    """Cancel a run and its children."""
     reason: str = call.body.reason
     return await call.api.render.run(await call.store.cancel(await find(call), reason))
 
 
 async def pause(call: Call) -> documents.Run:
+    """Park a run until it is resumed."""
     return await call.api.render.run(await call.store.pause(await find(call)))
 
 
 async def resume(call: Call) -> documents.Run:
+    """Let a parked run go on."""
     return await call.api.render.run(await call.store.resume(await find(call)))
 
 
 async def retry(call: Call) -> documents.Run:
+    """Go on from the step that failed; finished steps stay."""
     return await call.api.render.run(await call.store.retry(await find(call)))
 
 
 async def requeue(call: Call) -> documents.Run:
+    """Put a dead letter back into its mailbox."""
     return await call.api.render.run(await call.store.requeue(await find(call)))
 
 
 async def fork(call: Call) -> documents.Run:
+    """Make a new run from the first steps of another."""
     asked: ForkBody = call.body
     parts = call.api.parts
     source, key = await find(call), call.idempotency_key
@@ -191,6 +204,7 @@ async def fork(call: Call) -> documents.Run:
 
 
 async def signal(call: Call) -> documents.Delivered:
+    """Deliver a signal. Answered when it is on disk."""
     asked: SignalBody = call.body
     run = await find(call)
     parts = call.api.parts

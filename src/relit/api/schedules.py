@@ -86,11 +86,13 @@ async def _show(call: Call) -> documents.Schedule:
 
 
 async def list_schedules(call: Call) -> documents.Schedules:
+    """All schedules."""
     found = await call.store.schedules()
     return documents.Schedules(schedules=[await call.api.render.schedule(each) for each in found])
 
 
 async def get(call: Call) -> documents.Schedule:
+    """A schedule."""
     return await _show(call)
 
 
@@ -125,10 +127,12 @@ def same(one: Schedule, other: Schedule) -> bool:
 
 
 async def remove(call: Call) -> None:
+    """Remove it; its runs stay."""
     await call.store.remove_schedule(call.path("name"))
 
 
 async def pause(call: Call) -> documents.Schedule:
+    """Let it fire no more."""
     await call.store.pause_schedule(call.path("name"), True, None)
     return await _show(call)
 
@@ -173,6 +177,7 @@ async def _has(call: Call, id: str) -> bool:
 
 
 async def firings(call: Call) -> documents.Firings:
+    """Its last firings, newest first, the missed ones too."""
     found = await _existing(call)
     listed = await call.store.firings(found.name, call.query.limit)
     return documents.Firings(

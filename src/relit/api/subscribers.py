@@ -48,6 +48,7 @@ async def _find(call: Call) -> Subscriber | None:
 
 
 async def list_subscribers(call: Call) -> documents.Subscribers:
+    """Outgoing webhooks."""
     return documents.Subscribers(subscribers=[_document(each) for each in await call.store.subscribers()])
 
 
@@ -72,6 +73,7 @@ async def put(call: Call) -> documents.Subscriber:
 
 
 async def remove(call: Call) -> None:
+    """Remove an outgoing webhook."""
     if await _find(call) is None:
         raise NotFound(f"there is no outgoing webhook {call.path('name')!r}")
     await call.store.remove_subscriber(call.path("name"))

@@ -28,10 +28,12 @@ def _document(token: Token) -> documents.Token:
 
 
 async def list_tokens(call: Call) -> documents.Tokens:
+    """All tokens, without their secrets."""
     return documents.Tokens(tokens=[_document(token) for token in await call.store.tokens()])
 
 
 async def make(call: Call) -> documents.Token:
+    """Make a token. This answer is the only place where it is shown."""
     asked: TokenBody = call.body
     if any(token.name == asked.name for token in await call.store.tokens()):
         raise Conflict(f"there is a token {asked.name!r} already", fix=f"relit token remove {asked.name}")
@@ -47,6 +49,7 @@ async def make(call: Call) -> documents.Token:
 
 
 async def remove(call: Call) -> None:
+    """Remove a token: it stops working (on other servers within seconds)."""
     name = call.path("name")
     if all(token.name != name for token in await call.store.tokens()):
         raise NotFound(f"there is no token {name!r}", fix="relit token list")

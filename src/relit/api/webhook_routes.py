@@ -37,6 +37,7 @@ def content(body: bytes) -> Any:
 
 
 async def receive(call: Call) -> documents.Accepted:
+    """A signed post from elsewhere becomes a message. Its signature is its token."""
     name, parts = call.path("name"), call.api.parts
     hook = parts.options.webhooks.get(name)
     if hook is None:

@@ -28,6 +28,7 @@ def _document(worker: WorkerInfo) -> documents.Worker:
 
 
 async def list_workers(call: Call) -> documents.Workers:
+    """Worker processes."""
     found = await call.store.workers(live=not call.query.all)
     return documents.Workers(workers=[_document(worker) for worker in found])
 
@@ -44,6 +45,7 @@ def machines(workers: list[WorkerInfo]) -> list[documents.Node]:
 
 
 async def list_nodes(call: Call) -> documents.Nodes:
+    """Machines that have a live worker."""
     return documents.Nodes(nodes=machines(await call.store.workers()))
 
 
