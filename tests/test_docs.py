@@ -21,6 +21,7 @@ from typing import Any
 import click
 import pytest
 
+import relit
 from relit import errors, events
 from relit.cli.main import cli, hoist
 from relit.durable.definitions import Agent, Workflow
@@ -198,6 +199,13 @@ def test_every_event_and_error_has_its_place() -> None:
     codes = [code for code, cls in errors.by_code().items() if not cls.__name__.startswith("_")]
     assert [name for name in events.CATALOGUE if f"`{name}`" not in pages["events.md"]] == []
     assert [code for code in codes if f"`{code}`" not in pages["errors.md"]] == []
+
+
+def test_the_sdk_page_names_all_that_is_exported() -> None:
+    page = (HOME / "docs/reference/python-sdk.md").read_text("utf-8")
+    missing = [name for name in relit.__all__ if f"relit.{name}" not in page]
+    calls = [name for name in vars(relit.Context) if not name.startswith("_")]
+    assert missing + [name for name in calls if f"ctx.{name}" not in page] == []
 
 
 def test_every_how_to_and_decision_is_in_its_list() -> None:
