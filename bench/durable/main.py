@@ -169,7 +169,7 @@ def full(rounds: int, only: Sequence[str]) -> tuple[list[verdict.Round], dict[st
     with postgres() as server:
         able = [row for row in rows if server is not None or row.database == "sqlite"]
         done = [one_round(number, able, server) for number in range(rounds)]
-    return done, {} if only else limits(False, 3600)
+    return done, limits(False, 3600) if not only or LIMITS in only else {}
 
 
 def quick(until: float) -> tuple[list[verdict.Round], dict[str, Any]]:
@@ -200,7 +200,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", default=os.environ.get("QUICK", "") not in ("", "0"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="row keys, comma separated: only these, without the limits")
+    parser.add_argument("--only", default="", help="row keys, comma separated; limits: relit's own")
     return parser.parse_args()
 
 
