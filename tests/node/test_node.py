@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from node_house import ENV, Bell, Server, gone, kill, living, memory_kb, rings
 from relit.control.local import LocalControl
 from relit.control.unix import UnixControl, UnixControlServer
 from relit.control.values import Backoff, InstanceSpec, Probe
+from relit.drivers.base import Exit
 from relit.drivers.process import ProcessDriver
 from relit.errors import Conflict
 from relit.lib import proc
@@ -73,6 +75,41 @@ async def test_a_killed_child_is_back_within_milliseconds(
     median = statistics.median(took)
     print(f"kill -9 → first instruction: median {median:.1f} ms, p95 {sorted(took)[47]:.1f} ms")
     assert median < 50  # a shared machine: the figure is printed, the bound only catches polling
+
+
+async def test_a_hundred_children_killed_at_once_are_all_back(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell
+) -> None:
+    async with running(keeper, run_dir, server, [spec(f"n{number}", rings(bell)) for number in range(100)]):
+        pids = [int(await bell.next()) for _ in range(100)]
+        started = time.perf_counter()
+        for pid in pids:
+            kill(pid)
+        fresh = {int(await bell.next()) for _ in pids}
+        print(f"100 killed → last back: {time.perf_counter() - started:.2f} s; keeper {memory_kb(keeper.pid)} kB")
+        assert len(fresh - set(pids)) == 100
+
+
+async def test_a_fault_in_the_nodes_own_code_leaves_nothing_unwatched(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell
+) -> None:
+    class Faulty(ProcessDriver):
+        faults = 1
+
+        async def wait(self, key: str) -> Exit:
+            if self.faults:
+                self.faults -= 1
+                raise ZeroDivisionError("a fault")
+            return await super().wait(key)
+
+    node = Node(LocalControl(server), Faulty(keeper), [spec("web", rings(bell))], run_dir=run_dir, chance=Random(1))
+    await node.start()
+    pid = int(await bell.next())
+    assert (await server.saw("instance.adopted"))["pid"] == pid
+    assert "a fault" in node.trouble
+    kill(pid)
+    assert int(await bell.next()) != pid
+    await node.stop()
 
 
 async def test_a_death_is_reported_with_the_process_that_died(

@@ -131,6 +131,7 @@ class UnixControl:
         self._path = path
         self._timeout_s = timeout_s
         self._writer: asyncio.StreamWriter | None = None
+        self._last: asyncio.StreamWriter | None = None  # the newest, also after it broke: its socket is waited for
         self._pending: dict[int, asyncio.Future[msgspec.Raw]] = {}
         self._number = 0
         self._stopped = True
@@ -144,10 +145,9 @@ class UnixControl:
     async def stop(self) -> None:
         """Hang up. Calls in progress raise ``ServerUnreachable``."""
         self._stopped = True
-        writer = self._writer
-        self._lost("the node hung up")
         await self._tasks.stop()
-        await hang_up(writer)
+        self._lost("the node hung up")
+        await hang_up(self._last)
 
     async def hello(self, node: NodeInfo) -> None:
         """See ``ControlBackend``."""
@@ -201,7 +201,7 @@ class UnixControl:
         except BaseException:
             sock.close()
             raise
-        self._writer = writer
+        self._writer = self._last = writer
         self._tasks.spawn(self._read(reader, writer), "control-reader")
         return writer
 

@@ -10,7 +10,7 @@ import msgspec
 
 from relit.control.base import ControlBackend
 from relit.control.values import Death, Desired, NodeInfo
-from relit.errors import RelitError, by_code
+from relit.errors import RelitError, ServerUnreachable, by_code
 from relit.events import Event
 
 FRAME_MAX = 32 << 20
@@ -112,4 +112,9 @@ def error_of(failure: Failure) -> RelitError:
 
 def desired_of(result: bytes | msgspec.Raw) -> Desired:
     """The one result that is not empty."""
-    return msgspec.json.decode(result, type=Desired)
+    try:
+        return msgspec.json.decode(result, type=Desired)
+    except msgspec.MsgspecError as error:
+        raise ServerUnreachable(
+            "the server's answer is not understood", why=str(error), fix="relit down; relit up"
+        ) from error

@@ -44,6 +44,7 @@ class KeeperClient:
         self._lives: dict[str, Life] = {}
         self._waiting: dict[str, list[asyncio.Future[Exit]]] = {}
         self._writer: asyncio.StreamWriter | None = None
+        self._last: asyncio.StreamWriter | None = None  # the newest, also after it broke: its socket is waited for
         self._connecting = asyncio.Lock()
         self._gone = asyncio.Event()  # the connection is
         self._stopped = False
@@ -59,10 +60,9 @@ class KeeperClient:
     async def stop(self) -> None:
         """Disconnect. The keeper and its children go on."""
         self._stopped = True
-        writer = self._writer
-        self._disconnect(KeeperUnreachable("the client was stopped"))
         await self._tasks.stop()
-        await hang_up(writer)
+        self._disconnect(KeeperUnreachable("the client was stopped"))
+        await hang_up(self._last)
 
     async def shutdown(self) -> None:
         """End the keeper too. Raises ``Conflict`` while any life goes on."""
@@ -125,6 +125,7 @@ class KeeperClient:
 
     async def _call(self, request: dict[str, Any]) -> Any:
         """Ask; when the keeper dies meanwhile, ask its successor (every operation may be repeated)."""
+        wait = 0.0
         try:
             async with asyncio.timeout(CALL_S):
                 while True:
@@ -134,6 +135,8 @@ class KeeperClient:
                     except KeeperUnreachable:
                         if self._stopped:
                             raise
+                    await asyncio.sleep(wait)  # a keeper that dies again and again is not hammered
+                    wait = min(1.0, wait * 2 + 0.01)
         except TimeoutError as error:
             raise self._unreachable("no answer in 10 s") from error
 
@@ -165,7 +168,7 @@ class KeeperClient:
 
     async def _connect(self) -> None:
         reader, writer = await self._find()
-        self._writer = writer
+        self._writer = self._last = writer
         self._gone.clear()
         snapshot = asyncio.get_running_loop().create_future()
         self._tasks.spawn(self._read(reader, snapshot), "keeper-reader")
@@ -292,7 +295,11 @@ def launch(run_dir: Path, groups: bool = True) -> bool:
     try:
         command = [sys.executable, "-I", "-S", str(_BOOT), str(run_dir.resolve())]
         command += [] if groups else ["--no-groups"]
-        said = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=False)
+        said = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=False, timeout=CALL_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KeeperUnreachable("the keeper did not start", why=str(error), fix=f"look into {run_dir}") from error
     finally:
         os.close(log)
     if said.stdout not in (b"ready", b"busy"):

@@ -60,19 +60,21 @@ class Keeper:
 
     def run(self) -> int:
         """Serve until told to end."""
-        self._signals()
-        self._take_over()
-        self._listen()
-        say("ready")
-        os.dup2(self._null, 1)
-        while not self._done:
-            for fd, events in self._poll.poll(self._timeout()):
-                self._dispatch(fd, events)
-            self._tick()
-        self._door.close()
-        if os.path.lexists(f"{self._dir}/keeper.sock"):
-            os.unlink(f"{self._dir}/keeper.sock")
-        self._groups.close()
+        try:
+            self._signals()
+            self._take_over()
+            self._listen()
+            say("ready")
+            os.dup2(self._null, 1)
+            while not self._done:
+                for fd, events in self._poll.poll(self._timeout()):
+                    self._dispatch(fd, events)
+                self._tick()
+            self._door.close()
+            if os.path.lexists(f"{self._dir}/keeper.sock"):
+                os.unlink(f"{self._dir}/keeper.sock")
+        finally:
+            self._groups.close()
         return 0
 
     def _signals(self) -> None:
@@ -99,7 +101,7 @@ class Keeper:
         finally:
             os.umask(old)
             os.close(folder)
-        self._door.listen(64)
+        self._door.listen(512)
         self._door.setblocking(False)
         self._poll.register(self._door, select.EPOLLIN)
 

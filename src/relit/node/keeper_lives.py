@@ -89,7 +89,8 @@ def _revive(record: dict[str, object], scope: str) -> Life | None:
         life = Life(str(record["key"]), str(record["name"]), str(record["tag"]), str(record["log"]), scope)
         for name in _SAVED[4:]:
             setattr(life, name, record[name])
-    except (KeyError, TypeError):
+        life.pid, life.start = int(life.pid), int(life.start)
+    except (KeyError, TypeError, ValueError):
         return None
     return life
 

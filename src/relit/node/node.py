@@ -16,7 +16,7 @@ from typing import Any
 from relit.control.base import Control
 from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo
 from relit.drivers.base import Driver, Life
-from relit.errors import Conflict
+from relit.errors import Conflict, RelitError
 from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
@@ -25,6 +25,7 @@ from relit.node.instance import Instance, Listener
 from relit.node.link import Link
 
 FLUSH_S = 1.0
+FAULT_S = 1.0  # after a fault in an instance's task
 
 
 class Node:
@@ -63,7 +64,7 @@ class Node:
         self._fault: BaseException | None = None
         self._stopping = False
         self._lock: int | None = None
-        self.trouble = ""  # why the record was last not written; empty while it is
+        self.trouble = ""  # the node's own last trouble: a fault, a record that could not be written
 
     # --- service -----------------------------------------------------------------------------------------------
 
@@ -169,8 +170,19 @@ class Node:
         )
         self._instances[spec.name] = instance
         lives = [life for life in found if life.name == spec.name]
-        self._running[spec.name] = self._tasks.spawn(instance.run(lives), f"instance-{spec.name}")
+        self._running[spec.name] = self._tasks.spawn(self._keep(instance, lives), f"instance-{spec.name}")
         return instance
+
+    async def _keep(self, instance: Instance, found: Sequence[Life]) -> None:
+        """Run an instance; a fault in our own code must not leave its process unwatched."""
+        while True:
+            try:
+                return await instance.run(found)
+            except Exception as error:  # noqa: BLE001 - whatever it is: it is shown, and the instance taken over anew
+                self.trouble = f"{instance.spec.name}: {error!r}"
+            await asyncio.sleep(FAULT_S)
+            with contextlib.suppress(RelitError):  # then the next round finds it by its name
+                found = [life for life in await self._driver.lives() if life.name == instance.spec.name]
 
     async def _stop_instances(self, names: Sequence[str]) -> None:
         def order(name: str) -> int:
@@ -199,12 +211,12 @@ class Node:
             desired=self._desired,
             dropped=self._link.dropped,
             server=self._link.trouble,
+            trouble=self.trouble,
         )
         try:
             record.write(self._dir, now)
-            self.trouble = ""
         except OSError as error:  # a full disk must not keep the node from healing; the keeper knows who runs
-            self.trouble = str(error)
+            self.trouble = f"node.json: {error}"
 
     def _failed(self, error: BaseException) -> None:
         self._fault = error

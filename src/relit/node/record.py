@@ -24,6 +24,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     desired: Desired = Desired()
     dropped: int = 0
     server: str = ""  # why the server was last not reached; empty while it is
+    trouble: str = ""  # the node's own
 
 
 def alive(record: NodeRecord | None) -> bool:

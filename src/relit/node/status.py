@@ -24,6 +24,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[InstanceStatus]
     dropped: int = 0
     server: str = ""  # why the node did not reach the server; empty when it does
+    trouble: str = ""  # the node's own
 
 
 def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
@@ -39,6 +40,7 @@ def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
             instances=list(told.values()),
             dropped=known.dropped,
             server=known.server,
+            trouble=known.trouble,
         )
     orphans = [_unwatched(life, told.get(name)) for name, life in lives.items()]
     return Running(keeper=keeper["pid"] if keeper else None, node=None, instances=orphans)
