@@ -16,7 +16,7 @@ from relit.app.work import worker
 from relit.durable.definitions import Definition, Workflow
 from relit.durable.engine import Engine
 from relit.errors import Conflict, NotFound
-from relit.lib.service import Service
+from relit.lib.service import Service, Tasks
 from relit.settings import Settings
 
 
@@ -68,14 +68,17 @@ async def run(
 async def _follow(engine: Engine, id: str, stop: Stop, frame: Callable[[bytes], None]) -> bool:
     api = Api(Parts(engine))
     frames = follow.frames(api, follow.Cursor(id), "short")
-    async with asyncio.TaskGroup() as group:
-        drawing = group.create_task(_draw(frames, frame))
-        stopping = group.create_task(stop.wait())
+    tasks = Tasks(stop.fail)
+    try:
+        drawing = tasks.spawn(_draw(frames, frame), "relit-draw")
+        stopping = tasks.spawn(stop.wait(), "relit-until-signal")
         await asyncio.wait({drawing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        ended = drawing.done()
-        drawing.cancel()
-        stopping.cancel()
-    return ended
+        for task in (drawing, stopping):
+            if task.done():
+                task.result()
+        return drawing.done()
+    finally:
+        await tasks.stop()
 
 
 async def _draw(frames: AsyncIterator[bytes], frame: Callable[[bytes], None]) -> None:

@@ -127,6 +127,8 @@ class Drawn:
 
     def _state(self, run: documents.Run) -> None:
         self._line(f"{self._screen.state(run.state)}" + (f" ({run.reason})" if run.reason else ""))
+        if run.state == "parked":
+            self._screen.note(f"it waits for a person: relit show {short(run.id)} says for what")
 
     def _end(self, run: documents.Run) -> None:
         self.code = OK if run.state == "completed" else FAILED

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,13 @@ import click
 
 from relit.cli.commands.follow import DURATION
 from relit.cli.session import Session, pass_session
-from relit.errors import RelitError, WaitTimeout
+from relit.cli.starting import Start
+from relit.errors import ConfigError, Conflict
 
 if TYPE_CHECKING:
+    from relit.node.down import Ended
     from relit.node.status import Running
     from relit.settings import Settings
-
-_LOOK_S = 0.05
 
 
 @click.command()
@@ -32,36 +32,42 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
 
     Each is kept alive: what dies is started again, and its work goes on where it was.
     """
-    from relit.app.modules import load
-
     settings = session.settings({"server.listen": listen})
-    _refuse_second(settings)
-    for module in modules:
-        load(module, Path.cwd())  # a mistake in it is told here and now, not in a log
-    _check_agents(settings)
+    fresh = _refuse_second(settings)
     if foreground:
         return _stay(session, settings, modules, listen)
     process = _spawn(session, settings, modules, listen)
-    running = _ready(session, settings, process, time.monotonic() + timeout / 1000)
+    start = Start(settings, _log(settings), process)
+    try:
+        running = start.wait(timeout)
+    except ConfigError:
+        if fresh:  # what ran before keeps running
+            _end(settings, timeout)
+        raise
     _report(session, settings, running)
     return 0
 
 
-def _refuse_second(settings: Settings) -> None:
+def _refuse_second(settings: Settings) -> bool:
+    """Whether nothing runs yet. Raises ``Conflict`` when a node does."""
     from relit.app.serve import run_dir
-    from relit.errors import Conflict
     from relit.node import status
 
-    if settings.data.exists() and (node := status.read(run_dir(settings)).node) is not None:
-        raise Conflict(f"relit is up already (node {node}, data {settings.data})", fix="relit ps, or relit down")
+    if not settings.data.exists():
+        return True
+    running = status.read(run_dir(settings))
+    if running.node is not None:
+        raise Conflict(
+            f"relit is up already (node {running.node}, data {settings.data})", fix="relit ps, or relit down"
+        )
+    return not running.instances
 
 
-def _check_agents(settings: Settings) -> None:
-    from relit.app.modules import of_agent
+def _end(settings: Settings, timeout: int) -> Ended:
+    from relit.app.serve import run_dir
+    from relit.node.down import down as end
 
-    for name, agent in settings.agents.items():
-        if agent.kind == "python":
-            of_agent(settings, name)
+    return asyncio.run(end(run_dir(settings), timeout_s=timeout / 1000))
 
 
 def _stay(session: Session, settings: Settings, modules: tuple[str, ...], listen: str | None) -> int:
@@ -96,50 +102,6 @@ def _log(settings: Settings) -> Path:
     return settings.data / "node.log"
 
 
-def _ready(session: Session, settings: Settings, process: subprocess.Popen[bytes], until: float) -> Running:
-    """Wait until every instance is ready. Raises what the node or an instance died of."""
-    from relit.app.serve import run_dir
-    from relit.node import status
-
-    before: dict[str, int] = {}  # restarts of earlier days are no sign of trouble now
-    while True:
-        running = status.read(run_dir(settings))
-        states = {each.name: each.state for each in running.instances}
-        if running.node == process.pid and states and set(states.values()) == {"ready"}:
-            return running
-        if process.poll() is not None:
-            raise RelitError("the node did not start", why=_tail(_log(settings)), fix=f"less {_log(settings)}")
-        broken = []
-        if running.node == process.pid:
-            broken = [
-                each for each in running.instances if each.restarts - before.setdefault(each.name, each.restarts) > 1
-            ]
-        if broken or time.monotonic() > until:
-            raise _not_ready(settings, running, broken[0].name if broken else "")
-        time.sleep(_LOOK_S)
-
-
-def _not_ready(settings: Settings, running: Running, broken: str) -> RelitError:
-    late = broken or next((each.name for each in running.instances if each.state != "ready"), "server")
-    log = settings.data / "agents" / late / "log" / "out.log"
-    kind = RelitError if broken else WaitTimeout
-    return kind(
-        f"{late} {'dies at its start' if broken else 'is not ready'}; relit goes on trying",
-        why=_tail(log),
-        fix=f"mend it (less {log}), then: relit down && relit up",
-    )
-
-
-def _tail(path: Path, lines: int = 4) -> str:
-    """The end of a log: its last error, if there is one."""
-    try:
-        text = path.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return f"{path} cannot be read"
-    begin = max((number for number, line in enumerate(text) if line.startswith("error:")), default=len(text) - lines)
-    return "\n".join(text[max(0, begin) :][:lines]) or "its log is empty"
-
-
 def _report(session: Session, settings: Settings, running: Running) -> None:
     screen = session.screen
     if screen.as_json:
@@ -161,8 +123,6 @@ def _report(session: Session, settings: Settings, running: Running) -> None:
 @pass_session
 def down(session: Session, timeout: int) -> int:
     """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
-    import asyncio
-
     from relit.node.down import down as end
 
     ended = asyncio.run(end(session.data / "run", timeout_s=timeout / 1000))
