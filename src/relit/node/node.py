@@ -63,6 +63,7 @@ class Node:
         self._ended = asyncio.Event()
         self._fault: BaseException | None = None
         self._stopping = False
+        self._unwritten = False
         self._lock: int | None = None
         self.trouble = ""  # the node's own last trouble: a fault, a record that could not be written
 
@@ -104,7 +105,7 @@ class Node:
         await self._tasks.stop()
         await self._control.stop()
         self._ended.set()
-        self._changed()
+        self._write()
         self._release_lock()
 
     def status(self) -> list[InstanceStatus]:
@@ -202,6 +203,15 @@ class Node:
             self._link.poke()
 
     def _changed(self) -> None:
+        """Something in the record is new: it is written once, when what happens now has happened."""
+        if not self._unwritten:
+            self._unwritten = True
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        self._unwritten = False
+        if self._lock is None:
+            return  # the folder may have another node by now
         histories = {name: instance.history for name, instance in self._instances.items()}
         now = record.NodeRecord(
             process=proc.myself(),
