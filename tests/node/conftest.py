@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from node_house import Bell
+from node_house import Bell, Server
 
 from relit.node.client import KeeperClient, ensure_keeper
 from relit.node.down import down
@@ -29,3 +29,8 @@ async def bell(tmp_path: Path) -> AsyncIterator[Bell]:
     made = Bell(tmp_path / "bell")
     yield made
     made.close()
+
+
+@pytest.fixture
+async def server() -> Server:
+    return Server()

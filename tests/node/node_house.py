@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relit.control.values import Death, Desired, InstanceSpec, NodeInfo
+from relit.control.local import LocalControl
+from relit.control.values import Backoff, Death, Desired, InstanceSpec, NodeInfo
+from relit.drivers.process import ProcessDriver
 from relit.events import Event
 from relit.lib import proc
+from relit.lib.ids import system_random
+from relit.node.client import KeeperClient
+from relit.node.node import Node
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -139,3 +145,26 @@ class Server:
     async def saw(self, name: str, times: int = 1, instance: str | None = None) -> dict[str, Any]:
         await self.until(lambda: len(self.named(name, instance)) >= times)
         return self.named(name, instance)[-1]
+
+
+QUICK = Backoff(first_ms=1, most_ms=1)
+
+
+def spec(name: str, argv: list[str], **fields: object) -> InstanceSpec:
+    return InstanceSpec(name=name, argv=argv, **({"env": ENV, "backoff": QUICK} | fields))  # type: ignore[arg-type]
+
+
+def sh(name: str, script: str, **fields: object) -> InstanceSpec:
+    return spec(name, ["sh", "-c", script], **fields)
+
+
+@asynccontextmanager
+async def running(
+    keeper: KeeperClient, run_dir: Path, server: Server, specs: Sequence[InstanceSpec], *, leave: bool = False
+) -> AsyncIterator[Node]:
+    node = Node(LocalControl(server), ProcessDriver(keeper), specs, run_dir=run_dir, chance=system_random())
+    await node.start()
+    try:
+        yield node
+    finally:
+        await (node.detach() if leave else node.stop())
