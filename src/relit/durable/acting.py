@@ -122,7 +122,7 @@ async def _receipt(execution: Execution, deed: Deed, value: Any) -> Any:
         "effect",
         call.name,
         call.hash,
-        result=await execution.store(packed),
+        result=packed if execution.payloads.ready(packed) else await execution.store(packed),
         started_at=deed.intent_at,
         attempts=deed.attempt,
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NOTHING = b"\x01\xc0"  # the payload of None
 _SHORT_MS = 1000  # a shorter sleep is not worth a row
-_FULL_MOST_MS = 60_000
+_FULL_FIRST_MS, _FULL_MOST_MS = 250, 60_000
 
 
 async def run_sleep(execution: Execution, pos: str, until: int) -> None:
@@ -130,7 +130,7 @@ async def run_send(execution: Execution, pos: str, message: NewRun, hash: bytes)
                 )
                 return message.id
             except MailboxFull as error:
-                delay = min(_FULL_MOST_MS, max(round(error.retry_after * 1000), 100 * attempt))
+                delay = min(_FULL_MOST_MS, _FULL_FIRST_MS << min(attempt - 1, 10))
                 until = execution.clock.now_ms() + delay
                 await execution.waits.pause(pos, message.target, attempt, until, error)
                 attempt += 1

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from relit.durable.lease import Lease
 from relit.durable.streams import Stream
-from relit.errors import Fenced, StoreFull, StoreUnavailable
+from relit.errors import Fenced, MailboxFull, StoreFull, StoreUnavailable
 from relit.lib import crashpoints
 from relit.lib.clock import Clock
 from relit.store.base import Store
@@ -77,14 +77,25 @@ class Recorder:
             finished_at=self._clock.now_ms(),
             attempts=attempts,
         )
-        steps = [step]
-        if self._notes:
-            steps, self._notes = [*self._notes, step], []
+        if self._notes or sends:
+            await self._append_with_notes(step, sends, consume)
+            return
+        crashpoints.point("append.before")
         try:
-            await self._append(steps, sends, consume)
-        except BaseException:
-            if len(steps) > 1:  # a step that could not be sent (a full mailbox) takes no history with it
-                self._notes = [*steps[:-1], *self._notes]
+            await self.store.append(self.fence, (step,), consume=consume)
+        except (StoreUnavailable, StoreFull):
+            await self.insist(lambda: self.store.append(self.fence, (step,), consume=consume))
+        except Fenced:
+            raise self._drop() from None
+        crashpoints.point("append.after")
+
+    async def _append_with_notes(self, step: Step, sends: Sequence[NewRun], consume: Sequence[str]) -> None:
+        notes, self._notes = self._notes, []
+        try:
+            await self._append([*notes, step], sends, consume)
+        except MailboxFull:  # a step that could not be sent takes no history with it, and leaves no gap in it
+            self._notes = [*notes, *self._notes]
+            self.seq -= self.seq == step.seq  # unless another branch has written since
             raise
 
     async def _append(self, steps: Sequence[Step], sends: Sequence[NewRun] = (), consume: Sequence[str] = ()) -> None:

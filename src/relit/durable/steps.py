@@ -44,7 +44,7 @@ async def _try(execution: Execution, call: Call, policy: Retry, attempt: int) ->
             "step",
             call.name,
             call.hash,
-            result=await execution.store(packed),
+            result=packed if execution.payloads.ready(packed) else await execution.store(packed),
             started_at=started_at,
             attempts=attempt,
         )
