@@ -139,6 +139,9 @@ async def finish(tx: Tx, batch: Sequence[tuple[Fence, Finish]]) -> list[Fenced |
     if forget:
         await tx.many("step_forget", forget)
         await tx.many("wait_settle", forget)
+    over = [(batch[i][0].run,) for i in ended if batch[i][1].state in FINAL]
+    if over:
+        await tx.many("wait_clear", over)
     await queue.add_events(tx, [_finish_event(tx, batch[i][0], batch[i][1], ended[i]) for i in sorted(ended)])
     boxes: set[str] = set()
     for i in sorted(ended):
@@ -172,7 +175,6 @@ async def _aftermath(tx: Tx, fence: Fence, end: Finish, *, mailbox: str | None, 
     if end.state == "scheduled":
         tx.topics.update({"timers", "ready"})
     elif end.state in FINAL:
-        await tx.many("wait_clear", [(run,)])
         if end.next_run is not None:
             await _continue(tx, run, parent, end.next_run)
         else:

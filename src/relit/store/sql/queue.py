@@ -203,6 +203,8 @@ async def _claim(tx: Tx, worker: str, targets: Sequence[str], limit: int, suspec
     picked = await _pick(tx, "run_pick", targets, limit)
     picked += await _pick(tx, "run_pick_suspect", targets, min(suspects, limit))
     best = sorted(picked)[:limit]
+    if len(picked) > limit:
+        tx.topics.add("ready")  # see _pick
     taken = [rows.run(row[1:]) for row in await tx.many("run_take", [(id_, worker, tx.now) for _, id_ in best])]
     await add_events(
         tx,
@@ -216,5 +218,7 @@ async def _pick(tx: Tx, name: str, targets: Sequence[str], limit: int) -> list[t
     if limit <= 0:
         return []
     found = await tx.many(name, [(target, limit, tx.now) for target in targets])
+    if len(found) > limit:
+        tx.topics.add("ready")  # a claim elsewhere has passed over what was locked here and is not taken
     best = sorted((rank_, id_) for _, id_, rank_ in found)
     return best[:limit]

@@ -1,19 +1,23 @@
 -- Statements that only PostgreSQL needs: what brackets a batch of operations.
 
--- The first statement of every batch. It marks the batch, and locks the rows that its operations are going to check:
--- runs in id order, then mailboxes in name order, the same for every process, so that batches queue up instead of
--- deadlocking. The epochs are checked by later statements, which see what was committed before the lock was had.
+-- The first statement of every batch: its number, the clock, and the rows of the runs that it writes under a fence,
+-- locked in id order, the same for every process, so that batches queue up instead of deadlocking. The epochs are
+-- checked by later statements, which see what was committed before the lock was had.
 -- name: batch_open
--- params: writer, n, runs, runs whose mailboxes are needed, mailboxes
-WITH mark AS (
-  INSERT INTO commits (writer, n, at) VALUES ($1, $2, relit_now())
+-- params: writer, n, runs
+WITH clock AS MATERIALIZED (SELECT relit_now() AS now),
+mark AS (
+  INSERT INTO commits (writer, n, at) SELECT $1, $2, now FROM clock
   ON CONFLICT (writer) DO UPDATE SET n = excluded.n, at = excluded.at),
-held AS MATERIALIZED (
-  SELECT id, mailbox FROM runs WHERE id = ANY($3::text[]) ORDER BY id FOR NO KEY UPDATE),
-boxes AS MATERIALIZED (
-  SELECT name FROM mailboxes WHERE name = ANY($5::text[] || ARRAY(SELECT mailbox FROM held WHERE id = ANY($4::text[])))
-  ORDER BY name FOR NO KEY UPDATE)
-SELECT relit_now(), (SELECT count(*) FROM held), ARRAY(SELECT name FROM boxes)
+held AS MATERIALIZED (SELECT id FROM runs WHERE id = ANY($3::text[]) ORDER BY id FOR NO KEY UPDATE)
+SELECT now, (SELECT count(*) FROM held) FROM clock
+
+-- The mailboxes that a batch puts runs into, and those of runs that may leave them: locked in name order.
+-- name: batch_mailboxes
+-- params: ending runs, mailboxes
+SELECT name FROM mailboxes
+WHERE name = ANY($2::text[] || ARRAY(SELECT mailbox FROM runs WHERE id = ANY($1::text[]) AND mailbox IS NOT NULL))
+ORDER BY name FOR NO KEY UPDATE
 
 -- The row of this writer, made when it connects: it is there to be locked, and whoever is just making it is waited for.
 -- name: writer_add

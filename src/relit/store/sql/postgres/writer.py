@@ -202,8 +202,12 @@ class Writer:
 
     async def _open(self, connection: asyncpg.Connection, batch: Sequence[_Waiting]) -> PostgresTx:
         runs, ending, boxes = to_lock([waiting.op for waiting in batch])
-        row = await connection.fetchrow(self._sql["batch_open"].text, self._name, self._batches, runs, ending, boxes)
-        return PostgresTx(connection, self._sql, row[0], row[2])
+        now, _ = await connection.fetchrow(self._sql["batch_open"].text, self._name, self._batches, runs)
+        held: list[str] = []
+        if ending or boxes:
+            found = await connection.fetch(self._sql["batch_mailboxes"].text, ending, boxes)
+            held = [row[0] for row in found]
+        return PostgresTx(connection, self._sql, now, held)
 
     async def _roll_back(self, connection: asyncpg.Connection) -> None:
         try:
