@@ -840,3 +840,23 @@ async def test_large_results_and_messages_go_to_the_blob_store(house: House) -> 
     await house.engine.signal(run, "go", "z" * 70_000)
     assert await house.engine.result(run, "20s") == 370_000
     assert all(len(step.result or b"") < 500 for step in await house.store.steps(run))
+
+
+async def test_a_run_started_by_name_is_retried_as_its_definition_says(house: House) -> None:
+    tries: list[int] = []
+
+    async def flaky() -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("no")
+        return len(tries)
+
+    @relit.workflow(agent="test", name="by_name", retry=QUICK)
+    async def flow(ctx: relit.Context) -> int:
+        return await ctx.step(flaky, retry=Retry(attempts=1))
+
+    await house.work(flow)
+    assert await house.run("test/by_name") == 3
+    tries.clear()
+    with pytest.raises(RunFailed):
+        await house.run("test/by_name", attempts=1)

@@ -126,7 +126,7 @@ def failed(execution: Execution, error: BaseException) -> Finish:
     failed_pos = faults.position(error)
     payload = faults.dump(fault)
     final = isinstance(error, (RunTimeout, *policy.no_retry_on))
-    if run.attempt < run.max_attempts and not final:
+    if run.attempt < (run.max_attempts or policy.attempts) and not final:
         wake_at = execution.clock.now_ms() + retry.pause(max(1, run.attempt), policy, execution.chance)
         forget = () if failed_pos is None else (failed_pos,)
         return Finish(state="scheduled", reason="retry", error=payload, wake_at=wake_at, forget=forget)

@@ -55,7 +55,6 @@ def new_run(
     agent, name = split(target)
     known = definition(target)
     message = name == MESSAGE
-    default = 3 if message else 1
     timeout_ms = to_ms(timeout) if timeout is not None else (known.timeout_ms if known is not None else None)
     return NewRun(
         id=id,
@@ -70,7 +69,7 @@ def new_run(
         at=moment(at),
         expire_ms=None if expire is None else to_ms(expire),
         timeout_ms=timeout_ms,
-        max_attempts=attempts if attempts is not None else (known.retry.attempts if known is not None else default),
+        max_attempts=attempts or 0,  # 0: as its definition says, which the caller may not have at hand
         dedup=dedup,
         dedup_ms=86_400_000 if dedup_window is None else to_ms(dedup_window),
         parent=parent,

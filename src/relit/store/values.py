@@ -38,7 +38,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     at: int | None = None  # start not before this moment; wins over delay_ms
     expire_ms: int | None = None  # not started by then: recorded as missed
     timeout_ms: int | None = None  # the run's own time limit, from creation
-    max_attempts: int = 1
+    max_attempts: int = 1  # 0: as many as the workflow's definition says
     dedup: str | None = None  # with dedup_ms: the same key inside the window returns the first run
     dedup_ms: int = 86_400_000
     parent: str | None = None
