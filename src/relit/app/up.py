@@ -31,6 +31,7 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
     """Every instance that this machine's node keeps alive."""
     base = _environment(environment)
     found = [_server(settings, base)]
+    base = base | {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}  # for `relit` called by an agent
     for name, agent in settings.agents.items():
         found += [_agent(settings, base, name, agent, number) for number in range(1, agent.workers + 1)]
     found += [_module(settings, base, module) for module in modules]

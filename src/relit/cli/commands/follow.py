@@ -19,7 +19,7 @@ from relit.events import Event
 from relit.lib import durations
 from relit.lib.durations import human
 
-LOOK_S = 5.0  # the server answers when the run ends; that it was parked instead is seen after this long
+LOOK_S = 2.0  # the server answers when the run ends; that it was parked instead is seen after this long
 
 
 class DurationType(click.ParamType[int]):
