@@ -38,7 +38,7 @@ format: $(VENV)/.dev  ## let ruff put the code in order
 	$(BIN)/ruff format src tests bench docs
 
 test: system-deps lint  ## everything but the long matrices; at most four minutes on two cores
-	$(PYTEST) -q -n $(WORKERS) -m "not crash and not real"
+	$(PYTEST) -q -n $(WORKERS) --dist worksteal --durations=10 -m "not crash and not real"
 
 test-fast: $(VENV)/.dev  ## what takes milliseconds
 	$(PYTEST) -q -n $(WORKERS) -m "not crash and not real and not slow and not postgres and not s3"
