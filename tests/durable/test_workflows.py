@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import threading
 from datetime import datetime
 from typing import Any
@@ -860,3 +861,25 @@ async def test_a_run_started_by_name_is_retried_as_its_definition_says(house: Ho
     tries.clear()
     with pytest.raises(RunFailed):
         await house.run("test/by_name", attempts=1)
+
+
+async def test_branches_of_a_run_that_is_let_go_of_are_never_started(house: House) -> None:
+    started: list[int] = []
+
+    @relit.workflow
+    async def flow(ctx: relit.Context, n: int) -> int:
+        async def branch(number: int) -> int:
+            started.append(number)
+            return number
+
+        if n == 0:
+            try:
+                ctx.continue_as_new(1)
+            finally:
+                await ctx.gather(branch(0), branch(1))
+        return n
+
+    await house.work(flow)
+    assert await house.run(flow, 0) == 1
+    gc.collect()
+    assert started == []

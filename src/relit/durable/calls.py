@@ -189,6 +189,8 @@ async def run_gather(
     if all(isinstance(work, Recalled) for work in works):
         return await _recall(works, return_exceptions)
     if execution.closed:
+        for work in works:
+            _discard(work)
         raise Dropped("the run has been let go of")
     task = asyncio.current_task()
     branches = _Branches(execution, task, len(works))
@@ -196,6 +198,8 @@ async def run_gather(
         execution.spawn(functools.partial(branches.run, i, Scope(execution, f"{pos}/{i}", scope, None), work))
         for i, work in enumerate(works)
     ]
+    for each, work in zip(tasks, works, strict=True):
+        each.add_done_callback(functools.partial(_discard, work))
     execution.own.update(tasks)
     execution.waits.blocked.add(task)
     try:
@@ -207,6 +211,12 @@ async def run_gather(
     finally:
         execution.waits.blocked.discard(task)
     return _outcome(branches.results, branches.errors, return_exceptions)
+
+
+def _discard(work: Awaitable[Any], _: object = None) -> None:
+    """A coroutine that was never started (its run was let go of first) would complain when it is collected."""
+    if asyncio.iscoroutine(work):
+        work.close()
 
 
 async def _recall(works: Sequence[Awaitable[Any]], return_exceptions: bool) -> list[Any]:
