@@ -52,8 +52,15 @@ class Patient:
         self.session = session
         self.settings = settings
         self.data = settings.data
-        self.api = Api(session.url(), session.token())
+        self.api = Api(session.url(), self._token())
         self.up = self.api.alive()
+
+    def _token(self) -> str | None:
+        """None when it cannot be read: the check of the data folder says why."""
+        try:
+            return self.session.token()
+        except RelitError:
+            return None
 
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -75,10 +82,9 @@ def examine(session: Session, deep: bool) -> Report:
     chosen = {**LOCAL, **(REMOTE if patient.up else {}), **({"database": _database} if deep else {})}
     skipped = [name for name in (*REMOTE, "database") if name not in chosen]
     findings = [finding for name, check in chosen.items() for finding in _run(name, check, patient)]
-    ok = not any(finding.severity == "error" for finding in findings)
     return Report(
         schemaVersion=SCHEMA_VERSION,
-        ok=ok and not findings,
+        ok=not findings,
         checksRun=["config", *chosen],
         checksSkipped=skipped,
         findings=findings,
@@ -100,6 +106,7 @@ def _run(name: str, check: Check, patient: Patient) -> list[Finding]:
 
 def _data(patient: Patient) -> Iterator[Finding]:
     data = patient.data
+    patient.session.run_dir()  # raises when the folder is somebody else's
     if not data.exists():
         return
     if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
@@ -163,8 +170,8 @@ def _sqlite(patient: Patient) -> Iterator[Finding]:
 def _node(patient: Patient) -> Iterator[Finding]:
     from relit.node import record, status
 
-    place = patient.data / "run"
-    if not place.exists():
+    place = patient.session.run_dir()
+    if place is None:
         return
     running = status.read(place)
     if running.node is None and running.instances:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relit.cli.screen import Screen
-from relit.errors import ConfigError, Unauthorized
+from relit.errors import ConfigError
 
 if TYPE_CHECKING:
     from relit.cli.http import Api
@@ -62,9 +63,27 @@ class Session:
             return self.api(_PATIENCE_S)
         from relit.node import status
 
-        place = self.data / "run"
-        kept = place.is_dir() and status.read(place).node is not None
+        place = self.run_dir()
+        kept = place is not None and status.read(place).node is not None
         return self.api(_PATIENCE_S if kept else 0.0)
+
+    def run_dir(self) -> Path | None:
+        """Where this machine's processes leave their records; None when nothing ever ran. Raises ``ConfigError``."""
+        place = self.data / "run"
+        try:
+            place.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._locked(error.strerror or str(error)) from error
+        if not os.access(place, os.R_OK | os.X_OK):
+            raise self._locked("it belongs to somebody else")
+        return place
+
+    def _locked(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"the data folder {self.data} cannot be used", why=why, fix="--data DIR, with a folder of your own"
+        )
 
     def token(self) -> str | None:
         """RELIT_TOKEN, else the data folder's; None when there is neither (the server has never run)."""
@@ -82,7 +101,7 @@ class Session:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unauthorized(f"cannot read the token {path}", why=str(error), fix=f"ls -l {path}") from error
+            raise self._locked(f"its token cannot be read: {error.strerror}") from error
 
     def confirm(self, question: str) -> None:
         """Ask before what cannot be taken back; --yes and CI answer it."""

@@ -33,7 +33,7 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
     Each is kept alive: what dies is started again, and its work goes on where it was.
     """
     settings = session.settings({"server.listen": listen})
-    fresh = _refuse_second(settings)
+    fresh = _refuse_second(session, settings)
     if foreground:
         return _stay(session, settings, modules, listen)
     process = _spawn(session, settings, modules, listen)
@@ -48,14 +48,14 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
     return 0
 
 
-def _refuse_second(settings: Settings) -> bool:
+def _refuse_second(session: Session, settings: Settings) -> bool:
     """Whether nothing runs yet. Raises ``Conflict`` when a node does."""
-    from relit.app.serve import run_dir
     from relit.node import status
 
-    if not settings.data.exists():
+    place = session.run_dir()
+    if place is None:
         return True
-    running = status.read(run_dir(settings))
+    running = status.read(place)
     if running.node is not None:
         raise Conflict(
             f"relit is up already (node {running.node}, data {settings.data})", fix="relit ps, or relit down"
@@ -125,7 +125,8 @@ def down(session: Session, timeout: int) -> int:
     """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
     from relit.node.down import down as end
 
-    ended = asyncio.run(end(session.data / "run", timeout_s=timeout / 1000))
+    place = session.run_dir() or session.data / "run"
+    ended = asyncio.run(end(place, timeout_s=timeout / 1000))
     screen = session.screen
     if screen.as_json:
         screen.json(ended)

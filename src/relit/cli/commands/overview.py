@@ -63,8 +63,8 @@ def _here(session: Session) -> Running | None:
         return None
     from relit.node import status
 
-    place = session.data / "run"
-    return status.read(place) if place.is_dir() else None
+    place = session.run_dir()
+    return None if place is None else status.read(place)
 
 
 def _ill(here: Running | None) -> list[str]:
