@@ -11,15 +11,15 @@ from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
 from relit.durable.ticker import Ticker
 from relit.durable.worker import Worker
+from relit.store.base import Store
 from relit.store.blobs import BlobStore
-from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.values import Run
 
 
 class House:
     """One store with everything that a run needs around it."""
 
-    def __init__(self, store: SqliteStore, blobs: BlobStore) -> None:
+    def __init__(self, store: Store, blobs: BlobStore) -> None:
         self.store = store
         self.engine = Engine(store, Payloads(blobs))
         self.ticker = Ticker(store)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import relit
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
+from relit.durable.retry import Retry
 from relit.durable.worker import Worker
 from relit.lib import crashpoints, proc
 from relit.lib.ids import new_id
@@ -160,3 +161,28 @@ async def test_a_thousand_waiting_runs_cost_no_memory_in_the_worker(house: House
     await house.until_idle(worker)
     await house.engine.signal(runs[7].id, "go", 1)
     assert await house.engine.result(runs[7].id, "20s") == 8
+
+
+async def test_a_long_retry_waits_as_a_row(house: House) -> None:
+    tries: list[int] = []
+
+    async def flaky() -> int:
+        tries.append(1)
+        if len(tries) < 2:
+            raise OSError("not yet")
+        return len(tries)
+
+    @relit.workflow
+    async def flow(ctx: relit.Context) -> int:
+        return await ctx.step(flaky, retry=Retry(first=5.1, jitter=0))
+
+    worker = await house.work(flow)
+    run = await house.engine.start(flow)
+    found = await house.until_state(run, "waiting")
+    await house.until_idle(worker)
+    waits = await house.store.waits(run)
+    assert [(w.pos, w.kind) for w in waits] == [("1", "retry")]
+    assert found.reason == "retry of flaky"
+    assert await house.engine.result(run, "20s") == 2
+    assert [s.attempts for s in await house.store.steps(run)] == [2]
+    assert await house.store.waits(run) == []

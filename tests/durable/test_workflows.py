@@ -178,31 +178,6 @@ async def test_an_error_that_no_retry_mends_is_not_retried(house: House) -> None
     assert len(tries) == 1
 
 
-async def test_a_long_retry_waits_as_a_row(house: House) -> None:
-    tries: list[int] = []
-
-    async def flaky() -> int:
-        tries.append(1)
-        if len(tries) < 2:
-            raise OSError("not yet")
-        return len(tries)
-
-    @relit.workflow
-    async def flow(ctx: relit.Context) -> int:
-        return await ctx.step(flaky, retry=Retry(first=5.1, jitter=0))
-
-    worker = await house.work(flow)
-    run = await house.engine.start(flow)
-    found = await house.until_state(run, "waiting")
-    await house.until_idle(worker)
-    waits = await house.store.waits(run)
-    assert [(w.pos, w.kind) for w in waits] == [("1", "retry")]
-    assert found.reason == "retry of flaky"
-    assert await house.engine.result(run, "20s") == 2
-    assert [s.attempts for s in await house.store.steps(run)] == [2]
-    assert await house.store.waits(run) == []
-
-
 async def test_a_step_over_its_timeout_fails(house: House) -> None:
     async def slow() -> None:
         await asyncio.sleep(60)
