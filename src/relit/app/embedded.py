@@ -58,7 +58,7 @@ async def run(
 ) -> bool:
     """Run and follow until the run has ended (true) or a signal came (false: it is kept and can go on)."""
     async with until_signal() as stop, parts.engine(settings) as engine:
-        services: list[Service] = [*upkeep(settings, engine), worker(settings, engine, found)]
+        services: list[Service] = [*upkeep(settings, engine, stop.fail), worker(settings, engine, found, stop.fail)]
         async with running(services):
             id = await asked.begin(engine)
             began(id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from relit.durable.deliveries import Deliveries
 from relit.durable.engine import Engine
 from relit.durable.scheduler import Scheduler
 from relit.durable.ticker import Ticker
+from relit.errors import Conflict
 from relit.events import Event
-from relit.lib.service import Service
+from relit.lib.service import OnFailure, Service
 from relit.settings import Secrets, Settings
 
 
@@ -66,12 +68,37 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
         api = Parts(engine, given)
         host, port = settings.address
         server = ApiServer(build(api), host, port, closing=api.closing.close, on_error=stop.fail)
-        async with running(services(settings, engine, server), lambda: began(server.url)):
+        async with running(services(settings, engine, server, stop.fail), lambda: began(server.url)):
             await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
             await stop.wait()
 
 
-def services(settings: Settings, engine: Engine, server: ApiServer) -> list[Service]:
+class NodeSocket:
+    """The socket on which this machine's node speaks to its server."""
+
+    def __init__(self, path: Path, backend: StoreBackend) -> None:
+        self._path = path
+        self._server = UnixControlServer(path, backend)
+
+    async def start(self) -> None:
+        """Listen. Raises ``Conflict`` when another server of this data folder does."""
+        try:
+            await self._server.start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise Conflict(
+                f"another server runs on the data folder {self._path.parent.parent}",
+                why="one server serves one data folder; further ones need folders of their own and PostgreSQL",
+                fix="relit ps shows it; --data DIR for another one",
+            ) from error
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self._server.stop()
+
+
+def services(settings: Settings, engine: Engine, server: ApiServer, on_failure: OnFailure) -> list[Service]:
     """What a server process runs, in the order of starting."""
     folder = run_dir(settings)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -79,15 +106,20 @@ def services(settings: Settings, engine: Engine, server: ApiServer) -> list[Serv
     backend = StoreBackend(engine.store, settings.worker.poison_after)
     return [
         server,
-        *upkeep(settings, engine),
+        *upkeep(settings, engine, on_failure),
         Deliveries(engine.store, webhooks.sign, secret=lambda each: secrets.reveal(each.secret)),
-        UnixControlServer(folder / "control.sock", backend),
+        NodeSocket(folder / "control.sock", backend),
     ]
 
 
-def upkeep(settings: Settings, engine: Engine) -> list[Service]:
+def upkeep(settings: Settings, engine: Engine, on_failure: OnFailure) -> list[Service]:
     """Timers and schedules: any number of processes may run them."""
     return [
-        Ticker(engine.store, poison_after=settings.worker.poison_after, retain_ms=settings.retention.runs_ms),
-        Scheduler(engine, engine.clock),
+        Ticker(
+            engine.store,
+            poison_after=settings.worker.poison_after,
+            retain_ms=settings.retention.runs_ms,
+            on_failure=on_failure,
+        ),
+        Scheduler(engine, engine.clock, on_failure),
     ]

@@ -14,6 +14,7 @@ from relit.control.values import InstanceSpec, Probe
 from relit.drivers.process import ProcessDriver
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
+from relit.lib.service import Tasks
 from relit.node.client import ensure_keeper
 from relit.node.node import Node
 from relit.settings import Environment, Secrets, Settings
@@ -131,7 +132,12 @@ async def up(settings: Settings, environment: Environment, modules: Sequence[str
             UnixControl(place / "control.sock"), ProcessDriver(keeper), wanted, run_dir=place, chance=system_random()
         )
         async with until_signal() as stop, running([node]):
-            await stop.wait()
+            watching = Tasks(stop.fail)
+            watching.spawn(node.wait(), "relit-node-faults")
+            try:
+                await stop.wait()
+            finally:
+                await watching.stop()
         await keeper.shutdown()
     finally:
         await keeper.stop()

@@ -11,7 +11,7 @@ from relit.app.stopping import running, until_signal
 from relit.durable.definitions import Definition, workflows
 from relit.durable.engine import Engine
 from relit.durable.worker import Worker
-from relit.lib.service import Service
+from relit.lib.service import OnFailure, Service
 from relit.settings import Settings
 
 DRAIN = "5s"  # a step in progress may finish; then it is given back and done again elsewhere
@@ -32,7 +32,13 @@ class Draining:
         await self._worker.drain(DRAIN)
 
 
-def worker(settings: Settings, engine: Engine, found: Sequence[Definition], concurrency: int | None = None) -> Worker:
+def worker(
+    settings: Settings,
+    engine: Engine,
+    found: Sequence[Definition],
+    on_failure: OnFailure,
+    concurrency: int | None = None,
+) -> Worker:
     """A worker for these definitions, not started."""
     return Worker(
         engine,
@@ -40,6 +46,7 @@ def worker(settings: Settings, engine: Engine, found: Sequence[Definition], conc
         concurrency=concurrency or settings.worker.concurrency,
         lease_ms=settings.worker.lease_ms,
         poison_after=settings.worker.poison_after,
+        on_failure=on_failure,
     )
 
 
@@ -53,6 +60,7 @@ async def work(
     """Execute runs until a signal comes. ``began`` is told the targets."""
     targets = [each.target for each in workflows(found)]
     async with until_signal() as stop, parts.engine(settings) as engine:
-        services: list[Service] = [*upkeep(settings, engine), Draining(worker(settings, engine, found, concurrency))]
+        working = Draining(worker(settings, engine, found, stop.fail, concurrency))
+        services: list[Service] = [*upkeep(settings, engine, stop.fail), working]
         async with running(services, lambda: began(targets)):
             await stop.wait()

@@ -9,7 +9,7 @@ import os
 from relit.errors import StoreFull, StoreUnavailable
 from relit.lib import crashpoints, proc
 from relit.lib.proc import ProcessId
-from relit.lib.service import Tasks
+from relit.lib.service import OnFailure, Tasks, reporting
 from relit.store.base import Store
 from relit.store.values import WorkerInfo
 
@@ -21,12 +21,12 @@ _POLL_S = 5.0
 class Peers:
     """Holds a pidfd for each other worker of this boot and pid namespace."""
 
-    def __init__(self, store: Store, poison_after: int) -> None:
+    def __init__(self, store: Store, poison_after: int, on_failure: OnFailure | None = None) -> None:
         self._store = store
         self._poison_after = poison_after
         self._me = proc.myself()
         self._watched: dict[str, int] = {}
-        self._tasks = Tasks(lambda error: log.error("watching other workers failed", exc_info=error))
+        self._tasks = Tasks(reporting(log, "watching other workers", on_failure))
 
     async def start(self) -> None:
         self._tasks.spawn(self._follow(), "relit-peers")

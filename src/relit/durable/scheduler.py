@@ -17,7 +17,7 @@ from relit.durable.targets import Target, new_run, split
 from relit.errors import ConfigError, Conflict, MailboxFull, NotFound, StoreFull, StoreUnavailable
 from relit.lib import crashpoints
 from relit.lib.clock import EARLIEST_PLAUSIBLE_MS, SYSTEM_CLOCK, Clock, iso
-from relit.lib.service import Tasks
+from relit.lib.service import OnFailure, Tasks, reporting
 from relit.store.values import Firing, NewRun, RunState, Schedule
 
 log = logging.getLogger("relit.durable")
@@ -32,13 +32,16 @@ _TRIES = 20
 
 
 class Scheduler:
-    """Schedules by name, and the service that fires them. The methods work without ``start``."""
+    """Schedules by name, and the service that fires them. The methods work without ``start``.
 
-    def __init__(self, engine: Engine, clock: Clock = SYSTEM_CLOCK) -> None:
+    ``on_failure`` is told of an unforeseen error that ended its loop: end the process.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock = SYSTEM_CLOCK, on_failure: OnFailure | None = None) -> None:
         self._engine = engine
         self._store = engine.store
         self._clock = clock
-        self._tasks = Tasks(lambda error: log.error("the scheduler failed", exc_info=error))
+        self._tasks = Tasks(reporting(log, "the scheduler", on_failure))
 
     async def start(self) -> None:
         """Begin to fire."""

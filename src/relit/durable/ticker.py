@@ -9,7 +9,7 @@ from relit.durable.peers import reap
 from relit.errors import StoreFull, StoreUnavailable
 from relit.lib import crashpoints, proc
 from relit.lib.proc import ProcessId
-from relit.lib.service import Tasks
+from relit.lib.service import OnFailure, Tasks, reporting
 from relit.store.base import Store
 
 log = logging.getLogger("relit.durable")
@@ -22,13 +22,23 @@ _BACK_OFF_S = 1.0
 
 
 class Ticker:
-    """``retain_ms``: final runs older than that are deleted; ``None`` keeps them for ever."""
+    """``retain_ms``: final runs older than that are deleted; ``None`` keeps them for ever.
 
-    def __init__(self, store: Store, *, poison_after: int = 5, retain_ms: int | None = None) -> None:
+    ``on_failure`` is told of an unforeseen error that ended one of its loops: end the process.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        poison_after: int = 5,
+        retain_ms: int | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> None:
         self._store = store
         self._poison_after = poison_after
         self._retain_ms = retain_ms
-        self._tasks = Tasks(lambda error: log.error("the ticker failed", exc_info=error))
+        self._tasks = Tasks(reporting(log, "the ticker", on_failure))
 
     async def start(self) -> None:
         """Begin."""

@@ -24,7 +24,7 @@ from relit.errors import Fenced, StoreFull, StoreUnavailable
 from relit.lib import crashpoints, proc
 from relit.lib.durations import Duration, to_ms
 from relit.lib.ids import system_random
-from relit.lib.service import Tasks
+from relit.lib.service import OnFailure, Tasks, reporting
 from relit.store.values import Fence, Run, WorkerInfo
 
 log = logging.getLogger("relit.durable")
@@ -34,7 +34,11 @@ _BACK_OFF_S = 0.5
 
 
 class Worker:
-    """Executes runs of ``definitions``, at most ``concurrency`` at a time."""
+    """Executes runs of ``definitions``, at most ``concurrency`` at a time.
+
+    ``on_failure`` is told of an unforeseen error that ended one of its loops, or left a run without an end: end the
+    process, so that another worker takes over what it holds.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Worker:
         lease_ms: int = 10_000,
         poison_after: int = 5,
         chance: Random | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         given = list(definitions)
         self.engine = engine
@@ -54,11 +59,11 @@ class Worker:
         self._concurrency = concurrency
         self._lease_ms = lease_ms
         self._services = Services(engine.payloads, engine.clock, chance or system_random(), Threads())
-        self._peers = Peers(engine.store, poison_after)
+        self._peers = Peers(engine.store, poison_after, on_failure)
         self._running: dict[Fence, Execution] = {}
         self._suspects = 0
-        self._loops = Tasks(lambda error: log.error("worker %s failed", self.id, exc_info=error))
-        self._drives = Tasks(lambda error: log.error("worker %s: a run failed to run", self.id, exc_info=error))
+        self._loops = Tasks(reporting(log, "the worker", on_failure))
+        self._drives = Tasks(reporting(log, "executing a run", on_failure))
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._claiming = False

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
+
+OnFailure = Callable[[BaseException], None]
 
 
 class Service(Protocol):
@@ -15,13 +18,28 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
+def reporting(log: logging.Logger, what: str, then: OnFailure | None) -> OnFailure:
+    """An ``on_error`` for ``Tasks`` that logs ``what`` and passes the failure on.
+
+    A loop that ended by an unforeseen error must not leave a process that looks alive and does nothing: ``then``
+    ends it, and whoever keeps it starts it afresh.
+    """
+
+    def report(error: BaseException) -> None:
+        log.error("%s failed", what, exc_info=error)
+        if then is not None:
+            then(error)
+
+    return report
+
+
 class Tasks:
     """Background tasks owned by one service: a failure is handed to ``on_error``, ``stop`` cancels and awaits all.
 
     A TaskGroup fits a scope; this fits an object with ``start`` and ``stop``.
     """
 
-    def __init__(self, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(self, on_error: OnFailure) -> None:
         self._on_error = on_error
         self._tasks: set[asyncio.Task[Any]] = set()
 
