@@ -201,6 +201,12 @@ def test_doctor_answers_in_its_json_shape(house: House) -> None:
         assert finding.keys() == {"checkId", "severity", "message", "path", "fixHint"}
 
 
+def test_a_second_server_on_the_folder_is_refused(house: House) -> None:
+    done = house.spawn("server", "--listen", "127.0.0.1:0")
+    assert done.returncode == 6
+    assert "another server runs on the data folder" in done.stderr
+
+
 def test_a_second_up_is_refused(house: House) -> None:
     result = house.run("up")
     assert result.exit_code == 6

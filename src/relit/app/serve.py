@@ -105,10 +105,10 @@ def services(settings: Settings, engine: Engine, server: ApiServer, on_failure: 
     secrets = Secrets(settings.data)
     backend = StoreBackend(engine.store, settings.worker.poison_after)
     return [
+        NodeSocket(folder / "control.sock", backend),  # first: it refuses a second server
         server,
         *upkeep(settings, engine, on_failure),
         Deliveries(engine.store, webhooks.sign, secret=lambda each: secrets.reveal(each.secret)),
-        NodeSocket(folder / "control.sock", backend),
     ]
 
 
