@@ -14,11 +14,13 @@ import pytest
 from conformance import COMPLETED, HOUR, add, claim, fence, join, message, new_run, running, step
 
 from relit.errors import ConfigError, SchemaTooNew, StoreCorrupt, StoreUnavailable
+from relit.events import Event
 from relit.lib import crashpoints
+from relit.store.sql import journal
 from relit.store.sql.postgres.store import PostgresStore
 from relit.store.sql.postgres.transaction import PostgresTx
 from relit.store.sql.tx import Op, Tx
-from relit.store.values import Mailbox
+from relit.store.values import Mailbox, Wait
 from relit.testing.postgres import Postgres
 from relit.testing.servers import free_ports
 
@@ -360,12 +362,38 @@ async def test_a_claim_cannot_slip_between_a_check_and_its_commit(store: Postgre
     await entered.wait()
     reap = asyncio.ensure_future(other.reap("worker", proven=True, poison_after=5))
     done, _ = await asyncio.wait([reap], timeout=0.2)
-    assert not done, "it waits for the lock on the run"
     leave.set()
     await held
+    assert not done, "it waited for the lock on the run"
     assert await reap is not None
     assert (await other.run(run.id)).epoch == run.epoch + 1
     assert len(await other.steps(run.id)) == 1
+    await other.stop()
+
+
+async def test_a_child_that_ends_while_its_parent_goes_to_sleep_wakes_it(store: PostgresStore) -> None:
+    other = PostgresStore(url_of(store))
+    await other.start()
+    parent = await running(store)
+    child = await running(store, parent=parent.id)
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slowly(tx: Tx, batch: Any) -> list[Any]:
+        results = await journal.suspend(tx, batch)
+        entered.set()
+        await leave.wait()
+        return results
+
+    wait = Wait(pos="1", kind="child", name=child.id)
+    asleep = asyncio.ensure_future(store._postgres.write(Op(slowly, (fence(parent), [wait], "child"))))
+    await entered.wait()
+    end = asyncio.ensure_future(other.finish(fence(child), COMPLETED))
+    done, _ = await asyncio.wait([end], timeout=0.2)
+    leave.set()
+    assert await asleep is True, "the child had not ended yet"
+    await end
+    assert not done, "it waited for the lock on the parent"
+    assert (await store.run(parent.id)).state == "available"
     await other.stop()
 
 
@@ -397,8 +425,6 @@ async def test_two_processes_that_fill_and_empty_the_same_mailboxes_do_not_deadl
 
 
 async def test_an_open_transaction_hides_later_events_until_it_ends(store: PostgresStore) -> None:
-    from relit.events import Event
-
     blocker = await asyncpg.connect(url_of(store), server_settings={"search_path": "relit"})
     await blocker.execute("BEGIN")
     await blocker.execute("INSERT INTO events (at, name, data) VALUES (1, 'early', '\\x80')")
