@@ -125,9 +125,19 @@ async def test_a_run_that_kills_its_workers_is_parked(house: House, processes: P
 
 async def test_an_old_claim_writes_nothing(house: House) -> None:
     step = Step(seq=9, pos="9", kind="step", name="late", hash=b"", result=b"\x01\xc0")
-    worker = await house.work(holds)
-    run = await house.engine.start(holds)
-    await house.until(run, lambda found: found.state == "running")
+    entered = asyncio.Event()
+
+    async def endless() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    @relit.workflow
+    async def flow(ctx: relit.Context) -> None:
+        await ctx.step(endless)
+
+    worker = await house.work(flow)
+    run = await house.engine.start(flow)
+    await entered.wait()
     await worker.stop()
     with pytest.raises(Fenced):
         await house.store.append(Fence(run, 1), [step])
