@@ -138,7 +138,10 @@ async def test_it_works_over_tls(own_postgres: Postgres) -> None:
         file.chmod(0o600)
     authority = Path(shutil.copy(certificate, postgres.folder / "authority.crt"))
     authority.chmod(0o644)
-    postgres.sql("ALTER SYSTEM SET ssl = on")
+    try:
+        postgres.sql("ALTER SYSTEM SET ssl = on")
+    except RuntimeError as error:
+        pytest.skip(str(error))  # the PyPI build has no TLS
     postgres.sql("SELECT pg_reload_conf()")
     store = PostgresStore(f"{postgres.create_database()}?sslmode=verify-full&sslrootcert={authority}")
     await store.start()

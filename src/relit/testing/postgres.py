@@ -74,7 +74,11 @@ class Postgres:
         self._bin = self._usable(find_binaries())
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(
@@ -180,13 +184,22 @@ class Postgres:
         """``binaries``, or a copy of their installation where the server's user can reach it."""
         if self._owner is None or servers.reachable(binaries):
             return binaries
-        copy = self.folder / "install"
-        shutil.copytree(binaries.parent, copy, symlinks=True)
-        for path in (copy, *copy.rglob("*")):
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                path.chmod(mode | 0o044 | (0o011 if mode & 0o100 else 0))
+        home = binaries.parent
+        copy = self.folder / "install" / home.parent.name / home.name
+        shutil.copytree(home, copy, symlinks=True)
+        libraries = home.parents[1] / f"{home.parent.name}.libs"  # where a wheel keeps what its programs link to
+        if libraries.is_dir():
+            shutil.copytree(libraries, copy.parents[1] / libraries.name, symlinks=True)
+        _open_to_all(self.folder / "install")
         return copy / binaries.name
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let everybody read the tree, and execute what its owner may execute."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o044 | (0o011 if mode & 0o100 else 0))
 
 
 def _other_user() -> tuple[int, int] | None:

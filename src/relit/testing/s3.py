@@ -49,7 +49,11 @@ class S3:
         self.folder = servers.fresh_folder("relit-s3-")
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(
