@@ -858,3 +858,44 @@ async def test_branches_of_a_run_that_is_let_go_of_are_never_started(house: Hous
     assert await house.run(flow, 0) == 1
     gc.collect()
     assert started == []
+
+
+async def test_an_interrupted_run_emits_nothing_twice(house: House) -> None:
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def held(ctx: relit.Context) -> None:
+        ctx.emit("step")
+        entered.set()
+        await go.wait()
+
+    @relit.workflow
+    async def flow(ctx: relit.Context) -> None:
+        async def branch(name: str) -> None:
+            ctx.emit(f"{name}1")
+            await ctx.step(plus_one, 1)
+            ctx.emit(f"{name}2")
+
+        await ctx.gather(branch("a"), branch("b"))
+        ctx.emit("main")
+
+        async def step() -> None:
+            await held(ctx)
+
+        await ctx.step(step)
+        ctx.emit("end")
+
+    first = await house.work(flow)
+    run = await house.engine.start(flow)
+    await entered.wait()
+    async with asyncio.timeout(20):
+        while len(await house.store.stream(run)) < 6:
+            await asyncio.sleep(0.01)
+    await first.stop()
+    go.set()
+    await house.work(flow)
+    await house.engine.result(run, "20s")
+    items = await house.store.stream(run)
+    assert [item.idx for item in items] == list(range(8))
+    said = [(item.pos, house.engine.payloads.unpack(item.data)) for item in items]
+    assert said[4:] == [("", "main"), ("2", "step"), ("2", "step"), ("", "end")]
+    assert sorted(said[:4]) == [("1/0", "a1"), ("1/0", "a2"), ("1/1", "b1"), ("1/1", "b2")]

@@ -63,8 +63,9 @@ class Stream:
         async with self._lock:
             while self._buffer or self._outbox:
                 if not self._outbox:
-                    self._outbox = await self._number(self._buffer[:_BATCH])
-                    del self._buffer[:_BATCH]
+                    batch = self._buffer[:_BATCH]
+                    self._outbox = await self._number(batch)
+                    del self._buffer[: len(batch)]  # not more: others were emitted meanwhile
                 if self._outbox:
                     await self._write()
 
