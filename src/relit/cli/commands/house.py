@@ -42,7 +42,7 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
         running = start.wait(timeout)
     except ConfigError:
         if fresh:  # what ran before keeps running
-            _end(settings, timeout)
+            _end(settings.data / "run", timeout)
         raise
     _report(session, settings, running)
     return 0
@@ -63,11 +63,13 @@ def _refuse_second(session: Session, settings: Settings) -> bool:
     return not running.instances
 
 
-def _end(settings: Settings, timeout: int) -> Ended:
-    from relit.app.serve import run_dir
+def _end(place: Path, timeout: int) -> Ended:
+    """Stop everything, and forget how instances died: the next start is a fresh one, without old back-offs."""
     from relit.node.down import down as end
 
-    return asyncio.run(end(run_dir(settings), timeout_s=timeout / 1000))
+    ended = asyncio.run(end(place, timeout_s=timeout / 1000))
+    (place / "node.json").unlink(missing_ok=True)
+    return ended
 
 
 def _stay(session: Session, settings: Settings, modules: tuple[str, ...], listen: str | None) -> int:
@@ -123,10 +125,7 @@ def _report(session: Session, settings: Settings, running: Running) -> None:
 @pass_session
 def down(session: Session, timeout: int) -> int:
     """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
-    from relit.node.down import down as end
-
-    place = session.run_dir() or session.data / "run"
-    ended = asyncio.run(end(place, timeout_s=timeout / 1000))
+    ended = _end(session.run_dir() or session.data / "run", timeout)
     screen = session.screen
     if screen.as_json:
         screen.json(ended)
