@@ -23,6 +23,7 @@ import pytest
 
 import relit
 from relit import errors, events
+from relit.app import parts
 from relit.cli.main import cli, hoist
 from relit.durable.definitions import Agent, Workflow
 from relit.durable.engine import Engine
@@ -114,11 +115,23 @@ def test_the_codec_of_the_encryption_page_seals_and_opens() -> None:
         other.open(sealed)
 
 
-@pytest.mark.parametrize("page", [HOME / "docs/how-to/encrypt-payloads.md"], ids=_name)
-async def test_the_worker_of_the_encryption_page_leaves_nothing_readable(module: ModuleType, tmp_path: Path) -> None:
-    assert await module.work(tmp_path, b"k" * 32, "somebody-known") == "hello somebody-known"
-    written = b"".join(file.read_bytes() for file in tmp_path.glob("relit.db*") if file.is_file())
-    assert b"greet" in written
+async def test_the_codec_of_the_encryption_page_leaves_nothing_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = HOME / "docs/how-to/encrypt-payloads.md"
+    monkeypatch.setenv("PAYLOAD_KEY", "6b" * 32)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sealing.py").write_text("\n\n".join(_blocks(page, "python")), encoding="utf-8")
+    (tmp_path / "relit.toml").write_text(_blocks(page, "toml")[0], encoding="utf-8")
+    settings = load(tmp_path / "relit.toml", environment=Environment({}), data=tmp_path / "data")
+    async with parts.engine(settings) as engine:
+        run = await engine.start("any/workflow", ["somebody-known"])
+        assert await engine.payloads.decode((await engine.store.run(run)).input) == {
+            "args": ["somebody-known"],
+            "kwargs": {},
+        }
+    written = b"".join(file.read_bytes() for file in (tmp_path / "data").glob("relit.db*") if file.is_file())
+    assert b"any/workflow" in written
     assert b"somebody-known" not in written
 
 

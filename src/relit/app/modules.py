@@ -14,6 +14,7 @@ from typing import Any
 
 from relit.app.declared import mailbox
 from relit.durable.definitions import Agent, Definition, Workflow, workflows
+from relit.durable.payload import Codec
 from relit.errors import ConfigError, UnknownWorkflow
 from relit.settings import Settings
 from relit.settings.check import nearest
@@ -102,6 +103,21 @@ def _spot(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
+
+
+def codec(settings: Settings) -> Codec | None:
+    """The object that ``server.codec`` names; None when it names none. Raises ``ConfigError``."""
+    if settings.server.codec is None:
+        return None
+    module, _, name = settings.server.codec.partition(":")
+    found: Codec | None = getattr(_import(module, settings.folder), name, None) if name else None
+    if found is None or not all(hasattr(found, part) for part in ("name", "seal", "open")):
+        raise ConfigError(
+            f"server.codec = {settings.server.codec!r} is not a codec",
+            why="it must name an object (module:object) with `name`, `seal(bytes)` and `open(bytes)`",
+            fix=f"define {name or 'one'} in {module}.py beside relit.toml",
+        )
+    return found
 
 
 def of_agent(settings: Settings, name: str) -> list[Definition]:

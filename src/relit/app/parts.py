@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from relit.app import folder
+from relit.app import folder, modules
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
 from relit.lib.clock import SYSTEM_CLOCK, Clock
@@ -52,7 +52,7 @@ def open_blobs(settings: Settings) -> BlobStore:
 
 def open_engine(settings: Settings, store: Store) -> Engine:
     """The engine over a store."""
-    return Engine(store, Payloads(open_blobs(settings)))
+    return Engine(store, Payloads(open_blobs(settings), modules.codec(settings)))
 
 
 @asynccontextmanager

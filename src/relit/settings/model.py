@@ -35,6 +35,9 @@ class Server(_Table, frozen=True):
     blobs: Annotated[
         str, Meta(description="Where large payloads go: `local` (the data folder), a folder, or `s3://bucket/prefix`.")
     ] = "local"
+    codec: Annotated[
+        str | None, Meta(description="Encrypts payloads: `module:object`, the same for every process.")
+    ] = None
     hosts: Annotated[
         list[str], Meta(description="Further Host headers to answer to; needed behind a proxy with a name of its own.")
     ] = []
