@@ -21,7 +21,7 @@ $(VENV)/.dev: $(VENV)/.runtime
 
 venv: $(VENV)/.dev  ## make .venv with everything that the tests need
 
-system-deps:  ## install the system packages that the tests use (root), or name them
+system-deps: $(VENV)/.dev  ## install the system packages that the tests use (root), or name them
 	.ci/system-deps
 
 demo: $(VENV)/.runtime  ## real work, ten real kills, a table of what it cost
