@@ -15,6 +15,7 @@ from pathlib import Path
 import relit
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
+from relit.durable.schedule import Spec
 from relit.durable.scheduler import Scheduler
 from relit.durable.ticker import Ticker
 from relit.durable.worker import Worker
@@ -85,6 +86,11 @@ async def reader(ctx: relit.Context, message: str) -> str:
 
 
 @relit.workflow(agent="crash")
+async def tick(ctx: relit.Context) -> int:
+    return await ctx.step(square, 7, name="tick")
+
+
+@relit.workflow(agent="crash")
 async def main_work(ctx: relit.Context, rounds: int) -> dict[str, object]:
     started = ctx.now().isoformat()
     chosen = str(ctx.uuid())
@@ -105,7 +111,7 @@ async def main_work(ctx: relit.Context, rounds: int) -> dict[str, object]:
 
 
 def new_worker(engine: Engine) -> Worker:
-    return Worker(engine, [main_work, child, reader], concurrency=8, lease_ms=400, poison_after=50)
+    return Worker(engine, [main_work, child, reader, tick], concurrency=8, lease_ms=400, poison_after=50)
 
 
 async def work_a_little(engine: Engine) -> None:
@@ -136,7 +142,7 @@ async def keep_signalling(engine: Engine) -> None:
 async def wait_for_all(engine: Engine) -> None:
     changed = engine.store.subscribe("events")
     while True:
-        runs = await engine.store.runs(limit=100)
+        runs = [run for run in await engine.store.runs(limit=1000) if run.kind != "schedule"]
         if runs and all(run.final for run in runs) and sum(run.agent == "reader" for run in runs) == 2:
             return
         await changed.wait(0.2)
@@ -149,6 +155,7 @@ async def main() -> None:
     ticker, scheduler = Ticker(store), Scheduler(engine)
     for service in (ticker, scheduler):
         await service.start()
+    await scheduler.add("beat", tick, Spec(every="100ms", missed="latest", overlap="skip"))
     run = await engine.start(main_work.target, [2], id=MAIN_RUN)
     witness(f"acknowledged {run}")
     await work_a_little(engine)

@@ -101,6 +101,7 @@ class Postgres:
         """Make the data folder if there is none, start, and wait until connections are accepted."""
         if not self.data.exists():
             self._init()
+            self.port = servers.free_ports(1)[0]  # as late as possible: others look for ports too
         options = [part for item in self._settings.items() for part in ("-c", "=".join(item))]
         self._process = servers.spawn(
             [self._bin / "postgres", "-D", self.data, "-p", str(self.port), "-k", self.folder, *options],

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from relit.lib.ids import system_random
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -22,10 +24,12 @@ class Missing(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports nobody listens on now. Below 30000, so that no outgoing connection takes one meanwhile."""
+    """Loopback ports nobody listens on now. Below 30000, so that no outgoing connection takes one meanwhile.
+
+    They are drawn: processes that look at the same time hardly ever find the same.
+    """
     found: list[int] = []
-    start = 20_000 + os.getpid() % 8_000
-    for port in range(start, 30_000):
+    for port in system_random().sample(range(20_000, 30_000), 10_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
