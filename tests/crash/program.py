@@ -142,8 +142,13 @@ async def keep_signalling(engine: Engine) -> None:
 async def wait_for_all(engine: Engine) -> None:
     changed = engine.store.subscribe("events")
     while True:
-        runs = [run for run in await engine.store.runs(limit=1000) if run.kind != "schedule"]
-        if runs and all(run.final for run in runs) and sum(run.agent == "reader" for run in runs) == 2:
+        everything = await engine.store.runs(limit=1000)
+        runs = [run for run in everything if run.kind != "schedule"]
+        if (
+            len(runs) < len(everything)
+            and all(run.final for run in runs)
+            and sum(run.agent == "reader" for run in runs) == 2
+        ):
             return
         await changed.wait(0.2)
 
@@ -155,7 +160,7 @@ async def main() -> None:
     ticker, scheduler = Ticker(store), Scheduler(engine)
     for service in (ticker, scheduler):
         await service.start()
-    await scheduler.add("beat", tick, Spec(every="100ms", missed="latest", overlap="skip"))
+    await scheduler.add("beat", tick, Spec(every="1s", missed="latest", overlap="skip"))
     run = await engine.start(main_work.target, [2], id=MAIN_RUN)
     witness(f"acknowledged {run}")
     await work_a_little(engine)
