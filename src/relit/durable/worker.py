@@ -55,6 +55,9 @@ class Worker:
         self.engine = engine
         self.store = engine.store
         self._workflows = {workflow.target: workflow for workflow in workflows(given)}
+        self._timeouts = {
+            target: each.timeout_ms for target, each in self._workflows.items() if each.timeout_ms is not None
+        }
         self._mailboxes = [each.mailbox for each in given if isinstance(each, Agent) and each.mailbox is not None]
         self._concurrency = concurrency
         self._lease_ms = lease_ms
@@ -213,7 +216,9 @@ class Worker:
         lease = self._lease
         crashpoints.point("claim.before")
         try:
-            runs = await self.store.claim(lease.worker, list(self._workflows), free, max(0, 1 - self._suspects))
+            runs = await self.store.claim(
+                lease.worker, list(self._workflows), free, max(0, 1 - self._suspects), self._timeouts
+            )
         except Fenced:
             self._lease.lost = True  # the renewing task joins again
             return 0

@@ -7,7 +7,7 @@ methods may be called concurrently; writes of one process share commits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from relit.events import Event
@@ -76,11 +76,19 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, worker: str, targets: Sequence[str], limit: int, suspects: int = 1) -> list[Run]:
+    async def claim(
+        self,
+        worker: str,
+        targets: Sequence[str],
+        limit: int,
+        suspects: int = 1,
+        timeouts: Mapping[str, int] = ...,
+    ) -> list[Run]:
         """Take up to ``limit`` available runs for ``targets``, best rank first; each gets a new epoch.
 
         At most ``suspects`` of them may have lost a worker at the same step before (poison guard). A worker whose
-        lease is gone gets ``Fenced``.
+        lease is gone gets ``Fenced``. ``timeouts`` (ms by target) limit runs that start now and were made without a
+        limit: the definition of a workflow is known where it is executed.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ from relit.store.values import Enqueued, NewRun, Run
 AGEING_MS = 6_000  # a point of priority is worth this much waiting: 100 points are overtaken after ten minutes
 
 _encode = msgspec.msgpack.encode
-ClaimArgs = tuple[str, Sequence[str], int, int]
+ClaimArgs = tuple[str, Sequence[str], int, int, Mapping[str, int]]
+Pick = tuple[int, str, int | None]
 
 
 def event(tx: Tx, name: str, agent: str | None, run: str | None, /, **data: Any) -> Row:
@@ -197,15 +198,20 @@ async def claim(tx: Tx, batch: Sequence[ClaimArgs]) -> list[list[Run] | Fenced]:
     return [await _claim(tx, *args) for args in batch]
 
 
-async def _claim(tx: Tx, worker: str, targets: Sequence[str], limit: int, suspects: int) -> list[Run] | Fenced:
+async def _claim(
+    tx: Tx, worker: str, targets: Sequence[str], limit: int, suspects: int, timeouts: Mapping[str, int]
+) -> list[Run] | Fenced:
     if not await tx.many("worker_live", [(worker, tx.lease_now, tx.lease_boot)]):
         return Fenced(f"worker {worker} cannot claim runs", why="its lease has run out", fix="it joins again by itself")
-    picked = await _pick(tx, "run_pick", targets, limit)
-    picked += await _pick(tx, "run_pick_suspect", targets, min(suspects, limit))
+    picked = await _pick(tx, "run_pick", targets, limit, timeouts)
+    picked += await _pick(tx, "run_pick_suspect", targets, min(suspects, limit), timeouts)
     best = sorted(picked)[:limit]
     if len(picked) > limit:
         tx.topics.add("ready")  # see _pick
-    taken = [rows.run(row[1:]) for row in await tx.many("run_take", [(id_, worker, tx.now) for _, id_ in best])]
+    taken = [
+        rows.run(row[1:])
+        for row in await tx.many("run_take", [(id_, worker, tx.now, timeout) for _, id_, timeout in best])
+    ]
     await add_events(
         tx,
         [event(tx, "run.started", r.agent, r.id, worker=worker, epoch=r.epoch, attempt=r.attempt) for r in taken],
@@ -214,11 +220,11 @@ async def _claim(tx: Tx, worker: str, targets: Sequence[str], limit: int, suspec
     return taken
 
 
-async def _pick(tx: Tx, name: str, targets: Sequence[str], limit: int) -> list[tuple[int, str]]:
+async def _pick(tx: Tx, name: str, targets: Sequence[str], limit: int, timeouts: Mapping[str, int]) -> list[Pick]:
     if limit <= 0:
         return []
     found = await tx.many(name, [(target, limit, tx.now) for target in targets])
     if len(found) > limit:
         tx.topics.add("ready")  # a claim elsewhere has passed over what was locked here and is not taken
-    best = sorted((rank_, id_) for _, id_, rank_ in found)
+    best = sorted((rank_, id_, timeouts.get(targets[i])) for i, id_, rank_ in found)
     return best[:limit]

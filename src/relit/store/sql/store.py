@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from relit.events import Event
@@ -36,6 +37,7 @@ from relit.store.values import (
 )
 
 ALL_STEPS = 2**62
+NO_TIMEOUTS: Mapping[str, int] = MappingProxyType({})
 
 
 class Announcer(Protocol):
@@ -82,8 +84,15 @@ class SqlStore:
     async def enqueue(self, runs: Sequence[NewRun]) -> list[Enqueued]:
         return await self._write(queue.enqueue, runs) if runs else []
 
-    async def claim(self, worker: str, targets: Sequence[str], limit: int, suspects: int = 1) -> list[Run]:
-        return await self._write(queue.claim, (worker, targets, limit, suspects))
+    async def claim(
+        self,
+        worker: str,
+        targets: Sequence[str],
+        limit: int,
+        suspects: int = 1,
+        timeouts: Mapping[str, int] = NO_TIMEOUTS,
+    ) -> list[Run]:
+        return await self._write(queue.claim, (worker, targets, limit, suspects, timeouts))
 
     async def journal(self, run: str) -> Journal:
         steps, waits, effects, signals, children, streamed = await self._database.read(

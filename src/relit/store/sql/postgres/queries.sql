@@ -134,11 +134,12 @@ SELECT b.i - 1, picked.id, picked.rank FROM b CROSS JOIN LATERAL (
   ORDER BY rank LIMIT b_limit FOR NO KEY UPDATE SKIP LOCKED) picked
 
 -- name: run_take
--- params: id, worker, now
-WITH {rows b_id text, b_worker text, b_now bigint},
+-- params: id, worker, now, timeout
+WITH {rows b_id text, b_worker text, b_now bigint, b_timeout bigint},
 taken AS (
   UPDATE runs SET state = 'running', worker = b_worker, epoch = epoch + 1, started_at = coalesce(started_at, b_now),
-    attempt = greatest(attempt, 1), wake_at = NULL, reason = NULL
+    attempt = greatest(attempt, 1), wake_at = NULL, reason = NULL,
+    deadline_at = CASE WHEN started_at IS NULL THEN coalesce(deadline_at, created_at + b_timeout) ELSE deadline_at END
   FROM b WHERE id = b_id AND state = 'available' AND slot = 1
   RETURNING b.i - 1 AS i, {RUN})
 SELECT * FROM taken ORDER BY i

@@ -99,9 +99,10 @@ WHERE target = ?1 AND state = 'available' AND slot = 1 AND crashes > 0 AND (expi
 ORDER BY rank LIMIT ?2
 
 -- name: run_take
--- params: id, worker, now
+-- params: id, worker, now, timeout
 UPDATE runs SET state = 'running', worker = ?2, epoch = epoch + 1, started_at = coalesce(started_at, ?3),
-  attempt = max(attempt, 1), wake_at = NULL, reason = NULL
+  attempt = max(attempt, 1), wake_at = NULL, reason = NULL,
+  deadline_at = CASE WHEN started_at IS NULL THEN coalesce(deadline_at, created_at + ?4) ELSE deadline_at END
 WHERE id = ?1 AND state = 'available' AND slot = 1
 RETURNING {RUN}
 
