@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import relit.client
 from relit import errors
 from relit.api.auth import ensure_token
 from relit.api.build import build
@@ -352,10 +351,6 @@ async def test_frames_are_read_however_the_bytes_are_cut(size: int) -> None:
         Frame("", "2", b""),
         Frame("b", "3", b"1"),
     ]
-
-
-def test_connect_makes_a_client() -> None:
-    assert relit.client.connect("http://127.0.0.1:1/", "t").url == "http://127.0.0.1:1"
 
 
 def test_the_client_imports_neither_httpx_nor_the_store_s_engines() -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relit import errors as errors
+    from relit.app.connect import connect as connect
     from relit.client import Client as Client
-    from relit.client import connect as connect
     from relit.durable.context import Context as Context
     from relit.durable.decorators import effect as effect
     from relit.durable.decorators import step as step
@@ -40,7 +40,7 @@ _HOMES = {
     "Retry": "relit.durable.retry",
     "Workflow": "relit.durable.definitions",
     "agent": "relit.durable.definitions",
-    "connect": "relit.client",
+    "connect": "relit.app.connect",
     "effect": "relit.durable.decorators",
     "heartbeat": "relit.durable.scope",
     "step": "relit.durable.decorators",

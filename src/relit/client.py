@@ -429,8 +429,3 @@ class Client:
 
     async def _post(self, path: str, body: object, shape: type[T], **options: Any) -> T:
         return await self._send("POST", path, body, shape, **options)
-
-
-def connect(url: str = DEFAULT_URL, token: str = "", *, patience: float = 30.0) -> Client:
-    """A client for the server at ``url``."""
-    return Client(url, token, patience=patience)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from cli_house import House
 
 
@@ -211,3 +212,8 @@ def test_a_second_up_is_refused(house: House) -> None:
     result = house.run("up")
     assert result.exit_code == 6
     assert "relit down" in result.stderr
+
+
+def test_commands_find_the_server_wherever_it_listens(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(house.environment, "RELIT_SERVER__LISTEN")
+    assert house.run("runs").exit_code == 0

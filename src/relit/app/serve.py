@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from relit.errors import Conflict
 from relit.events import Event
 from relit.lib.service import OnFailure, Service
 from relit.settings import Secrets, Settings
+from relit.settings.noted import forget_url, note_url
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_dir(settings: Settings) -> Path:
@@ -98,6 +102,29 @@ class NodeSocket:
         await self._server.stop()
 
 
+class Address:
+    """The note from which commands and clients of this machine learn where the server listens."""
+
+    def __init__(self, folder: Path, server: ApiServer) -> None:
+        self._folder = folder
+        self._server = server
+        self._noted = False
+
+    async def start(self) -> None:
+        """Leave it: the server listens by now."""
+        try:
+            note_url(self._folder, self._server.url)
+            self._noted = True
+        except OSError as error:  # a full disk: serve all the same, at the address of relit.toml or a flag
+            _LOG.warning("%s: the server's address is not noted: %s", self._folder, error)
+
+    async def stop(self) -> None:
+        """Take it away, if it is ours."""
+        if self._noted:
+            forget_url(self._folder)
+            self._noted = False
+
+
 def services(settings: Settings, engine: Engine, server: ApiServer, on_failure: OnFailure) -> list[Service]:
     """What a server process runs, in the order of starting."""
     folder = run_dir(settings)
@@ -107,6 +134,7 @@ def services(settings: Settings, engine: Engine, server: ApiServer, on_failure: 
     return [
         NodeSocket(folder / "control.sock", backend),  # first: it refuses a second server
         server,
+        Address(folder, server),
         *upkeep(settings, engine, on_failure),
         Deliveries(engine.store, webhooks.sign, secret=lambda each: secrets.reveal(each.secret)),
     ]

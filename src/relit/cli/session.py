@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from relit.cli.screen import Screen
-from relit.errors import ConfigError
 
 if TYPE_CHECKING:
     from relit.cli.http import Api
@@ -48,8 +46,10 @@ class Session:
         return load(path, overrides, environment=self.environment, data=self.data)
 
     def url(self) -> str:
-        """The server's URL: --server, RELIT_SERVER, else what relit.toml says."""
-        return self.flags.get("server") or self.environment.server or self.settings().url
+        """The server's URL: --server, RELIT_SERVER, else where this data folder's server is, or would be."""
+        from relit.settings.noted import noted_url
+
+        return self.flags.get("server") or self.environment.server or noted_url(self.data) or self.settings().url
 
     def api(self, patience: float = 0.0) -> Api:
         """The server."""
@@ -69,39 +69,24 @@ class Session:
 
     def run_dir(self) -> Path | None:
         """Where this machine's processes leave their records; None when nothing ever ran. Raises ``ConfigError``."""
+        from relit.settings.noted import locked
+
         place = self.data / "run"
         try:
             place.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._locked(error.strerror or str(error)) from error
+            raise locked(self.data, error.strerror or str(error)) from error
         if not os.access(place, os.R_OK | os.X_OK):
-            raise self._locked("it belongs to somebody else")
+            raise locked(self.data, "it belongs to somebody else")
         return place
-
-    def _locked(self, why: str) -> ConfigError:
-        return ConfigError(
-            f"the data folder {self.data} cannot be used", why=why, fix="--data DIR, with a folder of your own"
-        )
 
     def token(self) -> str | None:
         """RELIT_TOKEN, else the data folder's; None when there is neither (the server has never run)."""
-        if self.environment.token:
-            return self.environment.token
-        path = self.data / "token"
-        try:
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                raise ConfigError(
-                    f"the token file {path} can be read by others",
-                    why="whoever reads it rules this server",
-                    fix=f"chmod 600 {path}",
-                )
-            return path.read_text().strip()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._locked(f"its token cannot be read: {error.strerror}") from error
+        from relit.settings.noted import noted_token
+
+        return self.environment.token or noted_token(self.data)
 
     def confirm(self, question: str) -> None:
         """Ask before what cannot be taken back; --yes and CI answer it."""
