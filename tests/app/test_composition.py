@@ -100,6 +100,14 @@ def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
     assert str(given.data) in specs["more"].argv
 
 
+@pytest.mark.parametrize("module", ["server.py", "clerk-2", "tool", "one.py"])
+def test_two_instances_of_one_name_are_refused(tmp_path: Path, module: str) -> None:
+    given = settings(tmp_path, CONFIG.format(module="x"))
+    with pytest.raises(ConfigError, match="two instances are called"):
+        up.check_names(given, ["one", module])
+    up.check_names(given, ["one", "two"])
+
+
 def test_databases_and_blobs_are_where_the_settings_say(tmp_path: Path) -> None:
     assert parts.database(settings(tmp_path, "")) == tmp_path / "data" / "relit.db"
     named = settings(tmp_path, '[server]\ndatabase = "sqlite:here/my.db"\n')

@@ -12,6 +12,7 @@ from relit.app.stopping import running, until_signal
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe
 from relit.drivers.process import ProcessDriver
+from relit.errors import ConfigError
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
 from relit.lib.service import Tasks
@@ -25,18 +26,39 @@ _SESSION = (
     "SSH_", "XDG_SESSION", "TMUX", "TERM", "COLUMNS", "LINES", "WINDOWID", "SHLVL", "OLDPWD", "PWD", "_", "STY",
     "DISPLAY", "DBUS_SESSION", "VTE_", "COLORTERM", "LS_COLORS",
 )  # fmt: skip
+SERVER = "server"
 SERVER_ORDER, WORKER_ORDER = 0, 10  # workers stop first: the server still takes their reports
 
 
 def specs(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> list[InstanceSpec]:
-    """Every instance that this machine's node keeps alive."""
+    """Every instance that this machine's node keeps alive. Raises ``ConfigError``."""
+    check_names(settings, modules)
     base = _environment(environment)
     found = [_server(settings, base)]
     base = base | {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}  # for `relit` called by an agent
     for name, agent in settings.agents.items():
-        found += [_agent(settings, base, name, agent, number) for number in range(1, agent.workers + 1)]
+        found += [_agent(settings, base, name, agent, instance) for instance in _copies(name, agent)]
     found += [_module(settings, base, module) for module in modules]
     return found
+
+
+def check_names(settings: Settings, modules: Sequence[str] = ()) -> None:
+    """Raises ``ConfigError`` when two instances would have one name: one of them would never be started."""
+    taken = {SERVER: "relit's own server"}
+    named = [(each, f"[agents.{name}]") for name, agent in settings.agents.items() for each in _copies(name, agent)]
+    for name, what in [*named, *((module_name(module), f"the module {module}") for module in modules)]:
+        if name in taken:
+            raise ConfigError(
+                f"two instances are called {name}: {taken[name]} and {what}",
+                why="each needs a name of its own",
+                fix="leave one out, or rename it",
+            )
+        taken[name] = what
+
+
+def _copies(name: str, agent: Agent) -> list[str]:
+    """What the processes of an agent are called."""
+    return [name] if agent.workers == 1 else [f"{name}-{number}" for number in range(1, agent.workers + 1)]
 
 
 def _environment(environment: Environment) -> dict[str, str]:
@@ -70,19 +92,18 @@ def _file(path: str) -> Probe:
 
 def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
     return InstanceSpec(
-        name="server",
+        name=SERVER,
         argv=command(settings, "server", "--listen", settings.server.listen),
         env=env,
         cwd=str(settings.folder),
-        log=_log(settings, "server"),
+        log=_log(settings, SERVER),
         ready=Probe(kind="http", target=f"{settings.url}/readyz"),
         live=Probe(kind="http", target=f"{settings.url}/healthz", every_ms=10_000, timeout_ms=5_000, failures=6),
         order=SERVER_ORDER,
     )
 
 
-def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, number: int) -> InstanceSpec:
-    instance = name if agent.workers == 1 else f"{name}-{number}"
+def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, instance: str) -> InstanceSpec:
     secrets = Secrets(settings.data)
     own = {key: secrets.reveal(value) for key, value in agent.env.items()}
     ready = _ready_file(settings, instance)

@@ -32,7 +32,10 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
 
     Each is kept alive: what dies is started again, and its work goes on where it was.
     """
+    from relit.app.up import check_names
+
     settings = session.settings({"server.listen": listen})
+    check_names(settings, modules)
     fresh = _refuse_second(session, settings)
     if foreground:
         return _stay(session, settings, modules, listen)
