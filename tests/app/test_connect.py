@@ -8,7 +8,7 @@ import pytest
 
 import relit
 from relit.errors import ConfigError
-from relit.settings.noted import forget_url, note_url, noted_url
+from relit.settings.noted import forget_url, note_start, note_url, noted_start, noted_url
 
 
 @pytest.fixture
@@ -62,3 +62,9 @@ def test_a_token_that_others_can_read_is_refused(data: Path) -> None:
     (data / "token").chmod(0o644)
     with pytest.raises(ConfigError, match="can be read by others"):
         relit.connect()
+
+
+def test_what_was_started_last_is_the_hint_for_starting_again(data: Path) -> None:
+    assert noted_start(data) == "relit up"
+    note_start(data / "run", ["relit", "up", "my module.py"])
+    assert noted_start(data) == "relit up 'my module.py'"

@@ -169,6 +169,7 @@ def _sqlite(patient: Patient) -> Iterator[Finding]:
 
 def _node(patient: Patient) -> Iterator[Finding]:
     from relit.node import record, status
+    from relit.settings.noted import noted_start
 
     place = patient.session.run_dir()
     if place is None:
@@ -177,7 +178,7 @@ def _node(patient: Patient) -> Iterator[Finding]:
     if running.node is None and running.instances:
         names = ", ".join(each.name for each in running.instances)
         yield Finding(checkId="node", severity="error", message=f"nobody keeps {names} alive: the node has died",
-                      path=str(place), fixHint="relit up")  # fmt: skip
+                      path=str(place), fixHint=noted_start(patient.data))  # fmt: skip
     if running.node is None and running.keeper is None and record.read(place) is not None and patient.up:
         yield Finding(checkId="node", severity="warning", message="a server answers that no node keeps alive",
                       path=patient.api.url, fixHint="relit up, if it is not kept by another supervisor")  # fmt: skip

@@ -1,22 +1,23 @@
-"""What the server of a data folder leaves there for commands and clients of this machine: its address, its token."""
+"""What the processes of a data folder leave there for commands and clients of this machine: address, token, start."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from relit.errors import ConfigError
 
 _URL = "server.url"
+_START = "up.command"
 _TOKEN = "token"  # the file's name, not a secret
 
 
 def note_url(run_dir: Path, url: str) -> None:
     """Leave the address, which a flag may have chosen; whole or not at all. Raises ``OSError``."""
-    fresh = run_dir / f"{_URL}.new"
-    fresh.write_text(url + "\n")
-    os.replace(fresh, run_dir / _URL)
+    _note(run_dir / _URL, url)
 
 
 def forget_url(run_dir: Path) -> None:
@@ -26,8 +27,28 @@ def forget_url(run_dir: Path) -> None:
 
 def noted_url(data: Path) -> str | None:
     """What the last server of this data folder noted; ``None`` when there is nothing that can be read."""
+    return _noted(data / "run" / _URL)
+
+
+def note_start(run_dir: Path, words: Sequence[str]) -> None:
+    """Leave the command line that started everything, for hints. Raises ``OSError``."""
+    _note(run_dir / _START, shlex.join(words))
+
+
+def noted_start(data: Path) -> str:
+    """The command that starts again what was last started here."""
+    return _noted(data / "run" / _START) or "relit up"
+
+
+def _note(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(text + "\n")
+    os.replace(fresh, path)
+
+
+def _noted(path: Path) -> str | None:
     try:
-        return (data / "run" / _URL).read_text().strip() or None
+        return path.read_text().strip() or None
     except OSError:
         return None
 

@@ -33,6 +33,7 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
     Each is kept alive: what dies is started again, and its work goes on where it was.
     """
     from relit.app.up import check_names
+    from relit.settings.noted import note_start
 
     settings = session.settings({"server.listen": listen})
     check_names(settings, modules)
@@ -47,8 +48,15 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
         if fresh:  # what ran before keeps running
             _end(settings.data / "run", timeout)
         raise
+    note_start(settings.data / "run", _again(session, modules, listen))
     _report(session, settings, running)
     return 0
+
+
+def _again(session: Session, modules: tuple[str, ...], listen: str | None) -> list[str]:
+    """The same command line, for the day when it is needed again."""
+    flags = [word for name in ("data", "config") if (given := session.flags.get(name)) for word in (f"--{name}", given)]
+    return ["relit", *flags, "up", *(["--listen", listen] if listen else []), *modules]
 
 
 def _refuse_second(session: Session, settings: Settings) -> bool:
@@ -128,12 +136,14 @@ def _report(session: Session, settings: Settings, running: Running) -> None:
 @pass_session
 def down(session: Session, timeout: int) -> int:
     """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
+    from relit.settings.noted import noted_start
+
     ended = _end(session.run_dir() or session.data / "run", timeout)
     screen = session.screen
     if screen.as_json:
         screen.json(ended)
     elif ended.node or ended.instances:
-        screen.line("relit is down; its work is on disk and goes on at the next: relit up")
+        screen.line(f"relit is down; its work is on disk and goes on at the next: {noted_start(session.data)}")
     else:
         screen.line("nothing was running")
     return 0

@@ -13,6 +13,7 @@ from relit.cli.screen import Screen, ago, brief, short, when
 from relit.cli.session import Session, pass_session
 from relit.errors import ServerUnreachable
 from relit.lib.durations import human
+from relit.settings.noted import noted_start
 from relit.store.values import RunState
 
 if TYPE_CHECKING:
@@ -28,15 +29,15 @@ STATES: tuple[str, ...] = (
 def ps(session: Session) -> int:
     """Agents: what they do now. Exit code 3 when one of them needs a person or has no worker."""
     api, screen = session.api(), session.screen
-    here = _here(session)
+    here, again = _here(session), noted_start(session.data)
     try:
         agents = api.get("/v1/agents", documents.Agents).agents
         workers = api.get("/v1/workers", documents.Workers).workers
     except ServerUnreachable as error:
         if here is None or not here.instances:
             raise
-        return _without_server(screen, here, error)
-    troubles = [trouble for agent in agents for trouble in _troubles(agent)] + _ill(here)
+        return _without_server(screen, here, error, again)
+    troubles = [trouble for agent in agents for trouble in _troubles(agent)] + _ill(here, again)
     if screen.as_json:
         screen.json(
             {
@@ -67,12 +68,12 @@ def _here(session: Session) -> Running | None:
     return None if place is None else status.read(place)
 
 
-def _ill(here: Running | None) -> list[str]:
+def _ill(here: Running | None, again: str) -> list[str]:
     """Instances of this machine that are not as they should be."""
     if here is None:
         return []
     if here.node is None and here.instances:
-        return ["no node keeps the instances alive: relit up"]
+        return [f"no node keeps the instances alive: {again}"]
     return [
         f"{each.name} is {each.state}: {each.last_exit or each.reason}"
         for each in here.instances
@@ -80,10 +81,12 @@ def _ill(here: Running | None) -> list[str]:
     ]
 
 
-def _without_server(screen: Screen, here: Running, error: ServerUnreachable) -> int:
+def _without_server(screen: Screen, here: Running, error: ServerUnreachable, again: str) -> int:
     """The server is away: tell what this machine knows."""
     if screen.as_json:
-        screen.json({"agents": [], "instances": here.instances, "workers": [], "troubles": [error.what, *_ill(here)]})
+        screen.json(
+            {"agents": [], "instances": here.instances, "workers": [], "troubles": [error.what, *_ill(here, again)]}
+        )
         return DEGRADED
     rows = [
         [each.name, each.state, str(each.pid or ""), str(each.restarts), each.last_exit or each.reason]
