@@ -186,3 +186,14 @@ def _commands(group: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[s
         assert command is not None
         found += _commands(command, (*path, name))
     return found
+
+
+def test_nobody_is_asked_where_nobody_can_answer(quiet_house: House) -> None:
+    result = quiet_house.run("token", "rm", "ci")
+    assert result.exit_code == 2
+    assert "say --yes" in result.stderr
+
+
+def test_options_that_would_do_nothing_are_refused(quiet_house: House) -> None:
+    assert quiet_house.run("run", "clerks:count", "--priority", "0").exit_code == 2
+    assert quiet_house.run("run", "clerk/count", "--resume", "x").exit_code == 2

@@ -126,7 +126,7 @@ def test_schedules_are_added_triggered_and_removed(house: House) -> None:
     assert house.run("schedule", "pause", "beat").stdout.strip() == "beat is paused"
     assert "starts" in house.run("schedule", "resume", "beat").stdout
     assert "triggered" in house.run("schedule", "log", "beat").stdout
-    assert house.run("schedule", "rm", "beat", "--yes").exit_code == 0
+    assert house.json("schedule", "rm", "beat", "--yes") == {"removed": "beat"}
     assert house.run("schedule", "pause", "beat").exit_code == 4
 
 

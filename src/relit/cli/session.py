@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +91,11 @@ class Session:
 
     def confirm(self, question: str) -> None:
         """Ask before what cannot be taken back; --yes and CI answer it."""
-        if not self.yes:
-            click.confirm(question, abort=True)
+        if self.yes:
+            return
+        if self.screen.as_json or not sys.stdin.isatty():
+            raise click.UsageError(f"{question} Nobody is there to answer: say --yes")
+        click.confirm(question, abort=True, err=True)
 
 
 pass_session = click.make_pass_decorator(Session)

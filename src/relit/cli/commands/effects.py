@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from relit import documents
+from relit.cli.commands.aliases import Aliased
 from relit.cli.commands.values import json_value
 from relit.cli.http import segment
 from relit.cli.screen import ago, brief, short
@@ -15,7 +16,7 @@ from relit.cli.session import Session, pass_session
 STATES = ("open", "in_doubt", "done", "failed")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Aliased, invoke_without_command=True)
 @click.pass_context
 def effects(ctx: click.Context) -> None:
     """Effects in doubt, and a person's word on them. Without a verb: ls."""

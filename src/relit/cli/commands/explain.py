@@ -56,7 +56,7 @@ def explain(session: Session, code: str | None) -> None:
             screen.table(["CODE", "MEANING", "EXIT"], rows)
         return
     if code == "usage":
-        screen.line("The command was written wrongly. `relit --help` and `relit COMMAND --help` say what there is.")
+        _tell(session, code, "The command was written wrongly.", "`relit COMMAND --help` says what there is.", False)
         return
     if code not in known:
         from difflib import get_close_matches
@@ -71,13 +71,17 @@ def explain(session: Session, code: str | None) -> None:
 def _one(session: Session, code: str) -> None:
     kind = by_code()[code]
     meaning, advice = " ".join((inspect.getdoc(kind) or "").split()), ADVICE.get(code, "")
+    _tell(session, code, meaning, advice, kind.retry)
+
+
+def _tell(session: Session, code: str, meaning: str, advice: str, retry: bool) -> None:
     if session.screen.as_json:
-        session.screen.json({"code": code, "meaning": meaning, "advice": advice, "retry": kind.retry})
+        session.screen.json({"code": code, "meaning": meaning, "advice": advice, "retry": retry})
         return
     session.screen.line(f"{code}: {meaning}")
     if advice:
         session.screen.line(advice)
-    session.screen.line("Trying again can help." if kind.retry else "Trying again without a change does not help.")
+    session.screen.line("Trying again can help." if retry else "Trying again without a change does not help.")
 
 
 def first_line(kind: type) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from relit import documents
+from relit.cli.commands.aliases import Aliased
 from relit.cli.http import segment
 from relit.cli.screen import ago
 from relit.cli.session import Session, pass_session
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Aliased, invoke_without_command=True)
 @click.pass_context
 def mailbox(ctx: click.Context) -> None:
     """Mailboxes: list, limit, pause. Without a verb: ls."""

@@ -123,7 +123,10 @@ def remove(session: Session, name: str) -> None:
     """Remove it. Its runs stay."""
     session.confirm(f"Remove the schedule {name}?")
     session.api().delete(f"/v1/schedules/{segment(name)}")
-    session.screen.note(f"{name} is removed")
+    if session.screen.as_json:
+        session.screen.json({"removed": name})
+    else:
+        session.screen.note(f"{name} is removed")
 
 
 @schedule.command()

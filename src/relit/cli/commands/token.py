@@ -55,4 +55,7 @@ def remove(session: Session, name: str) -> None:
     """Remove a token: it stops working."""
     session.confirm(f"Remove the token {name}?")
     session.api().delete(f"/v1/tokens/{segment(name)}")
-    session.screen.note(f"{name} is removed")
+    if session.screen.as_json:
+        session.screen.json({"removed": name})
+    else:
+        session.screen.note(f"{name} is removed")

@@ -35,9 +35,21 @@ def run(session: Session, /, target: str, arguments: str | None, detach: bool, r
     """
     value = None if arguments is None else json_value(arguments, "ARGS-JSON")
     args, kwargs = _arguments(value, arguments is not None)
-    if ":" in target or target.endswith(".py"):
+    here = ":" in target or target.endswith(".py")
+    _refuse_idle(here, resumed, {"detach": detach, **more})
+    if here:
         return _here(session, target, args, kwargs, resumed)
     return _there(session, target, {"args": args, "kwargs": kwargs}, detach, more)
+
+
+def _refuse_idle(here: bool, resumed: str | None, queued: dict[str, Any]) -> None:
+    """Raises ``UsageError`` for an option that would do nothing."""
+    idle = [name for name, value in queued.items() if value is not None and value is not False]
+    if here and idle:
+        name = idle[0].replace("_", "-")
+        raise click.UsageError(f"--{name} is for AGENT/WORKFLOW, on the server's workers; this run starts right here")
+    if resumed is not None and not here:
+        raise click.UsageError("--resume is for MODULE:WORKFLOW; a run on the server's workers goes on by itself")
 
 
 def _arguments(value: Any, given: bool) -> tuple[list[Any], dict[str, Any]]:
