@@ -16,7 +16,7 @@ from relit.api.render import Shown
 from relit.durable import inputs
 from relit.errors import Conflict, NotFound
 from relit.lib.ids import derived_id
-from relit.store.values import FINAL, RunState, Signal
+from relit.store.values import FINAL, RunState
 
 _ID_LENGTH = 26
 _LONGEST_WAIT_MS = 60_000
@@ -208,14 +208,10 @@ async def signal(call: Call) -> documents.Delivered:
     asked: SignalBody = call.body
     run = await find(call)
     parts = call.api.parts
-    sent = Signal(
-        id=asked.id or call.idempotency_key or parts.ids(),
-        run=run,
-        name=asked.name,
-        payload=await parts.payloads.encode(body.value(asked.payload)),
-        at=parts.clock.now_ms(),
-    )
-    return documents.Delivered(id=sent.id, created=await call.store.signal(sent))
+    given = asked.id or call.idempotency_key
+    payload = await parts.payloads.encode(body.value(asked.payload))
+    sent = parts.engine.new_signal(run, asked.name, payload, given)
+    return documents.Delivered(id=given or sent.id, created=await call.store.signal(sent))
 
 
 def _change(verb: str, handle: Any, summary: str, shape: Any = None, keyed: bool = False) -> Operation:

@@ -85,6 +85,17 @@ async def _intend(execution: Execution, deed: Deed) -> None:
 
 
 async def _act(execution: Execution, deed: Deed) -> Any:
+    """Call the function, unless the intent took so long to write that others may have gone on without us."""
+    call = deed.call
+    if execution.recorder.lease.left_ms() == 0:
+        raise execution.lost()
+    call.limit_s = (deed.deadline_at - execution.clock.now_ms()) / 1000  # nothing goes on after the deadline
+    if call.limit_s <= 0:
+        raise EffectNotDone(
+            f"the effect {call.name!r} (position {call.pos}) was not sent",
+            why="its timeout had passed before its intent was on disk",
+            fix="raise timeout=, or look why the store is slow",
+        )
     crashpoints.point("act.before")
     value = await invoke(execution, deed.call, deed.call.fn, deed.attempt)
     crashpoints.point("act.after")
@@ -115,6 +126,8 @@ async def _receipt(execution: Execution, deed: Deed, value: Any) -> Any:
         packed = execution.payloads.pack(value)
         value = execution.payloads.settle(value, packed, call.function.type)
     except Unserialisable as error:
+        if deed.doubt != "key":  # a recorded failure would be done again by the run's next attempt
+            raise await execution.ask(call.pos, call.name, str(error)) from error
         raise await record_failure(execution, "effect", call, deed.attempt, deed.intent_at, error) from error
     crashpoints.point("receipt.before")
     await execution.recorder.append(

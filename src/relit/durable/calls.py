@@ -232,5 +232,6 @@ async def _recall(works: Sequence[Awaitable[Any]], return_exceptions: bool) -> l
 
 def _outcome(results: list[Any], errors: dict[int, Exception], return_exceptions: bool) -> list[Any]:
     if errors and not return_exceptions:
-        raise errors[min(errors)]
+        first, *others = (errors[i] for i in sorted(errors))
+        raise faults.with_others(first, others)
     return [errors.get(i, result) for i, result in enumerate(results)]

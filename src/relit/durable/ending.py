@@ -123,13 +123,12 @@ def failed(execution: Execution, error: BaseException) -> Finish:
     """A failed run is tried again from its failed step, or is over; a message that is over is a dead letter."""
     run, policy = execution.run, execution.workflow.retry
     fault = faults.describe(error, retry=not isinstance(error, asyncio.CancelledError))
-    failed_pos = faults.position(error)
+    forget = faults.positions(error)
     payload = faults.dump(fault)
     final = isinstance(error, (RunTimeout, *policy.no_retry_on))
     if run.attempt < (run.max_attempts or policy.attempts) and not final:
         wake_at = execution.clock.now_ms() + retry.pause(max(1, run.attempt), policy, execution.chance)
-        forget = () if failed_pos is None else (failed_pos,)
         return Finish(state="scheduled", reason="retry", error=payload, wake_at=wake_at, forget=forget)
     over: RunState = "discarded" if run.kind != "call" else "failed"
     reason = "timeout" if isinstance(error, RunTimeout) else faults.summary(fault)
-    return Finish(state=over, reason=reason, error=payload, failed_pos=failed_pos)
+    return Finish(state=over, reason=reason, error=payload, failed_pos=" ".join(forget) or None)

@@ -13,7 +13,7 @@ from relit.durable.targets import Target, definition, new_run
 from relit.errors import RunCancelled, RunFailed, RunTimeout, WaitTimeout
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.durations import Duration, human, to_ms
-from relit.lib.ids import new_id
+from relit.lib.ids import derived_id, new_id
 from relit.store.base import Store
 from relit.store.values import Effect, Enqueued, NewRun, Run, Signal, Step, Wait
 
@@ -72,11 +72,13 @@ class Engine:
         return await self.store.enqueue(runs)
 
     async def signal(self, run: str, name: str, payload: Any = None, id: str | None = None) -> bool:
-        """Deliver a signal. False: a signal with that id was there already."""
-        data = await self.payloads.encode(payload)
-        return await self.store.signal(
-            Signal(id=id or self.ids(), run=run, name=name, payload=data, at=self.clock.now_ms())
-        )
+        """Deliver a signal. False: a signal with that id was sent to this run before."""
+        return await self.store.signal(self.new_signal(run, name, await self.payloads.encode(payload), id))
+
+    def new_signal(self, run: str, name: str, payload: bytes, id: str | None = None) -> Signal:
+        """A signal, not delivered yet. The sender's ``id`` counts for this run only: another run's is another."""
+        own = self.ids() if id is None else derived_id("signal", run, id)
+        return Signal(id=own, run=run, name=name, payload=payload, at=self.clock.now_ms())
 
     async def fork(self, run: str, step: int | None = None, args: Sequence[Any] | None = None) -> str:
         """A new run that starts with the first ``step`` recorded steps of ``run`` (all of them when ``None``)."""

@@ -207,12 +207,12 @@ class Execution:
         self.abandon()
         return Dropped("the worker's lease is lost")
 
-    async def ask(self, pos: str, name: str) -> Dropped:
+    async def ask(self, pos: str, name: str, why: str = "it was begun, and no answer was recorded") -> Dropped:
         """An effect is in doubt and a person must decide. Answers what to raise."""
         await self.recorder.doubt(pos)
         error = EffectInDoubt(
             f"nobody knows whether the effect {name!r} (position {pos}) of run {self.run.id} happened",
-            why="it was begun, and no answer was recorded",
+            why=why,
             fix=f"look whether it happened, then relit effects resolve {self.run.id} {pos} --done|--not-done",
         )
         self.park("effect-in-doubt", error)
@@ -326,7 +326,10 @@ class Execution:
         now = self.loop.time()
         if now - self._beaten_at >= _BEAT_EVERY_S and not self.closed:
             self._beaten_at = now
-            self.spawn(lambda: self.recorder.beat(packed))
+            self.spawn(lambda: self._show(packed))
+
+    async def _show(self, packed: bytes) -> None:
+        await self.recorder.beat(await self.store(packed) if packed else packed)
 
 
 class _Sink:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 
 import msgspec
 
 from relit.errors import RelitError, RunCancelled, RunFailed, RunTimeout, StepFailed, WaitTimeout
 
 _TRACE_MAX = 16_000
+_TEXT_MAX = 8_000  # errors stand in rows and events: an exception that quotes a whole document is cut
+_LINE_MAX = 500
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,9 +35,18 @@ def describe(error: BaseException, *, retry: bool = False) -> Fault:
     trace = "".join(traceback.format_exception(error))[-_TRACE_MAX:] if error.__traceback__ else ""
     trace = trace.encode(errors="replace").decode()
     name = type(error).__qualname__
+    message = _cut(str(error))
     if isinstance(error, RelitError):
-        return Fault(name, str(error), error.what, error.why, error.fix, error.retry or retry, trace)
-    return Fault(name, str(error).encode(errors="replace").decode(), retry=retry, traceback=trace)
+        texts = (_cut(error.what), _cut(error.why), _cut(error.fix))
+        return Fault(name, message, *texts, error.retry or retry, trace)
+    return Fault(name, message, retry=retry, traceback=trace)
+
+
+def _cut(text: str) -> str:
+    """Text that any database takes, not too long."""
+    if len(text) > _TEXT_MAX:
+        text = f"{text[:_TEXT_MAX]}… ({len(text):,} characters)"
+    return text.encode(errors="replace").decode()
 
 
 def dump(fault: Fault) -> bytes:
@@ -49,7 +61,9 @@ def load(data: bytes) -> Fault:
 
 def summary(fault: Fault) -> str:
     """One line: type, message, and the first line of the reason."""
-    lines = [text.strip().splitlines()[0] for text in (fault.what or fault.message, fault.why) if text.strip()]
+    lines = [
+        text.strip().splitlines()[0][:_LINE_MAX] for text in (fault.what or fault.message, fault.why) if text.strip()
+    ]
     return ": ".join([fault.type, *lines])
 
 
@@ -70,10 +84,19 @@ def placed(error: RelitError, pos: str) -> RelitError:
     return error
 
 
-def position(error: BaseException) -> str | None:
-    """Where ``error`` was recorded: a retry of the run starts from there."""
-    found: str | None = vars(error).get("position") or None
-    return found
+def positions(error: BaseException) -> tuple[str, ...]:
+    """Where ``error`` was recorded, and what failed beside it: a retry of the run starts from there."""
+    own: str | None = vars(error).get("position")
+    beside: tuple[str, ...] = vars(error).get("beside", ())
+    return ((own,) if own else ()) + beside
+
+
+def with_others(error: Exception, others: Iterable[Exception]) -> Exception:
+    """``error`` for all that failed in parallel: they are tried again together."""
+    beside = [pos for other in others for pos in positions(other)]
+    if beside:
+        vars(error)["beside"] = (*vars(error).get("beside", ()), *beside)
+    return error
 
 
 _RUN_ERRORS: dict[str, type[RelitError]] = {

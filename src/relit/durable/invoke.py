@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Call:
     """One call of a step or effect, with the options that hold for it."""
 
-    __slots__ = ("args", "fn", "function", "hash", "heartbeat_s", "kwargs", "name", "pos", "timeout_s")
+    __slots__ = ("args", "fn", "function", "hash", "heartbeat_s", "kwargs", "limit_s", "name", "pos", "timeout_s")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Call:
         self.args = args
         self.kwargs = kwargs
         self.timeout_s = None if timeout is None else to_ms(timeout) / 1000
+        self.limit_s = self.timeout_s  # of this attempt: what is left of it
         self.heartbeat_s = None if heartbeat is None else to_ms(heartbeat) / 1000
 
 
@@ -67,7 +68,7 @@ async def _in_thread(execution: Execution, fn: Any, args: tuple[Any, ...], kwarg
 
 async def _limited(execution: Execution, call: Call, fn: Any, frame: Frame) -> Any:
     try:
-        async with asyncio.timeout(call.timeout_s) as total, asyncio.timeout(call.heartbeat_s) as patience:
+        async with asyncio.timeout(call.limit_s) as total, asyncio.timeout(call.heartbeat_s) as patience:
             if call.heartbeat_s is not None:
                 frame.patience, frame.silence_s = patience, call.heartbeat_s
             if call.function.is_async:

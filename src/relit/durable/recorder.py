@@ -6,6 +6,7 @@ Values that cost no commit of their own (``ctx.now``…) wait in memory and go w
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from relit.lib import crashpoints
 from relit.lib.clock import Clock
 from relit.store.base import Store
 from relit.store.values import Effect, Fence, Finish, NewRun, Step, Wait
+
+log = logging.getLogger("relit.durable")
 
 T = TypeVar("T")
 
@@ -165,6 +168,8 @@ class Recorder:
             except (StoreUnavailable, StoreFull) as error:
                 if self.lease.left_ms() == 0:
                     raise self._drop() from error
+                if pause == _MOST_PAUSE_S:
+                    log.warning("run %s waits for its store: %s (%s)", self.fence.run, error.what, error.why)
             await asyncio.sleep(pause)
             pause = min(_MOST_PAUSE_S, pause * 2)
 

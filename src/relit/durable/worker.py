@@ -220,7 +220,7 @@ class Worker:
                 lease.worker, list(self._workflows), free, max(0, 1 - self._suspects), self._timeouts
             )
         except Fenced:
-            self._lease.lost = True  # the renewing task joins again
+            lease.lost = True  # the renewing task joins again, unless it has already
             return 0
         except (StoreUnavailable, StoreFull):
             await asyncio.sleep(_BACK_OFF_S)

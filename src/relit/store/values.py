@@ -81,7 +81,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     input: bytes
     output: bytes | None
     error: bytes | None
-    failed_pos: str | None
+    failed_pos: str | None  # several with spaces between: branches that failed together
     parent: str | None
     parent_pos: str | None
     continued_to: str | None

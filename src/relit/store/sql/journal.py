@@ -133,6 +133,7 @@ async def suspend(tx: Tx, batch: Sequence[tuple[Fence, Sequence[Wait], str]]) ->
 
 async def finish(tx: Tx, batch: Sequence[tuple[Fence, Finish]]) -> list[Fenced | None]:
     """End claims."""
+    batch = await _obeyed(tx, batch)
     rows = [_finish_row(tx.now, fence, end) for fence, end in batch]
     ended = {row[0]: row[1:] for row in await tx.many("run_finish", rows)}
     forget = [(batch[i][0].run, pos) for i in ended for pos in batch[i][1].forget]
@@ -148,6 +149,22 @@ async def finish(tx: Tx, batch: Sequence[tuple[Fence, Finish]]) -> list[Fenced |
         boxes |= await _aftermath(tx, batch[i][0], batch[i][1], mailbox=ended[i][1], parent=ended[i][2])
     await queue.admit(tx, boxes)
     return [None if i in ended else fenced(fence) for i, (fence, _) in enumerate(batch)]
+
+
+async def _obeyed(tx: Tx, batch: Sequence[tuple[Fence, Finish]]) -> Sequence[tuple[Fence, Finish]]:
+    """A run that would go on or be set aside, and was just asked to end or pause, does that instead."""
+    going = [i for i, (_, end) in enumerate(batch) if end.next_run is not None or end.state not in FINAL]
+    if not going:
+        return batch
+    held = await _hold(tx, [batch[i][0] for i in going])
+    obeyed = list(batch)
+    for j, (_, request) in held.items():
+        fence, end = batch[going[j]]
+        if request == "cancel":
+            obeyed[going[j]] = fence, Finish(state="cancelled", reason="cancelled", error=end.error)
+        elif request == "pause" and end.state != "parked":
+            obeyed[going[j]] = fence, Finish(state="parked", reason="paused", error=end.error, forget=end.forget)
+    return obeyed
 
 
 def _finish_row(now: int, fence: Fence, end: Finish) -> tuple[Any, ...]:

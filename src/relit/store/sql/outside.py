@@ -131,14 +131,15 @@ async def _refuse_doubt(tx: Tx, verb: str, run: Run) -> None:
 
 async def _forget_failure(tx: Tx, run: Run) -> None:
     if run.failed_pos is not None:
-        await tx.many("step_forget", [(run.id, run.failed_pos)])
-        await tx.many("wait_settle", [(run.id, run.failed_pos)])
+        failed = [(run.id, pos) for pos in run.failed_pos.split()]
+        await tx.many("step_forget", failed)
+        await tx.many("wait_settle", failed)
 
 
 async def _revive(tx: Tx, run: Run, event: str, *, attempt: int) -> Run:
     placed = int(run.mailbox is None)
     rank = queue.rank(tx.now if run.final else run.created_at, run.priority)
-    await tx.many("run_revive", [(run.id, placed, attempt, int(event == "run.requeued"), rank)])
+    await tx.many("run_revive", [(run.id, placed, attempt, int(event != "run.resumed"), rank)])
     await queue.add_events(tx, [queue.event(tx, event, run.agent, run.id)])
     await queue.admit(tx, _box(run))
     tx.topics.update({"ready", f"run:{run.id}"})

@@ -179,8 +179,10 @@ async def _admit(tx: Tx, box: gate.Box) -> None:
         left -= len(given)
         if given:
             tx.topics.add("ready")
-        if len(given) < step or step > 1:
+        if len(given) < step:
             break
+        if box.concurrency is None and box.rate is None:
+            left = gate.UNLIMITED  # nobody would come back for the rest: these may all wait for something
     if box.rate is not None:
         await _spend(tx, box, verdict.tokens - (verdict.places - left))
 

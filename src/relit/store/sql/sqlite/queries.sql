@@ -31,7 +31,7 @@ UPDATE mailboxes SET paused = ?2 WHERE name = ?1 RETURNING name
 -- Places given to runs that have not started are taken back.
 -- name: mailbox_unplace
 -- params: name
-UPDATE runs SET slot = 0 WHERE mailbox = ?1 AND slot = 1 AND state = 'available'
+UPDATE runs SET slot = 0 WHERE mailbox = ?1 AND slot = 1 AND state = 'available' AND started_at IS NULL
 
 -- name: mailbox_spend
 -- params: name, tokens, refilled_at, admit_at
@@ -242,10 +242,10 @@ UPDATE runs SET state = ?2, reason = ?3, slot = ?4, finished_at = ?5, error = co
 WHERE id = ?1 AND state <> 'running' RETURNING id
 
 -- name: run_revive
--- params: run, slot, attempt, clear_expiry, rank
+-- params: run, slot, attempt, afresh, rank
 UPDATE runs SET state = 'available', reason = NULL, slot = ?2, attempt = ?3, rank = ?5, error = NULL, output = NULL,
-  failed_pos = NULL, finished_at = NULL, wake_at = NULL, deadline_at = NULL, crashes = 0, request = NULL,
-  expires_at = CASE WHEN ?4 THEN NULL ELSE expires_at END
+  failed_pos = NULL, finished_at = NULL, wake_at = NULL, crashes = 0, request = NULL,
+  expires_at = CASE WHEN ?4 THEN NULL ELSE expires_at END, deadline_at = CASE WHEN ?4 THEN NULL ELSE deadline_at END
 WHERE id = ?1 AND state <> 'running' RETURNING id
 
 -- name: effects_in_doubt
@@ -513,9 +513,13 @@ SELECT name, url, events, secret, cursor, failures, retry_at FROM subscribers OR
 
 -- ============================================================== upkeep
 
+-- What a run that goes on may still ask for stays: its children, and the runs that it continues.
 -- name: runs_old
 -- params: before, limit
-SELECT id FROM runs WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2
+SELECT id FROM runs r WHERE finished_at < ?1
+  AND NOT EXISTS (SELECT 1 FROM runs p WHERE p.id = r.parent AND p.finished_at IS NULL)
+  AND NOT EXISTS (SELECT 1 FROM runs n WHERE n.id = r.continued_to AND n.finished_at IS NULL)
+ORDER BY finished_at LIMIT ?2
 
 -- name: forget_run
 -- params: run
