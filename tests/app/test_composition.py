@@ -89,6 +89,13 @@ def test_the_api_is_told_of_webhooks_and_defaults(tmp_path: Path) -> None:
     assert told.agents["clerk"].expire_ms == 3_600_000
 
 
+@pytest.mark.parametrize("secret", ["secret:nope", "whsec_!!", " "])
+def test_a_secret_that_cannot_be_used_is_told_before_anything_starts(tmp_path: Path, secret: str) -> None:
+    given = settings(tmp_path, f'[subscribers.out]\nurl = "http://127.0.0.1:1"\nsecret = "{secret}"\n')
+    with pytest.raises(ConfigError, match=r"\[subscribers.out\]"):
+        options(given)
+
+
 def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
     given = settings(tmp_path, CONFIG.format(module="x"))
     specs = {each.name: each for each in up.specs(given, Environment({"PATH": "/bin", "SSH_TTY": "x"}), ["more.py"])}

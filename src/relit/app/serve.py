@@ -21,7 +21,7 @@ from relit.durable.deliveries import Deliveries
 from relit.durable.engine import Engine
 from relit.durable.scheduler import Scheduler
 from relit.durable.ticker import Ticker
-from relit.errors import Conflict
+from relit.errors import ConfigError, Conflict
 from relit.events import Event
 from relit.lib.service import OnFailure, Service
 from relit.settings import Secrets, Settings
@@ -36,8 +36,9 @@ def run_dir(settings: Settings) -> Path:
 
 
 def options(settings: Settings) -> Options:
-    """What the API is told of the settings. Secrets are read here, before anything starts."""
+    """What the API is told of the settings. Secrets are read here, before anything starts. Raises ``ConfigError``."""
     secrets = Secrets(settings.data)
+    check_secrets(settings, secrets)
     webhooks = {
         name: WebhookIn(
             agent=each.agent,
@@ -75,6 +76,16 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
         async with running(services(settings, engine, server, stop.fail), lambda: began(server.url)):
             await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
             await stop.wait()
+
+
+def check_secrets(settings: Settings, secrets: Secrets) -> None:
+    """Raises ``ConfigError`` for a secret that is not set, or that nothing can be signed with."""
+    tables = {"webhooks": settings.webhooks, "subscribers": settings.subscribers}
+    for table, name, each in ((table, *item) for table, found in tables.items() for item in found.items()):
+        try:
+            webhooks.keys(secrets.reveal(each.secret))
+        except ConfigError as error:
+            raise ConfigError(f"[{table}.{name}]: {error.what}", why=error.why, fix=error.fix) from error
 
 
 class NodeSocket:

@@ -18,7 +18,17 @@ def config() -> None:
 @pass_session
 def check(session: Session) -> None:
     """Check everything that can be set; exit code 78 and every fault, if there is one."""
+    from relit.app.serve import check_secrets
+    from relit.app.up import check_names
+    from relit.settings import Secrets
+
     settings = session.settings()
+    secrets = Secrets(settings.data)
+    check_names(settings)
+    check_secrets(settings, secrets)
+    for agent in settings.agents.values():
+        for value in agent.env.values():
+            secrets.reveal(value)
     where = str(settings.path) if settings.path else "no relit.toml; defaults"
     if session.screen.as_json:
         session.screen.json(
