@@ -74,6 +74,8 @@ class Run(msgspec.Struct, kw_only=True):
     started_at: int | None = None
     finished_at: int | None = None
     taken_over: str | None = None
+    beat: Any | UnsetType = UNSET
+    beat_at: int | None = None
 
     @property
     def final(self) -> bool:

@@ -168,6 +168,23 @@ async def test_a_signal_is_delivered_once(http: httpx.AsyncClient, hand: Any) ->
     assert await hand.payloads.decode(signal.payload) == {"by": "me"}
 
 
+async def test_the_same_signal_id_for_two_runs_is_two_signals(http: httpx.AsyncClient) -> None:
+    for run in [await started(http), await started(http)]:
+        answer = await http.post(f"/v1/runs/{run}/signal", json={"name": "go"}, headers={"Idempotency-Key": "approved"})
+        assert answer.json() == {"id": "approved", "created": True}
+
+
+async def test_a_heartbeat_is_shown(http: httpx.AsyncClient, hand: Any) -> None:
+    await hand.join("auditor/audit")
+    id_ = await started(http)
+    run = await hand.claim("auditor/audit")
+    assert (await http.get(f"/v1/runs/{id_}")).json().get("beat_at") is None
+    await hand.store.beat(Fence(run.id, run.epoch), await hand.payloads.encode({"page": 3}))
+    shown = (await http.get(f"/v1/runs/{id_}")).json()
+    assert shown["beat"] == {"page": 3}
+    assert shown["beat_at"] >= shown["started_at"]
+
+
 async def test_cancel_pause_resume_retry(http: httpx.AsyncClient, hand: Any) -> None:
     run = await started(http)
     assert (await http.post(f"/v1/runs/{run}/pause")).json()["state"] == "parked"

@@ -18,6 +18,7 @@ from conformance import (
     new_run,
     running,
     states,
+    step,
     waiting,
 )
 
@@ -134,3 +135,17 @@ async def test_a_parked_parent_still_finds_its_child_after_retention(store: Stor
     await store.forget(DAY)
     await store.resume(parent.id)
     assert list((await store.journal(parent.id)).children) == [child]
+
+
+async def test_retrying_a_run_retries_the_children_that_ended_with_it(store: Store) -> None:
+    parent = await running(store)
+    done, open_ = [await add(store, parent=parent.id, parent_pos=pos) for pos in ("1", "2")]
+    below = await add(store, parent=open_, parent_pos="1")
+    await store.cancel(done, "")
+    await store.append(fence(parent), [step(1, kind="child", error=b"e")])
+    await store.suspend(fence(parent), [Wait(pos="2", kind="child", name=open_)], "child")
+    await store.cancel(parent.id, "a mistake")
+    assert await states(store, [done, open_, below]) == ["cancelled"] * 3
+    await store.retry(parent.id)
+    assert await states(store, [parent.id, open_, below]) == ["available"] * 3
+    assert await states(store, [done]) == ["cancelled"], "its parent has recorded its end"

@@ -166,7 +166,8 @@ class StoreMachine(RuleBasedStateMachine):
             return
         id_, run = chosen
         self.do(self.store.finish(Fence(id_, run.epoch), Finish(state=state)))  # type: ignore[arg-type]
-        run.state, run.worker, run.request = state, None, None
+        cancelled = state == "parked" and run.request == "cancel"
+        run.state, run.worker, run.request = "cancelled" if cancelled else state, None, None
         with pytest.raises(Fenced):
             self.do(self.store.finish(Fence(id_, run.epoch), Finish(state="completed")))
 

@@ -19,7 +19,7 @@ _RUN_FIELDS = (
     "id", "target", "agent", "workflow", "kind", "state", "reason", "mailbox", "key", "priority", "wake_at",
     "expires_at", "deadline_at", "epoch", "worker", "attempt", "max_attempts", "crashes", "request", "failed_pos",
     "parent", "parent_pos", "continued_to", "forked_from", "schedule", "created_at", "started_at", "finished_at",
-    "taken_over",
+    "taken_over", "beat_at",
 )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ class Renderer:
             input=await self.payload(run.input, shown),
             output=await self.payload(run.output, shown) if run.output is not None or run.final else UNSET,
             error=await self.failure(run.error),
+            beat=await self.payload(run.beat, shown) if run.beat else UNSET,
         )
 
     async def step(self, step: values.Step, shown: Shown = "short") -> documents.Step:

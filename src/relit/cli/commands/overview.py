@@ -205,6 +205,7 @@ def _head(screen: Screen, run: documents.Run) -> None:
             ("wakes", ago(run.wake_at)),
             ("attempt", f"{run.attempt} of {run.max_attempts}" if run.max_attempts > 1 else ""),
             ("worker", run.worker or ""),
+            ("heartbeat", "" if run.beat_at is None else f"{ago(run.beat_at)} {brief(run.beat, 100)}"),
             ("lost workers", str(run.crashes or "")),
             ("schedule", run.schedule or ""),
             ("parent", run.parent or ""),

@@ -269,6 +269,12 @@ UPDATE signals SET run = $2 WHERE run = $1 AND consumed = 0
 -- params: parent
 SELECT id FROM runs WHERE parent = $1 AND state IN ('available', 'scheduled', 'running', 'waiting', 'parked') ORDER BY id
 
+-- Children that a retried run asks for again: those whose end it has not recorded.
+-- name: children_to_retry
+-- params: parent
+SELECT id FROM runs c WHERE parent = $1 AND state IN ('failed', 'cancelled', 'discarded')
+  AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run = $1 AND s.pos = c.parent_pos) ORDER BY id
+
 -- name: run_release
 -- params: run, epoch
 WITH {rows b_run text, b_epoch bigint}

@@ -204,6 +204,12 @@ UPDATE signals SET run = ?2 WHERE run = ?1 AND consumed = 0
 -- params: parent
 SELECT id FROM runs WHERE parent = ?1 AND state IN ('available', 'scheduled', 'running', 'waiting', 'parked')
 
+-- Children that a retried run asks for again: those whose end it has not recorded.
+-- name: children_to_retry
+-- params: parent
+SELECT id FROM runs c WHERE parent = ?1 AND state IN ('failed', 'cancelled', 'discarded')
+  AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run = ?1 AND s.pos = c.parent_pos)
+
 -- name: run_release
 -- params: run, epoch
 UPDATE runs SET state = 'available', worker = NULL WHERE id = ?1 AND epoch = ?2 AND state = 'running' RETURNING id
