@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 300, 60, 40, 20
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 720, 300, 60, 40, 40, 20
 LINES = (("cpu_us_per_step", "CPU", "#2563eb"), ("wall_us_per_step", "wall clock", "#d97706"))
 
 
@@ -23,7 +23,7 @@ def highest(points: Sequence[dict[str, float]]) -> float:
 
 def place(point: dict[str, float], key: str, widest: float, top: float) -> tuple[float, float]:
     """A point's place in the picture."""
-    across = LEFT + point["steps"] / widest * (WIDTH - LEFT - 20)
+    across = LEFT + point["steps"] / widest * (WIDTH - LEFT - RIGHT)
     return round(across, 1), round(HEIGHT - BOTTOM - point[key] / top * (HEIGHT - BOTTOM - TOP), 1)
 
 
@@ -33,8 +33,8 @@ def grid(top: float, widest: float) -> list[str]:
     for part in range(5):
         value, share = top * part / 4, part / 4
         y = HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
-        x = LEFT + share * (WIDTH - LEFT - 20)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 20}" y1="{y:.1f}" y2="{y:.1f}" stroke="#d4d4d8"/>')
+        x = LEFT + share * (WIDTH - LEFT - RIGHT)
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#d4d4d8"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.0f}</text>')
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{widest * share:,.0f}</text>')
     return parts
