@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import apsw
 import pytest
 
 from relit.store.sql import statements
@@ -33,3 +34,19 @@ def test_every_statement_is_used() -> None:
     source = "".join(path.read_text() for path in Path(statements.__file__).parent.rglob("*.py"))
     unused = [name for name in statements.load(SQLITE, COLUMNS) if f'"{name}"' not in source]
     assert unused == []
+
+
+READS_ALL = {"runs_all", "runs_like", "run_counts", "faults"}  # lists, searches and checks that people ask for
+
+
+def test_no_write_reads_a_table_that_grows_from_end_to_end() -> None:
+    connection = apsw.Connection(":memory:")
+    for _, migration in statements.migrations(SQLITE):
+        connection.execute(migration)
+    scans: dict[str, list[str]] = {}
+    for name, sql in statements.load(SQLITE, COLUMNS).items():
+        parameters = max((int(number) for number in re.findall(r"\?(\d+)", sql)), default=0)
+        plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * parameters)]
+        if found := [line for line in plan if re.match(r"SCAN (runs|steps|signals|events|stream|effects)\b", line)]:
+            scans[name] = found
+    assert scans.keys() == READS_ALL, scans

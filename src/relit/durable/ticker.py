@@ -17,7 +17,7 @@ log = logging.getLogger("relit.durable")
 _LONGEST_S = 5.0  # the safety net for a wake-up that was lost
 _REAP_S = 2.0
 _FORGET_S = 600.0
-_FORGET_BATCH = 1000
+_FORGET_BATCH = 100  # one transaction: long journals must not hold up the renewal of leases
 _BACK_OFF_S = 1.0
 
 

@@ -562,7 +562,8 @@ DELETE FROM dedups WHERE until <= ?1
 
 -- name: forget_workers
 -- params: before
-DELETE FROM workers WHERE state <> 'live' AND joined_at < ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE worker = workers.id)
+DELETE FROM workers WHERE state <> 'live' AND joined_at < ?1 AND NOT EXISTS (
+  SELECT 1 FROM runs WHERE worker = workers.id AND runs.state = 'running')
 
 -- Each row is a fault: a rule that must hold at every commit.
 -- name: faults
