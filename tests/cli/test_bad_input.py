@@ -22,6 +22,21 @@ def test_a_taken_port_is_told(quiet_house: House) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_another_relit_on_the_port_is_not_taken_for_ours(
+    quiet_house: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    quiet_house.up()
+    try:
+        second = House(tmp_path_factory.mktemp("second"))
+        second.environment["RELIT_SERVER__LISTEN"] = quiet_house.environment["RELIT_SERVER__LISTEN"]
+        done = second.spawn("up", "clerks")
+        assert done.returncode == 78, done.stdout
+        assert "cannot listen on" in done.stderr
+        assert quiet_house.run("ps").exit_code == 0
+    finally:
+        quiet_house.down()
+
+
 def test_a_database_of_a_newer_relit_is_left_alone(quiet_house: House) -> None:
     assert quiet_house.spawn("run", "clerks:count", "[1]").returncode == 0
     database = apsw.Connection(str(quiet_house.data / "relit.db"))

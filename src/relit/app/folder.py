@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def prepare(folder: Path) -> Path:
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise _unusable(folder, "it cannot be read and written by this user")
     return folder
+
+
+def mark(folder: Path) -> str:
+    """Tells the server of this data folder from any other: two folders may be told to listen at one address."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
 
 
 def _unusable(folder: Path, why: str) -> ConfigError:

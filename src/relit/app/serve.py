@@ -15,6 +15,7 @@ from relit.api.server import ApiServer
 from relit.app import parts as chosen
 from relit.app.backend import StoreBackend
 from relit.app.declared import declare
+from relit.app.folder import mark
 from relit.app.stopping import running, until_signal
 from relit.control.unix import UnixControlServer
 from relit.durable.deliveries import Deliveries
@@ -61,6 +62,7 @@ def options(settings: Settings) -> Options:
         metrics_public=settings.server.metrics_public,
         webhooks=webhooks,
         agents=agents,
+        mark=mark(settings.data),
     )
 
 

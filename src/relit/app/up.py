@@ -97,7 +97,7 @@ def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         env=env,
         cwd=str(settings.folder),
         log=_log(settings, SERVER),
-        ready=Probe(kind="http", target=f"{settings.url}/readyz"),
+        ready=Probe(kind="http", target=f"{settings.url}/readyz?of={folder.mark(settings.data)}"),
         live=Probe(kind="http", target=f"{settings.url}/healthz", every_ms=10_000, timeout_ms=5_000, failures=6),
         order=SERVER_ORDER,
     )
