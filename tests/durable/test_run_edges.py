@@ -95,6 +95,26 @@ async def test_an_attempt_of_the_run_tries_all_failed_branches(house: House) -> 
     assert await house.run(flow) == [0, 1, 2, 3]
 
 
+async def test_a_step_done_again_has_a_number_of_its_own(house: House) -> None:
+    calls: list[int] = []
+
+    async def call() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("down")
+        return 7
+
+    @relit.workflow(retry=Retry(attempts=2, first=0.001))
+    async def flow(ctx: relit.Context) -> int:
+        return await ctx.step(call, retry=ONCE)
+
+    await house.work(flow)
+    run = await house.engine.start(flow)
+    assert await house.engine.result(run, "20s") == 7
+    journal = [(step.seq, step.kind, step.pos) for step in await house.store.steps(run)]
+    assert journal == [(1, "forgotten", "~1"), (2, "step", "1")], "a follower that has seen 1 asks for what comes after"
+
+
 async def test_the_same_signal_id_for_two_runs_is_two_signals(house: House) -> None:
     @relit.workflow
     async def flow(ctx: relit.Context) -> str:

@@ -20,13 +20,14 @@ _WAIT_KINDS = {
     "effect": ("retry",),
     "send": ("retry",),
 }
+_NO_CALLS = frozenset({"patch", "forgotten"})
 
 
 class Replay:
     """One run's journal, as far as it has not been asked for yet."""
 
     def __init__(self, journal: Journal) -> None:
-        self.steps = {step.pos: step for step in journal.steps if step.kind != "patch"}
+        self.steps = {step.pos: step for step in journal.steps if step.kind not in _NO_CALLS}
         self.waits = {wait.pos: wait for wait in journal.waits}
         self.effects = {effect.pos: effect for effect in journal.effects}
         self.marks = {step.name for step in journal.steps if step.kind == "patch"}

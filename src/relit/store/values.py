@@ -115,7 +115,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: int
     pos: str
-    kind: str  # step | effect | sleep | signal | child | send | value | patch | receipt…
+    kind: str  # step | effect | sleep | signal | child | send | value | patch | forgotten (failed, done again)
     name: str
     hash: bytes  # of the input, b"" when there is none
     result: bytes | None = None

@@ -240,10 +240,12 @@ UPDATE runs SET state = b_state, reason = b_reason, output = b_output, error = b
 FROM b WHERE id = b_run AND epoch = b_epoch AND state = 'running'
 RETURNING b.i - 1, agent, mailbox, parent, attempt
 
+-- Kept under its number, which whoever follows the run has seen; replays pass it over.
 -- name: step_forget
 -- params: run, pos
 WITH {rows b_run text, b_pos text}
-DELETE FROM steps USING b WHERE run = b_run AND pos = b_pos AND error IS NOT NULL
+UPDATE steps SET kind = 'forgotten', pos = '~' || seq::text FROM b
+WHERE run = b_run AND pos = b_pos AND error IS NOT NULL
 
 -- name: wait_clear
 -- params: run

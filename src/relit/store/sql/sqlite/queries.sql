@@ -177,9 +177,10 @@ UPDATE runs SET state = ?3, reason = ?4, output = ?5, error = ?6, failed_pos = ?
 WHERE id = ?1 AND epoch = ?2 AND state = 'running'
 RETURNING agent, mailbox, parent, attempt
 
+-- Kept under its number, which whoever follows the run has seen; replays pass it over.
 -- name: step_forget
 -- params: run, pos
-DELETE FROM steps WHERE run = ?1 AND pos = ?2 AND error IS NOT NULL
+UPDATE steps SET kind = 'forgotten', pos = '~' || seq WHERE run = ?1 AND pos = ?2 AND error IS NOT NULL
 
 -- name: wait_clear
 -- params: run
