@@ -53,8 +53,9 @@ with_python = pytest.mark.parametrize("page", [page for page in PAGES if _blocks
 
 
 @pytest.fixture
-def module(page: Path, tmp_path: Path) -> Iterator[ModuleType]:
+def module(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The page's Python blocks as one module."""
+    monkeypatch.setenv("PAYLOAD_KEY", "6b" * 32)
     file = tmp_path / f"{page.stem}.py"
     file.write_text("\n\n".join(_blocks(page, "python")), encoding="utf-8")
     spec = importlib.util.spec_from_file_location(page.stem, file)

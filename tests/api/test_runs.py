@@ -44,7 +44,7 @@ async def test_an_unknown_workflow_is_told_with_its_neighbour(http: httpx.AsyncC
     answer = await http.post("/v1/runs", json={"target": "auditor/adit"})
     assert answer.status_code == 404
     assert answer.json()["code"] == "unknown-workflow"
-    assert "did you mean auditor/audit?" in answer.json()["fix"]
+    assert "did you mean auditor/audit?" in answer.json()["detail"]
     forced = await http.post("/v1/runs", json={"target": "auditor/adit", "force": True})
     assert forced.status_code == 202
     assert "waits until one does" in forced.json()["note"]

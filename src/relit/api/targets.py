@@ -26,16 +26,21 @@ def resolve(asked: str, known: Iterable[str]) -> str | None:
 def unknown(asked: str, known: Iterable[str]) -> UnknownWorkflow:
     """The error that says so, with what may have been meant."""
     targets = sorted(known)
-    whole = {target: target for target in targets}
+    whole = {_called(target): target for target in targets}
     short = {target.partition("/")[2]: target for target in targets if "/" not in asked}
     names = {**short, **whole}
-    near = [names[name] for name in difflib.get_close_matches(asked, names, n=_MANY, cutoff=0.6)]
-    fix = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "relit worker MODULE, with the module of it"
+    near = [names[name] for name in difflib.get_close_matches(_called(asked), names, n=_MANY, cutoff=0.6)]
+    meant = f"; did you mean {' or '.join(_called(each) for each in dict.fromkeys(near))}?" if near else ""
     return UnknownWorkflow(
-        f"nobody knows the workflow {asked!r}",
-        why=f"the workers have {', '.join(targets[:10])}{' …' if len(targets) > 10 else ''}",
-        fix=f"{fix} (to queue it before its worker is started: force)",
+        f"nobody knows {_called(asked)!r}",
+        why=f"the workers have {', '.join(map(_called, targets[:10]))}{' …' if len(targets) > 10 else ''}{meant}",
+        fix="relit worker MODULE, with the module of it; or force (--force) queues it until a worker comes",
     )
+
+
+def _called(target: str) -> str:
+    """An agent's messages are addressed by its name alone."""
+    return target.removesuffix(f"/{MESSAGE}")
 
 
 def _check(asked: str) -> None:
