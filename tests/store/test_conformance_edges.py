@@ -11,6 +11,7 @@ from conformance import (
     Time,
     add,
     claim,
+    effect,
     ended,
     fence,
     join,
@@ -22,7 +23,8 @@ from conformance import (
     waiting,
 )
 
-from relit.errors import NotFound
+from relit.errors import Conflict, NotFound
+from relit.lib.ids import new_id
 from relit.store.base import Store
 from relit.store.values import Finish, Mailbox, Signal, Wait
 
@@ -149,3 +151,15 @@ async def test_retrying_a_run_retries_the_children_that_ended_with_it(store: Sto
     await store.retry(parent.id)
     assert await states(store, [parent.id, open_, below]) == ["available"] * 3
     assert await states(store, [done]) == ["cancelled"], "its parent has recorded its end"
+
+
+async def test_a_run_with_an_effect_in_doubt_is_not_forked(store: Store) -> None:
+    run = await running(store)
+    await store.intend(fence(run), effect(run.id))
+    await store.doubt(fence(run), "1")
+    await store.finish(fence(run), Finish(state="parked", reason="effect-in-doubt"))
+    with pytest.raises(Conflict, match="nobody knows yet"):
+        await store.fork(run.id, None, new_id())
+    await store.resolve(run.id, "1", b"it happened")
+    fork = await store.fork(run.id, None, new_id())
+    assert [each.result for each in await store.steps(fork.id)] == [b"it happened"]

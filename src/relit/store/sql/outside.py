@@ -163,6 +163,7 @@ async def fork(tx: Tx, args: tuple[str, int | None, str, bytes | None]) -> Run:
     source = await get(tx, id_)
     if seq is not None and seq < 0:
         raise Conflict(f"cannot fork run {id_} at step {seq}", why="steps are numbered from 1", fix=f"relit show {id_}")
+    await _refuse_doubt(tx, "fork", source)  # the fork would do it without asking
     run = NewRun(
         id=new_id, agent=source.agent, workflow=source.workflow, input=source.input if input_ is None else input_,
         kind=source.kind, mailbox=source.mailbox, key=source.key, priority=source.priority,
