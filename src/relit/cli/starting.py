@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relit.cli.exits import CONFIG
-from relit.errors import ConfigError, RelitError, WaitTimeout
+from relit.errors import ConfigError, Conflict, RelitError, WaitTimeout
 
 if TYPE_CHECKING:
     from relit.control.values import InstanceStatus
@@ -70,6 +70,8 @@ def told(log: Path, what: str, kind: type[RelitError]) -> RelitError:
     """An error with what the log's writer said last: its own error, else its last lines."""
     parts = last_error(log)
     if "error" in parts:
+        code = parts.get("docs", "").removeprefix("relit explain ")
+        kind = {each.code: each for each in (ConfigError, Conflict)}.get(code, kind)  # the exit code says so, too
         return kind(f"{what}: {parts['error']}", why=parts.get("why", ""), fix=parts.get("fix", f"less {log}"))
     return kind(what, why=parts.get("tail", "its log is empty"), fix=f"less {log}")
 

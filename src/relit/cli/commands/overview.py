@@ -153,7 +153,7 @@ def runs(session: Session, /, states: tuple[RunState, ...], limit: int, **filter
     if screen.as_json:
         screen.json(page)
         return
-    rows = [[short(r.id), r.target, r.state, r.reason or "", ago(r.created_at), took(r)] for r in page.runs]
+    rows = [[short(r.id), r.target, r.state, brief(r.reason), ago(r.created_at), took(r)] for r in page.runs]
     screen.table(["ID", "WORKFLOW", "STATE", "REASON", "MADE", "TOOK"], rows, "no runs")
     if page.next:
         screen.note(screen.dim(f"more: relit runs --before {page.next}"))
