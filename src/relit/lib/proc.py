@@ -57,8 +57,8 @@ def myself() -> ProcessId:
 def proven_dead(process: ProcessId) -> bool:
     """Whether ``process`` certainly no longer runs.
 
-    True after a reboot of this machine or when the pid is free or someone else's. A process of another machine or
-    pid namespace is never proven dead from here: it may live where we cannot look.
+    True when the pid is free or someone else's. A process of another machine, boot or pid namespace is never proven
+    dead from here: it may live where we cannot look.
     """
     if process.namespace != pid_namespace():
         return False
