@@ -82,12 +82,13 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
 
 def check_secrets(settings: Settings, secrets: Secrets) -> None:
     """Raises ``ConfigError`` for a secret that is not set, or that nothing can be signed with."""
-    tables = {"webhooks": settings.webhooks, "subscribers": settings.subscribers}
-    for table, name, each in ((table, *item) for table, found in tables.items() for item in found.items()):
+    named = {f"webhooks.{name}": each.secret for name, each in settings.webhooks.items()}
+    named |= {f"subscribers.{name}": each.secret for name, each in settings.subscribers.items()}
+    for table, secret in named.items():
         try:
-            webhooks.keys(secrets.reveal(each.secret))
+            webhooks.keys(secrets.reveal(secret))
         except ConfigError as error:
-            raise ConfigError(f"[{table}.{name}]: {error.what}", why=error.why, fix=error.fix) from error
+            raise ConfigError(f"[{table}]: {error.what}", why=error.why, fix=error.fix) from error
 
 
 class NodeSocket:

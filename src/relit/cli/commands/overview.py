@@ -93,7 +93,7 @@ def _without_server(screen: Screen, here: Running, error: ServerUnreachable, aga
         for each in here.instances
     ]
     screen.table(["INSTANCE", "STATE", "PID", "RESTARTS", "LAST END"], rows)
-    for trouble in (f"{error.what} ({error.why})", *_ill(here)):
+    for trouble in (f"{error.what} ({error.why})", *_ill(here, again)):
         screen.note(screen.style(trouble, fg="yellow"))
     return DEGRADED
 
