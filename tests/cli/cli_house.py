@@ -91,7 +91,7 @@ class House:
         return CliRunner(env=self._whole()).invoke(cli, list(words), input=text)
 
     def _whole(self) -> dict[str, str | None]:
-        gone: dict[str, str | None] = {key: None for key in os.environ if key.startswith("RELIT_")}
+        gone: dict[str, str | None] = {key: None for key in os.environ if key.startswith("RELIT_") or key == "CI"}
         return gone | self.environment
 
     def json(self, *words: str) -> Any:

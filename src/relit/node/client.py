@@ -164,7 +164,16 @@ class KeeperClient:
             if self._writer is None:
                 if self._stopped:
                     raise self._unreachable("the client was stopped")
-                await self._connect()
+                await self._insist()
+
+    async def _insist(self) -> None:
+        """A keeper that was ending when it was reached is not the one that counts: look for its successor."""
+        for last in (False, False, True):
+            try:
+                return await self._connect()
+            except KeeperUnreachable:
+                if last or self._stopped:
+                    raise
 
     async def _connect(self) -> None:
         reader, writer = await self._find()

@@ -219,6 +219,8 @@ async def _claim(
         [event(tx, "run.started", r.agent, r.id, worker=worker, epoch=r.epoch, attempt=r.attempt) for r in taken],
     )
     tx.topics.update(f"run:{r.id}" for r in taken)
+    if any(timeout is not None for _, _, timeout in best):
+        tx.topics.add("timers")
     return taken
 
 
