@@ -78,7 +78,7 @@ class House:
         self.data = folder / "data"
         self.module = folder / "clerks.py"
         self.module.write_text(MODULE)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("RELIT_")}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("RELIT_") and key != "CI"}
         self.environment = kept | {
             "RELIT_DATA": str(self.data),
             "RELIT_SERVER__LISTEN": f"127.0.0.1:{free_port()}",
@@ -91,7 +91,7 @@ class House:
         return CliRunner(env=self._whole()).invoke(cli, list(words), input=text)
 
     def _whole(self) -> dict[str, str | None]:
-        gone: dict[str, str | None] = {key: None for key in os.environ if key.startswith("RELIT_") or key == "CI"}
+        gone: dict[str, str | None] = {key: None for key in os.environ if key not in self.environment}
         return gone | self.environment
 
     def json(self, *words: str) -> Any:

@@ -117,7 +117,8 @@ async def suspend(tx: Tx, batch: Sequence[tuple[Fence, Sequence[Wait], str]]) ->
     quiet = [i for i in held if held[i][1] is None]
     ready = {quiet[row[0]] for row in await tx.many("wait_ready", [(batch[i][0].run, tx.now) for i in quiet])}
     asleep = [i for i in quiet if i not in ready]
-    moments = {asleep[j]: at for j, at in await tx.many("run_wait", [(batch[i][0].run, batch[i][2]) for i in asleep])}
+    slept = await tx.many("run_wait", [(batch[i][0].run, batch[i][2]) for i in asleep])
+    moments = {asleep[j]: wake_at for j, wake_at, _ in slept}
     await queue.add_events(
         tx,
         [
@@ -126,7 +127,7 @@ async def suspend(tx: Tx, batch: Sequence[tuple[Fence, Sequence[Wait], str]]) ->
         ],
     )
     tx.topics.update(f"run:{batch[i][0].run}" for i in asleep)
-    if any(at is not None for at in moments.values()):
+    if any(at is not None for row in slept for at in row[1:]):  # a moment to wake at, or the run's time limit
         tx.topics.add("timers")
     return [i in moments if i in held else fenced(fence) for i, (fence, _, _) in enumerate(batch)]
 
@@ -191,6 +192,8 @@ async def _aftermath(tx: Tx, fence: Fence, end: Finish, *, mailbox: str | None, 
     tx.topics.add(f"run:{run}")
     if end.state == "scheduled":
         tx.topics.update({"timers", "ready"})
+    elif end.state == "parked":
+        tx.topics.add("timers")  # its time limit is watched from here on
     elif end.state in FINAL:
         if end.next_run is not None:
             await _continue(tx, run, parent, end.next_run)

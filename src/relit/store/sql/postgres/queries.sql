@@ -227,7 +227,7 @@ SELECT DISTINCT b.i - 1 FROM b JOIN waits w ON w.run = b_run WHERE (
 WITH {rows b_run text, b_reason text}
 UPDATE runs SET state = 'waiting', worker = NULL, reason = b_reason, crashes = 0, taken_over = NULL, beat = NULL,
   beat_at = NULL, wake_at = (SELECT min(w.wake_at) FROM waits w WHERE w.run = b_run)
-FROM b WHERE id = b_run RETURNING b.i - 1, wake_at
+FROM b WHERE id = b_run RETURNING b.i - 1, wake_at, deadline_at
 
 -- name: run_finish
 -- params: run, epoch, state, reason, output, error, failed_pos, wake_at, final, now, continued_to, next_attempt

@@ -167,7 +167,7 @@ LIMIT 1
 -- params: run, reason
 UPDATE runs SET state = 'waiting', worker = NULL, reason = ?2, crashes = 0, taken_over = NULL, beat = NULL, beat_at = NULL,
   wake_at = (SELECT min(wake_at) FROM waits WHERE run = ?1)
-WHERE id = ?1 RETURNING wake_at
+WHERE id = ?1 RETURNING wake_at, deadline_at
 
 -- name: run_finish
 -- params: run, epoch, state, reason, output, error, failed_pos, wake_at, final, now, continued_to, next_attempt
