@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from relit.durable.payload import Payloads
@@ -124,8 +123,8 @@ async def test_every_point_can_be_the_last(tmp_path: Path, point: str) -> None:
 async def test_killed_again_and_again(tmp_path: Path) -> None:
     kills = 0
     for round_ in range(12):
-        point = POINTS[(round_ * 7) % len(POINTS)]
+        point = QUICK[round_ % len(QUICK)]
         kills += await run_program(tmp_path, f"{point}:{2 + round_ % 3}") == -9
     assert await run_program(tmp_path) == 0
     await check(tmp_path, kills)
-    assert kills, msgspec.json.encode(POINTS)
+    assert kills > 3

@@ -50,3 +50,23 @@ async def test_a_worker_that_cannot_claim_is_reported(house: House) -> None:
     await house.engine.start(nothing)
     assert "nonsense" in str(await asyncio.wait_for(failed.get(), 10))
     await worker.stop()
+
+
+@relit.workflow(agent="test")
+async def waits(ctx: relit.Context) -> None:
+    await ctx.signal("go")
+
+
+async def test_a_run_whose_journal_cannot_be_read_is_parked_and_says_why(house: House) -> None:
+    await house.work(waits)
+    run = await house.engine.start(waits)
+    await house.until_state(run, "waiting")
+    whole = house.store._database._sql["steps_of"]  # type: ignore[attr-defined]
+    breaks(house, "steps_of")
+    await house.engine.signal(run, "go")
+    parked = await house.until_state(run, "parked")
+    assert parked.reason == "internal-error"
+    assert b"nonsense" in (parked.error or b"")
+    house.store._database._sql["steps_of"] = whole  # type: ignore[attr-defined]
+    await house.store.retry(run)
+    await house.until_state(run, "completed")

@@ -11,6 +11,7 @@ from relit.durable import faults, inputs
 from relit.durable.payload import Payloads
 from relit.durable.targets import Target, definition, new_run
 from relit.errors import RunCancelled, RunFailed, RunTimeout, WaitTimeout
+from relit.lib import crashpoints
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.durations import Duration, human, to_ms
 from relit.lib.ids import derived_id, new_id
@@ -69,11 +70,18 @@ class Engine:
 
     async def enqueue(self, runs: Sequence[NewRun]) -> list[Enqueued]:
         """Make runs in one commit, all or none."""
-        return await self.store.enqueue(runs)
+        crashpoints.point("enqueue.before")
+        made = await self.store.enqueue(runs)
+        crashpoints.point("enqueue.after")
+        return made
 
     async def signal(self, run: str, name: str, payload: Any = None, id: str | None = None) -> bool:
         """Deliver a signal. False: a signal with that id was sent to this run before."""
-        return await self.store.signal(self.new_signal(run, name, await self.payloads.encode(payload), id))
+        sent = self.new_signal(run, name, await self.payloads.encode(payload), id)
+        crashpoints.point("signal.before")
+        fresh = await self.store.signal(sent)
+        crashpoints.point("signal.after")
+        return fresh
 
     def new_signal(self, run: str, name: str, payload: bytes, id: str | None = None) -> Signal:
         """A signal, not delivered yet. The sender's ``id`` counts for this run only: another run's is another."""

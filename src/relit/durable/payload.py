@@ -14,6 +14,7 @@ import msgspec
 
 from relit.durable.locate import locate
 from relit.errors import PayloadError, PayloadTooLarge, Unserialisable
+from relit.lib import crashpoints
 from relit.lib.durations import to_bytes
 
 PLAIN, BLOB, SEALED = 1, 2, 3
@@ -188,7 +189,9 @@ class Payloads:
             data = b"\x03" + self.packer.encode(sealed)
         if len(data) <= self._inline_max or self._blobs is None:
             return data
+        crashpoints.point("blob.before")
         hash = await self._blobs.put(data)
+        crashpoints.point("blob.after")
         return b"\x02" + self.packer.encode(Reference(hash, len(data)))
 
     async def encode(self, value: object) -> bytes:

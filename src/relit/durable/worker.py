@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterable
 from random import Random
 
+from relit.durable import faults
 from relit.durable.context import Context
 from relit.durable.definitions import Agent, Definition, workflows
 from relit.durable.engine import Engine
@@ -20,12 +21,12 @@ from relit.durable.lease import Lease
 from relit.durable.peers import Peers
 from relit.durable.recorder import Recorder
 from relit.durable.threads import Threads
-from relit.errors import Fenced, StoreFull, StoreUnavailable
+from relit.errors import Fenced, StoreError, StoreFull, StoreUnavailable
 from relit.lib import crashpoints, proc
 from relit.lib.durations import Duration, to_ms
 from relit.lib.ids import system_random
 from relit.lib.service import OnFailure, Tasks, reporting
-from relit.store.values import Fence, Run, WorkerInfo
+from relit.store.values import Fence, Finish, Run, WorkerInfo
 
 log = logging.getLogger("relit.durable")
 
@@ -245,10 +246,9 @@ class Worker:
         fence = execution.recorder.fence
         try:
             await execution.drive(Context(execution))
-        except Exception as error:  # not the workflow's fault: another try, but not at once
+        except Exception as error:  # not the workflow's fault
             log.error("run %s could not be executed", fence.run, exc_info=error)
-            await asyncio.sleep(_BACK_OFF_S)
-            await self._release([fence])
+            await self._set_aside(fence, error)
         finally:
             full = len(self._running) >= self._concurrency
             del self._running[fence]
@@ -257,6 +257,15 @@ class Worker:
                 self._wake.set()
             if not self._running:
                 self._idle.set()
+
+    async def _set_aside(self, fence: Fence, error: Exception) -> None:
+        """Park what relit itself cannot execute: trying again for ever would hide it. Else give it back, later."""
+        fault = faults.dump(faults.describe(error))
+        try:
+            await self.store.finish(fence, Finish(state="parked", reason="internal-error", error=fault))
+        except StoreError:
+            await asyncio.sleep(_BACK_OFF_S)
+            await self._release([fence])
 
     # --- requests ----------------------------------------------------------------------------------------------
 

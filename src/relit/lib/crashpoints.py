@@ -9,6 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 POINTS: tuple[str, ...] = (
+    "enqueue.before",
+    "enqueue.after",
+    "signal.before",
+    "signal.after",
+    "blob.before",
+    "blob.after",
     "claim.before",
     "claim.after",
     "journal.before",
