@@ -84,10 +84,16 @@ class Session:
         return place
 
     def token(self) -> str | None:
-        """RELIT_TOKEN, else the data folder's; None when there is neither (the server has never run)."""
+        """RELIT_TOKEN, else the data folder's; None when there is neither (the server has never run).
+
+        The data folder's token never leaves this machine: for a server elsewhere only RELIT_TOKEN counts.
+        """
         from relit.settings.noted import noted_token
 
-        return self.environment.token or noted_token(self.data)
+        asked = self.flags.get("server") or self.environment.server
+        if self.environment.token or (asked and not _is_here(asked)):
+            return self.environment.token
+        return noted_token(self.data)
 
     def confirm(self, question: str) -> None:
         """Ask before what cannot be taken back; --yes and CI answer it."""
@@ -99,3 +105,10 @@ class Session:
 
 
 pass_session = click.make_pass_decorator(Session)
+
+
+def _is_here(url: str) -> bool:
+    """Whether a server's URL names this machine by a loopback address."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
