@@ -374,3 +374,20 @@ async def test_a_run_started_by_name_has_the_time_limit_of_its_definition(house:
     ended = await house.until_state(run, "failed")
     assert ended.reason == "timeout"
     assert ended.deadline_at == ended.created_at + 200
+
+
+async def test_a_message_is_told_of_earlier_ones_that_wait_for_a_person(house: House) -> None:
+    async def doubtful() -> None:
+        raise ConnectionError("nobody knows")
+
+    @relit.agent(name="clerk")
+    async def clerk(ctx: relit.Context, message: str) -> list[str]:
+        if message == "first":
+            await ctx.effect(doubtful, doubt="ask")
+        return await ctx.parked()
+
+    await house.work(clerk)
+    first = (await house.engine.send(clerk, "first")).id
+    await house.until_state(first, "parked")
+    second = (await house.engine.send(clerk, "second")).id
+    assert await house.engine.result(second, "20s") == [first]

@@ -311,6 +311,20 @@ class Context:
         bits = self._value("uuid", lambda: self._execution.chance.getrandbits(128).to_bytes(16, "big"))
         return uuid.UUID(bytes=bits, version=4)
 
+    def parked(self) -> Awaitable[list[str]]:
+        """Earlier messages of this mailbox that wait for a person, oldest first: ids of runs (at most 100).
+
+        Such a run has given up its place, so this one may be overtaking it. Recorded like a step.
+        """
+        execution = self._execution
+
+        async def parked() -> list[str]:
+            run, store = execution.run, execution.recorder.store
+            found = await store.runs(agent=run.agent, states=("parked",), before=run.id, limit=100)
+            return [each.id for each in reversed(found) if run.mailbox and each.mailbox == run.mailbox]
+
+        return self.step(parked)
+
     def patched(self, id: str) -> bool:
         """Guard a change to a workflow that has runs under way: true for runs that have not come this far yet.
 
