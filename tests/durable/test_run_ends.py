@@ -391,3 +391,25 @@ async def test_a_message_is_told_of_earlier_ones_that_wait_for_a_person(house: H
     await house.until_state(first, "parked")
     second = (await house.engine.send(clerk, "second")).id
     assert await house.engine.result(second, "20s") == [first]
+
+
+async def test_a_further_attempt_of_a_run_tries_its_failed_child_again(house: House) -> None:
+    tries: list[int] = []
+
+    async def sometimes() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("not yet")
+        return "at last"
+
+    @relit.workflow(agent="test")
+    async def inner(ctx: relit.Context) -> str:
+        return await ctx.step(sometimes, retry=Retry(attempts=1))
+
+    @relit.workflow(agent="test", retry=QUICK)
+    async def outer(ctx: relit.Context) -> str:
+        return await ctx.child(inner)
+
+    await house.work(inner, outer)
+    assert await house.run(outer) == "at last"
+    assert len(tries) == 2

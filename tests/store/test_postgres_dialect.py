@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 from pathlib import Path
 
 import apsw
@@ -23,7 +22,7 @@ _HEADER = re.compile(r"^-- name: (\w+)\n-- params:(.*)$", re.MULTILINE)
 
 
 def headers(package: str) -> dict[str, list[str]]:
-    text = resources.files(package).joinpath("queries.sql").read_text()
+    text = "\n".join(file.read_text() for file in statements.sql_files(package, "queries"))
     return {
         name: [word.strip() for word in params.split(",") if word.strip()] for name, params in _HEADER.findall(text)
     }

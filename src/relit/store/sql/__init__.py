@@ -1,1 +1,1 @@
-"""The store on SQL: shared operations in Python, statements in each dialect's ``queries.sql``."""
+"""The store on SQL: shared operations in Python, statements in each dialect's ``queries/``."""

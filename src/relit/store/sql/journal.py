@@ -8,6 +8,7 @@ from typing import Any
 from relit.errors import Fenced
 from relit.store.sql import queue
 from relit.store.sql.ending import after_end
+from relit.store.sql.reviving import retry_children
 from relit.store.sql.tx import Tx
 from relit.store.values import FINAL, Effect, Fence, Finish, NewRun, Step, StreamItem, Wait
 
@@ -191,6 +192,7 @@ async def _aftermath(tx: Tx, fence: Fence, end: Finish, *, mailbox: str | None, 
     run = fence.run
     tx.topics.add(f"run:{run}")
     if end.state == "scheduled":
+        await retry_children(tx, run)
         tx.topics.update({"timers", "ready"})
     elif end.state == "parked":
         tx.topics.add("timers")  # its time limit is watched from here on

@@ -10,6 +10,7 @@ from typing import Any
 
 from relit.errors import Conflict, NotFound, RelitError
 from relit.store.sql import ending, queue
+from relit.store.sql.reviving import begin_again, revive
 from relit.store.sql.tx import Operation, Tx
 from relit.store.values import FINAL, NewRun, Run, Signal
 
@@ -105,7 +106,7 @@ async def retry(tx: Tx, id_: str) -> Run:
     if run.state not in ("failed", "cancelled", "discarded", "parked"):
         raise refuse("retry", run)
     await _refuse_doubt(tx, "retry", run)
-    await _begin_again(tx, run)
+    await begin_again(tx, run)
     return await _revive(tx, run, "run.retried", attempt=1)
 
 
@@ -114,7 +115,7 @@ async def requeue(tx: Tx, id_: str) -> Run:
     run = await get(tx, id_)
     if run.state != "discarded":
         raise refuse("requeue", run, why=f"it is {run.state}, not a dead letter", fix=f"relit retry {run.id}")
-    await _begin_again(tx, run)
+    await begin_again(tx, run)
     return await _revive(tx, run, "run.requeued", attempt=0)
 
 
@@ -129,26 +130,8 @@ async def _refuse_doubt(tx: Tx, verb: str, run: Run) -> None:
         )
 
 
-async def _begin_again(tx: Tx, run: Run) -> None:
-    """Forget what failed, so that it is done again; a child that failed, or was cancelled with its parent, too."""
-    if run.failed_pos is not None:
-        failed = [(run.id, pos) for pos in run.failed_pos.split()]
-        await tx.many("step_forget", failed)
-        await tx.many("wait_settle", failed)
-    for _, id_ in await tx.many("children_to_retry", [(run.id,)]):
-        child = await get(tx, id_)
-        if not await tx.many("effects_in_doubt", [(id_,)]):
-            await _begin_again(tx, child)
-            await _revive(tx, child, "run.retried", attempt=1)
-
-
 async def _revive(tx: Tx, run: Run, event: str, *, attempt: int) -> Run:
-    placed = int(run.mailbox is None)
-    rank = queue.rank(tx.now if run.final else run.created_at, run.priority)
-    await tx.many("run_revive", [(run.id, placed, attempt, int(event != "run.resumed"), rank)])
-    await queue.add_events(tx, [queue.event(tx, event, run.agent, run.id)])
-    await queue.admit(tx, _box(run))
-    tx.topics.update({"ready", f"run:{run.id}"})
+    await revive(tx, run, event, attempt=attempt)
     return await get(tx, run.id)
 
 

@@ -1,22 +1,30 @@
-"""Reads ``queries.sql``: one named statement each, a comment above saying why."""
+"""Reads a dialect's SQL files: one named statement each, a comment above saying why."""
 
 from __future__ import annotations
 
 import re
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 _HEADER = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 
-def load(package: str, columns: dict[str, str], file: str = "queries.sql") -> dict[str, str]:
-    """The statements of a file of ``package`` by name; ``{RUN}`` becomes ``columns["RUN"]``."""
-    text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
-    parts = _HEADER.split(text)
-    names, bodies = parts[1::2], parts[2::2]
-    found = {name: _fill(_strip(body), columns) for name, body in zip(names, bodies, strict=True)}
-    if len(found) != len(names):
-        raise ValueError(f"{package}/{file} names a statement twice")
+def load(package: str, columns: dict[str, str], folder: str = "queries") -> dict[str, str]:
+    """The statements of a folder of ``package`` by name; ``{RUN}`` becomes ``columns["RUN"]``."""
+    found: dict[str, str] = {}
+    for file in sql_files(package, folder):
+        parts = _HEADER.split(file.read_text(encoding="utf-8"))
+        for name, body in zip(parts[1::2], parts[2::2], strict=True):
+            if name in found:
+                raise ValueError(f"{package} names the statement {name} twice")
+            found[name] = _fill(_strip(body), columns)
     return found
+
+
+def sql_files(package: str, folder: str) -> list[Traversable]:
+    """The SQL files of a folder of ``package``, by name."""
+    entries = resources.files(package).joinpath(folder).iterdir()
+    return sorted((entry for entry in entries if entry.name.endswith(".sql")), key=lambda entry: entry.name)
 
 
 def _strip(body: str) -> str:
@@ -32,6 +40,5 @@ def _fill(sql: str, columns: dict[str, str]) -> str:
 
 def migrations(package: str) -> list[tuple[int, str]]:
     """The numbered migrations of ``package``, in order."""
-    folder = resources.files(package).joinpath("migrations")
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    files = sql_files(package, "migrations")
     return [(int(entry.name.split("_")[0]), entry.read_text(encoding="utf-8")) for entry in files]

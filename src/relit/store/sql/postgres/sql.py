@@ -22,7 +22,7 @@ class Statement(msgspec.Struct, frozen=True):
 def load() -> dict[str, Statement]:
     """All statements by name: the shared ones and those of PostgreSQL alone."""
     shared = statements.load(PACKAGE, rows.COLUMNS)
-    own = statements.load(PACKAGE, rows.COLUMNS, "session.sql")
+    own = statements.load(PACKAGE, rows.COLUMNS, "session")
     return {name: parse(text) for name, text in (shared | own).items()}
 
 
