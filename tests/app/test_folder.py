@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from relit.app import folder
 from relit.errors import ConfigError
 from relit.lib.clock import SYSTEM_CLOCK, SystemClock
+
+NOBODY = 65534
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -62,10 +66,22 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert "--data DIR" in caught.value.fix
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root may read everything: be nobody for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
 def test_an_unreadable_folder_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(ConfigError, match="cannot be used"):
+    with unprivileged(), pytest.raises(ConfigError, match="cannot be used"):
         folder.prepare(tmp_path)
 
 
