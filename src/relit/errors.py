@@ -18,6 +18,12 @@ RelitError                  what was attempted, why not, the command that mends 
 │   ├── StoreCorrupt        the file is damaged or not ours
 │   ├── SchemaTooNew        written by a newer relit
 │   └── Fenced              a newer claim owns the run: this worker must let go of it
+├── VolumeError
+│   ├── FreezeFailed        an agent's processes would not stand still; nothing was changed
+│   ├── VolumeTooLarge      over its limits of size or count; names the biggest paths
+│   ├── VolumeDamaged       a pack, chunk or manifest does not match its hash; names what is affected
+│   ├── WrongKey            the key does not open these packs
+│   └── WrongStore          the blob store's prefix belongs to another store
 ├── PayloadError
 │   ├── Unserialisable      a value that cannot be written down
 │   ├── PayloadTooLarge     over the configured limit
@@ -169,6 +175,43 @@ class Fenced(StoreError):
     """Another worker has claimed the run since: nothing was written."""
 
     code = "fenced"
+
+
+class VolumeError(RelitError):
+    """A snapshot, restore or another work on a volume could not be done."""
+
+    code = "volume"
+
+
+class FreezeFailed(VolumeError):
+    """An agent's processes would not stand still in time. They go on; no snapshot was made."""
+
+    code = "freeze-failed"
+    retry = True
+
+
+class VolumeTooLarge(VolumeError):
+    """A home is over its limits of size or count. The biggest paths are named."""
+
+    code = "volume-too-large"
+
+
+class VolumeDamaged(VolumeError):
+    """A pack, a chunk or a manifest record is not what was written."""
+
+    code = "volume-damaged"
+
+
+class WrongKey(VolumeError):
+    """The key at hand does not open these packs."""
+
+    code = "wrong-key"
+
+
+class WrongStore(VolumeError):
+    """The blob store's prefix belongs to another relit store."""
+
+    code = "wrong-store"
 
 
 class PayloadError(RelitError):

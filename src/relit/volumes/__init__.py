@@ -1,0 +1,1 @@
+"""Versioned volumes: an agent's home, restorable to any moment."""
