@@ -103,9 +103,7 @@ runs = 30
     assert "relit.toml:9: retention.runs" in text
 
 
-@pytest.mark.parametrize(
-    "line", ['memory = { soft = "300M" }', 'sandbox = "on"', 'grants = ["x"]', 'snapshots = { every = "60s" }']
-)
+@pytest.mark.parametrize("line", ['memory = { soft = "300M" }', 'sandbox = "on"', 'grants = ["x"]'])
 def test_settings_of_later_versions_are_refused(tmp_path: Path, line: str) -> None:
     text = refused(tmp_path, f'[agents.a]\nentry = "a:a"\n{line}\n')
     assert "relit.toml:3" in text
@@ -213,3 +211,40 @@ def test_every_setting_has_a_description_and_its_place_in_the_docs() -> None:
         assert description, key
         assert f"`{key}`" in page, f"docs/reference/configuration.md lacks {key}"
         assert description in page, f"docs/reference/configuration.md lacks the sentence of {key}"
+
+
+def test_snapshots_and_volumes_are_on_by_default(tmp_path: Path) -> None:
+    settings = read(tmp_path, '[agents.a]\nentry = "a:a"\n')
+    snapshots = settings.agents["a"].snapshots
+    assert (snapshots.enabled, snapshots.every_ms, snapshots.max_bytes) == (True, 60_000, 20 << 30)
+    assert [tier.text for tier in snapshots.tiers] == ["1h all", "2d hourly", "30d daily", "26w weekly"]
+    assert settings.volumes.encryption == "key"
+    assert settings.volume_store == str(settings.data / "volumes")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('[server]\nblobs = "s3://b/p/"', "s3://b/p/volumes"),
+        ('[server]\nblobs = "s3://b/p"\n[volumes]\nstore = "/srv/packs"', "/srv/packs"),
+        ('[volumes]\nstore = "s3://other"', "s3://other"),
+        ('[server]\nblobs = "/srv/blobs"', "/srv/blobs/volumes"),
+    ],
+)
+def test_packs_go_beside_the_blobs_unless_told_otherwise(tmp_path: Path, text: str, wanted: str) -> None:
+    assert read(tmp_path, text).volume_store == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[agents.a]\nentry = "a:a"\nsnapshots = { keep = "1h" }', "SPAN all|hourly|daily|weekly"),
+        ('[agents.a]\nentry = "a:a"\nsnapshots = { every = "5ms" }', "too often"),
+        ('[volumes]\nstore = "gs://bucket"', "is not a blob store"),
+        ('[volumes]\nencryption = "passphrase"', "secret:NAME"),
+        ('[volumes]\npassphrase = "secret:x"', "does nothing"),
+        ('[volumes]\ninterval = "0s"', "longer than nothing"),
+    ],
+)
+def test_volumes_that_contradict_themselves_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, text)

@@ -14,7 +14,7 @@ from relit.settings import check, meaning
 from relit.settings.check import Fault
 from relit.settings.environment import Environment
 from relit.settings.kinds import Path
-from relit.settings.model import Agent, File, Retention, Server, Subscriber, Webhook, Worker
+from relit.settings.model import Agent, File, Retention, Server, Subscriber, Volumes, Webhook, Worker
 from relit.settings.sources import Source, read_environment, read_file, read_flags
 
 
@@ -50,6 +50,16 @@ class Settings:
     @property
     def subscribers(self) -> dict[str, Subscriber]:
         return self.file.subscribers
+
+    @property
+    def volumes(self) -> Volumes:
+        return self.file.volumes
+
+    @property
+    def volume_store(self) -> str:
+        """Where packs go: a folder's absolute path, or ``s3://…``."""
+        store = meaning.volume_store(self.volumes.store, self.server.blobs, str(self.data))
+        return store if "://" in store else str(self.folder / FilePath(store).expanduser())
 
     @property
     def address(self) -> tuple[str, int]:

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
-from relit.settings.model import Agent, File, Schedule
+from relit.settings.model import Agent, File, Schedule, Snapshots
+from relit.volumes.retention import parse_keep
 
+_FASTEST_MS = 1000
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 def faults(file: File) -> list[Fault]:
     """Everything that contradicts itself."""
-    return [*_server(file), *_agents(file), *_webhooks(file)]
+    return [*_server(file), *_volumes(file), *_agents(file), *_webhooks(file)]
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -22,6 +24,13 @@ def split_listen(listen: str) -> tuple[str, int]:
     if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
         raise ValueError(listen)
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def volume_store(store: str, blobs: str, data: str) -> str:
+    """Where packs go: a folder or ``s3://…``. Never where payloads lie: each has a list of its own."""
+    if store == "blobs":
+        store = "local" if blobs == "local" else f"{blobs.rstrip('/')}/volumes"
+    return f"{data}/volumes" if store == "local" else store
 
 
 def _server(file: File) -> Iterator[Fault]:
@@ -37,10 +46,23 @@ def _server(file: File) -> Iterator[Fault]:
         yield Fault(("server", "blobs"), "is not a blob store", "local, a folder or s3://bucket/prefix")
 
 
+def _volumes(file: File) -> Iterator[Fault]:
+    volumes = file.volumes
+    if "://" in volumes.store and not volumes.store.startswith("s3://"):
+        yield Fault(("volumes", "store"), "is not a blob store", "blobs, local, a folder or s3://bucket/prefix")
+    if volumes.encryption == "passphrase" and volumes.passphrase is None:
+        yield Fault(("volumes", "passphrase"), 'is missing: encryption = "passphrase" needs it', "secret:NAME")
+    if volumes.encryption != "passphrase" and volumes.passphrase is not None:
+        yield Fault(("volumes", "passphrase"), f'does nothing with encryption = "{volumes.encryption}": remove it')
+    if volumes.interval_ms == 0:
+        yield Fault(("volumes", "interval"), "must be longer than nothing", "a duration: 10s")
+
+
 def _agents(file: File) -> Iterator[Fault]:
     for name, agent in file.agents.items():
         path: Path = ("agents", name)
         yield from _start(path, agent)
+        yield from _snapshots((*path, "snapshots"), agent.snapshots)
         for label, schedule in agent.schedules.items():
             yield from _schedule((*path, "schedules", label), schedule)
 
@@ -56,6 +78,15 @@ def _start(path: Path, agent: Agent) -> Iterator[Fault]:
         yield Fault((*path, "entry"), 'is for kind = "python"; this agent is a command', "command")
     if agent.kind == "command" and agent.schedules:
         yield Fault((*path, "schedules"), "a command takes no messages in this version of relit: remove them")
+
+
+def _snapshots(path: Path, snapshots: Snapshots) -> Iterator[Fault]:
+    if snapshots.every_ms < _FASTEST_MS:
+        yield Fault((*path, "every"), f'"{snapshots.every}" is too often', "1s or more")
+    try:
+        parse_keep(snapshots.keep)
+    except ValueError as error:
+        yield Fault((*path, "keep"), str(error))
 
 
 def _schedule(path: Path, schedule: Schedule) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from relit.lib import durations
+from relit.volumes.retention import Tier, parse_keep
 
 Duration = Annotated[
     str, Meta(pattern=r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$", extra_json_schema={"format": "relit-duration"})
@@ -122,6 +123,34 @@ class Schedule(_Table, frozen=True):
     ] = "skip"
 
 
+class Snapshots(_Table, frozen=True):
+    """Versions of an agent's home. On by default; a home in which nothing changes costs nothing."""
+
+    enabled: Annotated[bool, Meta(description="Take snapshots while the agent runs.")] = True
+    every: Annotated[Duration, Meta(description="How often, when something changed.")] = "60s"
+    keep: Annotated[
+        str,
+        Meta(description="How long: `SPAN all, SPAN hourly, SPAN daily, SPAN weekly`; a span may be `forever`."),
+    ] = "1h all, 2d hourly, 30d daily, 26w weekly"
+    exclude: Annotated[
+        list[str], Meta(description="Paths that are left out, as in a `.gitignore`; besides the home's `.relitignore`.")
+    ] = []
+    max_size: Annotated[Size, Meta(description="A larger home is refused; its biggest paths are named.")] = "20G"
+    max_files: Annotated[Positive, Meta(description="A home with more files is refused.")] = 500_000
+
+    @property
+    def every_ms(self) -> int:
+        return durations.to_ms(self.every)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        return parse_keep(self.keep)
+
+    @property
+    def max_bytes(self) -> int:
+        return durations.to_bytes(self.max_size)
+
+
 class Agent(_Table, frozen=True):
     """One agent."""
 
@@ -139,6 +168,7 @@ class Agent(_Table, frozen=True):
     workers: Annotated[Positive, Meta(le=64, description="Processes that run it.")] = 1
     mailbox: Mailbox = Mailbox()
     schedules: dict[Name, Schedule] = {}
+    snapshots: Snapshots = Snapshots()
 
 
 class Webhook(_Table, frozen=True):
@@ -166,12 +196,58 @@ class Subscriber(_Table, frozen=True):
     events: Annotated[list[str], Meta(description="Names or patterns: `run.failed`, `run.*`; none: all.")] = []
 
 
+class Volumes(_Table, frozen=True):
+    """Where versions of homes are kept, and how."""
+
+    store: Annotated[
+        str,
+        Meta(
+            description="`blobs` (beside `server.blobs`, below `volumes`), `local` (the data folder), a folder, or "
+            "`s3://bucket/prefix`."
+        ),
+    ] = "blobs"
+    encryption: Annotated[
+        Literal["key", "passphrase", "off"],
+        Meta(
+            description="`key`: the file `key` of the data folder, made at the first start; or `passphrase`; or `off`."
+        ),
+    ] = "key"
+    passphrase: Annotated[Secret | None, Meta(description="With `passphrase`: `secret:NAME`.")] = None
+    interval: Annotated[Duration, Meta(description="How often new packs go to the store, one for all agents.")] = "10s"
+    spool_limit: Annotated[
+        Size, Meta(description="Disk for packs that the store has not taken yet; above it snapshots pause.")
+    ] = "10G"
+    grace: Annotated[
+        Duration, Meta(description="An unused pack is deleted no sooner than this after it was found unused.")
+    ] = "1h"
+    verify: Annotated[
+        Duration, Meta(description="Every pack is read back and checked once in this span; `0s`: never.")
+    ] = "30d"
+
+    @property
+    def interval_ms(self) -> int:
+        return durations.to_ms(self.interval)
+
+    @property
+    def spool_bytes(self) -> int:
+        return durations.to_bytes(self.spool_limit)
+
+    @property
+    def grace_ms(self) -> int:
+        return durations.to_ms(self.grace)
+
+    @property
+    def verify_ms(self) -> int:
+        return durations.to_ms(self.verify)
+
+
 class File(_Table, frozen=True):
     """relit.toml: the configuration of relit."""
 
     server: Server = Server()
     worker: Worker = Worker()
     retention: Retention = Retention()
+    volumes: Volumes = Volumes()
     agents: dict[Name, Agent] = {}
     webhooks: dict[Name, Webhook] = {}
     subscribers: dict[Name, Subscriber] = {}
@@ -185,7 +261,6 @@ LATER: dict[str, str] = {
     "agents.*.tools": "journaled tools",
     "agents.*.resume": "resuming of unmodified agents",
     "agents.*.sandbox": "the sandbox",
-    "agents.*.snapshots": "snapshots",
     "agents.*.grants": "grants",
     "models": "the model gateway",
     "alerts": "alerts",
