@@ -167,6 +167,20 @@ class Link:
                 why = error.what
             await trying.pause(self._unreachable(why))
 
+    async def pieces(self, path: str, query: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+        """An answer's body as it comes, once: what broke off is an error."""
+        import httpx
+
+        timeout = httpx.Timeout(_READ, connect=_CONNECT)
+        try:
+            async with self._client().stream("GET", path, params=_query(query), timeout=timeout) as response:
+                if response.status_code >= 400:
+                    raise restore(response.status_code, await response.aread(), None)
+                async for piece in response.aiter_bytes():
+                    yield piece
+        except httpx.HTTPError as error:
+            raise self._unreachable(str(error) or type(error).__name__) from error
+
     async def _stream(self, path: str, query: Mapping[str, Any], last_id: str) -> AsyncGenerator[Frame, None]:
         import httpx
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from relit.api.volumes_port import Volumes
 from relit.durable.engine import Engine
 from relit.store.base import Subscription
 
@@ -92,11 +93,12 @@ class Closing:
 class Parts:
     """Everything a handler may use."""
 
-    def __init__(self, engine: Engine, options: Options | None = None) -> None:
+    def __init__(self, engine: Engine, options: Options | None = None, volumes: Volumes | None = None) -> None:
         self.engine = engine
         self.store = engine.store
         self.payloads = engine.payloads
         self.clock = engine.clock
         self.ids = engine.ids
         self.options = options or Options()
+        self.volumes = volumes
         self.closing = Closing()

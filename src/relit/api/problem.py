@@ -32,6 +32,9 @@ _STATUS: tuple[tuple[type[RelitError], int], ...] = (
     (errors.Unserialisable, 422),
     (errors.BlobMissing, 410),
     (errors.WaitTimeout, 408),
+    (errors.VolumeTooLarge, 413),
+    (errors.FreezeFailed, 503),
+    (errors.VolumeError, 500),
     (errors.RunError, 409),
 )
 _STORE_RETRY_AFTER = 1

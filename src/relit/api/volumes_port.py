@@ -12,12 +12,11 @@ Errors are those of ``relit.errors``: NotFound (no such volume, snapshot, path),
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from relit import documents
-from relit.documents import Messages
+from relit.documents import Mark, Messages
 
-Mark = Literal["local", "stored"]
 NOW = "now"  # in ``diff``: the home as it is
 
 

@@ -9,6 +9,7 @@ import msgspec
 from relit.manifest import EntryKind, Reason
 from relit.store.values import EffectState, RunState
 
+Mark = Literal["local", "stored"]
 Messages = Literal["keep", "redeliver", "drop"]
 
 

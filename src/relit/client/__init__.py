@@ -22,6 +22,7 @@ from urllib.parse import quote
 import msgspec
 
 from relit import documents
+from relit.client.volumes import Volumes, When
 from relit.errors import RunCancelled, RunFailed, RunTimeout, Unserialisable, WaitTimeout
 from relit.events import Event
 from relit.lib.durations import Duration, to_ms
@@ -110,6 +111,7 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._link = Link(url, token, patience, transport)
+        self.volumes = Volumes(self._link)
 
     @property
     def url(self) -> str:
@@ -367,6 +369,20 @@ class Client:
         """A schedule's last firings, newest first, the missed ones too."""
         path = f"/v1/schedules/{_segment(name)}/firings"
         return (await self._get(path, documents.Firings, limit=limit)).firings
+
+    # --- homes (the rest is ``client.volumes``) ----------------------------------------------------------------
+
+    async def snapshots(self, agent: str, *, limit: int = 100) -> list[documents.Snapshot]:
+        """The newest versions of an agent's home."""
+        return (await self.volumes.log(agent, limit=limit)).snapshots
+
+    async def snapshot(self, agent: str, **options: Any) -> documents.Taken:
+        """Take a snapshot now (see ``Volumes.snapshot``)."""
+        return await self.volumes.snapshot(agent, **options)
+
+    async def restore(self, agent: str, when: When, **options: Any) -> documents.Restored:
+        """Put an agent's home back as it was (see ``Volumes.restore``)."""
+        return await self.volumes.restore(agent, when, **options)
 
     # --- the system --------------------------------------------------------------------------------------------
 
