@@ -64,3 +64,14 @@ def human(ms: float) -> str:
         return f"{hours}h {minutes:02d}m"
     days, hours = divmod(hours, 24)
     return f"{days}d {hours}h"
+
+
+def size(count: float) -> str:
+    """Bytes for a person's eye: ``512 B``, ``3.4K``, ``120M``, ``2.0G`` (powers of 1024)."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in "KMGT":
+        count /= 1024
+        if count < 1023.5 or unit == "T":
+            break
+    return f"{count:.0f}{unit}" if count >= 99.95 else f"{count:.1f}{unit}"

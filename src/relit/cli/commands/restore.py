@@ -1,0 +1,121 @@
+"""``restore``: an agent, or some of its files, as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import click
+
+from relit import documents
+from relit.cli.homes import INSIDE, WHEN, ask
+from relit.cli.screen import Screen, clean, short, when
+from relit.cli.session import Session, pass_session
+from relit.documents import Messages
+from relit.lib.durations import human
+
+_SHOWN = 20  # paths of a plan that a person reads; --json has all
+_AT = click.option(
+    "--at", "at", type=WHEN, required=True, metavar="WHEN", help="A time, number, id or tag: 14:02, '10 minutes ago'."
+)
+_DRY = click.option("--dry-run", is_flag=True, help="Say what would be done and what stays as it is; do nothing.")
+
+
+@click.command()
+@click.argument("agent")
+@click.argument("paths", nargs=-1, type=INSIDE, metavar="[PATH]...")
+@_AT
+@_DRY
+@click.option(
+    "--messages",
+    type=click.Choice(get_args(Messages)),
+    help="Messages since then: leave them as they are (default), deliver them again, or drop them.",
+)
+@pass_session
+def restore(
+    session: Session, agent: str, paths: tuple[bytes, ...], at: str, dry_run: bool, messages: Messages | None
+) -> None:
+    """Put an agent back to a moment: its files and its journal.
+
+    With PATHs: only those files; the journal stays. Effects since then stay done; they are listed. The restore is a
+    snapshot, too, so it can be taken back.
+    """
+    if paths and messages:
+        raise click.UsageError("--messages goes with the whole agent; with PATH only files go back")
+    choice: Messages | None = None if paths else messages or "keep"
+    put_back(session, agent, at, paths, dry_run, choice)
+
+
+def put_back(
+    session: Session, agent: str, at: str, paths: tuple[bytes, ...], dry_run: bool, messages: Messages | None
+) -> None:
+    """Show the plan, ask, do it, tell."""
+    screen = session.screen
+    if dry_run or not session.yes:
+        plan = ask(session, lambda volumes: volumes.restore(agent, at, paths, dry_run=True, messages=messages))
+        if dry_run:
+            _tell(screen, plan)
+            return
+        if not screen.as_json:
+            _summary(screen, plan, screen.note)
+        session.confirm(f"Put {agent} back to snapshot {plan.to.number} of {when(plan.to.at)}?")
+        at = f"#{plan.to.number}"  # what was shown is what is done
+    _tell(screen, ask(session, lambda volumes: volumes.restore(agent, at, paths, messages=messages)))
+
+
+def _tell(screen: Screen, done: documents.Restored) -> None:
+    if screen.as_json:
+        screen.json(done)
+        return
+    _summary(screen, done, screen.line)
+    if not done.dry_run:
+        screen.hint(f"relit volume restore {done.agent} --at '#{done.before}'  (takes it back)")
+
+
+def _summary(screen: Screen, done: documents.Restored, say: Callable[[str], None]) -> None:
+    would = "would be " if done.dry_run else ""
+    say(f"{done.agent}: snapshot {done.to.number} of {when(done.to.at)}" + _tags(done.to))
+    for what, paths in (("written", done.written), ("removed", done.removed), ("adjusted", done.adjusted)):
+        if paths:
+            say(f"  {len(paths)} {would}{what}:")
+            for path in paths[:_SHOWN]:
+                say(f"    {clean(path)}")
+            if len(paths) > _SHOWN:
+                say(f"    … and {len(paths) - _SHOWN} more (--json lists all)")
+    if not (done.written or done.removed or done.adjusted):
+        say("  no file differs")
+    for line in _since(done):
+        say(line)
+    if not done.dry_run:
+        say(f"  done in {human(done.took_ms)}; before: snapshot {done.before}, now: snapshot {done.number}")
+        if done.replaced:
+            say(f"  what it replaced lies in {done.replaced}")
+
+
+def _since(done: documents.Restored) -> list[str]:
+    """What a restore does not undo."""
+    lines: list[str] = []
+    if done.effects:
+        lines.append(f"  {len(done.effects)} effects since then stay done:")
+        lines += [f"    {when(e.at)}  {clean(e.name)}  {e.state}  run {short(e.run)}" for e in done.effects[:_SHOWN]]
+    if done.messages:
+        fate = {None: "are not touched", "keep": "stay as they are", "redeliver": "are delivered again",
+                "drop": "are dropped"}[done.choice]  # fmt: skip
+        lines.append(f"  {len(done.messages)} messages since then {fate}:")
+        lines += [f"    {when(m.at)}  {m.state}  run {short(m.run)}" for m in done.messages[:_SHOWN]]
+    return lines
+
+
+def _tags(snapshot: documents.Snapshot) -> str:
+    return f" ({', '.join(snapshot.tags)})" if snapshot.tags else ""
+
+
+@click.command("restore")
+@click.argument("agent")
+@click.argument("paths", nargs=-1, type=INSIDE, metavar="[PATH]...")
+@_AT
+@_DRY
+@pass_session
+def volume_restore(session: Session, agent: str, paths: tuple[bytes, ...], at: str, dry_run: bool) -> None:
+    """Put files back as they were: all, or PATHs. The journal stays as it is (`relit restore` takes it along)."""
+    put_back(session, agent, at, paths, dry_run, None)

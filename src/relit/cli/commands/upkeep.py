@@ -1,0 +1,112 @@
+"""``volume prune``, ``verify``, ``rebuild``, ``stats``: looking after what is kept."""
+
+from __future__ import annotations
+
+import click
+
+from relit import documents
+from relit.cli.exits import DEGRADED, OK
+from relit.cli.homes import ask
+from relit.cli.screen import ago, clean, when
+from relit.cli.session import Session, pass_session
+from relit.lib.durations import size
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option("--dry-run", is_flag=True, help="Say what would go and what stays, and why; do nothing.")
+@pass_session
+def prune(session: Session, agent: str | None, dry_run: bool) -> None:
+    """Drop snapshots that no tier keeps, then packs that nothing refers to. This happens by itself, too.
+
+    Packs go in two phases: found unused now, deleted when volumes.grace is over and they still are.
+    """
+    done, screen = ask(session, lambda volumes: volumes.prune(agent, dry_run=dry_run)), session.screen
+    if screen.as_json:
+        screen.json(done)
+        return
+    if dry_run:
+        rows = [
+            [each.agent, str(each.number), when(each.at), verdict, each.why]
+            for verdict, some in (("goes", done.dropped), ("stays", done.kept))
+            for each in some
+        ]
+        screen.table(["AGENT", "NO", "AT", "VERDICT", "WHY"], rows, "no snapshots")
+    screen.line(
+        f"{len(done.dropped)} snapshots {'would go' if dry_run else 'went'}; packs: {done.condemned} found unused, "
+        f"{done.repacked} repacked, {done.deleted} deleted, {size(done.bytes)} freed"
+    )
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option(
+    "--sample",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="The share of packs that is read.",
+)
+@pass_session
+def verify(session: Session, agent: str | None, sample: float) -> int:
+    """Read packs back, check every chunk, and test-restore the newest snapshot. Exit code 3: damage was found."""
+    done, screen = ask(session, lambda volumes: volumes.verify(agent, sample=sample)), session.screen
+    if screen.as_json:
+        screen.json(done)
+    else:
+        screen.line(
+            f"{done.packs} packs, {done.chunks} chunks, {size(done.bytes)} of {done.snapshots} snapshots read; "
+            f"{len(done.restored)} test-restored, {done.databases} databases checked"
+        )
+        for each in done.damage:
+            _damage(session, each)
+        screen.line("no damage" if not done.damage else f"{len(done.damage)} damaged; all other data can be restored")
+    return DEGRADED if done.damage else OK
+
+
+def _damage(session: Session, each: documents.Damage) -> None:
+    where = f"{each.agent} snapshots {', '.join(map(str, each.snapshots))}" if each.agent else each.pack
+    session.screen.line(f"damaged: {each.what} ({where})")
+    for path in each.paths:
+        session.screen.line(f"    {clean(path)}")
+
+
+@click.command()
+@pass_session
+def rebuild(session: Session) -> int:
+    """Put volumes that the store has lost back into it, out of the packs alone. What it has is left as it is."""
+    done, screen = ask(session, lambda volumes: volumes.rebuild()), session.screen
+    if screen.as_json:
+        screen.json(done)
+    else:
+        screen.line(
+            f"{done.volumes} volumes, {done.snapshots} snapshots, {done.chunks} chunks back out of {done.packs} packs"
+        )
+        for problem in done.problems:
+            screen.line(f"not whole: {problem}")
+    return DEGRADED if done.problems else OK
+
+
+@click.command()
+@click.argument("agent", required=False)
+@pass_session
+def stats(session: Session, agent: str | None) -> None:
+    """Figures of one volume, or of all: sizes, packs, what waits for the blob store."""
+    found, screen = ask(session, lambda volumes: volumes.stats(agent)), session.screen
+    if screen.as_json:
+        screen.json(found)
+        return
+    waiting = f"{found.waiting} snapshots, {size(found.spool)}, the oldest {ago(found.waiting_since)}"
+    screen.pairs(
+        [
+            ("snapshots", str(found.snapshots)),
+            ("newest trees", f"{found.files} files, {size(found.bytes)}"),
+            ("chunks", f"{found.chunks}, {size(found.packed)} packed"),
+            ("manifest", f"{found.entries} rows"),
+            ("packs", ", ".join(f"{count} {state}" for state, count in found.packs.items())),
+            ("in packs", size(found.pack_bytes)),
+            ("to upload", waiting if found.waiting else "nothing waits"),
+            ("store", found.store),
+            ("encryption", f"AES-256-GCM, key {found.key}" if found.encrypted else "off"),
+        ]
+    )

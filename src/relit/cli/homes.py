@@ -1,0 +1,111 @@
+"""The way to volumes: the server, or (when none runs on this machine) the same service in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.moments import check_tag, fixed
+
+if TYPE_CHECKING:
+    from relit.api.volumes_port import Volumes
+    from relit.cli.session import Session
+
+T = TypeVar("T")
+
+
+def ask(session: Session, question: Callable[[Volumes], Awaitable[T]]) -> T:
+    """The answer to ``question``."""
+
+    async def asked() -> T:
+        async with opened(session) as volumes:
+            return await question(volumes)
+
+    return asyncio.run(asked())
+
+
+@asynccontextmanager
+async def opened(session: Session) -> AsyncIterator[Volumes]:
+    """The volumes, wherever they can be reached."""
+    if _elsewhere(session) or session.api().alive() or _kept(session):
+        from relit.client import Client
+
+        api = session.patient_api()
+        async with Client(api.url, session.token() or "", patience=api.patience) as client:
+            yield client.volumes
+    else:
+        from relit.app.volumes import open_local
+
+        async with open_local(session.settings()) as volumes:
+            yield volumes
+
+
+def _elsewhere(session: Session) -> bool:
+    return bool(session.flags.get("server") or session.environment.server)
+
+
+def _kept(session: Session) -> bool:
+    """Whether a node keeps a server here, which is only being restarted."""
+    from relit.node import status
+
+    place = session.run_dir()
+    return place is not None and status.read(place).node is not None
+
+
+class _When(click.ParamType[str]):
+    """A number, id, tag or time. A time is fixed at once: it means the same when the answer comes late."""
+
+    name = "when"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return fixed(str(value), SYSTEM_CLOCK.now_ms())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Tag(click.ParamType[str]):
+    """A word that reads as nothing else."""
+
+    name = "tag"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_tag(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Inside(click.ParamType[bytes]):
+    """A path relative to an agent's home."""
+
+    name = "path"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        path = value if isinstance(value, bytes) else os.fsencode(str(value))
+        parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+        if path.startswith(b"/") or b".." in parts:
+            self.fail(f"{os.fsdecode(path)!r} is not relative to the agent's home", param, ctx)
+        return b"/".join(parts)
+
+
+WHEN = _When()
+TAG = _Tag()
+INSIDE = _Inside()
+NOW = "now"
+
+
+class _Other(_When):
+    """The same, or ``now``: the home as it is."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return NOW if value == NOW else super().convert(value, param, ctx)
+
+
+OTHER = _Other()
