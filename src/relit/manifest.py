@@ -152,6 +152,14 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     condemned_at_ms: int | None = None
 
 
+class ObjectInfo(msgspec.Struct, frozen=True):
+    """An object of the blob store."""
+
+    key: str
+    size: int
+    modified_ms: int
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A path that differs between two snapshots; ``None``: not there."""
 

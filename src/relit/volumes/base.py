@@ -13,6 +13,7 @@ from relit.manifest import (
     Commit,
     Delta,
     Entry,
+    ObjectInfo,
     Pack,
     Place,
     Position,
@@ -199,14 +200,6 @@ class Catalog(Protocol):
         ...
 
     async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None: ...
-
-
-class ObjectInfo(msgspec.Struct, frozen=True):
-    """An object of the blob store."""
-
-    key: str
-    size: int
-    modified_ms: int
 
 
 class Objects(Protocol):
