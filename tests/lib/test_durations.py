@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relit.lib.durations import human, to_bytes, to_ms
+from relit.lib.durations import human, size, to_bytes, to_ms
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,12 @@ def test_a_bad_size_is_refused() -> None:
 )
 def test_durations_are_shown_for_people(ms: int, text: str) -> None:
     assert human(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0K"), (3500, "3.4K"), (120 << 20, "120M"), (1 << 20, "1.0M"),
+     ((1 << 20) - 1, "1.0M"), (5 << 50, "5120T")],
+)  # fmt: skip
+def test_sizes_for_a_person(count: int, text: str) -> None:
+    assert size(count) == text

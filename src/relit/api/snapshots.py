@@ -14,7 +14,7 @@ from relit.api import volumes_port
 from relit.api.operation import Call, Nothing, Operation
 from relit.errors import Conflict, Invalid
 from relit.lib import names
-from relit.lib.moments import check_tag
+from relit.lib.moments import check_tag, fixed
 
 _BYTES = "application/octet-stream"
 
@@ -119,7 +119,14 @@ def _volumes(call: Call) -> volumes_port.Volumes:
 
 
 def _at(call: Call) -> tuple[str, str]:
-    return call.path("name"), call.path("when")
+    return call.path("name"), _when(call, call.path("when"))
+
+
+def _when(call: Call, text: str) -> str:
+    try:
+        return fixed(text, call.api.parts.clock.now_ms())
+    except ValueError as error:
+        raise Invalid(f"{text!r} names no snapshot", why=str(error)) from error
 
 
 def _path(text: str) -> bytes:
@@ -194,7 +201,8 @@ async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]
 async def diff(call: Call) -> documents.Diff:
     """What differs between a snapshot and another one, or the home as it is."""
     query: DiffQuery = call.query
-    return await _volumes(call).diff(*_at(call), query.to, _path(query.path), text=query.text)
+    to = query.to if query.to == volumes_port.NOW else _when(call, query.to)
+    return await _volumes(call).diff(*_at(call), to, _path(query.path), text=query.text)
 
 
 async def tag(call: Call) -> documents.Snapshot:
@@ -214,13 +222,13 @@ async def restore(call: Call) -> documents.Restored:
         raise Invalid("messages go back with the whole home only", fix="leave out paths, or messages")
     paths = [_path(each) for each in asked.paths]
     return await _volumes(call).restore(
-        call.path("name"), asked.at, paths, dry_run=asked.dry_run, messages=asked.messages
+        call.path("name"), _when(call, asked.at), paths, dry_run=asked.dry_run, messages=asked.messages
     )
 
 
 async def fork(call: Call) -> documents.Volume:
     """Make a new agent whose home is a snapshot of this one's."""
-    return await _volumes(call).fork(call.path("name"), call.body.new, call.body.at)
+    return await _volumes(call).fork(call.path("name"), call.body.new, _when(call, call.body.at))
 
 
 async def prune(call: Call) -> documents.Pruned:

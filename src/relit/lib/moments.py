@@ -78,6 +78,8 @@ def parse_moment(text: str, now_ms: int, zone: tzinfo | None = None) -> int:
     A time of day without a day is the last one that has come: today's, or else yesterday's.
     """
     word = " ".join(text.lower().split())
+    if match := _STAMP.fullmatch(word):
+        return int(match[1])  # fixed elsewhere, by another clock
     found = _relative(word, text, now_ms)
     if found is None:
         found = _time_of_day(word, text, now_ms, zone)
@@ -99,8 +101,6 @@ def _is_moment(text: str, now_ms: int, zone: tzinfo | None) -> bool:
 def _relative(word: str, text: str, now_ms: int) -> int | None:
     if word == "now":
         return now_ms
-    if match := _STAMP.fullmatch(word):
-        return int(match[1])
     if match := _AGO.fullmatch(word):
         return max(0, now_ms - _span(match[1], text))
     return None

@@ -66,17 +66,20 @@ def log(session: Session, agent: str, limit: int, before: int | None) -> None:
         return
     rows = [
         [str(each.number), when(each.at), each.reason, str(each.files), size(each.bytes), size(each.fresh),
-         human(each.freeze_us / 1000) if each.freeze_us else "", "stored" if each.stored_at else "local", _marks(each)]
+         human(each.freeze_us / 1000) if each.freeze_us else "", "stored" if each.stored_at else "local", _remarks(each)]
         for each in found.snapshots
     ]  # fmt: skip
     heads = ["NO", "AT", "WHY", "FILES", "SIZE", "NEW", "FROZEN", "WHERE", "MARKS"]
     session.screen.table(heads, rows, "no snapshots yet")
 
 
-def _marks(snapshot: documents.Snapshot) -> str:
-    marks = [*(["pinned"] if snapshot.pinned else []), *snapshot.tags]
+def _marks(snapshot: documents.Snapshot) -> list[str]:
+    return [*(["pinned"] if snapshot.pinned else []), *snapshot.tags]
+
+
+def _remarks(snapshot: documents.Snapshot) -> str:
     skipped = [f"{len(snapshot.skipped)} skipped"] if snapshot.skipped else []
-    return ", ".join([*marks, *skipped, *([brief(snapshot.note, 40)] if snapshot.note else [])])
+    return ", ".join([*_marks(snapshot), *skipped, *([brief(snapshot.note, 40)] if snapshot.note else [])])
 
 
 @volume.command()
@@ -222,7 +225,9 @@ def _changed(session: Session, made: documents.Snapshot) -> None:
     if session.screen.as_json:
         session.screen.json(made)
     else:
-        session.screen.line(f"{made.agent}: snapshot {made.number} of {when(made.at)}: {_marks(made) or 'no marks'}")
+        session.screen.line(
+            f"{made.agent}: snapshot {made.number} of {when(made.at)}: {', '.join(_marks(made)) or 'no marks'}"
+        )
 
 
 @volume.command("rm")
