@@ -66,11 +66,15 @@ def log(session: Session, agent: str, limit: int, before: int | None) -> None:
         return
     rows = [
         [str(each.number), when(each.at), each.reason, str(each.files), size(each.bytes), size(each.fresh),
-         human(each.freeze_us / 1000) if each.freeze_us else "", "stored" if each.stored_at else "local", _remarks(each)]
+         human(each.freeze_us / 1000) if each.freeze_us else "", _where(each), _remarks(each)]
         for each in found.snapshots
     ]  # fmt: skip
     heads = ["NO", "AT", "WHY", "FILES", "SIZE", "NEW", "FROZEN", "WHERE", "MARKS"]
     session.screen.table(heads, rows, "no snapshots yet")
+
+
+def _where(snapshot: documents.Snapshot) -> str:
+    return "stored" if snapshot.stored_at else "local"
 
 
 def _marks(snapshot: documents.Snapshot) -> list[str]:
