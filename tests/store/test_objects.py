@@ -14,14 +14,20 @@ from relit.store.objects import FolderObjects, Objects, S3Objects, open_objects
 from relit.testing.s3 import S3
 
 
+@pytest.fixture(scope="module")
+def bucket(s3: S3) -> str:
+    """One for all tests, each below a prefix of its own: a bucket costs the server more than an object."""
+    name = s3.new_bucket()
+    s3.store(name).put("some/other", b"not ours")
+    return name
+
+
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     if request.param == "folder":
         return open_objects(str(tmp_path / "objects"))
     s3: S3 = request.getfixturevalue("s3")
-    bucket = s3.new_bucket()
-    s3.store(bucket).put("some/other", b"not ours")  # makes the bucket
-    return open_objects(f"s3://{bucket}/some/prefix", s3.options())
+    return open_objects(f"s3://{request.getfixturevalue('bucket')}/some/{tmp_path.name}", s3.options())
 
 
 async def keys(objects: Objects, prefix: str) -> list[str]:

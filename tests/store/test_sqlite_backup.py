@@ -68,7 +68,9 @@ def check(target: Path, least: int) -> None:
     uri = f"file:{target}?immutable=1"  # the file alone, without any -wal
     with contextlib.closing(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as copy:
         assert copy.pragma("integrity_check") == "ok"
-        (a,), (b,) = copy.execute("SELECT n FROM a UNION ALL SELECT n FROM b").fetchall()
+        (a,), (b,) = [
+            [int(str(value)) for value in row] for row in copy.execute("SELECT n FROM a UNION ALL SELECT n FROM b")
+        ]
         assert a == b >= least
 
 
