@@ -139,3 +139,9 @@ async def test_looking_after(desk: Desk) -> None:
     assert "damaged: chunk 00ff (clerk snapshots 1, 2)\n    notes/a.md" in damaged.stdout
     assert (await desk.run("volume", "verify", "--sample", "0.5")).exit_code == 0
     assert "2 snapshots" in (await desk.run("volume", "rebuild")).stdout
+
+
+async def test_a_folder_without_a_key_says_when_it_gets_one(desk: Desk) -> None:
+    result = await desk.run("key", "show-id")
+    assert result.exit_code == 4
+    assert "the first snapshot makes it" in result.stderr

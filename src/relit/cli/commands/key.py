@@ -79,8 +79,6 @@ def ident(keys: Keys) -> str:
 
 
 def _keys(session: Session) -> Keys:
-    from relit.volumes.keys import Keys
-
     place = session.data / "key"
     if not place.exists():
         raise NotFound(
@@ -88,6 +86,8 @@ def _keys(session: Session) -> Keys:
             why="the first snapshot makes it; with a passphrase there is none",
             fix="relit volume snapshot AGENT",
         )
+    from relit.volumes.keys import Keys
+
     return Keys.load(place)
 
 
