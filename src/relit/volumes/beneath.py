@@ -172,11 +172,15 @@ class Beneath:
     # --- looking -----------------------------------------------------------------------------------------------
 
     def lstat(self, path: bytes) -> os.stat_result | None:
-        """``None`` when there is nothing."""
+        """``None`` when there is nothing; nothing is below a file or a symlink either."""
         try:
             fd, name = self.at(path)
             return os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
+            return None
+        except VolumeError as error:
+            if isinstance(error, VolumeDamaged):
+                raise
             return None
 
     def open(self, path: bytes, flags: int, mode: int = 0o600) -> int:

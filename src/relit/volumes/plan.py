@@ -132,9 +132,7 @@ def _actions(
     return actions
 
 
-def _one(
-    entry: Entry, was: Entry | None, now: Mapping[bytes, bytes], then: Mapping[bytes, bytes]
-) -> list[Action]:
+def _one(entry: Entry, was: Entry | None, now: Mapping[bytes, bytes], then: Mapping[bytes, bytes]) -> list[Action]:
     same = was is not None and was.kind == entry.kind
     if entry.kind == "folder":
         if not same:
@@ -191,9 +189,7 @@ def _sides(chosen: Collection[bytes]) -> set[bytes]:
     return found | bases | {base + side for base in bases for side in SIDE_FILES}
 
 
-def _add_above(
-    path: bytes, have: Mapping[bytes, Entry], want: Mapping[bytes, Entry], keep: dict[bytes, Entry]
-) -> None:
+def _add_above(path: bytes, have: Mapping[bytes, Entry], want: Mapping[bytes, Entry], keep: dict[bytes, Entry]) -> None:
     while b"/" in path:
         path = path.rpartition(b"/")[0]
         entry, was = want.get(path), have.get(path)
