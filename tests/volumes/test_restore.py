@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trees_for_restore import DictChunks, shape, take
 
 from relit.errors import VolumeDamaged, VolumeError
 from relit.manifest import Entry
 from relit.volumes.restore import Restorer
-
-from trees_for_restore import DictChunks, shape, take
 
 NAMES = ("a", "b", "c.db", "c.db-wal", "d\udcff")
 
