@@ -1,0 +1,405 @@
+"""Takes snapshots of one home while its agent works.
+
+What was touched is read while the agent runs; then the agent is frozen, and only what was touched again is read
+again, into a bounded buffer. So the freeze lasts as long as a short copy, and every file of the snapshot is as it was
+at one moment: databases stand beside their write-ahead logs as a power cut would have left them. Packing and the
+commit come after the thaw. The tree in memory changes only when the catalog has committed; after a failure everything
+that was touched stays due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from relit.errors import Conflict, FreezeFailed, VolumeTooLarge
+from relit.lib.clock import Clock
+from relit.lib.crashpoints import point
+from relit.lib.durations import size as shown_size
+from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapshot, Volume
+from relit.volumes.base import Catalog, Changes, Freezer, Watch
+from relit.volumes.beneath import Beneath
+from relit.volumes.ignore import NAME, Ignore, biggest
+from relit.volumes.look import Looked, sweep, touched
+from relit.volumes.reading import Reader
+from relit.volumes.scan import Home
+from relit.volumes.tree import Seen, Tree
+
+POINTS: tuple[str, ...] = (
+    "volumes.snapshot.copied",
+    "volumes.snapshot.thawed",
+    "volumes.snapshot.packed",
+    "volumes.snapshot.synced",
+    "volumes.snapshot.staged",
+    "volumes.snapshot.committed",
+)
+SWEEP_MS = 15 * 60_000
+_WINDOW = 4 << 20
+_BATCH = 8 << 20
+_ROWS = 5_000  # of the manifest in one transaction
+_TRIES = 3
+
+
+Positions = Callable[[], Coroutine[None, None, Position]]
+
+
+class Spooling(Protocol):
+    """What a snapshot needs of the spool."""
+
+    def put(self, chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> list[Place]: ...
+
+    def put_delta(self, volume: Volume, snapshot: Snapshot, delta: Delta) -> Place: ...
+
+    def settle(self, place: Place, committed: bool) -> None: ...
+
+    def sync(self) -> list[Pack]: ...
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How large a home may be."""
+
+    bytes: int = 20 << 30
+    files: int = 500_000
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """What was seen between freeze and thaw."""
+
+    seen: dict[bytes, Seen | None]
+    position: Position
+    at_ms: int
+    freeze_us: int
+
+
+class _Attempt:
+    """One snapshot in the making: its new chunks, and what is held in memory for now."""
+
+    def __init__(self, limit: int) -> None:
+        self.fresh: dict[bytes, Place] = {}
+        self.reused: set[bytes] = set()
+        self.held: dict[bytes, bytes] = {}
+        self.size = 0
+        self.limit = limit
+
+    def new(self, id: bytes) -> bool:
+        return id not in self.fresh and id not in self.held and id not in self.reused
+
+    def hold(self, id: bytes, data: memoryview) -> None:
+        self.held[id] = bytes(data)
+        self.size += len(data)
+
+    def drain(self) -> list[tuple[bytes, bytes]]:
+        held, self.held, self.size = list(self.held.items()), {}, 0
+        return held
+
+
+class Capture:
+    """Snapshots of one volume, one at a time. ``patterns``: what its agent's kind leaves out."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        home: Path,
+        *,
+        catalog: Catalog,
+        spool: Spooling,
+        id_of: Callable[[memoryview], bytes],
+        watch: Watch,
+        freezer: Freezer,
+        clock: Clock,
+        new_id: Callable[[], str],
+        patterns: Sequence[str] = (),
+        limits: Limits | None = None,
+        buffer: int = 32 << 20,
+    ) -> None:
+        self.volume = volume
+        self.home = home
+        self.skipped = 0
+        self._catalog = catalog
+        self._spool = spool
+        self._watch = watch
+        self._freezer = freezer
+        self._clock = clock
+        self._new_id = new_id
+        self._patterns = tuple(patterns)
+        self._limits = limits or Limits()
+        self._buffer = buffer
+        self._arena = mmap.mmap(-1, _WINDOW)
+        self._arena.write(bytes(_WINDOW))  # touched now, so that no page of it is missing during a freeze
+        self._reader = Reader(id_of, memoryview(self._arena))
+        self._tree: Tree | None = None
+        self._due: set[bytes] = set()
+        self._swept_ms: int | None = None
+        self._ignored = b""
+        self._lock = asyncio.Lock()
+
+    async def take(
+        self,
+        reason: Reason,
+        note: str = "",
+        *,
+        quiescent: bool = False,
+        always: bool = False,
+        position: Positions,
+    ) -> Snapshot | None:
+        """Take a snapshot; ``None`` when nothing has changed (unless ``always``).
+
+        Raises FreezeFailed, StoreFull, VolumeTooLarge and what the catalog raises; the agent goes on either way.
+        """
+        async with self._lock:
+            tree = await self._load()
+            draft = Snapshot(
+                id=self._new_id(),
+                volume=self.volume.id,
+                number=self.volume.newest + 1,
+                at_ms=0,
+                reason=reason,
+                note=note,
+                quiescent=quiescent,
+            )
+            for _ in range(_TRIES):
+                attempt = _Attempt(self._buffer)
+                early = await self._copy(tree, attempt)
+                if not always and tree.delta(early).empty:
+                    self._due.clear()
+                    return None
+                stopped = await self._stand_still(tree, attempt, early, position)
+                if stopped is not None:
+                    return await self._commit(tree, attempt, draft, stopped)
+            raise FreezeFailed(
+                f"no snapshot of {self.volume.name} was taken",
+                why=f"its processes were let go before copying was done, {_TRIES} times",
+                fix="relit volume snapshot tries again; a smaller home or a faster disk helps",
+            )
+
+    # --- what changed ------------------------------------------------------------------------------------------
+
+    async def _load(self) -> Tree:
+        if self._tree is None:
+            number = self.volume.newest
+            entries = await self._catalog.tree(self.volume.id, number) if number else []
+            segments = await self._catalog.all_segments(self.volume.id, number) if number else []
+            self._tree = await asyncio.to_thread(Tree, entries, segments)
+        return self._tree
+
+    @contextmanager
+    def _opened(self) -> Iterator[Home]:
+        with Beneath(self.home) as beneath:
+            text = b""
+            try:
+                with open(beneath.open(NAME, 0), "rb") as file:
+                    text = file.read()
+            except (FileNotFoundError, IsADirectoryError, OSError):
+                text = b""  # none, or one that cannot be read as a file: nothing further is left out
+            if text != self._ignored:
+                self._ignored, self._swept_ms = text, None
+            yield Home(beneath, Ignore(self._patterns, text))
+
+    def _look(self, home: Home, tree: Tree, *, sweeps: bool) -> Looked:
+        """Everything that may differ from the tree by now; it stays due until a snapshot has it."""
+        now = self._clock.now_ms()
+        changes = self._watch.drain()
+        mapped = self._watch.mapped()
+        late = self._swept_ms is None or now - self._swept_ms >= SWEEP_MS or not self._watch.exact
+        looked = touched(home, tree, Changes(changes.paths, changes.trees), mapped | self._due)
+        if changes.everything or (sweeps and late):
+            looked = sweep(home, tree) | looked
+            self._swept_ms = now
+        self._due |= looked.keys()
+        return looked
+
+    async def _copy(self, tree: Tree, attempt: _Attempt) -> dict[bytes, Seen | None]:
+        """Read what changed while the agent goes on."""
+        loop = asyncio.get_running_loop()
+
+        def flush() -> None:
+            asyncio.run_coroutine_threadsafe(self._put(attempt), loop).result()
+
+        def sink(id: bytes, data: memoryview) -> None:
+            if attempt.new(id):
+                attempt.hold(id, data)
+                if attempt.size >= _BATCH:
+                    flush()
+
+        def read() -> dict[bytes, Seen | None]:
+            with self._opened() as home:
+                looked = self._look(home, tree, sweeps=True)
+                return self._reader.see(home, tree, looked, sink)
+
+        seen = await asyncio.to_thread(read)
+        await self._put(attempt)
+        point("volumes.snapshot.copied")
+        return seen
+
+    async def _put(self, attempt: _Attempt) -> None:
+        """Bring what is held into the spool, except what packs have already."""
+        chunks = attempt.drain()
+        if not chunks:
+            return
+        known = await self._catalog.known([id for id, _ in chunks], self.volume.node)
+        attempt.reused |= known
+        await self._pack(attempt, [each for each in chunks if each[0] not in known])
+
+    async def _pack(self, attempt: _Attempt, chunks: list[tuple[bytes, bytes]]) -> None:
+        if chunks:
+            places = await asyncio.to_thread(self._spool.put, chunks)
+            attempt.fresh.update(zip((id for id, _ in chunks), places, strict=True))
+
+    # --- the moment --------------------------------------------------------------------------------------------
+
+    async def _stand_still(
+        self,
+        tree: Tree,
+        attempt: _Attempt,
+        early: dict[bytes, Seen | None],
+        position: Positions,
+    ) -> Stopped | None:
+        """Freeze, read again what was touched since, thaw. ``None``: let go too early, nothing of it counts."""
+        frozen = await self._freezer.freeze()
+        began = self._clock.monotonic()
+        whole = True
+        try:
+            async with asyncio.TaskGroup() as both:
+                where = both.create_task(position())
+                late = both.create_task(asyncio.to_thread(self._again, tree, attempt, early))
+            at_ms = self._clock.now_ms()
+        finally:
+            if frozen:
+                whole = await self._freezer.thaw()
+        took = round((self._clock.monotonic() - began) * 1e6) if frozen else 0
+        point("volumes.snapshot.thawed")
+        if not whole:
+            return None
+        return Stopped(early | late.result(), where.result(), at_ms, took)
+
+    def _again(self, tree: Tree, attempt: _Attempt, early: dict[bytes, Seen | None]) -> dict[bytes, Seen | None]:
+        def sink(id: bytes, data: memoryview) -> None:
+            if attempt.new(id):
+                attempt.hold(id, data)
+            if attempt.size >= attempt.limit:  # slower, but right: written out while the agent stands still
+                chunks = attempt.drain()
+                attempt.fresh.update(zip((id for id, _ in chunks), self._spool.put(chunks), strict=True))
+
+        due, self._due = self._due, set()
+        try:
+            with self._opened() as home:
+                looked = self._look(home, tree, sweeps=False)
+                seen = self._reader.see(home, tree, looked, sink, early)
+                self.skipped = len(home.skipped)
+                return seen
+        finally:
+            self._due |= due
+
+    # --- the record --------------------------------------------------------------------------------------------
+
+    async def _commit(self, tree: Tree, attempt: _Attempt, draft: Snapshot, stopped: Stopped) -> Snapshot:
+        seen = stopped.seen
+        await self._put(attempt)
+        delta = tree.delta(seen)
+        taken = self._described(tree, draft, stopped, attempt)
+        self._check_limits(tree, seen, taken)
+        at = await asyncio.to_thread(self._spool.put_delta, self.volume, taken, delta)
+        point("volumes.snapshot.packed")
+        done = False
+        try:
+            packs = await asyncio.to_thread(self._spool.sync)
+            point("volumes.snapshot.synced")
+            snapshot = await self._record(taken, delta, at, attempt, packs)
+            done = True
+        finally:
+            self._spool.settle(at, done)
+        point("volumes.snapshot.committed")
+        tree.apply(seen)
+        self._due.clear()
+        self.volume = msgspec.structs.replace(self.volume, newest=snapshot.number)
+        return snapshot
+
+    def _described(self, tree: Tree, draft: Snapshot, stopped: Stopped, attempt: _Attempt) -> Snapshot:
+        files, total = len(tree.entries), tree.bytes
+        for path, now in stopped.seen.items():
+            before = tree.entries.get(path)
+            files += (now is not None) - (before is not None)
+            total += (now.entry.size if now and not now.entry.hard else 0) - (
+                before.size if before and not before.hard else 0
+            )
+        return msgspec.structs.replace(
+            draft,
+            at_ms=stopped.at_ms,
+            files=files,
+            bytes=total,
+            fresh=sum(place.length for place in attempt.fresh.values()),
+            freeze_us=stopped.freeze_us,
+            position=stopped.position,
+            local_at_ms=self._clock.now_ms(),
+        )
+
+    def _check_limits(self, tree: Tree, seen: dict[bytes, Seen | None], taken: Snapshot) -> None:
+        if taken.bytes <= self._limits.bytes and taken.files <= self._limits.files:
+            return
+        sizes = {path: entry.size for path, entry in tree.entries.items() if path not in seen}
+        sizes |= {path: now.entry.size for path, now in seen.items() if now is not None}
+        top = ", ".join(f"{path.decode(errors='backslashreplace')} {shown_size(size)}" for path, size in biggest(sizes))
+        raise VolumeTooLarge(
+            f"no snapshot of {self.volume.name} was taken: it has {taken.files} paths and {shown_size(taken.bytes)}",
+            why=f"allowed are {self._limits.files} and {shown_size(self._limits.bytes)}; the biggest: {top}",
+            fix=f"list what need not be kept in {self.home / '.relitignore'}, or raise max_size or max_files of "
+            f"[agents.{self.volume.name}.snapshots]",
+        )
+
+    async def _record(
+        self, taken: Snapshot, delta: Delta, at: Place, attempt: _Attempt, packs: Sequence[Pack]
+    ) -> Snapshot:
+        chunks, small, staged = list(attempt.fresh.items()), delta, False
+        if len(chunks) > _ROWS:
+            for some in _batches(chunks):
+                await self._catalog.load_chunks(some, packs)
+            chunks = []
+        try:
+            if len(delta.entries) + len(delta.segments) + len(delta.gone) > _ROWS:
+                staged = True
+                for part in _parts(delta):
+                    await self._catalog.stage(self.volume.id, taken.number, part)
+                small = Delta()
+                point("volumes.snapshot.staged")
+            return await self._catalog.commit(
+                Commit(
+                    snapshot=taken,
+                    delta=small,
+                    at=at,
+                    chunks=chunks,
+                    reused=sorted(attempt.reused),
+                    packs=list(packs),
+                    staged=staged,
+                )
+            )
+        except Conflict:
+            self._tree = None  # somebody else's snapshot, or a pack that went: read everything anew
+            raise
+        finally:
+            if staged and taken.number == self.volume.newest + 1:
+                await self._unstage(taken)
+
+    async def _unstage(self, taken: Snapshot) -> None:
+        """Take staged rows back, unless the snapshot is there after all."""
+        if not any(each.number == taken.number for each in await self._catalog.snapshots(self.volume.id, limit=1)):
+            await self._catalog.unstage(self.volume.id, taken.number)
+
+
+def _batches(chunks: list[tuple[bytes, Place]]) -> Iterator[list[tuple[bytes, Place]]]:
+    for at in range(0, len(chunks), _ROWS):
+        yield chunks[at : at + _ROWS]
+
+
+def _parts(delta: Delta) -> Iterator[Delta]:
+    """A large delta in pieces that fit a transaction each; the order within it is kept."""
+    yield Delta(full=delta.full, gone=delta.gone, cut=delta.cut)
+    for at in range(0, len(delta.entries), _ROWS):
+        yield Delta(entries=delta.entries[at : at + _ROWS])
+    for at in range(0, len(delta.segments), _ROWS):
+        yield Delta(segments=delta.segments[at : at + _ROWS])

@@ -1,0 +1,109 @@
+"""Reads what was touched: entries, chunk ids, and the contents of chunks that are not known. Blocking."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from relit.manifest import SEGMENT, Entry, Skipped
+from relit.volumes import chunking
+from relit.volumes.look import Looked, firsts
+from relit.volumes.scan import READ, Home, holes, kind_of, pack_holes, windows
+from relit.volumes.tree import Seen, Tree, split
+
+_TRIES = 3  # for a file that changes while it is read, with nobody standing still
+_HEAD = 16
+Sink = Callable[[bytes, memoryview], None]
+
+
+class Reader:
+    """Turns paths into ``Seen``. ``arena`` is the window that contents pass through (16 KiB times something)."""
+
+    def __init__(self, id_of: Callable[[memoryview], bytes], arena: memoryview) -> None:
+        self._id_of = id_of
+        self._arena = arena
+
+    def see(
+        self, home: Home, tree: Tree, looked: Looked, sink: Sink, early: dict[bytes, Seen | None] | None = None
+    ) -> dict[bytes, Seen | None]:
+        """Every looked-at path as it is now. ``sink`` gets chunks that neither the tree's nor ``early``'s version of
+        the same file has; their memory is good only during the call."""
+        further = firsts(looked)
+        seen: dict[bytes, Seen | None] = {}
+        for path, found in looked.items():
+            if found is None:
+                seen[path] = None
+            elif path in further:
+                entry = home.entry(path, found)
+                seen[path] = (
+                    Seen(msgspec.structs.replace(entry, hard=further[path], size=found.st_size)) if entry else None
+                )
+            elif kind_of(found) == "file":
+                before = (early or {}).get(path)
+                old = set(split(tree.ids(path))) | set(split(before.ids if before else b""))
+                seen[path] = self._file(home, path, old, sink)
+            else:
+                entry = home.entry(path, found)
+                seen[path] = Seen(entry) if entry else None
+        return seen
+
+    def _file(self, home: Home, path: bytes, old: set[bytes], sink: Sink) -> Seen | None:
+        try:
+            fd = home.beneath.open(path, READ)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:  # a symlink by now, or not ours to read
+            home.skipped[path] = Skipped(path, error.strerror or "not readable")
+            return None
+        try:
+            return self._content(home, path, fd, old, sink)
+        finally:
+            os.close(fd)
+
+    def _content(self, home: Home, path: bytes, fd: int, old: set[bytes], sink: Sink) -> Seen | None:
+        for _ in range(_TRIES):
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            gaps = holes(fd, found)
+            ids, total = self._chunks(path, fd, found.st_size, gaps, old, sink)
+            again = os.fstat(fd)
+            if (again.st_mtime_ns, again.st_ctime_ns, again.st_size) == (
+                found.st_mtime_ns, found.st_ctime_ns, found.st_size
+            ):  # fmt: skip
+                break
+        entry = home.entry(path, found)
+        if entry is None:
+            return None
+        return Seen(self._entry(entry, ids, total, gaps), ids)
+
+    def _entry(self, entry: Entry, ids: bytes, total: int, gaps: Sequence[tuple[int, int]]) -> Entry:
+        """What was read counts, if the file became shorter meanwhile."""
+        count = len(ids) // 16
+        return msgspec.structs.replace(
+            entry,
+            size=total + sum(length for _, length in gaps),
+            count=count,
+            parts=ids if count <= SEGMENT else b"",
+            holes=pack_holes(list(gaps)),
+        )
+
+    def _chunks(
+        self, path: bytes, fd: int, size: int, gaps: list[tuple[int, int]], old: set[bytes], sink: Sink
+    ) -> tuple[bytes, int]:
+        blocks = chunking.is_database(path.rpartition(b"/")[2], os.pread(fd, _HEAD, 0))
+
+        def cut(view: memoryview) -> list[int]:
+            return chunking.cuts(view, blocks=blocks)
+
+        ids, total = bytearray(), 0
+        for piece in windows(fd, size, gaps, self._arena, cut):
+            id = self._id_of(piece)
+            ids += id
+            total += len(piece)
+            if id not in old:
+                sink(id, piece)
+        return bytes(ids), total

@@ -1,0 +1,229 @@
+"""What is in a home: paths, their facts, and contents in pieces. Blocking; nothing outside the home is ever opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
+from relit.manifest import Entry, EntryKind, Skipped
+from relit.volumes.beneath import Beneath
+from relit.volumes.ignore import Ignore
+
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_HOLE = struct.Struct("<QQ")
+_BLOCK = 512  # unit of st_blocks
+_ODD = {
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+Found = tuple[bytes, os.stat_result]
+
+
+class Home:
+    """One home, opened for looking. ``skipped`` fills with what cannot be part of a snapshot."""
+
+    def __init__(self, beneath: Beneath, ignore: Ignore) -> None:
+        self.beneath = beneath
+        self.ignore = ignore
+        self.skipped: dict[bytes, Skipped] = {}
+        root = beneath.lstat(b"")
+        if root is None:
+            raise FileNotFoundError(errno.ENOENT, "the home is gone")
+        self._device = root.st_dev
+
+    def look(self, path: bytes) -> os.stat_result | None:
+        """What is there, if a snapshot takes it."""
+        if path and self.ignore.below(path):
+            return None
+        found = self.beneath.lstat(path)
+        return found if found is not None and self._takes(path, found) else None
+
+    def walk(self, under: bytes = b"") -> Iterator[Found]:
+        """Every path at and below a folder that a snapshot takes, folders before what is in them."""
+        found = self.look(under)
+        if found is None:
+            return
+        yield under, found
+        if stat.S_ISDIR(found.st_mode):
+            yield from self._below(under)
+
+    def _below(self, folder: bytes) -> Iterator[Found]:
+        inner = []
+        for name, found in self._entries(folder):
+            path = folder + b"/" + name if folder else name
+            if self._takes(path, found):
+                yield path, found
+                if stat.S_ISDIR(found.st_mode):
+                    inner.append(path)
+        for path in inner:
+            yield from self._below(path)
+
+    def _entries(self, folder: bytes) -> list[tuple[bytes, os.stat_result]]:
+        try:
+            fd = self.beneath.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError as error:
+            self._skip(folder, error.strerror or "not readable")
+            return []
+        try:
+            entries = []
+            for each in os.scandir(fd):
+                with suppress(FileNotFoundError):
+                    entries.append((os.fsencode(each.name), each.stat(follow_symlinks=False)))
+            return entries
+        finally:
+            os.close(fd)
+
+    def _takes(self, path: bytes, found: os.stat_result) -> bool:
+        kind = stat.S_IFMT(found.st_mode)
+        if path and self.ignore.leaves_out(path, kind == stat.S_IFDIR):
+            return False
+        if found.st_dev != self._device:
+            self._skip(path, "another filesystem is mounted there")
+            return False
+        if (odd := _ODD.get(kind)) is not None:
+            self._skip(path, odd)
+            return False
+        return True
+
+    def _skip(self, path: bytes, why: str) -> None:
+        self.skipped[path] = Skipped(path, why)
+
+    def entry(self, path: bytes, found: os.stat_result) -> Entry | None:
+        """Its facts, without content; ``None`` when it vanished meanwhile."""
+        kind = kind_of(found)
+        try:
+            target = self.beneath.readlink(path) if kind == "link" else b""
+            xattrs = self._xattrs(path)
+        except (FileNotFoundError, OSError) as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP):
+                return None
+            raise
+        return Entry(
+            path=path,
+            kind=kind,
+            mode=stat.S_IMODE(found.st_mode),
+            uid=found.st_uid,
+            gid=found.st_gid,
+            mtime_ns=found.st_mtime_ns,
+            size=found.st_size if kind == "file" else 0,
+            target=target,
+            xattrs=xattrs,
+            ino=found.st_ino,
+            ctime_ns=found.st_ctime_ns,
+        )
+
+    def _xattrs(self, path: bytes) -> bytes:
+        with self.beneath.pinned(path) as (fd, found):
+            if stat.S_ISLNK(found.st_mode):
+                return b""
+            place = b"/proc/self/fd/%d" % fd
+            try:
+                names = os.listxattr(place)
+                held = {os.fsencode(name): os.getxattr(place, name) for name in sorted(names)}
+            except OSError as error:
+                if error.errno in (errno.ENOTSUP, errno.ENODATA):
+                    return b""
+                raise
+        return msgspec.msgpack.encode(held) if held else b""
+
+
+def kind_of(found: os.stat_result) -> EntryKind:
+    """Which of the three kinds a snapshot knows."""
+    if stat.S_ISDIR(found.st_mode):
+        return "folder"
+    return "link" if stat.S_ISLNK(found.st_mode) else "file"
+
+
+def same(entry: Entry, found: os.stat_result) -> bool:
+    """Whether a path looks untouched since its entry was made."""
+    kind: Literal["file", "folder", "link"] = kind_of(found)
+    return (
+        entry.ctime_ns == found.st_ctime_ns
+        and entry.ino == found.st_ino
+        and entry.mtime_ns == found.st_mtime_ns
+        and entry.kind == kind
+        and (kind != "file" or entry.size == found.st_size)
+        and entry.mode == stat.S_IMODE(found.st_mode)
+    )
+
+
+def holes(fd: int, found: os.stat_result) -> list[tuple[int, int]]:
+    """(offset, length) of a sparse file's holes."""
+    if found.st_blocks * _BLOCK >= found.st_size:
+        return []
+    gaps: list[tuple[int, int]] = []
+    at = 0
+    while at < found.st_size:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return []  # a filesystem that does not tell: all of it is content
+            data = found.st_size
+        data = min(data, found.st_size)
+        if data > at:
+            gaps.append((at, data - at))
+        if data >= found.st_size:
+            break
+        at = os.lseek(fd, data, os.SEEK_HOLE)
+    return gaps
+
+
+def pack_holes(gaps: list[tuple[int, int]]) -> bytes:
+    """As ``Entry.holes`` has them."""
+    return b"".join(_HOLE.pack(offset, length) for offset, length in gaps)
+
+
+def ranges(size: int, gaps: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """(offset, length) of what is content."""
+    at = 0
+    for offset, length in gaps:
+        if offset > at:
+            yield at, offset - at
+        at = offset + length
+    if size > at:
+        yield at, size - at
+
+
+def windows(
+    fd: int, size: int, gaps: list[tuple[int, int]], arena: memoryview, cut: Callable[[memoryview], list[int]]
+) -> Iterator[memoryview]:
+    """A file's content in chunks, read through ``arena``; a chunk is valid until the next one is asked for.
+
+    A chunk at the end of a full window may go on in the file: it is carried over into the next window.
+    """
+    held = 0
+    for offset, length in ranges(size, gaps):
+        done = 0
+        while done < length:
+            room = min(len(arena) - held, length - done)
+            got = os.preadv(fd, [arena[held : held + room]], offset + done)
+            if got == 0:
+                break  # it became shorter meanwhile: what is there counts
+            held, done = held + got, done + got
+            if held == len(arena):
+                lengths = cut(arena[:held])
+                keep = lengths.pop() if len(lengths) > 1 else 0
+                yield from _pieces(arena, lengths)
+                arena[:keep] = bytes(arena[held - keep : held])
+                held = keep
+    if held:
+        yield from _pieces(arena, cut(arena[:held]))
+
+
+def _pieces(arena: memoryview, lengths: list[int]) -> Iterator[memoryview]:
+    at = 0
+    for length in lengths:
+        yield arena[at : at + length]
+        at += length

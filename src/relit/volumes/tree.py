@@ -1,0 +1,146 @@
+"""A volume's current tree in memory, as the newest snapshot has it, and what follows from a change. Pure.
+
+Entries are compact Structs; ids of long files are one bytes each. ``names`` answers what a folder holds without
+looking at all paths, so that a vanished folder costs what was in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from relit.manifest import ID_BYTES, SEGMENT, Delta, Entry, Segment
+
+_SPAN = SEGMENT * ID_BYTES
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """A path as it was read: its entry (``parts`` empty when the content is long), and all its chunk ids."""
+
+    entry: Entry
+    ids: bytes = b""
+
+
+class Tree:
+    """What the newest snapshot holds."""
+
+    def __init__(self, entries: Iterable[Entry] = (), segments: Iterable[Segment] = ()) -> None:
+        self.entries: dict[bytes, Entry] = {}
+        self._long: dict[bytes, bytes] = {}
+        self._names: dict[bytes, set[bytes]] = {}
+        self._inodes: dict[int, set[bytes]] = {}  # of files with several names
+        self.bytes = 0
+        for entry in entries:
+            self._put(entry)
+        pieces: dict[bytes, list[tuple[int, bytes]]] = {}
+        for segment in segments:
+            pieces.setdefault(segment.path, []).append((segment.no, segment.ids))
+        for path, found in pieces.items():
+            self._long[path] = b"".join(ids for _, ids in sorted(found))
+        for entry in list(self.entries.values()):
+            if entry.hard:
+                self._inodes.setdefault(entry.ino, set()).update((entry.path, entry.hard))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def ids(self, path: bytes) -> bytes:
+        """The chunk ids of a file's content; empty when there is none."""
+        entry = self.entries.get(path)
+        if entry is None:
+            return b""
+        return self._long.get(path, b"") if entry.count > SEGMENT else entry.parts
+
+    def below(self, path: bytes) -> Iterator[bytes]:
+        """Every path below a folder."""
+        for child in sorted(self.names(path)):
+            yield child
+            yield from self.below(child)
+
+    def names(self, path: bytes) -> frozenset[bytes]:
+        """The paths directly in a folder."""
+        return frozenset(self._names.get(path, ()))
+
+    def same_file(self, ino: int) -> frozenset[bytes]:
+        """Paths that were names of that file, when it had several."""
+        return frozenset(self._inodes.get(ino, ()))
+
+    def delta(self, seen: Mapping[bytes, Seen | None]) -> Delta:
+        """How this tree becomes what was seen; ``None``: the path is gone."""
+        entries, segments, gone = [], [], []
+        cut: list[tuple[bytes, int]] = []
+        for path in sorted(seen):
+            now, before = seen[path], self.entries.get(path)
+            old = self.ids(path)
+            if now is None:
+                if before is not None:
+                    gone.append(path)
+                    cut += [(path, 0)] if before.count > SEGMENT else []
+                continue
+            if before is None or before != now.entry:
+                entries.append(now.entry)
+            more, less = _segments(path, old if before and before.count > SEGMENT else b"", now)
+            segments += more
+            cut += less
+            if more and (not entries or entries[-1].path != path):
+                entries.append(now.entry)
+        return Delta(full=not self.entries, entries=entries, segments=segments, gone=gone, cut=cut)
+
+    def apply(self, seen: Mapping[bytes, Seen | None]) -> None:
+        """Take over what a committed snapshot saw."""
+        for path, now in seen.items():
+            self._drop(path)
+            if now is not None:
+                self._put(now.entry)
+                if now.entry.count > SEGMENT:
+                    self._long[path] = now.ids
+        for path, now in seen.items():
+            if now is not None and now.entry.hard:
+                self._inodes.setdefault(now.entry.ino, set()).update((path, now.entry.hard))
+
+    def _put(self, entry: Entry) -> None:
+        self.entries[entry.path] = entry
+        self.bytes += entry.size if entry.kind == "file" and not entry.hard else 0
+        if entry.path:
+            self._names.setdefault(entry.path.rpartition(b"/")[0], set()).add(entry.path)
+
+    def _drop(self, path: bytes) -> None:
+        entry = self.entries.pop(path, None)
+        if entry is None:
+            return
+        self._long.pop(path, None)
+        self.bytes -= entry.size if entry.kind == "file" and not entry.hard else 0
+        _discard(self._names, path.rpartition(b"/")[0], path)
+        _discard(self._inodes, entry.ino, path)
+
+
+Key = TypeVar("Key", bytes, int)
+
+
+def _discard(holder: dict[Key, set[bytes]], key: Key, path: bytes) -> None:
+    held = holder.get(key)
+    if held is not None:
+        held.discard(path)
+        if not held:
+            del holder[key]
+
+
+def _segments(path: bytes, old: bytes, now: Seen) -> tuple[list[Segment], list[tuple[bytes, int]]]:
+    """Changed segments of a long file, and from which number on the old ones end."""
+    new = now.ids if now.entry.count > SEGMENT else b""
+    if new == old:
+        return [], []
+    count, before = -(-len(new) // _SPAN), -(-len(old) // _SPAN)
+    changed = [
+        Segment(path, no, new[no * _SPAN : (no + 1) * _SPAN])
+        for no in range(count)
+        if new[no * _SPAN : (no + 1) * _SPAN] != old[no * _SPAN : (no + 1) * _SPAN]
+    ]
+    return changed, [(path, count)] if count < before else []
+
+
+def split(ids: bytes) -> Sequence[bytes]:
+    """A list of ids out of their bytes."""
+    return [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
