@@ -1,0 +1,274 @@
+"""All homes of one node: snapshots when they are due, restores, forks. One of it per node, behind a lock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from relit.errors import Conflict, NotFound, RelitError
+from relit.events import Event
+from relit.lib.clock import Clock
+from relit.lib.service import OnFailure, Tasks
+from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
+from relit.volumes.base import Catalog, Freezer, Holder, Watcher
+from relit.volumes.capture import Capture, Limits, Spooling
+from relit.volumes.plan import contents, plan
+from relit.volumes.restore import Restored, Restorer
+
+log = logging.getLogger("relit.volumes")
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent's home and how it is kept. ``work``: where journals of restores and replaced files lie."""
+
+    agent: str
+    home: Path
+    work: Path
+    freezer: Freezer
+    holder: Holder
+    patterns: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    every_ms: int = 60_000
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service is made of."""
+
+    catalog: Catalog
+    spool: Spooling
+    restorer: Callable[[Path], Restorer]
+    watcher: Watcher
+    id_of: Callable[[memoryview], bytes]
+    clock: Clock
+    new_id: Callable[[], str]
+    report: Callable[[Sequence[Event]], Awaitable[None]]
+    node: str = "local"
+
+
+class Going(msgspec.Struct, frozen=True, kw_only=True):
+    """A way back: what would be done, or was. ``before``: the snapshot that undoes it; ``after``: the one of it."""
+
+    to: Snapshot
+    before: Snapshot
+    after: Snapshot | None
+    written: list[Entry]
+    removed: list[bytes]
+    adjusted: list[Entry]
+    done: Restored | None = None
+
+
+class Trees(NamedTuple):
+    """The home now and as it shall be, with the segments of each."""
+
+    current: list[Entry]
+    wanted: list[Entry]
+    now: list[Segment]
+    then: list[Segment]
+
+
+class Homes:
+    """``mounts``: the agents by name. ``start`` finishes what a crash cut short, then takes snapshots on its own."""
+
+    def __init__(self, mounts: Mapping[str, Mount], parts: Parts, on_failure: OnFailure | None = None) -> None:
+        self._mounts = dict(mounts)
+        self._parts = parts
+        self._captures: dict[str, Capture] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._tasks = Tasks(on_failure or _raise)
+        self.trouble: dict[str, str] = {}
+
+    # --- service -----------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Finish or undo restores that were cut short, and let their agents start."""
+        for mount in self._mounts.values():
+            if mount.home.is_dir():
+                for done in await self._parts.restorer(mount.work).resume(mount.home):
+                    log.warning("%s: an interrupted restore was %s", mount.agent, done.outcome)
+            await mount.holder.release()
+
+    async def start(self) -> None:
+        """``recover``, and a loop for each home from now on."""
+        await self.recover()
+        for mount in self._mounts.values():
+            if mount.every_ms:
+                self._tasks.spawn(self._keep(mount), f"snapshots-{mount.agent}")
+
+    async def stop(self) -> None:
+        """End the loops and the watches. A snapshot that is being taken is finished or never was."""
+        await self._tasks.stop()
+        self._parts.watcher.close()
+
+    async def _keep(self, mount: Mount) -> None:
+        while True:
+            if mount.home.is_dir():
+                with contextlib.suppress(RelitError):  # reported already; the next round tries again
+                    await self.snapshot(mount.agent, "interval")
+            await asyncio.sleep(mount.every_ms / 1000)
+
+    # --- snapshots ---------------------------------------------------------------------------------------------
+
+    async def snapshot(
+        self, agent: str, reason: Reason, note: str = "", *, always: bool = False
+    ) -> tuple[Snapshot, bool]:
+        """(the newest snapshot, whether it is new). NotFound when there is no such home."""
+        async with self._lock(agent):
+            return await self._take(agent, reason, note, always=always)
+
+    async def _take(self, agent: str, reason: Reason, note: str = "", *, always: bool = False) -> tuple[Snapshot, bool]:
+        capture = await self._capture(agent)
+        catalog = self._parts.catalog
+        try:
+            taken = await capture.take(
+                reason, note, always=always or not capture.volume.newest, position=lambda: self._position(agent)
+            )
+        except RelitError as error:
+            self.trouble[agent] = error.what
+            data = {"volume": agent, "error": error.what, "why": error.why}
+            await self._parts.report([Event("", 0, "snapshot.failed", agent=agent, data=data)])
+            raise
+        self.trouble.pop(agent, None)
+        if taken is not None:
+            return taken, True
+        return await catalog.snapshot(capture.volume.id, capture.volume.newest), False
+
+    async def _position(self, agent: str) -> Position:
+        return await self._parts.catalog.position(agent)
+
+    async def _capture(self, agent: str) -> Capture:
+        mount = self.mount(agent)
+        if not mount.home.is_dir():
+            raise NotFound(f"{agent} has no home", why=f"{mount.home} is not there", fix="relit up makes it")
+        known = self._captures.get(agent)
+        if known is not None:
+            return known
+        parts = self._parts
+        wanted = Volume(id=parts.new_id(), name=agent, node=parts.node, created_at_ms=parts.clock.now_ms())
+        made = Capture(
+            await parts.catalog.make_volume(wanted),
+            mount.home,
+            catalog=parts.catalog,
+            spool=parts.spool,
+            id_of=parts.id_of,
+            watch=await asyncio.to_thread(parts.watcher.watch, mount.home),
+            freezer=mount.freezer,
+            clock=parts.clock,
+            new_id=parts.new_id,
+            patterns=mount.patterns,
+            limits=mount.limits,
+        )
+        self._captures[agent] = made
+        return made
+
+    def mount(self, agent: str) -> Mount:
+        """NotFound for an agent that this node does not have."""
+        if agent not in self._mounts:
+            raise NotFound(f"there is no agent {agent!r} here", fix="relit ps shows those that there are")
+        return self._mounts[agent]
+
+    def _lock(self, agent: str) -> asyncio.Lock:
+        return self._locks.setdefault(agent, asyncio.Lock())
+
+    # --- going back --------------------------------------------------------------------------------------------
+
+    async def preview(self, agent: str, number: int, paths: Collection[bytes] = ()) -> Going:
+        """What ``restore`` would do. Takes a snapshot of the home as it is, to compare with."""
+        async with self._lock(agent):
+            before, _ = await self._take(agent, "request")
+            return await self._going(before, number, await self._trees(before, number), paths)
+
+    async def restore(self, agent: str, number: int, paths: Collection[bytes] = ()) -> Going:
+        """Put files back; the agent is stopped meanwhile. The home as it was is a snapshot before, and the result
+        one after, so that this can be undone."""
+        async with self._lock(agent):
+            return await asyncio.shield(self._restore(agent, number, paths))
+
+    async def _restore(self, agent: str, number: int, paths: Collection[bytes]) -> Going:
+        mount = self.mount(agent)
+        await mount.holder.hold(f"restore of snapshot {number}")
+        try:
+            before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
+            trees = await self._trees(before, number)
+            going = await self._going(before, number, trees, paths)
+            done = await self._parts.restorer(mount.work).in_place(
+                mount.home,
+                trees.current,
+                trees.wanted,
+                segments=(trees.now, trees.then),
+                paths=paths or None,
+                note=str(number),
+            )
+            after, _ = await self._take(agent, "restore", f"as in {number}", always=True)
+        finally:
+            await mount.holder.release()
+        data = {"volume": agent, "number": after.number, "to": number, "paths": len(paths), "before": before.number}
+        await self._parts.report([Event("", 0, "volume.restored", agent=agent, data=data)])
+        return msgspec.structs.replace(going, after=after, done=done)
+
+    async def _trees(self, before: Snapshot, number: int) -> Trees:
+        current, now = await self._whole(before.volume, before.number)
+        wanted, then = await self._whole(before.volume, number)
+        return Trees(current, wanted, now, then)
+
+    async def _whole(self, volume: str, number: int) -> tuple[list[Entry], list[Segment]]:
+        catalog = self._parts.catalog
+        return await catalog.tree(volume, number), await catalog.all_segments(volume, number)
+
+    async def _going(self, before: Snapshot, number: int, trees: Trees, paths: Collection[bytes]) -> Going:
+        to = await self._parts.catalog.snapshot(before.volume, number)
+        actions = await asyncio.to_thread(
+            plan,
+            trees.current,
+            trees.wanted,
+            now=contents(trees.current, trees.now),
+            then=contents(trees.wanted, trees.then),
+            paths=paths or None,
+        )
+        written = [action.entry for action in actions if action.op in ("write", "link", "hard")]
+        stays = {entry.path for entry in trees.wanted}
+        return Going(
+            to=to,
+            before=before,
+            after=None,
+            written=written,
+            removed=[
+                action.entry.path for action in actions if action.op == "aside" and action.entry.path not in stays
+            ],
+            adjusted=[action.entry for action in actions if action.op == "meta"],
+        )
+
+    # --- forks -------------------------------------------------------------------------------------------------
+
+    async def fork(self, agent: str, number: int, new: str) -> Volume:
+        """The volume ``new`` with that tree; its files are laid down by ``lay`` before its agent starts."""
+        parts = self._parts
+        source = await parts.catalog.volume(agent)
+        now = parts.clock.now_ms()
+        volume = Volume(id=parts.new_id(), name=new, node=parts.node, created_at_ms=now, origin=f"{agent}@{number}")
+        first = Snapshot(
+            id=parts.new_id(), volume=volume.id, number=1, at_ms=now, reason="fork", local_at_ms=now, note=volume.origin
+        )
+        await parts.catalog.fork(source.id, number, volume, first)
+        return msgspec.structs.replace(volume, newest=1)
+
+    async def lay(self, name: str, target: Path, work: Path) -> Restored:
+        """Put the newest tree of a volume into a folder that is empty or not there."""
+        volume = await self._parts.catalog.volume(name)
+        if await asyncio.to_thread(_holds_something, target):
+            raise Conflict(f"{target} is not empty", fix="choose another folder, or empty it")
+        entries, segments = await self._whole(volume.id, volume.newest)
+        return await self._parts.restorer(work).fresh(target, entries, segments=segments)
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _raise(error: BaseException) -> None:
+    raise error
