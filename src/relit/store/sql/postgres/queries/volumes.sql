@@ -1,0 +1,335 @@
+-- Volumes: snapshots, the intervals of their trees, chunks and packs.
+
+-- name: store_identity
+-- params:
+SELECT value FROM meta WHERE key = 'store_id'
+
+-- name: store_identity_add
+-- params: id
+INSERT INTO meta (key, value) VALUES ('store_id', $1) ON CONFLICT (key) DO NOTHING
+
+-- ============================================================== volumes and snapshots
+
+-- name: volume_add
+-- params: id, name, node, created_at, newest, origin
+INSERT INTO volumes (id, name, node, created_at, newest, origin) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (name) DO NOTHING RETURNING id
+
+-- name: volume_named
+-- params: name
+SELECT id, name, node, created_at, newest, origin FROM volumes WHERE name = $1
+
+-- name: volumes_all
+-- params:
+SELECT id, name, node, created_at, newest, origin FROM volumes ORDER BY name
+
+-- Held until the commit: two snapshots of one volume follow each other.
+-- name: volume_hold
+-- params: id
+SELECT newest, name FROM volumes WHERE id = $1 FOR NO KEY UPDATE
+
+-- name: volume_move
+-- params: id, newest
+UPDATE volumes SET newest = $2 WHERE id = $1
+
+-- name: volume_remove
+-- params: id
+DELETE FROM volumes WHERE id = $1
+
+-- name: snapshots_remove
+-- params: volume
+DELETE FROM snapshots WHERE volume = $1
+
+-- name: tags_remove
+-- params: volume
+DELETE FROM tags WHERE volume = $1
+
+-- name: entries_remove
+-- params: volume
+DELETE FROM entries WHERE volume = $1
+
+-- name: segments_remove
+-- params: volume
+DELETE FROM segments WHERE volume = $1
+
+-- name: snapshot_add
+-- params: volume, number, id, at, stored_at, pack, body
+INSERT INTO snapshots (volume, number, id, at, stored_at, pack, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: snapshot_by_id
+-- params: id
+SELECT body, stored_at, pinned, '' FROM snapshots WHERE id = $1
+
+-- name: snapshots_of
+-- params: volume, since_ms, before, limit
+SELECT body, stored_at, pinned, (SELECT string_agg(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
+FROM snapshots s WHERE volume = $1 AND at >= $2 AND number < $3 ORDER BY number DESC LIMIT $4
+
+-- name: snapshot_one
+-- params: volume, number
+SELECT body, stored_at, pinned, (SELECT string_agg(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
+FROM snapshots s WHERE volume = $1 AND number = $2
+
+-- name: snapshot_at
+-- params: volume, at
+SELECT body, stored_at, pinned, (SELECT string_agg(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
+FROM snapshots s WHERE volume = $1 AND at <= $2 ORDER BY at DESC, number DESC LIMIT 1
+
+-- name: snapshot_tagged
+-- params: volume, tag
+SELECT body, stored_at, pinned, (SELECT string_agg(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
+FROM snapshots s WHERE volume = $1 AND number = (SELECT max(number) FROM tags WHERE volume = $1 AND tag = $2)
+
+-- name: snapshots_unstored
+-- params: node
+SELECT s.body, s.stored_at, s.pinned, '' FROM snapshots s JOIN volumes v ON v.id = s.volume
+WHERE s.stored_at IS NULL AND v.node = $1 ORDER BY s.id
+
+-- name: snapshots_undescribed
+-- params: node
+SELECT s.body, s.stored_at, s.pinned, '' FROM snapshots s JOIN volumes v ON v.id = s.volume
+WHERE s.pack IS NULL AND v.node = $1 ORDER BY s.id
+
+-- A snapshot is stored when no pack of its node that is as old as its own, or older, is still on its way.
+-- name: snapshots_now_stored
+-- params: node, now
+UPDATE snapshots SET stored_at = $2 WHERE stored_at IS NULL AND pack IS NOT NULL
+  AND volume IN (SELECT id FROM volumes WHERE node = $1)
+  AND (SELECT created_at FROM packs p WHERE p.id = snapshots.pack) <
+      coalesce((SELECT min(created_at) FROM packs p WHERE p.node = $1 AND p.state IN ('open', 'sealed')), 9223372036854775807)
+RETURNING id, volume, number, body
+
+-- name: snapshot_described
+-- params: volume, number, pack
+UPDATE snapshots SET pack = $3 WHERE volume = $1 AND number = $2
+
+-- name: snapshot_pin
+-- params: volume, number, pinned
+UPDATE snapshots SET pinned = $3 WHERE volume = $1 AND number = $2 RETURNING id
+
+-- name: snapshot_drop
+-- params: volume, number
+DELETE FROM snapshots WHERE volume = $1 AND number = $2
+
+-- name: tag_add
+-- params: volume, tag, number
+INSERT INTO tags (volume, tag, number) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+
+-- name: tag_move
+-- params: volume, tag, number
+DELETE FROM tags WHERE volume = $1 AND tag = $2 AND number <> $3
+
+-- name: tag_remove
+-- params: volume, tag, number
+DELETE FROM tags WHERE volume = $1 AND tag = $2 AND (number = $3 OR $3 = 0)
+
+-- name: tags_drop
+-- params: volume, number
+DELETE FROM tags WHERE volume = $1 AND number = $2
+
+-- ============================================================== trees
+
+-- name: entries_close
+-- params: volume, path, number
+WITH {rows volume text, path bytea, number bigint}
+UPDATE entries e SET until = b.number FROM b
+WHERE e.volume = b.volume AND e.path = b.path AND e.until IS NULL AND e.since < b.number
+
+-- name: entries_close_all
+-- params: volume, number
+UPDATE entries SET until = $2 WHERE volume = $1 AND until IS NULL AND since < $2
+
+-- name: entry_add
+-- params: volume, path, since, until, body
+WITH {rows volume text, path bytea, since bigint, until bigint, body bytea}
+INSERT INTO entries (volume, path, since, until, body) SELECT volume, path, since, until, body FROM b
+
+-- name: segments_cut
+-- params: volume, path, no, number
+UPDATE segments SET until = $4 WHERE volume = $1 AND path = $2 AND no >= $3 AND until IS NULL AND since < $4
+
+-- name: segments_close
+-- params: volume, path, no, number
+WITH {rows volume text, path bytea, no bigint, number bigint}
+UPDATE segments s SET until = b.number FROM b
+WHERE s.volume = b.volume AND s.path = b.path AND s.no = b.no AND s.until IS NULL AND s.since < b.number
+
+-- name: segments_close_all
+-- params: volume, number
+UPDATE segments SET until = $2 WHERE volume = $1 AND until IS NULL AND since < $2
+
+-- name: segment_add
+-- params: volume, path, no, since, until, ids
+WITH {rows volume text, path bytea, no bigint, since bigint, until bigint, ids bytea}
+INSERT INTO segments (volume, path, no, since, until, ids) SELECT volume, path, no, since, until, ids FROM b
+
+-- name: entries_unstage
+-- params: volume, number
+DELETE FROM entries WHERE volume = $1 AND since = $2
+
+-- name: entries_reopen
+-- params: volume, number
+UPDATE entries SET until = NULL WHERE volume = $1 AND until = $2
+
+-- name: segments_unstage
+-- params: volume, number
+DELETE FROM segments WHERE volume = $1 AND since = $2
+
+-- name: segments_reopen
+-- params: volume, number
+UPDATE segments SET until = NULL WHERE volume = $1 AND until = $2
+
+-- name: entries_fork
+-- params: source, number, volume
+INSERT INTO entries (volume, path, since, until, body)
+SELECT $3, path, 1, NULL, body FROM entries WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
+
+-- name: segments_fork
+-- params: source, number, volume
+INSERT INTO segments (volume, path, no, since, until, ids)
+SELECT $3, path, no, 1, NULL, ids FROM segments WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
+
+-- name: tree_of
+-- params: volume, number, after, limit
+SELECT body FROM entries WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2) AND path >= $3
+ORDER BY path LIMIT $4
+
+-- name: tree_below
+-- params: volume, number, from, to
+SELECT body FROM entries WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
+  AND path >= $3 AND path < $4 ORDER BY path
+
+-- name: entry_of
+-- params: volume, number, path
+SELECT body FROM entries WHERE volume = $1 AND path = $3 AND since <= $2 AND (until IS NULL OR until > $2)
+
+-- name: history_of
+-- params: volume, path
+SELECT since, until, body FROM entries WHERE volume = $1 AND path = $2 ORDER BY since
+
+-- name: segments_of
+-- params: volume, number, path
+SELECT path, no, ids FROM segments WHERE volume = $1 AND path = $3 AND since <= $2 AND (until IS NULL OR until > $2)
+ORDER BY no
+
+-- name: segments_all
+-- params: volume, number
+SELECT path, no, ids FROM segments WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
+ORDER BY path, no
+
+-- name: entries_between
+-- params: volume, low, high
+SELECT since, until, body FROM entries WHERE volume = $1 AND since > $2 AND since <= $3
+UNION ALL SELECT since, until, body FROM entries WHERE volume = $1 AND until > $2 AND until <= $3 AND since <= $2
+
+-- name: segments_between
+-- params: volume, low, high
+SELECT path, no, since, until, ids FROM segments WHERE volume = $1 AND since > $2 AND since <= $3
+UNION ALL
+SELECT path, no, since, until, ids FROM segments WHERE volume = $1 AND until > $2 AND until <= $3 AND since <= $2
+
+-- Intervals that no snapshot lies in any more. Open ones, and those of a snapshot that is being staged, stay.
+-- name: entries_prune
+-- params: volume
+DELETE FROM entries WHERE volume = $1 AND until IS NOT NULL
+  AND until <= (SELECT newest FROM volumes WHERE id = $1)
+  AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume = $1 AND s.number >= entries.since AND s.number < entries.until)
+RETURNING since
+
+-- name: segments_prune
+-- params: volume
+DELETE FROM segments WHERE volume = $1 AND until IS NOT NULL
+  AND until <= (SELECT newest FROM volumes WHERE id = $1)
+  AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume = $1 AND s.number >= segments.since AND s.number < segments.until)
+RETURNING since
+
+-- name: entries_page
+-- params: volume, path, since, limit
+SELECT volume, path, since, body FROM entries WHERE (volume, path, since) > ($1, $2, $3)
+ORDER BY volume, path, since LIMIT $4
+
+-- name: segments_page
+-- params: volume, path, no, since, limit
+SELECT volume, path, no, since, ids FROM segments WHERE (volume, path, no, since) > ($1, $2, $3, $4)
+ORDER BY volume, path, no, since LIMIT $5
+
+-- name: volume_rows
+-- params: volume
+SELECT count(*) FROM entries WHERE volume = $1 OR $1 = ''
+
+-- name: snapshot_count
+-- params: volume
+SELECT count(*) FROM snapshots WHERE volume = $1 OR $1 = ''
+
+-- ============================================================== chunks and packs
+
+-- name: chunk_add
+-- params: id, pack, start, length, raw
+WITH {rows id bytea, pack text, start bigint, length bigint, raw bigint}
+INSERT INTO chunks (id, pack, start, length, raw) SELECT id, pack, start, length, raw FROM b
+ON CONFLICT (id) DO NOTHING
+
+-- name: chunk_move
+-- params: id, pack, start, length, raw
+UPDATE chunks SET pack = $2, start = $3, length = $4, raw = $5 WHERE id = $1
+
+-- name: chunks_known
+-- params: ids, node
+SELECT c.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
+WHERE p.state = 'stored' OR (p.state IN ('open', 'sealed') AND p.node = $2)
+
+-- name: chunks_at
+-- params: ids
+SELECT c.id, c.pack, c.start, c.length, c.raw FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id
+
+-- Held until the commit, so that no pack is condemned between this look and it.
+-- name: chunks_lost
+-- params: ids
+SELECT w.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w LEFT JOIN chunks c ON c.id = w.id LEFT JOIN packs p ON p.id = c.pack
+WHERE p.id IS NULL OR p.state = 'condemned'
+
+-- name: chunks_of_pack
+-- params: pack
+SELECT id, pack, start, length, raw FROM chunks WHERE pack = $1 ORDER BY start
+
+-- name: chunks_forget
+-- params: pack
+DELETE FROM chunks WHERE pack = $1
+
+-- A pack's state only goes forward here: open, sealed, stored.
+-- name: pack_put
+-- params: id, node, state, size, created_at, stored_at, condemned_at
+INSERT INTO packs (id, node, state, size, created_at, stored_at, condemned_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, size = excluded.size
+WHERE packs.state = 'open' AND (excluded.state <> 'open' OR excluded.size > packs.size)
+
+-- name: pack_stored
+-- params: id, now
+UPDATE packs SET state = 'stored', stored_at = $2 WHERE id = $1 AND state IN ('open', 'sealed') RETURNING id, node
+
+-- name: pack_condemn
+-- params: id, at
+UPDATE packs SET state = 'condemned', condemned_at = $2 WHERE id = $1 AND state = 'stored'
+
+-- name: pack_reprieve
+-- params: id
+UPDATE packs SET state = 'stored', condemned_at = NULL WHERE id = $1 AND state = 'condemned'
+
+-- name: pack_state
+-- params: id
+SELECT state FROM packs WHERE id = $1
+
+-- name: pack_forget
+-- params: id
+DELETE FROM packs WHERE id = $1
+
+-- name: packs_all
+-- params:
+SELECT id, node, state, size, created_at, stored_at, condemned_at FROM packs ORDER BY created_at, id
+
+-- ============================================================== the journal
+
+-- name: position_of
+-- params: agent
+SELECT r.id, coalesce((SELECT max(seq) FROM steps s WHERE s.run = r.id), 0) FROM runs r
+WHERE r.agent = $1 AND r.finished_at IS NULL
