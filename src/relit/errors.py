@@ -5,6 +5,7 @@ RelitError                  what was attempted, why not, the command that mends 
 ├── Invalid                 a request's body or parameters are wrong (exit 2; HTTP 422)
 ├── NotFound                no such run, agent, schedule, worker (exit 4)
 ├── Conflict                the thing is in a state that forbids it (exit 6)
+│   └── Overtaken           somebody else changed it meanwhile: nothing was done, and trying again helps
 ├── MailboxFull             depth limit reached; ``retry_after`` seconds (HTTP 429)
 ├── Unauthorized            missing or wrong token
 │   ├── Forbidden           the token does not allow this (HTTP 403)
@@ -87,6 +88,13 @@ class Conflict(RelitError):
     """The thing exists, but in a state in which this cannot be done."""
 
     code = "conflict"
+
+
+class Overtaken(Conflict):
+    """Another snapshot, or a prune, came first. Nothing was done; trying again starts from what is there now."""
+
+    code = "overtaken"
+    retry = True
 
 
 class MailboxFull(RelitError):

@@ -171,8 +171,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that makes a snapshot real, in one transaction.
 
-    ``reused``: ids of chunks that were known before; the commit is refused when one of them stands in a condemned
-    pack by now. ``packs``: those written to, with their new sizes. ``staged``: parts of the delta were staged before.
+    ``reused``: ids of chunks that were known before; the commit is refused when one of them stands in no pack but a
+    condemned one by now. ``packs``: those written to, with their new sizes; ``into``: ids of all that hold its new
+    chunks, which must not be condemned either. ``staged``: parts of the delta were staged before.
     """
 
     snapshot: Snapshot
@@ -181,7 +182,17 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     chunks: list[tuple[bytes, Place]] = []
     reused: list[bytes] = []
     packs: list[Pack] = []
+    into: list[str] = []
     staged: bool = False
+
+
+class Referrer(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a file that needs some chunk: in snapshots ``since`` until (not including) ``until``."""
+
+    volume: str  # its name
+    path: bytes
+    since: int
+    until: int | None
 
 
 class VolumeStats(msgspec.Struct, frozen=True, kw_only=True):

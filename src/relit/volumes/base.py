@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from relit.manifest import (
     Pack,
     Place,
     Position,
+    Referrer,
     Segment,
     Snapshot,
     Volume,
@@ -134,8 +135,8 @@ class Catalog(Protocol):
         """Those that may be referred to again: in a stored pack, or in one of this node's own; never a condemned."""
         ...
 
-    async def places(self, ids: Sequence[bytes]) -> dict[bytes, Place]:
-        """Where they are; an unknown id is left out."""
+    async def places(self, ids: Sequence[bytes], node: str = "") -> dict[bytes, Place]:
+        """Where they are, that node's own copy if it has one; an unknown id is left out."""
         ...
 
     async def packs(self, states: Sequence[str] = (), node: str | None = None) -> list[Pack]: ...
@@ -156,8 +157,8 @@ class Catalog(Protocol):
         Conflict (nothing done) for the newest, a pinned or a ``known-good`` one."""
         ...
 
-    async def references(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
-        """Chunk ids that any interval refers to and that begin with ``prefix``, possibly repeated."""
+    def references(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
+        """Chunk ids that any interval refers to, staged ones too, and that begin with ``prefix``; possibly repeated."""
         ...
 
     async def chunks_of(self, pack: str) -> list[tuple[bytes, Place]]: ...
@@ -171,12 +172,11 @@ class Catalog(Protocol):
         ...
 
     async def bury(self, pack: str) -> bool:
-        """Second phase: forget the pack and its chunks, if it is condemned and nothing refers to it. False: something
-        does (it is reprieved)."""
+        """Second phase: forget a condemned pack and its chunks. False: it is not condemned."""
         ...
 
-    async def move_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None:
-        """Repacking: these chunks are elsewhere now."""
+    async def referrers(self, ids: Collection[bytes]) -> list[Referrer]:
+        """The files that need one of these chunks. Reads every row: for reports of damage."""
         ...
 
     async def stats(self, volume: str = "") -> VolumeStats: ...
@@ -199,7 +199,9 @@ class Catalog(Protocol):
         """Put a whole volume with its intervals back, as read from packs. Conflict when the name is taken."""
         ...
 
-    async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None: ...
+    async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None:
+        """Add chunks (or further copies of known ones) and their packs, ahead of a commit or for repacking."""
+        ...
 
 
 class Objects(Protocol):

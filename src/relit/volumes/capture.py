@@ -28,7 +28,7 @@ from relit.volumes.beneath import Beneath
 from relit.volumes.ignore import NAME, Ignore, biggest
 from relit.volumes.look import Looked, sweep, touched
 from relit.volumes.reading import Reader
-from relit.volumes.scan import Home
+from relit.volumes.scan import READ, Home
 from relit.volumes.tree import Seen, Tree
 
 POINTS: tuple[str, ...] = (
@@ -183,6 +183,7 @@ class Capture:
     async def _load(self) -> Tree:
         if self._tree is None:
             number = self.volume.newest
+            await self._catalog.unstage(self.volume.id, number + 1)  # what a crash left
             entries = await self._catalog.tree(self.volume.id, number) if number else []
             segments = await self._catalog.all_segments(self.volume.id, number) if number else []
             self._tree = await asyncio.to_thread(Tree, entries, segments)
@@ -193,9 +194,9 @@ class Capture:
         with Beneath(self.home) as beneath:
             text = b""
             try:
-                with open(beneath.open(NAME, 0), "rb") as file:
+                with open(beneath.open(NAME, READ), "rb") as file:
                     text = file.read()
-            except (FileNotFoundError, IsADirectoryError, OSError):
+            except OSError:
                 text = b""  # none, or one that cannot be read as a file: nothing further is left out
             if text != self._ignored:
                 self._ignored, self._swept_ms = text, None
@@ -206,9 +207,9 @@ class Capture:
         now = self._clock.now_ms()
         changes = self._watch.drain()
         mapped = self._watch.mapped()
-        late = self._swept_ms is None or now - self._swept_ms >= SWEEP_MS or not self._watch.exact
+        late = self._swept_ms is None or now - self._swept_ms >= SWEEP_MS
         looked = touched(home, tree, Changes(changes.paths, changes.trees), mapped | self._due)
-        if changes.everything or (sweeps and late):
+        if changes.everything or not self._watch.exact or (sweeps and late):
             looked = sweep(home, tree) | looked
             self._swept_ms = now
         self._due |= looked.keys()
@@ -375,6 +376,7 @@ class Capture:
                     chunks=chunks,
                     reused=sorted(attempt.reused),
                     packs=list(packs),
+                    into=sorted({place.pack for place in attempt.fresh.values()}),
                     staged=staged,
                 )
             )

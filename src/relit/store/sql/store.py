@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from relit.events import Event
 from relit.store.base import Subscription
 from relit.store.sql import journal, outside, queue, rows, upkeep
+from relit.store.sql.catalog import SqlCatalog
 from relit.store.sql.tx import Database, Op, Operation
 from relit.store.values import (
     Effect,
@@ -66,6 +67,11 @@ class SqlStore:
     async def stop(self) -> None:
         await self._database.stop()
         await self._wakeups.stop()
+
+    @property
+    def catalog(self) -> SqlCatalog:
+        """The manifest of volumes, in the same database."""
+        return SqlCatalog(self._database)
 
     def subscribe(self, *topics: str) -> Subscription:
         return self._wakeups.subscribe(*topics)

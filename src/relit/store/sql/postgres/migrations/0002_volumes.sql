@@ -64,11 +64,13 @@ CREATE TABLE packs (
   condemned_at bigint
 );
 
+-- A chunk may have copies in several packs.
 CREATE TABLE chunks (
-  id     bytea PRIMARY KEY,
+  id     bytea NOT NULL,
   pack   text COLLATE "C" NOT NULL,
   start  bigint NOT NULL,
   length bigint NOT NULL,
-  raw    bigint NOT NULL
+  raw    bigint NOT NULL,
+  PRIMARY KEY (id, pack)
 );
 CREATE INDEX chunks_pack ON chunks (pack);

@@ -253,10 +253,6 @@ ORDER BY volume, path, since LIMIT $4
 SELECT volume, path, no, since, ids FROM segments WHERE (volume, path, no, since) > ($1, $2, $3, $4)
 ORDER BY volume, path, no, since LIMIT $5
 
--- name: volume_rows
--- params: volume
-SELECT count(*) FROM entries WHERE volume = $1 OR $1 = ''
-
 -- name: snapshot_count
 -- params: volume
 SELECT count(*) FROM snapshots WHERE volume = $1 OR $1 = ''
@@ -267,26 +263,25 @@ SELECT count(*) FROM snapshots WHERE volume = $1 OR $1 = ''
 -- params: id, pack, start, length, raw
 WITH {rows id bytea, pack text, start bigint, length bigint, raw bigint}
 INSERT INTO chunks (id, pack, start, length, raw) SELECT id, pack, start, length, raw FROM b
-ON CONFLICT (id) DO NOTHING
-
--- name: chunk_move
--- params: id, pack, start, length, raw
-UPDATE chunks SET pack = $2, start = $3, length = $4, raw = $5 WHERE id = $1
+ON CONFLICT (id, pack) DO NOTHING
 
 -- name: chunks_known
 -- params: ids, node
-SELECT c.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
+SELECT DISTINCT c.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
 WHERE p.state = 'stored' OR (p.state IN ('open', 'sealed') AND p.node = $2)
 
+-- The best copy of a chunk comes first: not condemned, of that node, stored.
 -- name: chunks_at
--- params: ids
-SELECT c.id, c.pack, c.start, c.length, c.raw FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id
+-- params: ids, node
+SELECT c.id, c.pack, c.start, c.length, c.raw FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w
+JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
+ORDER BY (p.state = 'condemned'), (p.node <> $2), (p.state <> 'stored'), p.id
 
--- Held until the commit, so that no pack is condemned between this look and it.
--- name: chunks_lost
+-- Those that may be referred to. Their packs are held until the commit, so that none is condemned before it.
+-- name: chunks_held
 -- params: ids
-SELECT w.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w LEFT JOIN chunks c ON c.id = w.id LEFT JOIN packs p ON p.id = c.pack
-WHERE p.id IS NULL OR p.state = 'condemned'
+SELECT c.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
+WHERE p.state <> 'condemned' FOR SHARE OF p
 
 -- name: chunks_of_pack
 -- params: pack
@@ -315,9 +310,10 @@ UPDATE packs SET state = 'condemned', condemned_at = $2 WHERE id = $1 AND state 
 -- params: id
 UPDATE packs SET state = 'stored', condemned_at = NULL WHERE id = $1 AND state = 'condemned'
 
+-- Held until the commit.
 -- name: pack_state
 -- params: id
-SELECT state FROM packs WHERE id = $1
+SELECT state FROM packs WHERE id = $1 FOR SHARE
 
 -- name: pack_forget
 -- params: id

@@ -64,11 +64,13 @@ CREATE TABLE packs (
   condemned_at INTEGER
 ) WITHOUT ROWID;
 
+-- A chunk may have copies in several packs.
 CREATE TABLE chunks (
-  id     BLOB PRIMARY KEY,
+  id     BLOB NOT NULL,
   pack   TEXT NOT NULL,
   start  INTEGER NOT NULL,
   length INTEGER NOT NULL,
-  raw    INTEGER NOT NULL
+  raw    INTEGER NOT NULL,
+  PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
 CREATE INDEX chunks_pack ON chunks (pack);

@@ -1,0 +1,310 @@
+"""The manifest of volumes over a ``Database``: every method as ``relit.volumes.base.Catalog`` says."""
+
+# An operation's result type is known only to its caller here: mypy sees Any.
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from relit.lib.ids import new_id
+from relit.manifest import (
+    ID_BYTES,
+    Change,
+    Commit,
+    Delta,
+    Entry,
+    Pack,
+    Place,
+    Position,
+    Referrer,
+    Segment,
+    Snapshot,
+    Volume,
+    VolumeStats,
+)
+from relit.store.sql import volumes
+from relit.store.sql.changes import changed
+from relit.store.sql.tx import Database, Op, Operation, Row
+from relit.store.sql.volumes import listed, no_snapshot, no_volume, snapshot_of, volume_of
+
+_PAGE = 20_000  # rows read together
+_IDS = 2_000  # chunk ids in one statement
+_LAST = 2**62
+_entry = msgspec.msgpack.Decoder(Entry)
+
+
+class SqlCatalog:
+    """Shares the database, its connections and its group commit with the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def _write(self, operation: Operation, arg: Any) -> Any:
+        return await self._database.write(Op(operation, arg))
+
+    async def _read(self, name: str, *row: Any) -> list[Row]:
+        return (await self._database.read((name, row)))[0]
+
+    async def identity(self) -> str:
+        found = await self._read("store_identity")
+        return found[0][0] if found else await self._write(volumes.identify, new_id())
+
+    # --- volumes -----------------------------------------------------------------------------------------------
+
+    async def make_volume(self, volume: Volume) -> Volume:
+        found = await self._read("volume_named", volume.name)
+        return volume_of(found[0]) if found else await self._write(volumes.make, volume)
+
+    async def volume(self, name: str) -> Volume:
+        found = await self._read("volume_named", name)
+        if not found:
+            raise no_volume(name)
+        return volume_of(found[0])
+
+    async def volumes(self) -> list[Volume]:
+        return [volume_of(row) for row in await self._read("volumes_all")]
+
+    async def remove_volume(self, name: str) -> None:
+        await self._write(volumes.remove, name)
+
+    # --- snapshots ---------------------------------------------------------------------------------------------
+
+    async def stage(self, volume: str, number: int, delta: Delta) -> None:
+        await self._write(volumes.stage, (volume, number, delta))
+
+    async def unstage(self, volume: str, number: int) -> None:
+        await self._write(volumes.unstage, (volume, number))
+
+    async def commit(self, commit: Commit) -> Snapshot:
+        return await self._write(volumes.commit, commit)
+
+    async def fork(self, volume: str, number: int, new: Volume, snapshot: Snapshot) -> Snapshot:
+        return await self._write(volumes.fork, (volume, number, new, snapshot))
+
+    async def snapshots(
+        self, volume: str, *, since_ms: int = 0, before: int | None = None, limit: int = 100
+    ) -> list[Snapshot]:
+        rows = await self._read("snapshots_of", volume, since_ms, _LAST if before is None else before, limit)
+        return [snapshot_of(row) for row in rows]
+
+    async def snapshot(self, volume: str, number: int) -> Snapshot:
+        found = await self._read("snapshot_one", volume, number)
+        if not found:
+            raise no_snapshot(number)
+        return snapshot_of(found[0])
+
+    async def snapshot_at(self, volume: str, at_ms: int) -> Snapshot | None:
+        return _first(await self._read("snapshot_at", volume, at_ms))
+
+    async def tagged(self, volume: str, tag: str) -> Snapshot | None:
+        return _first(await self._read("snapshot_tagged", volume, tag))
+
+    async def tag(self, volume: str, number: int, tag: str) -> None:
+        await self._write(volumes.tag, (volume, number, tag))
+
+    async def untag(self, volume: str, tag: str, number: int | None = None) -> None:
+        await self._write(volumes.untag, (volume, tag, number))
+
+    async def pin(self, volume: str, number: int, pinned: bool) -> None:
+        await self._write(volumes.pin, (volume, number, pinned))
+
+    async def unstored(self, node: str) -> list[Snapshot]:
+        return [snapshot_of(row) for row in await self._read("snapshots_unstored", node)]
+
+    async def undescribed(self, node: str) -> list[Snapshot]:
+        return [snapshot_of(row) for row in await self._read("snapshots_undescribed", node)]
+
+    async def described(self, volume: str, number: int, at: Place, packs: Sequence[Pack]) -> None:
+        await self._write(volumes.described, (volume, number, at, packs))
+
+    # --- trees -------------------------------------------------------------------------------------------------
+
+    async def tree(
+        self, volume: str, number: int, *, under: bytes = b"", after: bytes | None = None, limit: int = 2**31
+    ) -> list[Entry]:
+        if under:
+            top = await self.entry(volume, number, under)
+            rows = await self._read("tree_below", volume, number, under + b"/", under + b"0")
+            found = [*([top] if top else []), *_entries(rows)]
+            return [each for each in found if after is None or each.path > after][:limit]
+        start = b"" if after is None else after + b"\0"
+        return list(_entries(await self._read("tree_of", volume, number, start, limit)))
+
+    async def entry(self, volume: str, number: int, path: bytes) -> Entry | None:
+        return next(_entries(await self._read("entry_of", volume, number, path)), None)
+
+    async def segments(self, volume: str, number: int, paths: Sequence[bytes]) -> list[Segment]:
+        wanted = sorted(set(paths))
+        if not wanted:
+            return []
+        found = await self._database.read(*(("segments_of", (volume, number, path)) for path in wanted))
+        return [Segment(*row) for rows in found for row in rows]
+
+    async def all_segments(self, volume: str, number: int) -> list[Segment]:
+        return [Segment(*row) for row in await self._read("segments_all", volume, number)]
+
+    async def changes(self, volume: str, a: int, b: int, *, under: bytes = b"") -> list[Change]:
+        low, high = sorted((a, b))
+        entries, segments = await self._database.read(
+            ("entries_between", (volume, low, high)), ("segments_between", (volume, low, high))
+        )
+        found = changed(entries, segments, low, high)
+        lone = [path for path, change in found.items() if change is None]
+        for path in lone:  # its segments alone differ
+            one = await self.entry(volume, low, path)
+            found[path] = Change(path=path, before=one, after=one)
+        inside = [found[path] for path in sorted(found) if not under or path == under or path.startswith(under + b"/")]
+        kept = [change for change in inside if change is not None]
+        return kept if a <= b else [Change(path=each.path, before=each.after, after=each.before) for each in kept]
+
+    async def history(self, volume: str, path: bytes) -> list[tuple[int, int | None, Entry]]:
+        rows = await self._read("history_of", volume, path)
+        return [(since, until, _entry.decode(body)) for since, until, body in rows]
+
+    # --- chunks and packs --------------------------------------------------------------------------------------
+
+    async def known(self, ids: Sequence[bytes], node: str) -> set[bytes]:
+        found = [await self._read("chunks_known", some, node) for some in _asked(ids)]
+        return {row[0] for rows in found for row in rows}
+
+    async def places(self, ids: Sequence[bytes], node: str = "") -> dict[bytes, Place]:
+        places: dict[bytes, Place] = {}
+        for some in _asked(ids):
+            for id, *place in await self._read("chunks_at", some, node):
+                places.setdefault(id, Place(*place))
+        return places
+
+    async def packs(self, states: Sequence[str] = (), node: str | None = None) -> list[Pack]:
+        packs = [
+            Pack(
+                id=row[0], node=row[1], state=row[2], size=row[3], created_at_ms=row[4], stored_at_ms=row[5],
+                condemned_at_ms=row[6],
+            )
+            for row in await self._read("packs_all")
+        ]  # fmt: skip
+        return [each for each in packs if (not states or each.state in states) and node in (None, each.node)]
+
+    async def put_packs(self, packs: Sequence[Pack]) -> None:
+        await self._write(volumes.write_packs, packs)
+
+    async def stored(self, pack: str) -> list[Snapshot]:
+        return await self._write(volumes.stored, pack)
+
+    # --- prune -------------------------------------------------------------------------------------------------
+
+    async def drop_snapshots(self, volume: str, numbers: Sequence[int]) -> int:
+        return await self._write(volumes.drop, (volume, numbers))
+
+    async def references(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
+        async for _, _, _, ids in self._references(""):
+            for id in _split(ids):
+                if id.startswith(prefix):
+                    yield id
+
+    async def _references(self, volume: str) -> AsyncIterator[tuple[str, bytes, int, bytes]]:
+        """(volume, path, since, chunk ids) of every row of one volume or of all."""
+        at: Row = (volume, b"", -1)
+        while rows := await self._read("entries_page", *at, _PAGE):
+            for id, path, since, body in rows:
+                if volume and id != volume:
+                    break
+                yield id, path, since, _entry.decode(body).parts
+            at = (*rows[-1][:3],)
+            if volume and at[0] != volume:
+                break
+        at = (volume, b"", -1, -1)
+        while rows := await self._read("segments_page", *at, _PAGE):
+            for id, path, _, since, ids in rows:
+                if volume and id != volume:
+                    break
+                yield id, path, since, ids
+            at = (*rows[-1][:4],)
+            if volume and at[0] != volume:
+                break
+
+    async def chunks_of(self, pack: str) -> list[tuple[bytes, Place]]:
+        return [(row[0], Place(*row[1:])) for row in await self._read("chunks_of_pack", pack)]
+
+    async def condemn(self, packs: Sequence[str], at_ms: int) -> None:
+        await self._write(volumes.condemn, (packs, at_ms))
+
+    async def reprieve(self, packs: Sequence[str]) -> None:
+        await self._write(volumes.reprieve, packs)
+
+    async def bury(self, pack: str) -> bool:
+        return await self._write(volumes.bury, pack)
+
+    async def referrers(self, ids: Collection[bytes]) -> list[Referrer]:
+        wanted, names = frozenset(ids), {each.id: each.name for each in await self.volumes()}
+        hit = {
+            (volume, path, since)
+            async for volume, path, since, held in self._references("")
+            if not wanted.isdisjoint(_split(held))
+        }
+        found = set()
+        for volume, path, since in sorted(hit):
+            for begin, until, _ in await self.history(volume, path):
+                if begin <= since and (until is None or until > since):
+                    found.add((names.get(volume, volume), path, since, until))
+        return [Referrer(volume=v, path=p, since=s, until=u) for v, p, s, u in sorted(found, key=lambda row: row[:3])]
+
+    async def stats(self, volume: str = "") -> VolumeStats:
+        chosen = [each for each in await self.volumes() if volume in ("", each.id)]
+        files = size = rows = 0
+        for each in chosen:
+            if each.newest:
+                newest = await self.snapshot(each.id, each.newest)
+                files, size = files + newest.files, size + newest.bytes
+        ids: set[bytes] = set()
+        async for *_, held in self._references(volume):
+            rows += 1
+            ids.update(_split(held))
+        places = await self.places(sorted(ids))
+        return VolumeStats(
+            volume=volume,
+            snapshots=(await self._read("snapshot_count", volume))[0][0],
+            files=files,
+            bytes=size,
+            entries=rows,
+            chunks=len(ids),
+            packed=sum(place.length for place in places.values()),
+        )
+
+    # --- the journal, rebuilding -------------------------------------------------------------------------------
+
+    async def position(self, agent: str) -> Position:
+        event, runs = await self._database.read(("event_last", ()), ("position_of", (agent,)))
+        return Position(event=str(event[0][0]), runs=dict(runs))
+
+    async def load(
+        self,
+        volume: Volume,
+        snapshots: Sequence[tuple[Snapshot, Place | None]],
+        entries: Sequence[tuple[int, int | None, Entry]],
+        segments: Sequence[tuple[int, int | None, Segment]],
+    ) -> None:
+        await self._write(volumes.load, (volume, snapshots, entries, segments))
+
+    async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None:
+        await self._write(volumes.load_chunks, (chunks, packs))
+
+
+def _first(rows: Sequence[Row]) -> Snapshot | None:
+    return snapshot_of(rows[0]) if rows else None
+
+
+def _entries(rows: Sequence[Row]) -> Iterator[Entry]:
+    return (_entry.decode(row[0]) for row in rows)
+
+
+def _split(ids: bytes) -> list[bytes]:
+    return [ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)]
+
+
+def _asked(ids: Sequence[bytes]) -> Iterator[str]:
+    for at in range(0, len(ids), _IDS):
+        yield listed(ids[at : at + _IDS])

@@ -1,0 +1,363 @@
+"""Operations on volumes: their snapshots, the intervals of their trees, chunks and packs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from relit.errors import Conflict, NotFound, Overtaken
+from relit.manifest import Commit, Delta, Entry, Pack, Place, Segment, Snapshot, Volume
+from relit.store.sql import queue
+from relit.store.sql.outside import one_by_one
+from relit.store.sql.tx import Row, Tx
+
+KNOWN_GOOD = "known-good"
+_encode = msgspec.msgpack.Encoder().encode
+_snapshot = msgspec.msgpack.Decoder(Snapshot)
+Chunk = tuple[bytes, Place]
+
+
+def listed(ids: Iterable[bytes]) -> str:
+    """Chunk ids as statements take them."""
+    return json.dumps([id.hex() for id in ids])
+
+
+def snapshot_of(row: Row) -> Snapshot:
+    """From (body, stored_at, pinned, tags)."""
+    body, stored_at, pinned, tags = row
+    return msgspec.structs.replace(
+        _snapshot.decode(body),
+        stored_at_ms=stored_at,
+        pinned=bool(pinned),
+        tags=sorted(tags.split(" ")) if tags else [],
+    )
+
+
+def volume_of(row: Row) -> Volume:
+    """From the columns of ``volumes``."""
+    id, name, node, created_at, newest, origin = row
+    return Volume(id=id, name=name, node=node, created_at_ms=created_at, newest=newest, origin=origin)
+
+
+def no_volume(name: str) -> NotFound:
+    """There is none of that name."""
+    return NotFound(f"there is no volume {name!r}", fix="relit volume ls")
+
+
+def no_snapshot(number: int) -> NotFound:
+    """The volume has no such snapshot."""
+    return NotFound(f"there is no snapshot {number}", why="it was never taken, or pruned", fix="relit volume log")
+
+
+async def held(tx: Tx, volume: str) -> tuple[int, str]:
+    """(number of the newest snapshot, name), kept as they are until the commit."""
+    found = await tx.many("volume_hold", [(volume,)])
+    if not found:
+        raise no_volume(volume)
+    return found[0][1], found[0][2]
+
+
+async def tell(tx: Tx, name: str, agent: str, /, **data: Any) -> None:
+    """Record an event of a volume."""
+    await queue.add_events(tx, [queue.event(tx, name, agent, None, volume=agent, **data)])
+
+
+@one_by_one
+async def identify(tx: Tx, wanted: str) -> str:
+    await tx.many("store_identity_add", [(wanted,)])
+    return str((await tx.many("store_identity", [()]))[0][1])
+
+
+@one_by_one
+async def make(tx: Tx, volume: Volume) -> Volume:
+    if await _add_volume(tx, volume):
+        await tell(tx, "volume.made", volume.name, origin=volume.origin)
+    return volume_of((await tx.many("volume_named", [(volume.name,)]))[0][1:])
+
+
+async def _add_volume(tx: Tx, volume: Volume) -> bool:
+    row = (volume.id, volume.name, volume.node, volume.created_at_ms, volume.newest, volume.origin)
+    return bool(await tx.many("volume_add", [row]))
+
+
+@one_by_one
+async def remove(tx: Tx, volume: str) -> None:
+    found = await tx.many("volume_named", [(volume,)])
+    if not found:
+        raise no_volume(volume)
+    id = found[0][1]
+    await held(tx, id)
+    pinned = [snapshot_of(row[1:]) for row in await tx.many("snapshots_of", [(id, 0, 2**62, 2**31)])]
+    if kept := [each.number for each in pinned if each.pinned]:
+        raise Conflict(
+            f"cannot remove volume {volume}",
+            why=f"snapshot {kept[0]} is pinned",
+            fix=f"relit volume pin {volume} {kept[0]} --off",
+        )
+    for name in ("entries_remove", "segments_remove", "tags_remove", "snapshots_remove", "volume_remove"):
+        await tx.many(name, [(id,)])
+
+
+# --- snapshots -----------------------------------------------------------------------------------------------------
+
+
+@one_by_one
+async def stage(tx: Tx, arg: tuple[str, int, Delta]) -> None:
+    volume, number, delta = arg
+    newest, _ = await held(tx, volume)
+    if newest >= number:
+        raise _not_next(number, newest)
+    await apply(tx, volume, number, delta)
+
+
+@one_by_one
+async def unstage(tx: Tx, arg: tuple[str, int]) -> None:
+    newest, _ = await held(tx, arg[0])
+    if newest >= arg[1]:
+        raise _not_next(arg[1], newest)
+    for name in ("entries_unstage", "entries_reopen", "segments_unstage", "segments_reopen"):
+        await tx.many(name, [arg])
+
+
+def _not_next(number: int, newest: int) -> Overtaken:
+    return Overtaken(f"cannot take snapshot {number}", why=f"the newest is {newest} by now", fix="try again")
+
+
+@one_by_one
+async def commit(tx: Tx, wanted: Commit) -> Snapshot:
+    snapshot = wanted.snapshot
+    if done := await tx.many("snapshot_by_id", [(snapshot.id,)]):
+        return snapshot_of(done[0][1:])
+    newest, name = await held(tx, snapshot.volume)
+    if newest + 1 != snapshot.number:
+        raise _not_next(snapshot.number, newest)
+    await _refuse_lost(tx, wanted)
+    await add_chunks(tx, wanted.chunks, wanted.packs)
+    await apply(tx, snapshot.volume, snapshot.number, wanted.delta)
+    await _add_snapshot(tx, snapshot, wanted.at)
+    await tx.many("volume_move", [(snapshot.volume, snapshot.number)])
+    await tell(
+        tx, "snapshot.taken", name, number=snapshot.number, reason=snapshot.reason, files=snapshot.files,
+        fresh=snapshot.fresh, freeze_us=snapshot.freeze_us,
+    )  # fmt: skip
+    return snapshot
+
+
+async def _add_snapshot(tx: Tx, snapshot: Snapshot, at: Place | None) -> None:
+    plain = msgspec.structs.replace(snapshot, tags=[], pinned=False, stored_at_ms=None)
+    await tx.many(
+        "snapshot_add",
+        [
+            (
+                snapshot.volume, snapshot.number, snapshot.id, snapshot.at_ms, snapshot.stored_at_ms,
+                at.pack if at else None, _encode(plain),
+            )
+        ],
+    )  # fmt: skip
+
+
+async def _refuse_lost(tx: Tx, wanted: Commit) -> None:
+    found = {row[1] for row in await tx.many("chunks_held", [(listed(wanted.reused),)])} if wanted.reused else set()
+    lost = len(set(wanted.reused) - found)
+    written = {pack.id for pack in wanted.packs}
+    for id in wanted.into:
+        state = [row[1] for row in await tx.many("pack_state", [(id,)])]
+        lost += state == ["condemned"] or (not state and id not in written)
+    if lost:
+        raise Overtaken(
+            f"snapshot {wanted.snapshot.number} was not taken",
+            why="packs that it relied on were pruned meanwhile",
+            fix="try again",
+        )
+
+
+async def add_chunks(tx: Tx, chunks: Sequence[Chunk], packs: Sequence[Pack]) -> None:
+    """Packs and what is in them."""
+    await put_packs(tx, packs)
+    rows = sorted((id, place.pack, place.offset, place.length, place.raw) for id, place in chunks)
+    await tx.many("chunk_add", rows)
+
+
+async def put_packs(tx: Tx, packs: Sequence[Pack]) -> None:
+    """Add packs, or say how large they are by now."""
+    rows = [
+        (each.id, each.node, each.state, each.size, each.created_at_ms, each.stored_at_ms, each.condemned_at_ms)
+        for each in packs
+    ]
+    await tx.many("pack_put", sorted(rows))
+
+
+async def apply(tx: Tx, volume: str, number: int, delta: Delta) -> None:
+    """Close the intervals that end with ``number``, open those that begin."""
+    if delta.full:
+        await tx.many("entries_close_all", [(volume, number)])
+        await tx.many("segments_close_all", [(volume, number)])
+    paths = {*delta.gone, *(entry.path for entry in delta.entries)}
+    await tx.many("entries_close", [(volume, path, number) for path in sorted(paths)])
+    await tx.many("segments_cut", [(volume, path, no, number) for path, no in delta.cut])
+    await tx.many("segments_close", [(volume, each.path, each.no, number) for each in delta.segments])
+    await tx.many("entry_add", [(volume, each.path, number, None, _encode(each)) for each in delta.entries])
+    await tx.many("segment_add", [(volume, each.path, each.no, number, None, each.ids) for each in delta.segments])
+
+
+@one_by_one
+async def fork(tx: Tx, arg: tuple[str, int, Volume, Snapshot]) -> Snapshot:
+    source, number, new, first = arg
+    await held(tx, source)
+    found = await tx.many("snapshot_one", [(source, number)])
+    if not found:
+        raise no_snapshot(number)
+    if await tx.many("volume_named", [(new.name,)]):
+        raise Conflict(f"cannot fork to {new.name!r}", why="that volume exists", fix="choose another name")
+    was = snapshot_of(found[0][1:])
+    first = msgspec.structs.replace(first, files=was.files, bytes=was.bytes, quiescent=was.quiescent)
+    await _add_volume(tx, msgspec.structs.replace(new, newest=1))
+    await tx.many("entries_fork", [(source, number, new.id)])
+    await tx.many("segments_fork", [(source, number, new.id)])
+    await _add_snapshot(tx, first, None)
+    await tell(tx, "volume.made", new.name, origin=new.origin)
+    return first
+
+
+@one_by_one
+async def tag(tx: Tx, arg: tuple[str, int, str]) -> None:
+    volume, number, word = arg
+    _, name = await held(tx, volume)
+    await _existing(tx, volume, number)
+    if word != KNOWN_GOOD:
+        await tx.many("tag_move", [(volume, word, number)])
+    await tx.many("tag_add", [(volume, word, number)])
+    await tell(tx, "snapshot.tagged", name, number=number, what=f"tagged {word}")
+
+
+async def _existing(tx: Tx, volume: str, number: int) -> None:
+    if not await tx.many("snapshot_one", [(volume, number)]):
+        raise no_snapshot(number)
+
+
+@one_by_one
+async def untag(tx: Tx, arg: tuple[str, str, int | None]) -> None:
+    volume, word, number = arg
+    _, name = await held(tx, volume)
+    await tx.many("tag_remove", [(volume, word, number or 0)])
+    await tell(tx, "snapshot.tagged", name, number=number or 0, what=f"lost {word}")
+
+
+@one_by_one
+async def pin(tx: Tx, arg: tuple[str, int, bool]) -> None:
+    volume, number, pinned = arg
+    _, name = await held(tx, volume)
+    if not await tx.many("snapshot_pin", [(volume, number, int(pinned))]):
+        raise no_snapshot(number)
+    await tell(tx, "snapshot.tagged", name, number=number, what="pinned" if pinned else "unpinned")
+
+
+@one_by_one
+async def described(tx: Tx, arg: tuple[str, int, Place, Sequence[Pack]]) -> None:
+    volume, number, at, packs = arg
+    await put_packs(tx, packs)
+    await tx.many("snapshot_described", [(volume, number, at.pack)])
+
+
+@one_by_one
+async def stored(tx: Tx, pack: str) -> list[Snapshot]:
+    found = await tx.many("pack_stored", [(pack, tx.now)])
+    if not found:
+        return []
+    names = {row[1]: row[2] for row in await tx.many("volumes_all", [()])}
+    done = []
+    for row in await tx.many("snapshots_now_stored", [(found[0][2], tx.now)]):
+        snapshot = msgspec.structs.replace(_snapshot.decode(row[4]), stored_at_ms=tx.now)
+        await tell(tx, "snapshot.stored", names[snapshot.volume], number=snapshot.number)
+        done.append(snapshot)
+    return sorted(done, key=lambda each: (each.volume, each.number))
+
+
+# --- prune ---------------------------------------------------------------------------------------------------------
+
+
+@one_by_one
+async def drop(tx: Tx, arg: tuple[str, Collection[int]]) -> int:
+    volume, numbers = arg
+    newest, name = await held(tx, volume)
+    for number in sorted(numbers):
+        found = await tx.many("snapshot_one", [(volume, number)])
+        if found:
+            _refuse_kept(snapshot_of(found[0][1:]), newest, name)
+    rows = [(volume, number) for number in sorted(numbers)]
+    await tx.many("tags_drop", rows)
+    await tx.many("snapshot_drop", rows)
+    return len(await tx.many("entries_prune", [(volume,)])) + len(await tx.many("segments_prune", [(volume,)]))
+
+
+def _refuse_kept(snapshot: Snapshot, newest: int, name: str) -> None:
+    why = ""
+    if snapshot.number == newest:
+        why = "it is the newest"
+    elif snapshot.pinned:
+        why = "it is pinned"
+    elif KNOWN_GOOD in snapshot.tags:
+        why = "it is known to be good"
+    if why:
+        raise Conflict(f"cannot drop snapshot {snapshot.number} of {name}", why=why, fix=f"relit volume log {name}")
+
+
+@one_by_one
+async def bury(tx: Tx, pack: str) -> bool:
+    if [row[1] for row in await tx.many("pack_state", [(pack,)])] != ["condemned"]:
+        return False
+    await tx.many("chunks_forget", [(pack,)])
+    await tx.many("pack_forget", [(pack,)])
+    return True
+
+
+@one_by_one
+async def condemn(tx: Tx, arg: tuple[Collection[str], int]) -> None:
+    await tx.many("pack_condemn", [(pack, arg[1]) for pack in sorted(arg[0])])
+
+
+@one_by_one
+async def reprieve(tx: Tx, packs: Collection[str]) -> None:
+    await tx.many("pack_reprieve", [(pack,) for pack in sorted(packs)])
+
+
+@one_by_one
+async def write_packs(tx: Tx, packs: Sequence[Pack]) -> None:
+    await put_packs(tx, packs)
+
+
+@one_by_one
+async def load_chunks(tx: Tx, arg: tuple[Sequence[Chunk], Sequence[Pack]]) -> None:
+    await add_chunks(tx, *arg)
+
+
+# --- rebuilding ----------------------------------------------------------------------------------------------------
+
+Loaded = tuple[
+    Volume,
+    Sequence[tuple[Snapshot, Place | None]],
+    Sequence[tuple[int, int | None, Entry]],
+    Sequence[tuple[int, int | None, Segment]],
+]
+
+
+@one_by_one
+async def load(tx: Tx, arg: Loaded) -> None:
+    volume, snapshots, entries, segments = arg
+    if await tx.many("volume_named", [(volume.name,)]):
+        raise Conflict(f"volume {volume.name} was not rebuilt", why="there is one of that name", fix="relit volume ls")
+    await _add_volume(tx, volume)
+    for snapshot, at in snapshots:
+        await _add_snapshot(tx, snapshot, at)
+        await tx.many("tag_add", [(volume.id, word, snapshot.number) for word in snapshot.tags])
+        if snapshot.pinned:
+            await tx.many("snapshot_pin", [(volume.id, snapshot.number, 1)])
+    await tx.many("entry_add", [(volume.id, each.path, since, until, _encode(each)) for since, until, each in entries])
+    await tx.many(
+        "segment_add",
+        [(volume.id, each.path, each.no, since, until, each.ids) for since, until, each in segments],
+    )
+    await tell(tx, "volume.made", volume.name, origin=volume.origin)
