@@ -3,6 +3,9 @@
 SQLite databases and what stands beside them are cut at multiples of 16 KiB, so that a changed page costs one block.
 Other files up to 64 KiB are one chunk; longer ones are cut where their content says so (FastCDC), so that an insertion
 moves no more than the chunks around it. How something was cut is never needed for reading it back.
+
+A content may be cut piece by piece: all but the last length of a piece stand, the bytes of the last one go to the
+front of the next piece. The result is that of cutting it whole, when pieces are longer than the longest chunk.
 """
 
 from __future__ import annotations
@@ -29,4 +32,7 @@ def cuts(view: memoryview | bytes, *, blocks: bool) -> list[int]:
         return [BLOCK] * whole + ([rest] if rest else [])
     if size <= SMALL:
         return [size] if size else []
-    return [chunk.length for chunk in _CDC.cut_buf(view)]
+    lengths = [chunk.length for chunk in _CDC.cut_buf(view)]
+    if len(lengths) > 1 and lengths[-2] + lengths[-1] <= SMALL:  # a short end is cut as a short file would be
+        lengths[-2:] = [lengths[-2] + lengths[-1]]
+    return lengths

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from blake3 import blake3
@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from relit.errors import WrongKey
 from relit.manifest import ID_BYTES
+from relit.volumes.disk import sync_folder
 
 _PREFIX = "relit-key-1:"
 _BYTES = 32
+_SUM = 3  # of the exported key
 SCRYPT = (2**15, 8, 1)  # n, r, p: some 100 ms and 32 MiB, once at a start
 
 
@@ -41,7 +43,8 @@ class Keys:
                 raise WrongKey(f"{path} can be read by others", fix=f"chmod 600 {path}")
             return cls.parse(path.read_text())
         except (OSError, UnicodeDecodeError) as error:
-            raise WrongKey(f"cannot read the key in {path}", why=str(error), fix=_FIX) from error
+            why = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+            raise WrongKey(f"cannot read the key in {path}", why=why, fix=_FIX) from error
 
     @classmethod
     def create(cls, path: Path) -> Keys:
@@ -58,7 +61,7 @@ class Keys:
             return cls.load(path)
         finally:
             draft.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return keys
 
     @classmethod
@@ -75,17 +78,17 @@ class Keys:
             if not word.startswith(_PREFIX):
                 raise ValueError(f"it does not begin with {_PREFIX}")
             data = base64.b32decode(word.removeprefix(_PREFIX).replace("-", "").upper())
-        except (ValueError, binascii.Error) as error:
+        except ValueError as error:
             raise WrongKey("this is no key of relit", why=str(error), fix=_FIX) from error
         master, sum = data[:_BYTES], data[_BYTES:]
-        if len(master) != _BYTES or blake3(master).digest(length=len(sum)) != sum or len(sum) != 3:
+        if len(data) != _BYTES + _SUM or blake3(master).digest(length=_SUM) != sum:
             raise WrongKey("the key has a typing error", why="its check sum does not match", fix=_FIX)
         return cls(master)
 
     def export(self) -> str:
         """The key as text, with a check sum that finds typing errors."""
-        data = self._master + blake3(self._master).digest(length=3)
-        return _PREFIX + base64.b32encode(data).decode().rstrip("=").lower()
+        data = self._master + blake3(self._master).digest(length=_SUM)
+        return _PREFIX + base64.b32encode(data).decode().lower()
 
     def id_of(self, data: bytes | memoryview) -> bytes:
         """A chunk's id: keyed BLAKE3 of its content, the first 16 bytes."""
@@ -104,11 +107,14 @@ class Keys:
 
 
 _FIX = "relit key import FILE, with what relit key export wrote"
+_EVERYBODY = Keys(bytes(_BYTES))
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def plain_id(content: bytes | memoryview) -> bytes:
+    """A chunk's id where nothing is encrypted: of a key that everybody knows."""
+    return _EVERYBODY.id_of(content)
+
+
+def ids_of(keys: Keys | None) -> Callable[[bytes | memoryview], bytes]:
+    """The id function of a store that has these keys, or none."""
+    return plain_id if keys is None else keys.id_of

@@ -10,6 +10,7 @@ import secrets
 import struct
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import msgspec
 import zstandard
@@ -20,63 +21,85 @@ from relit.manifest import Delta, Place, Snapshot, Volume
 from relit.volumes.keys import Keys
 
 MAGIC, END = b"RELITPK1", b"RELITEND"
-HEADER = struct.Struct("<8sHHI16s16s16s")  # magic, version, suite, 0, pack id, check, 0
-RECORD = struct.Struct("<BBHIII")  # kind, flags, 0, stored length, raw length, counter
-FOOTER = struct.Struct("<QQ8s8s")  # index offset, index length, 0, magic
+HEADER = struct.Struct("<8sHHI16s16s16s")  # magic, version, suite, 0, pack id, key check, sum
+RECORD = struct.Struct("<BBHIIQ")  # kind, flags, 0, stored length, raw length, counter
+FOOTER = struct.Struct("<QQ8s8s")  # index offset, index length, sum, magic
 VERSION = 1
 PLAIN, SEALED = 0, 1  # suites
 CHUNK, DELTA, INDEX = 1, 2, 4  # kinds of records
+DROPPED, COMMITTED, CONSOLIDATED = 0, 1, 2  # roles of manifest records
 ZSTD = 1  # flag
 TAG = 16
 _GAIN = 0.97  # of the raw size: what compresses worse is stored as it is
-_INDEX_COUNTERS = 1 << 31
+_INDEX_COUNTERS = 1 << 63
 _threads = threading.local()
 
 
 class Described(msgspec.Struct, frozen=True, array_like=True):
-    """A manifest record of a pack: what it describes and where it lies."""
+    """A manifest record of a pack: what it describes and where it lies.
+
+    ``role``: ``DROPPED`` (written, but its snapshot was not seen to be committed), ``COMMITTED`` (what its snapshot
+    changed) or ``CONSOLIDATED`` (the whole tree of a snapshot, written later: the history may begin there).
+    """
 
     volume: str
     number: int
     snapshot: str
-    place: Place
+    role: int
+    offset: int
+    length: int
+    raw: int
+
+    def place(self, pack: str) -> Place:
+        """Where it lies, in that pack."""
+        return Place(pack, self.offset, self.length, self.raw)
 
 
 class Index(msgspec.Struct, frozen=True, array_like=True):
-    """What a sealed pack holds."""
+    """What a sealed pack holds, in the order of offsets."""
 
     chunks: list[tuple[bytes, int, int, int]]  # id, offset, length, raw length
     manifests: list[Described]
 
 
 class DeltaRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The content of a delta record."""
+    """The content of a manifest record. ``consolidated``: ``delta`` is full, and was written after the snapshot."""
 
     volume: Volume
     snapshot: Snapshot
     delta: Delta
+    consolidated: bool = False
 
 
 class Sealer:
     """Seals and opens the records of one pack."""
 
-    def __init__(self, pack: str, keys: Keys | None, check: bytes = b"") -> None:
+    def __init__(self, pack: str, keys: Keys | None) -> None:
         self.pack = pack
         self._id = bytes.fromhex(pack)
-        if keys is not None and check and keys.check_of(self._id) != check:
-            raise WrongKey(
-                f"the key does not open pack {pack}",
-                why="it was sealed with another one",
-                fix="relit key import FILE with the right key",
-            )
-        self._keys = keys
+        self._check = keys.check_of(self._id) if keys is not None else bytes(16)
+        self._suite = SEALED if keys is not None else PLAIN
         self._cipher = keys.cipher(self._id) if keys is not None else None
+
+    @classmethod
+    def of(cls, header: bytes, pack: str, keys: Keys | None) -> Sealer:
+        """For a pack that begins with these bytes. WrongKey, VolumeDamaged."""
+        id, suite, check = opened_header(header, pack)
+        if id != pack:
+            raise damaged(Place(pack, 0, HEADER.size, 0), f"it is pack {id}")
+        if suite == SEALED and keys is None:
+            raise WrongKey(f"pack {pack} is encrypted", why="no key is at hand", fix=_KEY)
+        if suite == PLAIN and keys is not None:
+            raise WrongKey(f"pack {pack} is not encrypted", why="all packs of a store with a key are", fix=_KEY)
+        made = cls(pack, keys)
+        if made._check != check:
+            raise WrongKey(f"the key does not open pack {pack}", why="it was sealed with another one", fix=_KEY)
+        return made
 
     def header(self) -> bytes:
         """The first bytes of the pack."""
-        check = self._keys.check_of(self._id) if self._keys is not None else bytes(16)
-        suite = SEALED if self._keys is not None else PLAIN
-        return HEADER.pack(MAGIC, VERSION, suite, 0, self._id, check, bytes(16))
+        head = HEADER.pack(MAGIC, VERSION, self._suite, 0, self._id, self._check, bytes(16))[:-16]
+        return head + blake3(head).digest(length=16)
 
     def seal(self, kind: int, counter: int, data: bytes | memoryview) -> bytes:
         """A record. May be called by several threads at once."""
@@ -85,7 +108,7 @@ class Sealer:
         body = packed if flags else bytes(data)
         head = RECORD.pack(kind, flags, 0, len(body) + TAG, len(data), counter)
         if self._cipher is None:
-            return head + body + blake3(head + body).digest(length=TAG)
+            return head + body + self._sum(head + body, TAG)
         return head + self._cipher.encrypt(counter.to_bytes(12, "little"), body, head)
 
     def open(self, record: bytes | memoryview, place: Place) -> tuple[int, bytes]:
@@ -97,63 +120,73 @@ class Sealer:
             if zero or length != len(sealed) or raw != place.raw:
                 raise ValueError("its lengths do not match")
             body = self._opened(head, counter, sealed)
-            data = _decompressor().decompress(body, max_output_size=raw) if flags & ZSTD else body
-            if len(data) != raw:
+            if (zstandard.frame_content_size(body) if flags & ZSTD else len(body)) != raw:
                 raise ValueError("its content has another length")
+            data = _decompressor().decompress(body) if flags & ZSTD else body
         except Exception as error:  # every library has its own word for "not what was written"
-            raise damaged(place, str(error) or type(error).__name__) from error
+            raise damaged(place, str(error) or "its authentication fails") from error
         return kind, data
 
     def _opened(self, head: bytes, counter: int, sealed: bytes) -> bytes:
         if self._cipher is not None:
             return self._cipher.decrypt(counter.to_bytes(12, "little"), sealed, head)
         body, sum = sealed[:-TAG], sealed[-TAG:]
-        if blake3(head + body).digest(length=TAG) != sum:
+        if self._sum(head + body, TAG) != sum:
             raise ValueError("its check sum does not match")
         return body
 
     def finish(self, offset: int, index: Index) -> bytes:
         """The index record and the footer of a pack whose records end at ``offset``."""
-        counter = _INDEX_COUNTERS | secrets.randbits(31)
+        counter = _INDEX_COUNTERS | secrets.randbits(63)
         record = self.seal(INDEX, counter, msgspec.msgpack.encode(index))
-        return record + FOOTER.pack(offset, len(record), bytes(8), END)
+        where = FOOTER.pack(offset, len(record), bytes(8), END)[:16]
+        return record + where + self._sum(where, 8) + END
+
+    def footer(self, data: bytes, size: int) -> tuple[int, int]:
+        """(offset, length) of the index record, out of the last bytes of a sealed pack of ``size`` bytes."""
+        place = Place(self.pack, max(0, size - FOOTER.size), FOOTER.size, 0)
+        if len(data) < FOOTER.size or data[-len(END) :] != END:
+            raise damaged(place, "its last bytes are not those of a sealed pack")
+        offset, length, sum, _ = FOOTER.unpack(data[-FOOTER.size :])
+        if self._sum(data[-FOOTER.size :][:16], 8) != sum or offset + length + FOOTER.size != size:
+            raise damaged(place, "its footer's check sum does not match")
+        return offset, length
+
+    def _sum(self, data: bytes, length: int) -> bytes:
+        return blake3(self._id + data).digest(length=length)
 
 
 def opened_header(data: bytes, name: str) -> tuple[str, int, bytes]:
-    """(pack id, suite, check) of a pack's first bytes."""
-    try:
-        magic, version, suite, _, id, check, _ = HEADER.unpack(data[: HEADER.size])
-    except struct.error:
-        magic, version, suite, id, check = b"", 0, 0, b"", b""
-    if magic != MAGIC or suite not in (PLAIN, SEALED):
-        raise VolumeDamaged(f"{name} is no pack", why="its first bytes are not those of one", fix="relit volume verify")
-    if version != VERSION:
+    """(pack id, suite, key check) of a pack's first bytes."""
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
+        _no_header(name, "its first bytes are not those of a pack")
+    _, version, suite, zero, id, check, sum = HEADER.unpack(data[: HEADER.size])
+    if blake3(data[: HEADER.size - 16]).digest(length=16) != sum:
+        _no_header(name, "its header's check sum does not match")
+    if version != VERSION or suite not in (PLAIN, SEALED) or zero:
         raise VolumeDamaged(
-            f"{name} has format {version}", why=f"this relit reads format {VERSION}", fix="use a newer relit"
+            f"pack {name} has format {version}.{suite}",
+            why=f"this relit reads format {VERSION}",
+            fix="use a newer relit",
         )
     return id.hex(), suite, check
 
 
-def opened_footer(data: bytes, name: str) -> tuple[int, int]:
-    """(offset, length) of a sealed pack's index record."""
-    try:
-        offset, length, _, magic = FOOTER.unpack(data[-FOOTER.size :])
-    except struct.error:
-        magic, offset, length = b"", 0, 0
-    if magic != END:
-        raise VolumeDamaged(f"{name} has no index", why="its last bytes are not a footer", fix="relit volume verify")
-    return offset, length
+def _no_header(name: str, why: str) -> NoReturn:
+    raise damaged(Place(name, 0, HEADER.size, 0), why)
 
 
 def records(data: bytes | memoryview, start: int = HEADER.size) -> Iterator[tuple[int, Place]]:
-    """(kind, place) of the whole records in a pack's bytes, up to the first that is cut short. Nothing is opened."""
+    """(kind, place) of the whole records in a pack's bytes, up to the index or one that is cut short, unopened."""
     at = start
     while at + RECORD.size <= len(data):
         kind, _, zero, length, raw, _ = RECORD.unpack(data[at : at + RECORD.size])
         end = at + RECORD.size + length
-        if kind not in (CHUNK, DELTA) or zero or end > len(data):
+        if kind not in (CHUNK, DELTA, INDEX) or zero or length < TAG or end > len(data):
             return
         yield kind, Place("", at, RECORD.size + length, raw)
+        if kind == INDEX:
+            return
         at = end
 
 
@@ -164,6 +197,9 @@ def damaged(place: Place, why: str) -> VolumeDamaged:
         why=why,
         fix="relit volume verify lists what it takes with it; put the pack back from a copy of the blob store",
     )
+
+
+_KEY = "relit key import FILE with the right key"
 
 
 def _compressor() -> zstandard.ZstdCompressor:

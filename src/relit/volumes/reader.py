@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from relit.errors import BlobMissing, VolumeDamaged
+from relit.errors import BlobMissing, StoreCorrupt, VolumeDamaged
 from relit.manifest import Place
 from relit.volumes.base import Catalog, Objects
 from relit.volumes.keys import Keys
-from relit.volumes.pack import CHUNK, HEADER, Sealer, damaged, opened_header
+from relit.volumes.pack import CHUNK, HEADER, Sealer, damaged
 from relit.volumes.spool import Spool
 from relit.volumes.upload import key_of
 
@@ -57,15 +57,19 @@ class Chunks:
         records = await asyncio.to_thread(lambda: [self._spool.fetch(place) for _, place in batch])
         missing = [at for at, record in enumerate(records) if record is None]
         if missing:
-            ranges = [(batch[at][1].offset, batch[at][1].length) for at in missing]
-            try:
-                found = await self._objects.get_ranges(key_of(pack), ranges)
-            except BlobMissing as error:
-                raise damaged(batch[missing[0]][1], f"the pack is not in {self._objects.url}") from error
+            found = await self._get(pack, [batch[at][1] for at in missing])
             for at, record in zip(missing, found, strict=True):
                 records[at] = record
         sealer = await self._sealer(pack)
         return await asyncio.to_thread(self._open, sealer, batch, records)
+
+    async def _get(self, pack: str, places: Sequence[Place]) -> list[bytes]:
+        try:
+            return await self._objects.get_ranges(key_of(pack), [(each.offset, each.length) for each in places])
+        except BlobMissing as error:
+            raise damaged(places[0], f"the pack is not in {self._objects.url}") from error
+        except StoreCorrupt as error:  # of the places asked for, the last one is outside for sure
+            raise damaged(max(places, key=lambda each: each.offset), error.why) from error
 
     def _open(
         self, sealer: Sealer, batch: Sequence[tuple[bytes, Place]], records: Sequence[bytes | None]
@@ -84,11 +88,8 @@ class Chunks:
             place = Place(pack, 0, HEADER.size, 0)
             head = await asyncio.to_thread(self._spool.fetch, place)
             if head is None:
-                head = (await self._objects.get_ranges(key_of(pack), [(0, HEADER.size)]))[0]
-            id, _, check = opened_header(head, f"pack {pack}")
-            if id != pack:
-                raise damaged(place, f"it is pack {id}")
-            known = self._sealers[pack] = Sealer(pack, self._keys, check)
+                head = (await self._get(pack, [place]))[0]
+            known = self._sealers[pack] = Sealer.of(head, pack, self._keys)
         return known
 
 

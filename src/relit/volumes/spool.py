@@ -1,15 +1,14 @@
 """The node's spool: packs being written, and sealed ones on their way to the blob store. Blocking, thread-safe.
 
 One open pack takes the records of all volumes. It is sealed when it is full or when an upload is due, never while a
-delta in it is neither committed nor dropped: a sealed index lists committed snapshots only. An open pack that a crash
-left behind is cut to the size that the catalog knows, and sealed; it is never written to again, so that no nonce is
-used twice.
+delta in it is neither committed nor dropped: a sealed index says which snapshots were committed. An open pack that a
+crash left behind is cut to the size that the catalog knows, and sealed; it is never written to again, so that no nonce
+is used twice. After a failed fsync nobody knows what is on disk: then nothing more is written until a restart.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import threading
@@ -19,25 +18,33 @@ from pathlib import Path
 
 import msgspec
 
-from relit.errors import RelitError, StoreFull, VolumeError
+from relit.errors import VolumeDamaged, VolumeError
 from relit.lib.clock import Clock
-from relit.manifest import Delta, Pack, Place, Snapshot, Volume
+from relit.manifest import Delta, Pack, PackState, Place, Snapshot, Volume
+from relit.volumes.disk import explained, sync_folder
 from relit.volumes.keys import Keys
 from relit.volumes.pack import (
     CHUNK,
+    COMMITTED,
+    CONSOLIDATED,
     DELTA,
+    DROPPED,
     HEADER,
+    RECORD,
+    TAG,
     DeltaRecord,
     Described,
     Index,
     Sealer,
-    opened_header,
-    records,
+    damaged,
 )
+from relit.volumes.packindex import walk
 
 LIMIT = 64 << 20
-_BATCH = 64  # records sealed together before they are written
+_BATCH, _BATCH_BYTES = 64, 8 << 20  # records sealed together before they are written
 _OPEN, _SEALED, _ORPHAN = ".open", ".pack", ".orphan"
+
+Chunk = tuple[bytes, bytes | memoryview]
 
 
 class _Writing:
@@ -48,18 +55,22 @@ class _Writing:
         self.path = folder / (self.id + _OPEN)
         self.sealer = Sealer(self.id, keys)
         self.created_at_ms = created_at_ms
-        self.chunks: list[tuple[bytes, int, int, int]] = []
-        self.manifests: list[Described] = []
+        self.index = Index([], [])
         self.pending: dict[int, Described] = {}  # deltas by offset, until they are settled
+        self.finished = False
         self.counter = 0
         self.size = 0
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self.write([self.sealer.header()])
-        _sync_folder(folder)
+        try:
+            self.write(self.sealer.header())
+            sync_folder(folder)
+        except OSError:
+            os.close(self.fd)
+            self.path.unlink(missing_ok=True)
+            raise
 
-    def write(self, parts: Sequence[bytes]) -> None:
+    def write(self, data: bytes) -> None:
         """Append all or nothing."""
-        data = b"".join(parts)
         try:
             done = 0
             while done < len(data):
@@ -69,12 +80,21 @@ class _Writing:
             raise
         self.size += len(data)
 
-    def place(self, record: bytes, raw: int, offset: int) -> Place:
-        return Place(self.id, offset, len(record), raw)
+    def finish(self) -> None:
+        """Write index and footer, once. After a failure it may be asked again."""
+        if not self.finished:
+            self.index.manifests.sort(key=lambda each: each.offset)
+            self.write(self.sealer.finish(self.size, self.index))
+            self.finished = True
+
+    @property
+    def worth(self) -> bool:
+        """Whether anything in it is of use."""
+        return bool(self.index.chunks) or any(each.role != DROPPED for each in self.index.manifests)
 
 
 class Spool:
-    """``keys`` is ``None`` when packs are not encrypted."""
+    """``keys`` is ``None`` when packs are not encrypted. One process at a time has a folder."""
 
     def __init__(self, folder: Path, keys: Keys | None, *, node: str, clock: Clock, limit: int = LIMIT) -> None:
         self._folder = folder
@@ -83,109 +103,125 @@ class Spool:
         self._clock = clock
         self._limit = limit
         self._lock = threading.RLock()
+        self._newest_ms = 0
         self._writing: _Writing | None = None
-        self._full: list[_Writing] = []  # no longer written to, waiting for their deltas to be settled
+        self._full: list[_Writing] = []  # no longer written to, not sealed yet
         self._sealed: dict[str, Pack] = {}
-        self._unsynced: dict[str, _Writing] = {}
+        self._dirty: set[str] = set()  # packs with bytes that no fsync has seen
+        self._broken = ""
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="relit-seal")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def put(self, chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> list[Place]:
+    def put(self, chunks: Sequence[Chunk]) -> list[Place]:
         """Append chunks; the same id twice in one call is written once. StoreFull: nothing half of it counts."""
         known: dict[bytes, Place] = {}
-        with self._lock, _explained(self._folder):
-            fresh = list(dict(chunks).items())
-            for at in range(0, len(fresh), _BATCH):
-                self._append(fresh[at : at + _BATCH], known)
+        with self._working():
+            for batch in _batches(list(dict(chunks).items()), min(self._limit, _BATCH_BYTES)):
+                self._append(batch, known)
         return [known[id] for id, _ in chunks]
 
-    def _append(self, chunks: Sequence[tuple[bytes, bytes | memoryview]], known: dict[bytes, Place]) -> None:
-        into = self._pack()
+    def _append(self, chunks: Sequence[Chunk], known: dict[bytes, Place]) -> None:
+        into = self._pack(sum(_room(data) for _, data in chunks))
         first = into.counter
         into.counter += len(chunks)
-        seals = self._pool.map(
-            lambda item: into.sealer.seal(CHUNK, first + item[0], item[1][1]), enumerate(chunks), chunksize=8
+        made = list(
+            self._pool.map(lambda item: into.sealer.seal(CHUNK, first + item[0], item[1][1]), enumerate(chunks))
         )
-        made, offset = list(seals), into.size
-        into.write(made)
+        offset = into.size
+        into.write(b"".join(made))
         for (id, data), record in zip(chunks, made, strict=True):
             known[id] = Place(into.id, offset, len(record), len(data))
-            into.chunks.append((id, offset, len(record), len(data)))
+            into.index.chunks.append((id, offset, len(record), len(data)))
             offset += len(record)
 
-    def put_delta(self, volume: Volume, snapshot: Snapshot, delta: Delta) -> Place:
-        """Append a manifest delta. It keeps its pack open until ``settle``."""
-        data = msgspec.msgpack.encode(DeltaRecord(volume, snapshot, delta))
-        with self._lock, _explained(self._folder):
-            into = self._pack()
-            record = into.sealer.seal(DELTA, into.counter, data)
-            into.counter += 1
-            place = Place(into.id, into.size, len(record), len(data))
-            into.write([record])
-            into.pending[place.offset] = Described(volume.id, snapshot.number, snapshot.id, place)
-            return place
+    def put_delta(self, volume: Volume, snapshot: Snapshot, delta: Delta, *, consolidated: bool = False) -> Place:
+        """Append a manifest record. It keeps its pack open until ``settle``.
+
+        ``consolidated``: ``delta`` is the whole tree of a snapshot that was committed before.
+        """
+        data = msgspec.msgpack.encode(DeltaRecord(volume, snapshot, delta, consolidated))
+        with self._working():
+            into = self._pack(_room(data))
+            counter, into.counter = into.counter, into.counter + 1
+            record, offset = into.sealer.seal(DELTA, counter, data), into.size
+            into.write(record)
+            role = CONSOLIDATED if consolidated else COMMITTED
+            made = Described(volume.id, snapshot.number, snapshot.id, role, offset, len(record), len(data))
+            into.pending[offset] = made
+            return made.place(into.id)
 
     def settle(self, place: Place, committed: bool) -> None:
-        """The delta's snapshot was committed, or never will be."""
+        """The delta's snapshot was committed, or never will be. Safe twice: the first word counts."""
         with self._lock:
-            for each in (*self._full, *([self._writing] if self._writing else [])):
-                if each.id == place.pack and (found := each.pending.pop(place.offset, None)) is not None and committed:
-                    each.manifests.append(found)
+            for each in self._unsealed():
+                if each.id == place.pack and (found := each.pending.pop(place.offset, None)) is not None:
+                    role = found.role if committed else DROPPED
+                    each.index.manifests.append(msgspec.structs.replace(found, role=role))
 
-    def _pack(self) -> _Writing:
-        if self._writing is not None and self._writing.size >= self._limit:
-            self._full.append(self._writing)
+    def _pack(self, room: int) -> _Writing:
+        """The pack that takes ``room`` more bytes: a new one when the open one would grow over the limit by them."""
+        last = self._writing
+        if last is not None and last.counter and last.size + room > self._limit:
+            self._full.append(last)
             self._writing = None
         if self._writing is None:
-            self._writing = _Writing(self._folder, self._keys, self._clock.now_ms())
-        self._unsynced[self._writing.id] = self._writing
+            self._writing = _Writing(self._folder, self._keys, self._now_ms())
+        self._dirty.add(self._writing.id)
         return self._writing
 
-    def sync(self) -> list[Pack]:
-        """What was written is on disk when this returns. Answers the packs it is in, with their sizes."""
-        with self._lock, _explained(self._folder):
-            touched = list(self._unsynced.values())
-            sizes = {each.id: each.size for each in touched}
-            for each in touched:
-                os.fdatasync(each.fd)
-                if each.size == sizes[each.id]:
-                    self._unsynced.pop(each.id, None)
-            # A pack that was sealed meanwhile may hold chunks that are about to be committed: its row comes with them.
-            return [*self._sealed.values(), *(self._described(each, "open", sizes[each.id]) for each in touched)]
+    def _now_ms(self) -> int:
+        """Later than any pack before: a snapshot is stored when all packs up to its own are."""
+        self._newest_ms = max(self._clock.now_ms(), self._newest_ms + 1)
+        return self._newest_ms
 
-    def _described(self, each: _Writing, state: str, size: int) -> Pack:
-        return Pack(
-            id=each.id,
-            node=self._node,
-            state="sealed" if state == "sealed" else "open",
-            size=size,
-            created_at_ms=each.created_at_ms,
-        )
+    def sync(self) -> list[Pack]:
+        """What was written before is on disk when this returns. Answers all packs here that anything may refer to.
+
+        Also those that had been synced before: another's sync may have seen our bytes, and its commit may fail.
+        """
+        with self._working():
+            for each in self._unsealed():
+                if each.id in self._dirty:
+                    self._flush(each)
+            return [*self._sealed.values(), *(self._described(each, sealed=False) for each in self._unsealed())]
+
+    def _flush(self, each: _Writing) -> None:
+        try:
+            os.fdatasync(each.fd)
+        except OSError as error:
+            self._broken = f"{each.path}: {error.strerror or error}"
+            raise
+        self._dirty.discard(each.id)
+
+    def _unsealed(self) -> list[_Writing]:
+        return [*self._full, *([self._writing] if self._writing is not None else [])]
+
+    def _described(self, each: _Writing, *, sealed: bool) -> Pack:
+        state: PackState = "sealed" if sealed else "open"
+        return Pack(id=each.id, node=self._node, state=state, size=each.size, created_at_ms=each.created_at_ms)
 
     # --- sealing -----------------------------------------------------------------------------------------------
 
     def seal(self, force: bool = True) -> list[Pack]:
-        """Seal packs that hold something and no pending delta: full ones, with ``force`` the one being written too."""
-        with self._lock, _explained(self._folder):
-            ready = [each for each in self._full if not each.pending]
-            last = self._writing
-            if force and last is not None and (last.chunks or last.manifests) and not last.pending:
-                ready.append(last)
+        """Seal packs without a pending delta: full ones, with ``force`` the one being written too. One that must wait
+        takes no further record, so that the next call finds it."""
+        with self._working():
+            if force and self._writing is not None and (self._writing.worth or self._writing.pending):
+                self._full.append(self._writing)
                 self._writing = None
-            return [self._seal(each) for each in ready]
+            return [self._seal(each) for each in list(self._full) if not each.pending]
 
     def _seal(self, each: _Writing) -> Pack:
-        if each in self._full:
-            self._full.remove(each)
-        each.write([each.sealer.finish(each.size, Index(each.chunks, each.manifests))])
-        os.fsync(each.fd)
+        if each.path.exists():  # else it was renamed, and only the folder's fsync is missing
+            each.finish()
+            self._flush(each)
+            os.rename(each.path, self._folder / (each.id + _SEALED))
+        sync_folder(self._folder)
         os.close(each.fd)
-        self._unsynced.pop(each.id, None)
-        os.rename(each.path, self._folder / (each.id + _SEALED))
-        _sync_folder(self._folder)
-        self._sealed[each.id] = self._described(each, "sealed", each.size)
+        self._full.remove(each)
+        self._sealed[each.id] = self._described(each, sealed=True)
         return self._sealed[each.id]
 
     def sealed(self) -> list[tuple[Pack, Path]]:
@@ -195,95 +231,118 @@ class Spool:
 
     def release(self, pack: Pack) -> None:
         """It is in the blob store: the copy here is not needed any more."""
-        with self._lock, _explained(self._folder):
-            self._sealed.pop(pack.id, None)
+        with self._lock, explained(self._folder):
             (self._folder / (pack.id + _SEALED)).unlink(missing_ok=True)
+            self._sealed.pop(pack.id, None)
 
     # --- reading and recovering --------------------------------------------------------------------------------
 
     def fetch(self, place: Place) -> bytes | None:
-        """A record as it lies in a pack here; ``None`` when the pack is not here."""
-        for suffix in (_SEALED, _OPEN, _SEALED):  # it may be sealed between two looks
-            with contextlib.suppress(FileNotFoundError), open(self._folder / (place.pack + suffix), "rb") as file:
-                return os.pread(file.fileno(), place.length, place.offset)
+        """A record as it lies in a pack here, short where the file is; ``None`` when the pack is not here."""
+        with explained(self._folder):
+            for suffix in (_SEALED, _OPEN, _SEALED):  # it may be sealed between two looks
+                with contextlib.suppress(FileNotFoundError), open(self._folder / (place.pack + suffix), "rb") as file:
+                    return os.pread(file.fileno(), place.length, place.offset)
         return None
 
-    def recover(self, packs: Sequence[Pack], committed: Collection[str]) -> None:
-        """At a start: cut packs that were open to what the catalog knows, and seal them; set aside what it does not know.
+    def recover(self, packs: Sequence[Pack], committed: Collection[str]) -> list[VolumeDamaged]:
+        """At a start, before anything is written: seal packs that were open, cut to what the catalog knows; set aside
+        what it does not know (``.orphan``); remove what is stored already.
 
-        ``packs``: this node's open and sealed ones; ``committed``: ids of snapshots whose delta may be in them.
+        ``packs``: this node's, at least those that are not stored; ``committed``: ids of snapshots whose delta may be
+        in them. Answers what is damaged: what can be read of such a pack is sealed and goes its way all the same.
         """
         known = {pack.id: pack for pack in packs}
-        with self._lock, _explained(self._folder):
+        self._newest_ms = max((pack.created_at_ms for pack in packs), default=0)
+        troubles: list[VolumeDamaged] = []
+        with self._working():
             for path in sorted(self._folder.iterdir()):
-                pack = known.get(path.stem)
-                if path.suffix == _ORPHAN:
-                    continue
-                if pack is None or path.suffix not in (_OPEN, _SEALED):
-                    path.rename(path.with_suffix(_ORPHAN))
-                elif path.suffix == _SEALED:
-                    size = path.stat().st_size
-                    self._sealed[pack.id] = msgspec.structs.replace(pack, state="sealed", size=size)
-                else:
-                    self._reseal(path, pack, committed)
+                if path.suffix != _ORPHAN and path not in [each.path for each in self._unsealed()]:
+                    troubles += self._recover(path, known.get(path.stem), committed)
+        here = self._sealed.keys() | {each.id for each in self._unsealed()}
+        return troubles + [_lost(pack) for pack in packs if pack.state in ("open", "sealed") and pack.id not in here]
 
-    def _reseal(self, path: Path, pack: Pack, committed: Collection[str]) -> None:
-        os.truncate(path, pack.size)
-        data = path.read_bytes()
-        _, _, check = opened_header(data[: HEADER.size], str(path))
-        sealer = Sealer(pack.id, self._keys, check)
-        index = Index([], [])
-        for kind, place in records(data):
-            here = Place(pack.id, place.offset, place.length, place.raw)
-            _, content = sealer.open(data[place.offset : place.offset + place.length], here)
-            if kind == CHUNK:
-                index.chunks.append((self._id_of(content), place.offset, place.length, place.raw))
-                continue
-            found = msgspec.msgpack.decode(content, type=DeltaRecord)
-            if found.snapshot.id in committed:
-                index.manifests.append(Described(found.volume.id, found.snapshot.number, found.snapshot.id, here))
-        with open(path, "ab") as file:
-            file.write(sealer.finish(len(data), index))
+    def _recover(self, path: Path, pack: Pack | None, committed: Collection[str]) -> list[VolumeDamaged]:
+        if pack is None or path.suffix not in (_OPEN, _SEALED):
+            path.rename(path.with_name(path.name + _ORPHAN))
+            return []
+        if pack.state in ("stored", "condemned"):
+            path.unlink()
+            return []
+        troubles, place = [], self._folder / (pack.id + _SEALED)
+        if path.suffix == _OPEN:
+            troubles = self._reseal(path, pack, committed)
+            os.rename(path, place)
+            sync_folder(self._folder)
+        self._sealed[pack.id] = msgspec.structs.replace(pack, state="sealed", size=place.stat().st_size)
+        return troubles
+
+    def _reseal(self, path: Path, pack: Pack, committed: Collection[str]) -> list[VolumeDamaged]:
+        data = path.read_bytes()[: pack.size]
+        sealer, troubles = self._reopened(data[: HEADER.size], pack)
+        found = walk(data, sealer, self._keys)
+        troubles += found.troubles
+        if found.end != pack.size:
+            lost = Place(pack.id, found.end, pack.size - found.end, 0)
+            troubles.append(damaged(lost, f"its records end here, the catalog knows {pack.size} bytes"))
+        manifests = [_settled(each, committed) for each in found.index.manifests]
+        with open(path, "r+b") as file:
+            file.write(sealer.header())
+            file.truncate(found.end)
+            file.seek(found.end)
+            file.write(sealer.finish(found.end, Index(found.index.chunks, manifests)))
             file.flush()
             os.fsync(file.fileno())
-        os.rename(path, self._folder / (pack.id + _SEALED))
-        _sync_folder(self._folder)
-        size = (self._folder / (pack.id + _SEALED)).stat().st_size
-        self._sealed[pack.id] = msgspec.structs.replace(pack, state="sealed", size=size)
+        return troubles
 
-    def _id_of(self, content: bytes) -> bytes:
-        return plain_id(content) if self._keys is None else self._keys.id_of(content)
+    def _reopened(self, header: bytes, pack: Pack) -> tuple[Sealer, list[VolumeDamaged]]:
+        try:
+            return Sealer.of(header, pack.id, self._keys), []
+        except VolumeDamaged as error:  # it says nothing that is not known: it is written anew
+            return Sealer(pack.id, self._keys), [error]
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        with self._lock, explained(self._folder):
+            if self._broken:
+                raise VolumeError(
+                    f"the spool {self._folder} takes nothing more",
+                    why=f"an fsync failed, {self._broken}: what is on disk is not known",
+                    fix="look after the disk, then restart: everything committed is recovered",
+                )
+            yield
 
     def close(self) -> None:
-        """Let go of files and threads; what was not sealed is recovered at the next start."""
+        """Let go of files and threads; what was not sealed is recovered at the next start. Safe twice."""
         with self._lock:
-            for each in (*self._full, *([self._writing] if self._writing else [])):
+            for each in self._unsealed():
                 os.close(each.fd)
             self._full, self._writing = [], None
         self._pool.shutdown()
 
 
-def plain_id(content: bytes | memoryview) -> bytes:
-    """A chunk's id where nothing is encrypted: of a key that everybody knows."""
-    return Keys(bytes(32)).id_of(content)
+def _batches(chunks: Sequence[Chunk], most: int) -> Iterator[Sequence[Chunk]]:
+    batch: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        if batch and (len(batch) == _BATCH or size + _room(chunk[1]) > most):
+            yield batch
+            batch, size = [], 0
+        batch.append(chunk)
+        size += _room(chunk[1])
+    if batch:
+        yield batch
 
 
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except RelitError:
-        raise
-    except OSError as error:
-        why = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(f"cannot write to the spool {folder}", why=why, fix="free some space there") from error
-        raise VolumeError(f"cannot use the spool {folder}", why=why, fix=f"ls -la {folder}") from error
+def _room(data: bytes | memoryview) -> int:
+    """The most that a record of it takes."""
+    return RECORD.size + len(data) + TAG
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _settled(each: Described, committed: Collection[str]) -> Described:
+    known = each.role == CONSOLIDATED or each.snapshot in committed
+    return each if known else msgspec.structs.replace(each, role=DROPPED)
+
+
+def _lost(pack: Pack) -> VolumeDamaged:
+    return damaged(Place(pack.id, 0, pack.size, 0), "the catalog says that it is in the spool, but it is not")
