@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -99,6 +99,26 @@ class _Attempt:
         return held
 
 
+class Arenas:
+    """Windows that contents are read through, shared by all captures: so many snapshots are taken at once."""
+
+    def __init__(self, count: int = 2) -> None:
+        self._free: asyncio.Queue[memoryview] = asyncio.Queue()
+        for _ in range(count):
+            arena = mmap.mmap(-1, _WINDOW)
+            arena.write(bytes(_WINDOW))  # touched now, so that no page of it is missing during a freeze
+            self._free.put_nowait(memoryview(arena))
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[memoryview]:
+        """One of them, as soon as it is free."""
+        arena = await self._free.get()
+        try:
+            yield arena
+        finally:
+            self._free.put_nowait(arena)
+
+
 class Capture:
     """Snapshots of one volume, one at a time. ``patterns``: what its agent's kind leaves out."""
 
@@ -114,6 +134,7 @@ class Capture:
         freezer: Freezer,
         clock: Clock,
         new_id: Callable[[], str],
+        arenas: Arenas,
         patterns: Sequence[str] = (),
         limits: Limits | None = None,
         buffer: int = 32 << 20,
@@ -130,9 +151,8 @@ class Capture:
         self._patterns = tuple(patterns)
         self._limits = limits or Limits()
         self._buffer = buffer
-        self._arena = mmap.mmap(-1, _WINDOW)
-        self._arena.write(bytes(_WINDOW))  # touched now, so that no page of it is missing during a freeze
-        self._reader = Reader(id_of, memoryview(self._arena))
+        self._arenas = arenas
+        self._id_of = id_of
         self._tree: Tree | None = None
         self._due: set[bytes] = set()
         self._swept_ms: int | None = None
@@ -152,7 +172,8 @@ class Capture:
 
         Raises FreezeFailed, StoreFull, VolumeTooLarge and what the catalog raises; the agent goes on either way.
         """
-        async with self._lock:
+        async with self._lock, self._arenas.one() as arena:
+            reader = Reader(self._id_of, arena)
             tree = await self._load()
             draft = Snapshot(
                 id=self._new_id(),
@@ -165,11 +186,11 @@ class Capture:
             )
             for _ in range(_TRIES):
                 attempt = _Attempt(self._buffer)
-                early = await self._copy(tree, attempt)
+                early = await self._copy(tree, attempt, reader)
                 if not always and tree.delta(early).empty:
                     self._due.clear()
                     return None
-                stopped = await self._stand_still(tree, attempt, early, position)
+                stopped = await self._stand_still(tree, attempt, early, reader, position)
                 if stopped is not None:
                     return await self._commit(tree, attempt, draft, stopped)
             raise FreezeFailed(
@@ -177,6 +198,10 @@ class Capture:
                 why=f"its processes were let go before copying was done, {_TRIES} times",
                 fix="relit volume snapshot tries again; a smaller home or a faster disk helps",
             )
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._watch.close()
 
     # --- what changed ------------------------------------------------------------------------------------------
 
@@ -215,7 +240,7 @@ class Capture:
         self._due |= looked.keys()
         return looked
 
-    async def _copy(self, tree: Tree, attempt: _Attempt) -> dict[bytes, Seen | None]:
+    async def _copy(self, tree: Tree, attempt: _Attempt, reader: Reader) -> dict[bytes, Seen | None]:
         """Read what changed while the agent goes on."""
         loop = asyncio.get_running_loop()
 
@@ -231,7 +256,7 @@ class Capture:
         def read() -> dict[bytes, Seen | None]:
             with self._opened() as home:
                 looked = self._look(home, tree, sweeps=True)
-                return self._reader.see(home, tree, looked, sink)
+                return reader.see(home, tree, looked, sink)
 
         seen = await asyncio.to_thread(read)
         await self._put(attempt)
@@ -259,6 +284,7 @@ class Capture:
         tree: Tree,
         attempt: _Attempt,
         early: dict[bytes, Seen | None],
+        reader: Reader,
         position: Positions,
     ) -> Stopped | None:
         """Freeze, read again what was touched since, thaw. ``None``: let go too early, nothing of it counts."""
@@ -268,7 +294,7 @@ class Capture:
         try:
             async with asyncio.TaskGroup() as both:
                 where = both.create_task(position())
-                late = both.create_task(asyncio.to_thread(self._again, tree, attempt, early))
+                late = both.create_task(asyncio.to_thread(self._again, tree, attempt, early, reader))
             at_ms = self._clock.now_ms()
         finally:
             if frozen:
@@ -279,7 +305,9 @@ class Capture:
             return None
         return Stopped(early | late.result(), where.result(), at_ms, took)
 
-    def _again(self, tree: Tree, attempt: _Attempt, early: dict[bytes, Seen | None]) -> dict[bytes, Seen | None]:
+    def _again(
+        self, tree: Tree, attempt: _Attempt, early: dict[bytes, Seen | None], reader: Reader
+    ) -> dict[bytes, Seen | None]:
         def sink(id: bytes, data: memoryview) -> None:
             if attempt.new(id):
                 attempt.hold(id, data)
@@ -291,7 +319,7 @@ class Capture:
         try:
             with self._opened() as home:
                 looked = self._look(home, tree, sweeps=False)
-                seen = self._reader.see(home, tree, looked, sink, early)
+                seen = reader.see(home, tree, looked, sink, early)
                 self.skipped = len(home.skipped)
                 return seen
         finally:

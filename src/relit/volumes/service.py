@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import shutil
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +16,17 @@ import msgspec
 from relit.errors import Conflict, NotFound, RelitError
 from relit.events import Event
 from relit.lib.clock import Clock
+from relit.lib.crashpoints import point
 from relit.lib.service import OnFailure, Tasks
 from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.base import Catalog, Freezer, Holder, Watcher
-from relit.volumes.capture import Capture, Limits, Spooling
+from relit.volumes.capture import Arenas, Capture, Limits, Spooling
 from relit.volumes.plan import contents, plan
 from relit.volumes.restore import Restored, Restorer
 
+Meanwhile = Callable[[], Awaitable[None]]
+POINTS = ("volumes.fork.made", "volumes.fork.laid")
+_LOOK_S = 5.0  # between looks for homes that are new
 log = logging.getLogger("relit.volumes")
 
 
@@ -73,44 +79,66 @@ class Trees(NamedTuple):
 
 
 class Homes:
-    """``mounts``: the agents by name. ``start`` finishes what a crash cut short, then takes snapshots on its own."""
+    """``mounts`` answers the agents by name; it is asked again now and then. ``start`` finishes what a crash cut
+    short, then takes snapshots on its own."""
 
-    def __init__(self, mounts: Mapping[str, Mount], parts: Parts, on_failure: OnFailure | None = None) -> None:
-        self._mounts = dict(mounts)
+    def __init__(
+        self,
+        mounts: Callable[[], Mapping[str, Mount]],
+        make_mount: Callable[[str], Mount],
+        parts: Parts,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        self._find_mounts = mounts
+        self._make_mount = make_mount
+        self._mounts = dict(mounts())
         self._parts = parts
+        self._arenas = Arenas()
+        self._kept: set[str] = set()
         self._captures: dict[str, Capture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = Tasks(on_failure or _raise)
         self.trouble: dict[str, str] = {}
+        self.laying: dict[str, asyncio.Task[None]] = {}
 
     # --- service -----------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Finish or undo restores that were cut short, and let their agents start."""
+        """Finish or undo restores and forks that were cut short, and let their agents start."""
         for mount in self._mounts.values():
             if mount.home.is_dir():
                 for done in await self._parts.restorer(mount.work).resume(mount.home):
                     log.warning("%s: an interrupted restore was %s", mount.agent, done.outcome)
+            elif await self._is_unlaid(mount.agent):
+                await self._lay(mount)
             await mount.holder.release()
 
     async def start(self) -> None:
         """``recover``, and a loop for each home from now on."""
         await self.recover()
-        for mount in self._mounts.values():
-            if mount.every_ms:
-                self._tasks.spawn(self._keep(mount), f"snapshots-{mount.agent}")
+        self._tasks.spawn(self._discover(), "homes")
 
     async def stop(self) -> None:
         """End the loops and the watches. A snapshot that is being taken is finished or never was."""
         await self._tasks.stop()
         self._parts.watcher.close()
 
-    async def _keep(self, mount: Mount) -> None:
+    async def _discover(self) -> None:
+        """A loop for every home, also for those that come later."""
         while True:
+            self._mounts = dict(self._find_mounts())
+            for agent in self._mounts.keys() - self._kept:
+                self._kept.add(agent)
+                self._tasks.spawn(self._keep(agent), f"snapshots-{agent}")
+            await asyncio.sleep(_LOOK_S)
+
+    async def _keep(self, agent: str) -> None:
+        while (mount := self._mounts.get(agent)) is not None and mount.every_ms:
             if mount.home.is_dir():
                 with contextlib.suppress(RelitError):  # reported already; the next round tries again
-                    await self.snapshot(mount.agent, "interval")
+                    await self.snapshot(agent, "interval")
             await asyncio.sleep(mount.every_ms / 1000)
+        self._kept.discard(agent)
 
     # --- snapshots ---------------------------------------------------------------------------------------------
 
@@ -160,6 +188,7 @@ class Homes:
             freezer=mount.freezer,
             clock=parts.clock,
             new_id=parts.new_id,
+            arenas=self._arenas,
             patterns=mount.patterns,
             limits=mount.limits,
         )
@@ -169,8 +198,22 @@ class Homes:
     def mount(self, agent: str) -> Mount:
         """NotFound for an agent that this node does not have."""
         if agent not in self._mounts:
+            self._mounts = dict(self._find_mounts())
+        if agent not in self._mounts:
             raise NotFound(f"there is no agent {agent!r} here", fix="relit ps shows those that there are")
         return self._mounts[agent]
+
+    def has(self, agent: str) -> bool:
+        """Whether that agent has a home here."""
+        return agent in self._mounts and self._mounts[agent].home.is_dir()
+
+    async def forget(self, agent: str) -> None:
+        """Remove its volume with all snapshots; the home stays. NotFound, Conflict."""
+        async with self._lock(agent):
+            await self._parts.catalog.remove_volume(agent)
+            gone = self._captures.pop(agent, None)
+            if gone is not None:
+                gone.close()
 
     def _lock(self, agent: str) -> asyncio.Lock:
         return self._locks.setdefault(agent, asyncio.Lock())
@@ -183,14 +226,19 @@ class Homes:
             before, _ = await self._take(agent, "request")
             return await self._going(before, number, await self._trees(before, number), paths)
 
-    async def restore(self, agent: str, number: int, paths: Collection[bytes] = ()) -> Going:
+    async def restore(
+        self, agent: str, number: int, paths: Collection[bytes] = (), *, meanwhile: Meanwhile | None = None
+    ) -> Going:
         """Put files back; the agent is stopped meanwhile. The home as it was is a snapshot before, and the result
-        one after, so that this can be undone."""
-        async with self._lock(agent):
-            return await asyncio.shield(self._restore(agent, number, paths))
+        one after, so that this can be undone. ``meanwhile`` is done when the files are back, before the agent starts."""
+        return await asyncio.shield(self._restore(agent, number, paths, meanwhile))
 
-    async def _restore(self, agent: str, number: int, paths: Collection[bytes]) -> Going:
-        mount = self.mount(agent)
+    async def _restore(self, agent: str, number: int, paths: Collection[bytes], meanwhile: Meanwhile | None) -> Going:
+        async with self._lock(agent):
+            return await self._held(self.mount(agent), number, paths, meanwhile)
+
+    async def _held(self, mount: Mount, number: int, paths: Collection[bytes], meanwhile: Meanwhile | None) -> Going:
+        agent = mount.agent
         await mount.holder.hold(f"restore of snapshot {number}")
         try:
             before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
@@ -204,6 +252,8 @@ class Homes:
                 paths=paths or None,
                 note=str(number),
             )
+            if meanwhile is not None:
+                await meanwhile()
             after, _ = await self._take(agent, "restore", f"as in {number}", always=True)
         finally:
             await mount.holder.release()
@@ -246,16 +296,61 @@ class Homes:
     # --- forks -------------------------------------------------------------------------------------------------
 
     async def fork(self, agent: str, number: int, new: str) -> Volume:
-        """The volume ``new`` with that tree; its files are laid down by ``lay`` before its agent starts."""
-        parts = self._parts
+        """The volume ``new`` with that tree. Its files are laid down afterwards, and its agent is held until then."""
+        parts, mount = self._parts, self._new_mount(new)
         source = await parts.catalog.volume(agent)
         now = parts.clock.now_ms()
         volume = Volume(id=parts.new_id(), name=new, node=parts.node, created_at_ms=now, origin=f"{agent}@{number}")
         first = Snapshot(
             id=parts.new_id(), volume=volume.id, number=1, at_ms=now, reason="fork", local_at_ms=now, note=volume.origin
         )
-        await parts.catalog.fork(source.id, number, volume, first)
+        await mount.holder.hold(f"its files come from {volume.origin}")
+        try:
+            await parts.catalog.fork(source.id, number, volume, first)
+        except BaseException:
+            await mount.holder.release()
+            raise
+        point("volumes.fork.made")
+        self.laying[new] = self._tasks.spawn(self._lay_and_release(mount), f"fork-{new}")
         return msgspec.structs.replace(volume, newest=1)
+
+    def _new_mount(self, new: str) -> Mount:
+        mount = self._mounts.get(new) or self._make_mount(new)
+        if _holds_something(mount.home):
+            raise Conflict(
+                f"cannot fork to {new}",
+                why=f"{mount.home} holds files already",
+                fix="choose another name, or move them",
+            )
+        self._mounts[new] = mount
+        return mount
+
+    async def _lay_and_release(self, mount: Mount) -> None:
+        async with self._lock(mount.agent):
+            try:
+                await self._lay(mount)
+            except RelitError as error:
+                self.trouble[mount.agent] = f"the files of the fork were not laid down: {error.what}"
+                log.warning("%s: %s", mount.agent, error)
+                return  # it stays held: without its files it must not start; the next start of relit tries again
+            await mount.holder.release()
+
+    async def _is_unlaid(self, name: str) -> bool:
+        """Whether it is a fork whose files were never laid down."""
+        try:
+            volume = await self._parts.catalog.volume(name)
+        except NotFound:
+            return False
+        return volume.newest == 1 and (await self._parts.catalog.snapshot(volume.id, 1)).reason == "fork"
+
+    async def _lay(self, mount: Mount) -> Restored:
+        """Lay the files of a fork beside where they belong, then put them there in one step."""
+        draft = mount.home.with_name(f".{mount.home.name}.forking")
+        await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+        done = await self.lay(mount.agent, draft, mount.work)
+        point("volumes.fork.laid")
+        await asyncio.to_thread(os.rename, draft, mount.home)
+        return done
 
     async def lay(self, name: str, target: Path, work: Path) -> Restored:
         """Put the newest tree of a volume into a folder that is empty or not there."""

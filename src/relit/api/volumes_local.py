@@ -1,0 +1,340 @@
+"""Volumes in this process: every method as ``relit.api.volumes_port.Volumes`` says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from relit import documents
+from relit.api import volume_documents as shape
+from relit.api.volumes_port import NOW
+from relit.documents import Mark, Messages
+from relit.errors import Conflict, NotFound
+from relit.lib.clock import Clock
+from relit.lib.moments import At, Named, Number, read_when
+from relit.lib.names import shown
+from relit.manifest import SEGMENT, Change, Entry, Snapshot, Volume
+from relit.volumes.base import Catalog
+from relit.volumes.laying import Reader as ChunkReader
+from relit.volumes.laying import ranges, split
+from relit.volumes.service import Going, Homes
+
+_ALL = 2**31
+_FRESH_MS = 5_000  # a moment this near means the home as it is
+_STORED_S = 300.0  # how long a caller waits for the blob store
+_CHUNKS = 64
+_ZEROS = bytes(1 << 20)
+
+
+class Storing(Protocol):
+    """What brings packs to the blob store."""
+
+    async def flush(self) -> list[Snapshot]: ...
+
+
+class Upkeep(Protocol):
+    """Retention, checks, and the way back from packs alone."""
+
+    async def prune(self, agent: str | None, *, dry_run: bool) -> documents.Pruned: ...
+
+    async def verify(self, agent: str | None, *, sample: float) -> documents.Verified: ...
+
+    async def rebuild(self) -> documents.Rebuilt: ...
+
+
+class Timeline(Protocol):
+    """The journal's side of going back."""
+
+    async def since(self, agent: str, to: Snapshot) -> tuple[list[documents.SinceEffect], list[documents.SinceMessage]]:
+        """Effects and messages after that moment."""
+        ...
+
+    async def rewind(self, agent: str, to: Snapshot, messages: Messages) -> None:
+        """Bring the journal back. The agent stands still."""
+        ...
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where packs go and what seals them."""
+
+    store: str
+    encrypted: bool = True
+    key: str = ""
+
+
+class LocalVolumes:
+    """Over the service of this node's homes."""
+
+    def __init__(
+        self,
+        homes: Homes,
+        catalog: Catalog,
+        chunks: ChunkReader,
+        uploads: Storing,
+        upkeep: Upkeep,
+        timeline: Timeline,
+        facts: Facts,
+        clock: Clock,
+    ) -> None:
+        self._homes = homes
+        self._catalog = catalog
+        self._chunks = chunks
+        self._uploads = uploads
+        self._upkeep = upkeep
+        self._timeline = timeline
+        self._facts = facts
+        self._clock = clock
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    async def list(self) -> documents.Volumes:
+        return documents.Volumes(volumes=[await self._described(each) for each in await self._catalog.volumes()])
+
+    async def _described(self, volume: Volume) -> documents.Volume:
+        some = await self._catalog.snapshots(volume.id, limit=_ALL)
+        newest = some[0] if some else None
+        return documents.Volume(
+            agent=volume.name, node=volume.node, created_at=volume.created_at_ms, origin=volume.origin,
+            snapshots=len(some), newest=volume.newest, newest_at=newest.at_ms if newest else None,
+            stored=next((each.number for each in some if each.stored_at_ms), 0),
+            files=newest.files if newest else 0, bytes=newest.bytes if newest else 0,
+            packed=sum(each.fresh for each in some), error=self._homes.trouble.get(volume.name, ""),
+        )  # fmt: skip
+
+    async def log(self, agent: str, *, limit: int = 100, before: int | None = None) -> documents.Snapshots:
+        volume = await self._catalog.volume(agent)
+        found = await self._catalog.snapshots(volume.id, before=before, limit=limit + 1)
+        shown_ones = [shape.snapshot(each, agent) for each in found[:limit]]
+        return documents.Snapshots(snapshots=shown_ones, next=found[limit - 1].number if len(found) > limit else None)
+
+    async def resolve(self, agent: str, when: str) -> documents.Snapshot:
+        _, found = await self._find(agent, when)
+        return shape.snapshot(found, agent)
+
+    async def _find(self, agent: str, when: str) -> tuple[Volume, Snapshot]:
+        volume = await self._catalog.volume(agent)
+        asked = read_when(when, self._clock.now_ms())
+        match asked:
+            case Number(number):
+                return volume, await self._catalog.snapshot(volume.id, number)
+            case At(ms):
+                found = await self._catalog.snapshot_at(volume.id, ms)
+            case Named(name):
+                found = await self._catalog.tagged(volume.id, name) or await self._by_id(volume, name)
+        if found is None:
+            raise NotFound(f"{agent} has no snapshot {when}", fix=f"relit volume log {agent}")
+        return volume, found
+
+    async def _by_id(self, volume: Volume, id: str) -> Snapshot | None:
+        some = await self._catalog.snapshots(volume.id, limit=_ALL)
+        return next((each for each in some if each.id == id), None)
+
+    async def ls(self, agent: str, when: str, path: bytes = b"", *, deep: bool = False) -> documents.Files:
+        volume, found = await self._find(agent, when)
+        entries = await self._catalog.tree(volume.id, found.number, under=path)
+        if not entries:
+            raise _no_path(agent, found.number, path)
+        if entries[0].kind == "folder" and not deep:
+            entries = [each for each in entries[1:] if each.path.rpartition(b"/")[0] == path]
+        elif entries[0].kind == "folder":
+            entries = entries[1:]
+        return documents.Files(snapshot=shape.snapshot(found, agent), files=[shape.file(each) for each in entries])
+
+    async def cat(self, agent: str, when: str, path: bytes) -> AsyncIterator[bytes]:
+        volume, found = await self._find(agent, when)
+        entry = await self._catalog.entry(volume.id, found.number, path)
+        if entry is None:
+            raise _no_path(agent, found.number, path)
+        if entry.kind != "file":
+            raise Conflict(
+                f"{shown(path)} is a {entry.kind}", why="only files have a content", fix=f"relit volume ls {agent}"
+            )
+        async for piece in self._content(volume.id, found.number, entry):
+            yield piece
+
+    async def _content(self, volume: str, number: int, entry: Entry) -> AsyncIterator[bytes]:
+        """A file's bytes in order, holes as zeros."""
+        if entry.hard:
+            first = await self._catalog.entry(volume, number, entry.hard)
+            assert first is not None  # the manifest names no missing file
+            entry = first
+        at = 0
+        parts = self._pieces(await self._ids(volume, number, entry))
+        rest = b""
+        for offset, length in ranges(entry.size, entry.holes):
+            for zeros in _zeros(offset - at):
+                yield zeros
+            left = length
+            while left:
+                rest = rest or await anext(parts)
+                piece, rest = rest[:left], rest[left:]
+                left -= len(piece)
+                yield piece
+            at = offset + length
+        for zeros in _zeros(entry.size - at):
+            yield zeros
+
+    async def _ids(self, volume: str, number: int, entry: Entry) -> Sequence[bytes]:
+        if entry.count <= SEGMENT:
+            return [*split(entry.parts)]
+        segments = await self._catalog.segments(volume, number, [entry.path])
+        return [id for segment in sorted(segments, key=lambda each: each.no) for id in split(segment.ids)]
+
+    async def _pieces(self, ids: Sequence[bytes]) -> AsyncIterator[bytes]:
+        for at in range(0, len(ids), _CHUNKS):
+            some = ids[at : at + _CHUNKS]
+            found = await self._chunks.read(some)
+            for id in some:
+                yield found[id]
+
+    async def diff(self, agent: str, a: str, b: str = NOW, path: bytes = b"", *, text: bool = True) -> documents.Diff:
+        volume, before = await self._find(agent, a)
+        if b == NOW:
+            after, _ = await self._homes.snapshot(agent, "request")
+        else:
+            _, after = await self._find(agent, b)
+        changes = await self._catalog.changes(volume.id, before.number, after.number, under=path)
+        numbers = (before.number, after.number)
+        found = [await self._change(volume.id, numbers, each, text=text) for each in changes]
+        return documents.Diff(agent=agent, a=before.number, b=None if b == NOW else after.number, changes=found)
+
+    async def _change(self, volume: str, numbers: tuple[int, int], each: Change, *, text: bool) -> documents.Change:
+        shows = text and shape.shows_text(each.before) and shape.shows_text(each.after)
+        told = None
+        if shows:
+            sides = [
+                await self._whole(volume, number, side)
+                for number, side in zip(numbers, (each.before, each.after), strict=True)
+            ]
+            told = await asyncio.to_thread(shape.text_diff, *sides)
+        return documents.Change(
+            path=shown(each.path),
+            before=shape.file(each.before) if each.before else None,
+            after=shape.file(each.after) if each.after else None,
+            text=told,
+        )
+
+    async def _whole(self, volume: str, number: int, entry: Entry | None) -> bytes:
+        return b"" if entry is None else b"".join([piece async for piece in self._content(volume, number, entry)])
+
+    async def stats(self, agent: str | None = None) -> documents.VolumeStats:
+        volume = (await self._catalog.volume(agent)).id if agent else ""
+        found = await self._catalog.stats(volume)
+        packs = await self._catalog.packs()
+        waiting = [each for each in packs if each.state in ("open", "sealed")]
+        states = [each.state for each in packs]
+        return documents.VolumeStats(
+            agent=agent or "", snapshots=found.snapshots, files=found.files, bytes=found.bytes, entries=found.entries,
+            chunks=found.chunks, packed=found.packed, packs={state: states.count(state) for state in sorted(set(states))},
+            pack_bytes=sum(each.size for each in packs), spool=sum(each.size for each in waiting), waiting=len(waiting),
+            waiting_since=min((each.created_at_ms for each in waiting), default=None), store=self._facts.store,
+            encrypted=self._facts.encrypted, key=self._facts.key,
+        )  # fmt: skip
+
+    # --- making and going back ---------------------------------------------------------------------------------
+
+    async def snapshot(
+        self, agent: str, *, note: str = "", wait: Mark = "local", tag: str | None = None
+    ) -> documents.Taken:
+        taken, created = await self._homes.snapshot(agent, "request", note, always=bool(note or tag))
+        if tag is not None:
+            await self._catalog.tag(taken.volume, taken.number, tag)
+        if wait == "stored":
+            await self._stored(taken)
+        newest = await self._catalog.snapshot(taken.volume, taken.number)
+        return documents.Taken(snapshot=shape.snapshot(newest, agent), created=created)
+
+    async def _stored(self, snapshot: Snapshot) -> None:
+        """Until it is in the blob store. A pack with another volume's unfinished snapshot stays open: ask again."""
+        async with asyncio.timeout(_STORED_S):
+            while (await self._catalog.snapshot(snapshot.volume, snapshot.number)).stored_at_ms is None:
+                if not await self._uploads.flush():
+                    await asyncio.sleep(0.05)
+
+    async def restore(
+        self,
+        agent: str,
+        when: str,
+        paths: Sequence[bytes] = (),
+        *,
+        dry_run: bool = False,
+        messages: Messages | None = None,
+    ) -> documents.Restored:
+        began = time.monotonic()
+        _, to = await self._find(agent, when)
+        if messages is not None and paths:
+            raise Conflict("messages go back with the whole home only", fix="leave out the paths, or the messages")
+        effects, since = await self._timeline.since(agent, to)
+
+        async def rewind() -> None:
+            if messages is not None:
+                await self._timeline.rewind(agent, to, messages)
+
+        if dry_run:
+            going = await self._homes.preview(agent, to.number, paths)
+        else:
+            going = await self._homes.restore(agent, to.number, paths, meanwhile=rewind)
+        told = self._restored(agent, going, whole=not paths)
+        told.effects, told.messages, told.choice = effects, since, messages
+        told.took_ms = round((time.monotonic() - began) * 1000)
+        return told
+
+    def _restored(self, agent: str, going: Going, *, whole: bool) -> documents.Restored:
+        done = going.done
+        return documents.Restored(
+            agent=agent, to=shape.snapshot(going.to, agent), dry_run=going.after is None, whole=whole,
+            written=shape.paths([each.path for each in going.written]), removed=shape.paths(going.removed),
+            adjusted=shape.paths([each.path for each in going.adjusted]),
+            bytes=done.bytes_written if done else sum(each.size for each in going.written), before=going.before.number,
+            number=going.after.number if going.after else None, replaced=done.rejected if done else "",
+        )  # fmt: skip
+
+    async def fork(self, agent: str, new: str, when: str) -> documents.Volume:
+        asked = read_when(when, self._clock.now_ms())
+        if isinstance(asked, At) and asked.ms >= self._clock.now_ms() - _FRESH_MS and self._homes.has(agent):
+            at, _ = await self._homes.snapshot(agent, "request")
+        else:
+            _, at = await self._find(agent, when)
+        return await self._described(await self._homes.fork(agent, at.number, new))
+
+    # --- keeping -----------------------------------------------------------------------------------------------
+
+    async def tag(self, agent: str, when: str, tag: str, *, remove: bool = False) -> documents.Snapshot:
+        volume, found = await self._find(agent, when)
+        if remove:
+            await self._catalog.untag(volume.id, tag, found.number)
+        else:
+            await self._catalog.tag(volume.id, found.number, tag)
+        return await self.resolve(agent, str(found.number))
+
+    async def pin(self, agent: str, when: str, *, pinned: bool = True) -> documents.Snapshot:
+        volume, found = await self._find(agent, when)
+        await self._catalog.pin(volume.id, found.number, pinned)
+        return await self.resolve(agent, str(found.number))
+
+    async def prune(self, agent: str | None = None, *, dry_run: bool = False) -> documents.Pruned:
+        return await self._upkeep.prune(agent, dry_run=dry_run)
+
+    async def verify(self, agent: str | None = None, *, sample: float = 1.0) -> documents.Verified:
+        return await self._upkeep.verify(agent, sample=sample)
+
+    async def rebuild(self) -> documents.Rebuilt:
+        return await self._upkeep.rebuild()
+
+    async def remove(self, agent: str) -> None:
+        await self._homes.forget(agent)
+
+
+def _no_path(agent: str, number: int, path: bytes) -> NotFound:
+    return NotFound(
+        f"snapshot {number} of {agent} has no {shown(path) or 'files'}", fix=f"relit volume ls {agent} --at {number}"
+    )
+
+
+def _zeros(length: int) -> list[bytes]:
+    whole, rest = divmod(length, len(_ZEROS))
+    return [_ZEROS] * whole + ([_ZEROS[:rest]] if rest else [])

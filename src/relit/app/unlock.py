@@ -1,0 +1,118 @@
+"""The blob store of the volumes: whose it is, and the key that opens its packs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relit.errors import ConfigError, StoreUnavailable, WrongKey
+from relit.settings import Secrets, Settings
+from relit.store.claim import claim_prefix, read_claim
+from relit.volumes.base import Objects
+from relit.volumes.keys import SCRYPT, Keys
+
+_MARK = b"relit key id 1"
+_CACHE = "volumes.json"
+
+
+class Unlocked(msgspec.Struct, frozen=True):
+    """``keys`` is ``None`` when packs are not encrypted; ``key``: the key's id, which does not tell the key."""
+
+    keys: Keys | None
+    key: str = ""
+
+
+async def unlock(settings: Settings, objects: Objects, store_id: str) -> Unlocked:
+    """Claim the prefix at the first start, see that it is ours at every further one.
+
+    Without the blob store it goes by what was found the last time. Raises WrongStore, WrongKey, ConfigError,
+    StoreUnavailable.
+    """
+    try:
+        claim = await read_claim(objects)
+    except StoreUnavailable:
+        known = _cached(settings.data, objects.url, store_id)
+        if known is None:
+            raise
+        return _open(settings, known)
+    if claim is not None:  # first the key: nothing is said of a store that this key does not open
+        claim = await claim_prefix(objects, store_id, {})
+        unlocked = _open(settings, claim["extra"])
+    else:
+        unlocked, extra = _begin(settings)
+        claim = await claim_prefix(objects, store_id, extra)
+        if claim["extra"] != extra:  # another process was first
+            unlocked = _open(settings, claim["extra"])
+    _cache(settings.data, objects.url, store_id, claim["extra"])
+    return unlocked
+
+
+def _begin(settings: Settings) -> tuple[Unlocked, dict[str, Any]]:
+    """For a new store: (its key, what the claim shall say of it)."""
+    mode = settings.volumes.encryption
+    if mode == "off":
+        return Unlocked(None), {"encryption": mode}
+    if mode == "key":
+        keys = Keys.create(settings.data / "key")
+        return _unlocked(keys), {"encryption": mode, "key": _unlocked(keys).key}
+    salt = secrets.token_bytes(16)
+    keys = Keys.from_passphrase(_passphrase(settings), salt)
+    return _unlocked(keys), {"encryption": mode, "salt": salt.hex(), "scrypt": list(SCRYPT), "key": _unlocked(keys).key}
+
+
+def _open(settings: Settings, extra: dict[str, Any]) -> Unlocked:
+    """For a store that says what it is sealed with."""
+    mode, was = settings.volumes.encryption, extra.get("encryption", "")
+    if mode != was:
+        raise ConfigError(
+            f'volumes.encryption = "{mode}", but this store was begun with "{was}"',
+            why="its packs could not be read",
+            fix=f'set encryption = "{was}", or another volumes.store',
+        )
+    if mode == "off":
+        return Unlocked(None)
+    if mode == "key":
+        keys = Keys.load(settings.data / "key")
+    else:
+        n, r, p = extra["scrypt"]
+        keys = Keys.from_passphrase(_passphrase(settings), bytes.fromhex(extra["salt"]), (n, r, p))
+    found = _unlocked(keys)
+    if found.key != extra["key"]:
+        raise WrongKey(
+            "this key does not open the packs",
+            why=f"they are sealed with key {extra['key']}, this is {found.key}",
+            fix="relit key import FILE" if mode == "key" else "mend the passphrase",
+        )
+    return found
+
+
+def _unlocked(keys: Keys) -> Unlocked:
+    return Unlocked(keys, keys.id_of(_MARK).hex())
+
+
+def _passphrase(settings: Settings) -> str:
+    given = settings.volumes.passphrase
+    assert given is not None  # the settings were checked
+    return Secrets(settings.data).reveal(given)
+
+
+def _cached(data: Path, url: str, store_id: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads((data / _CACHE).read_text())
+    except (OSError, ValueError):
+        return None
+    if found.get("url") != url or found.get("store") != store_id:
+        return None
+    extra: dict[str, Any] = found["extra"]
+    return extra
+
+
+def _cache(data: Path, url: str, store_id: str, extra: dict[str, Any]) -> None:
+    draft = data / f".{_CACHE}-{os.getpid()}"
+    draft.write_text(json.dumps({"url": url, "store": store_id, "extra": extra}))
+    draft.replace(data / _CACHE)

@@ -1,0 +1,175 @@
+"""The volumes of this machine: one process keeps them; a command does it itself when none runs."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from relit.api.auth import ensure_token
+from relit.api.build import build
+from relit.api.parts import Options, Parts
+from relit.api.server import ApiServer
+from relit.api.volumes_local import Facts, LocalVolumes
+from relit.app import parts as chosen
+from relit.app.homes import make_mount, mounts
+from relit.app.serve import run_dir
+from relit.app.stopping import running, until_signal
+from relit.app.unlock import Unlocked, unlock
+from relit.durable.engine import Engine
+from relit.errors import Conflict
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.ids import new_id
+from relit.lib.service import OnFailure
+from relit.settings import Settings
+from relit.store.objects import Objects, open_objects
+from relit.volumes.base import Watcher
+from relit.volumes.reader import Chunks
+from relit.volumes.restore import Restorer
+from relit.volumes.service import Homes
+from relit.volumes.service import Parts as HomeParts
+from relit.volumes.spool import Spool, plain_id
+from relit.volumes.upload import Uploader
+from relit.volumes.watch import open_watcher
+
+NODE = "local"
+SOCKET = "volumes.sock"
+_WAIT_S = 30.0  # for another process that has the volumes
+
+
+class Kept:
+    """Everything that keeps volumes, put together. ``settled`` first, ``close`` last."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        objects: Objects,
+        unlocked: Unlocked,
+        watcher: Watcher,
+        fail: OnFailure,
+    ) -> None:
+        clock = SYSTEM_CLOCK
+        keys = unlocked.keys
+        self.catalog = engine.store.catalog
+        self.objects = objects
+        self.spool = Spool(settings.data / "spool" / "packs", keys, node=NODE, clock=clock)
+        id_of = keys.id_of if keys else plain_id
+        self.chunks = Chunks(self.catalog, self.spool, objects, keys, id_of)
+        self.uploader = Uploader(
+            self.catalog, self.spool, objects, NODE, clock, settings.volumes.interval_ms / 1000, on_failure=fail
+        )
+        self.homes = Homes(
+            lambda: mounts(settings),
+            lambda agent: make_mount(settings, agent),
+            HomeParts(
+                catalog=self.catalog,
+                spool=self.spool,
+                restorer=lambda work: Restorer(self.chunks, work, clock=clock),
+                watcher=watcher,
+                id_of=id_of,
+                clock=clock,
+                new_id=new_id,
+                report=engine.store.record,
+                node=NODE,
+            ),
+            fail,
+        )
+        self.local = LocalVolumes(
+            self.homes,
+            self.catalog,
+            self.chunks,
+            self.uploader,
+            self.upkeep,
+            self.timeline,
+            Facts(store=objects.url, encrypted=keys is not None, key=unlocked.key),
+            clock,
+        )
+
+    async def settle(self) -> None:
+        """Bring to an end what an earlier process could not."""
+        packs = await self.catalog.packs(("open", "sealed"), NODE)
+        committed = {each.id for each in await self.catalog.unstored(NODE)}
+        await asyncio.to_thread(self.spool.recover, packs, committed)
+        await self.homes.recover()
+
+    async def close(self) -> None:
+        """Seal what was written, and let go."""
+        await self.homes.stop()
+        await self.uploader.stop()
+        sealed = await asyncio.to_thread(self.spool.seal)
+        if sealed:
+            await self.catalog.put_packs(sealed)
+        self.spool.close()
+
+
+@asynccontextmanager
+async def kept(settings: Settings, engine: Engine, watcher: Watcher, fail: OnFailure) -> AsyncIterator[Kept]:
+    """The volumes, while nobody else has them."""
+    async with _only(run_dir(settings)):
+        objects = open_objects(settings.volume_store)
+        unlocked = await unlock(settings, objects, await engine.store.catalog.identity())
+        made = Kept(settings, engine, objects, unlocked, watcher, fail)
+        try:
+            await made.settle()
+            yield made
+        finally:
+            await made.close()
+
+
+@asynccontextmanager
+async def _only(place: Path) -> AsyncIterator[None]:
+    """Hold the lock of this data folder's volumes. Conflict after a while."""
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(place / "volumes.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        end = asyncio.get_running_loop().time() + _WAIT_S
+        while not _locked(handle):
+            if asyncio.get_running_loop().time() > end:
+                raise Conflict(
+                    f"another process has the volumes of {place.parent}",
+                    why="a relit that runs there, or a long command",
+                    fix="relit ps shows it; then again",
+                )
+            await asyncio.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+@asynccontextmanager
+async def open_local(settings: Settings) -> AsyncIterator[LocalVolumes]:
+    """The volumes in this process, for one command; what it wrote is in the blob store afterwards if that answers."""
+    async with chosen.engine(settings) as engine, kept(settings, engine, open_watcher("sweep"), _raise) as made:
+        yield made.local
+        await made.homes.laid()
+        await made.uploader.flush()
+
+
+async def serve(settings: Settings, began: Callable[[], None] = lambda: None) -> None:
+    """Keep the volumes until a signal comes; the server asks over a socket in the run folder."""
+    async with (
+        until_signal() as stop,
+        chosen.engine(settings) as engine,
+        kept(settings, engine, open_watcher(), stop.fail) as made,
+    ):
+        await ensure_token(engine.store, settings.data)
+        api = Parts(engine, Options(), volumes=made.local)
+        server = ApiServer(build(api), path=run_dir(settings) / SOCKET, closing=api.closing.close, on_error=stop.fail)
+        async with running([made.homes, made.uploader, server], began):
+            await stop.wait()
