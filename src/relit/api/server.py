@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -39,7 +41,7 @@ class _Server(uvicorn.Server):
 
 
 class ApiServer:
-    """Listens and serves. ``port`` 0 takes a free one (see ``port`` after ``start``).
+    """Listens and serves. ``port`` 0 takes a free one (see ``port`` after ``start``); ``path``: a unix socket instead.
 
     ``closing`` is called when the server begins to stop, and must end what would wait for ever. ``on_error`` hears of
     the end that nobody asked for.
@@ -51,12 +53,14 @@ class ApiServer:
         host: str = "127.0.0.1",
         port: int = 7717,
         *,
+        path: Path | None = None,
         closing: Callable[[], None] = lambda: None,
         on_error: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._app = app
         self._host = host
         self.port = port
+        self._path = path
         self._closing = closing
         self._tasks = Tasks(on_error or self._note)
         self._server: _Server | None = None
@@ -74,8 +78,7 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen; back when requests are answered. Raises ``ConfigError`` when the address cannot be had."""
-        listening = listen(self._host, self.port)
-        self.port = int(listening.getsockname()[1])
+        listening = self._listen()
         config = uvicorn.Config(
             self._app,
             lifespan="off",
@@ -93,6 +96,13 @@ class ApiServer:
         await up.wait()
         if self._task.done():
             await self._task
+
+    def _listen(self) -> socket.socket:
+        if self._path is not None:
+            return listen_unix(self._path)
+        listening = listen(self._host, self.port)
+        self.port = int(listening.getsockname()[1])
+        return listening
 
     async def stop(self) -> None:
         """Take no more requests, end the streams, let answers in progress finish. Safe twice."""
@@ -122,6 +132,26 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         made.close()
         raise _cannot(host, port, error) from error
+    return made
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening socket in the file system, for its owner alone. What a dead process left there goes away; the
+    caller knows that no other one lives. However long the path is."""
+    path.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        place = f"/proc/self/fd/{folder}/{path.name}"
+        made.bind(place)
+        os.chmod(place, 0o600)
+        made.listen(_BACKLOG)
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    finally:
+        os.close(folder)
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -226,10 +227,10 @@ class LocalVolumes:
         found = await self._catalog.stats(volume)
         packs = await self._catalog.packs()
         waiting = [each for each in packs if each.state in ("open", "sealed")]
-        states = [each.state for each in packs]
+        states = Counter(each.state for each in packs)
         return documents.VolumeStats(
             agent=agent or "", snapshots=found.snapshots, files=found.files, bytes=found.bytes, entries=found.entries,
-            chunks=found.chunks, packed=found.packed, packs={state: states.count(state) for state in sorted(set(states))},
+            chunks=found.chunks, packed=found.packed, packs=dict(sorted(states.items())),
             pack_bytes=sum(each.size for each in packs), spool=sum(each.size for each in waiting), waiting=len(waiting),
             waiting_since=min((each.created_at_ms for each in waiting), default=None), store=self._facts.store,
             encrypted=self._facts.encrypted, key=self._facts.key,

@@ -13,6 +13,8 @@ from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.settings import Settings
 from relit.store.base import Store
 from relit.store.blobs import BlobStore, ObstoreBlobs
+from relit.store.sql.store import SqlStore
+from relit.volumes.base import Catalog
 
 
 def database(settings: Settings) -> Path | str:
@@ -39,6 +41,12 @@ def open_store(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Store:
     from relit.store.sql.postgres.store import PostgresStore
 
     return PostgresStore(where)
+
+
+def catalog(store: Store) -> Catalog:
+    """The manifest of volumes that lies in a store."""
+    assert isinstance(store, SqlStore)
+    return store.catalog
 
 
 def open_blobs(settings: Settings) -> BlobStore:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+import httpx
 
 from relit.api import webhooks
 from relit.api.auth import ensure_token
 from relit.api.build import build
 from relit.api.parts import Defaults, Options, Parts, WebhookIn
 from relit.api.server import ApiServer
+from relit.api.volumes_port import Volumes
 from relit.app import parts as chosen
 from relit.app.backend import StoreBackend
 from relit.app.declared import declare
 from relit.app.folder import mark
 from relit.app.stopping import running, until_signal
+from relit.client import Client
 from relit.control.unix import UnixControlServer
 from relit.durable.deliveries import Deliveries
 from relit.durable.engine import Engine
@@ -28,6 +35,8 @@ from relit.lib.service import OnFailure, Service
 from relit.settings import Secrets, Settings
 from relit.settings.noted import forget_url, note_url
 
+VOLUMES_SOCKET = "volumes.sock"
+_PATIENCE_S = 20.0  # while the process that keeps the volumes is restarted
 _LOG = logging.getLogger(__name__)
 
 
@@ -71,13 +80,27 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
     given = options(settings)
     async with until_signal() as stop, chosen.engine(settings) as engine:
         await declare(engine, settings)
-        await ensure_token(engine.store, settings.data)
-        api = Parts(engine, given)
-        host, port = settings.address
-        server = ApiServer(build(api), host, port, closing=api.closing.close, on_error=stop.fail)
-        async with running(services(settings, engine, server, stop.fail), lambda: began(server.url)):
-            await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
-            await stop.wait()
+        token = await ensure_token(engine.store, settings.data)
+        async with keeper_of_volumes(run_dir(settings), token) as volumes:
+            api = Parts(engine, given, volumes=volumes)
+            host, port = settings.address
+            server = ApiServer(build(api), host, port, closing=api.closing.close, on_error=stop.fail)
+            async with running(services(settings, engine, server, stop.fail), lambda: began(server.url)):
+                await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
+                await stop.wait()
+
+
+@asynccontextmanager
+async def keeper_of_volumes(place: Path, token: str) -> AsyncIterator[Volumes]:
+    """The process that keeps this machine's volumes, asked over its socket."""
+    await asyncio.to_thread(place.mkdir, mode=0o700, exist_ok=True)
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # however long its name is
+    try:
+        transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{folder}/{VOLUMES_SOCKET}")
+        async with Client("http://localhost", token, patience=_PATIENCE_S, transport=transport) as client:
+            yield client.volumes
+    finally:
+        os.close(folder)
 
 
 def check_secrets(settings: Settings, secrets: Secrets) -> None:

@@ -16,7 +16,7 @@ from relit.api.server import ApiServer
 from relit.api.volumes_local import Facts, LocalVolumes
 from relit.app import parts as chosen
 from relit.app.homes import make_mount, mounts
-from relit.app.serve import run_dir
+from relit.app.serve import VOLUMES_SOCKET, run_dir
 from relit.app.stopping import running, until_signal
 from relit.app.unlock import Unlocked, unlock
 from relit.durable.engine import Engine
@@ -27,16 +27,16 @@ from relit.lib.service import OnFailure
 from relit.settings import Settings
 from relit.store.objects import Objects, open_objects
 from relit.volumes.base import Watcher
+from relit.volumes.keys import ids_of
 from relit.volumes.reader import Chunks
 from relit.volumes.restore import Restorer
 from relit.volumes.service import Homes
 from relit.volumes.service import Parts as HomeParts
-from relit.volumes.spool import Spool, plain_id
+from relit.volumes.spool import Spool
 from relit.volumes.upload import Uploader
 from relit.volumes.watch import open_watcher
 
 NODE = "local"
-SOCKET = "volumes.sock"
 _WAIT_S = 30.0  # for another process that has the volumes
 
 
@@ -54,10 +54,10 @@ class Kept:
     ) -> None:
         clock = SYSTEM_CLOCK
         keys = unlocked.keys
-        self.catalog = engine.store.catalog
+        self.catalog = chosen.catalog(engine.store)
         self.objects = objects
         self.spool = Spool(settings.data / "spool" / "packs", keys, node=NODE, clock=clock)
-        id_of = keys.id_of if keys else plain_id
+        id_of = ids_of(keys)
         self.chunks = Chunks(self.catalog, self.spool, objects, keys, id_of)
         self.uploader = Uploader(
             self.catalog, self.spool, objects, NODE, clock, settings.volumes.interval_ms / 1000, on_failure=fail
@@ -111,7 +111,7 @@ async def kept(settings: Settings, engine: Engine, watcher: Watcher, fail: OnFai
     """The volumes, while nobody else has them."""
     async with _only(run_dir(settings)):
         objects = open_objects(settings.volume_store)
-        unlocked = await unlock(settings, objects, await engine.store.catalog.identity())
+        unlocked = await unlock(settings, objects, await chosen.catalog(engine.store).identity())
         made = Kept(settings, engine, objects, unlocked, watcher, fail)
         try:
             await made.settle()
@@ -123,7 +123,7 @@ async def kept(settings: Settings, engine: Engine, watcher: Watcher, fail: OnFai
 @asynccontextmanager
 async def _only(place: Path) -> AsyncIterator[None]:
     """Hold the lock of this data folder's volumes. Conflict after a while."""
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
     handle = os.open(place / "volumes.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         end = asyncio.get_running_loop().time() + _WAIT_S
@@ -170,6 +170,8 @@ async def serve(settings: Settings, began: Callable[[], None] = lambda: None) ->
     ):
         await ensure_token(engine.store, settings.data)
         api = Parts(engine, Options(), volumes=made.local)
-        server = ApiServer(build(api), path=run_dir(settings) / SOCKET, closing=api.closing.close, on_error=stop.fail)
+        server = ApiServer(
+            build(api), path=run_dir(settings) / VOLUMES_SOCKET, closing=api.closing.close, on_error=stop.fail
+        )
         async with running([made.homes, made.uploader, server], began):
             await stop.wait()

@@ -47,9 +47,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "What an error means and what to do."),
     "server": ("services", "Run the server in the foreground."),
     "worker": ("services", "Run a worker in the foreground."),
+    "volumes": ("services", "Keep versions of this machine's homes, in the foreground."),
     "node": ("services", "Keep this machine's instances alive, in the foreground."),
 }
-_HIDDEN = frozenset({"node"})
+_HIDDEN = frozenset({"node", "volumes"})
 _FLAGS = {"--json": 0, "-q": 0, "--quiet": 0, "-v": 0, "--verbose": 0, "--no-color": 0, "--yes": 0, "-y": 0}
 _VALUES = {"--server", "--data", "--config"}
 

@@ -110,7 +110,8 @@ class Homes:
                 for done in await self._parts.restorer(mount.work).resume(mount.home):
                     log.warning("%s: an interrupted restore was %s", mount.agent, done.outcome)
             elif await self._is_unlaid(mount.agent):
-                await self._lay(mount)
+                await self._lay_and_release(mount)
+                continue
             await mount.holder.release()
 
     async def start(self) -> None:
@@ -313,6 +314,10 @@ class Homes:
         point("volumes.fork.made")
         self.laying[new] = self._tasks.spawn(self._lay_and_release(mount), f"fork-{new}")
         return msgspec.structs.replace(volume, newest=1)
+
+    async def laid(self) -> None:
+        """Return when the files of every fork are where they belong."""
+        await asyncio.gather(*self.laying.values())
 
     def _new_mount(self, new: str) -> Mount:
         mount = self._mounts.get(new) or self._make_mount(new)

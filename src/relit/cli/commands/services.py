@@ -108,3 +108,17 @@ def node(session: Session, modules: tuple[str, ...], listen: str | None) -> None
 
     settings = session.settings({"server.listen": listen})
     run_async(session, up(settings, session.environment, modules))
+
+
+@click.command()
+@click.option("--ready-file", metavar="PATH", type=click.Path(path_type=Path), help="Write this file when it works.")
+@pass_session
+def volumes(session: Session, ready_file: Path | None) -> None:
+    """Keep versions of this machine's homes, in the foreground. `relit up` runs it by itself."""
+    from relit.app.volumes import serve
+
+    def began() -> None:
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
+
+    run_async(session, serve(session.settings(), began))

@@ -1,0 +1,74 @@
+"""What is still needed of each pack: chunks that a snapshot refers to, and nothing else holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from relit.manifest import Pack
+from relit.volumes.base import Catalog
+
+_AT_ONCE = 200_000  # chunk ids in memory together
+
+
+class Need(msgspec.Struct):
+    """Of one pack: the ids that would be lost with it, and their bytes."""
+
+    ids: set[bytes]
+    bytes: int = 0
+
+
+async def needed(catalog: Catalog, packs: Sequence[Pack]) -> dict[str, Need]:
+    """By pack. ``packs``: the stored and the condemned ones.
+
+    A chunk with several copies counts for one of them only: in a pack that stays rather than in a condemned one, and
+    in the larger rather than in the smaller. Goes over the manifest several times when there are very many chunks, so
+    that memory is bounded.
+    """
+    passes = max(1, sum(pack.size for pack in packs) // (16 << 10) // _AT_ONCE)
+    found = {pack.id: Need(set()) for pack in packs}
+    best_first = sorted(packs, key=lambda pack: (pack.state == "condemned", -pack.size, pack.id))
+    for turn in range(passes):
+        live = {id async for id in catalog.references() if id[0] % passes == turn}
+        for pack in best_first:
+            await _take(catalog, pack.id, live, found[pack.id])
+    return found
+
+
+async def _take(catalog: Catalog, pack: str, live: set[bytes], need: Need) -> None:
+    """Move what this pack holds from ``live`` to its need."""
+    if not live:
+        return
+    for id, place in await catalog.chunks_of(pack):
+        if id in live:
+            live.discard(id)
+            need.ids.add(id)
+            need.bytes += place.length
+
+
+def sparse(packs: Sequence[Pack], need: dict[str, Need], *, now_ms: int, young_ms: int) -> list[Pack]:
+    """Packs worth writing anew without what nobody needs: mostly dead, or small ones when there are many."""
+    old = [pack for pack in packs if pack.state == "stored" and now_ms - pack.created_at_ms >= young_ms]
+    mostly_dead = [pack for pack in old if 0 < need[pack.id].bytes < pack.size * _DENSE]
+    small = [pack for pack in old if need[pack.id].bytes and pack.size < _SMALL and pack not in mostly_dead]
+    return [*mostly_dead, *(small if len(small) >= _MANY else [])]
+
+
+def dead(packs: Sequence[Pack], need: dict[str, Need], *, now_ms: int, young_ms: int) -> list[Pack]:
+    """Stored packs that hold no needed chunk, and are not of a snapshot that is just being taken."""
+    return [
+        pack
+        for pack in packs
+        if pack.state == "stored" and not need[pack.id].ids and now_ms - pack.created_at_ms >= young_ms
+    ]
+
+
+def total(packs: Collection[Pack]) -> int:
+    """Their bytes."""
+    return sum(pack.size for pack in packs)
+
+
+_DENSE = 0.5
+_SMALL = 4 << 20
+_MANY = 32
