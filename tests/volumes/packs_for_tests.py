@@ -7,8 +7,10 @@ from pathlib import Path
 from random import Random
 
 from relit.lib.clock import SYSTEM_CLOCK
-from relit.manifest import Delta, Entry, Place, Snapshot, Volume
+from relit.manifest import Delta, Entry, Pack, Place, Snapshot, Volume
 from relit.volumes.keys import Keys, ids_of
+from relit.volumes.pack import HEADER, INDEX, RECORD, Index, Sealer
+from relit.volumes.packindex import PackFile, SealedPack
 from relit.volumes.spool import LIMIT, Spool
 
 KEYS = Keys(bytes(range(32)))
@@ -45,3 +47,27 @@ def put_snapshot(spool: Spool, taken: Snapshot, *, committed: bool = True) -> Pl
     spool.sync()
     spool.settle(place, committed)
     return place
+
+
+def content(spool: Spool, place: Place, keys: Keys | None = KEYS) -> bytes:
+    record = spool.fetch(place)
+    assert record is not None
+    return Sealer(place.pack, keys).open(record, place)[1]
+
+
+async def index_of(spool: Spool, pack: Pack, keys: Keys | None = KEYS) -> Index:
+    [path] = [path for each, path in spool.sealed() if each.id == pack.id]
+    assert path.stat().st_size == pack.size
+    return await SealedPack(pack.id, PackFile(path), keys).index()
+
+
+def counters(data: bytes) -> list[int]:
+    """Those of all records in a pack's bytes, the index's too."""
+    found, at = [], HEADER.size
+    while at + RECORD.size <= len(data):
+        kind, _, _, length, _, counter = RECORD.unpack(data[at : at + RECORD.size])
+        found.append(counter)
+        if kind == INDEX:
+            break
+        at += RECORD.size + length
+    return found
