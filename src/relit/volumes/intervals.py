@@ -1,12 +1,13 @@
-"""A volume's intervals from its deltas: how the manifest is rebuilt. Pure.
+"""A volume's intervals from its manifest records: how the manifest is rebuilt. Pure.
 
-Deltas are applied in the order of their numbers. A hole in the numbers is fine when the delta after it is full
-(``Delta.full``); otherwise everything from the hole on cannot be known, and is left out.
+A record tells a snapshot as a difference to an earlier one, its *base*, or from nothing (base 0). ``chain`` finds
+records that follow each other; ``Intervals`` applies them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from relit.manifest import Delta, Entry, Place, Segment, Snapshot
 
@@ -14,42 +15,63 @@ EntrySpan = tuple[int, int | None, Entry]
 SegmentSpan = tuple[int, int | None, Segment]
 
 
+class Link(Protocol):
+    """What is told of a record without reading it."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def base(self) -> int: ...
+
+
+L = TypeVar("L", bound=Link)
+
+
+def chain(links: Sequence[L]) -> list[L]:
+    """The records to apply, in order: they end at the newest snapshot that can be reached, and pass through as many
+    others as possible. Of several for one step the last one given counts."""
+    steps = {(each.base, each.number): each for each in links}
+    for last in sorted({each.number for each in links}, reverse=True):
+        found = _ending_at(last, steps)
+        if found:
+            return found
+    return []
+
+
+def _ending_at(last: int, steps: dict[tuple[int, int], L]) -> list[L]:
+    """Backwards: from which snapshots ``last`` can be reached; then forwards by the shortest steps."""
+    after: dict[int, list[int]] = {}
+    for base, number in steps:
+        after.setdefault(base, []).append(number)
+    leads = {last}
+    for base in sorted(after, reverse=True):
+        if base and any(number in leads for number in after[base]):
+            leads.add(base)
+    found: list[L] = []
+    at = 0
+    while at != last:
+        onwards = [number for number in after.get(at, ()) if number in leads]
+        if not onwards:
+            return []
+        found.append(steps[at, min(onwards)])
+        at = min(onwards)
+    return found
+
+
 class Intervals:
     """What is known of one volume: closed intervals, and those that are open still."""
 
     def __init__(self) -> None:
         self.snapshots: list[tuple[Snapshot, Place | None]] = []
-        self.newest = 0
         self._entries: list[EntrySpan] = []
         self._segments: list[SegmentSpan] = []
         self._open: dict[bytes, tuple[int, Entry]] = {}
         self._tails: dict[bytes, dict[int, tuple[int, Segment]]] = {}
 
-    def begin(
-        self,
-        snapshots: Sequence[tuple[Snapshot, Place | None]],
-        entries: Iterable[EntrySpan],
-        segments: Iterable[SegmentSpan],
-    ) -> None:
-        """Start from a consolidated manifest: everything up to its newest snapshot."""
-        self.snapshots = sorted(snapshots, key=lambda each: each[0].number)
-        self.newest = self.snapshots[-1][0].number if self.snapshots else 0
-        for since, until, entry in entries:
-            if until is None:
-                self._open[entry.path] = (since, entry)
-            else:
-                self._entries.append((since, until, entry))
-        for since, until, segment in segments:
-            if until is None:
-                self._tails.setdefault(segment.path, {})[segment.no] = (since, segment)
-            else:
-                self._segments.append((since, until, segment))
-
-    def apply(self, snapshot: Snapshot, delta: Delta, place: Place | None) -> bool:
-        """Add the next snapshot. False: it does not follow what is known, nothing was done."""
+    def apply(self, snapshot: Snapshot, delta: Delta, place: Place | None) -> None:
+        """Add the next snapshot of a chain."""
         number = snapshot.number
-        if number <= self.newest or (number != self.newest + 1 and not delta.full):
-            return False
         if delta.full:
             self._close_all(number)
         for path in delta.gone:
@@ -62,9 +84,7 @@ class Intervals:
         for segment in delta.segments:
             self._close_segment(segment.path, segment.no, number)
             self._tails.setdefault(segment.path, {})[segment.no] = (number, segment)
-        self.newest = number
         self.snapshots.append((snapshot, place))
-        return True
 
     def entries(self) -> list[EntrySpan]:
         """All entry intervals, closed and open."""
@@ -94,3 +114,17 @@ class Intervals:
         known = self._tails.get(path, {}).pop(no, None)
         if known is not None:
             self._segments.append((known[0], number, known[1]))
+
+
+Span = TypeVar("Span", EntrySpan, SegmentSpan)
+
+
+def kept(spans: Sequence[Span], numbers: Sequence[int]) -> list[Span]:
+    """Intervals in which a snapshot lies (``numbers``: ascending); what ends after the newest of them goes on."""
+    newest = numbers[-1] if numbers else 0
+    found: list[Span] = []
+    for since, until, what in spans:
+        if any(since <= number and (until is None or number < until) for number in numbers):
+            end = until if until is not None and until <= newest else None
+            found.append((since, end, what))  # type: ignore[arg-type]  # one kind in, the same kind out
+    return found

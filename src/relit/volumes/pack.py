@@ -39,7 +39,8 @@ class Described(msgspec.Struct, frozen=True, array_like=True):
     """A manifest record of a pack: what it describes and where it lies.
 
     ``role``: ``DROPPED`` (written, but its snapshot was not seen to be committed), ``COMMITTED`` (what its snapshot
-    changed) or ``CONSOLIDATED`` (the whole tree of a snapshot, written later: the history may begin there).
+    changed) or ``CONSOLIDATED`` (written later). ``base``: the snapshot that it is a difference to; 0: to nothing, so
+    that a history may begin there.
     """
 
     volume: str
@@ -49,6 +50,7 @@ class Described(msgspec.Struct, frozen=True, array_like=True):
     offset: int
     length: int
     raw: int
+    base: int = 0
 
     def place(self, pack: str) -> Place:
         """Where it lies, in that pack."""
@@ -63,12 +65,14 @@ class Index(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DeltaRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The content of a manifest record. ``consolidated``: ``delta`` is full, and was written after the snapshot."""
+    """The content of a manifest record. ``consolidated``: it was written after the snapshot. ``base`` as in
+    ``Described``."""
 
     volume: Volume
     snapshot: Snapshot
     delta: Delta
     consolidated: bool = False
+    base: int = 0
 
 
 class Sealer:

@@ -158,7 +158,9 @@ def walk(data: bytes, sealer: Sealer, keys: Keys | None) -> Walked:
 def _described(found: DeltaRecord, place: Place) -> Described:
     role = CONSOLIDATED if found.consolidated else COMMITTED
     snapshot = found.snapshot
-    return Described(found.volume.id, snapshot.number, snapshot.id, role, place.offset, place.length, place.raw)
+    return Described(
+        found.volume.id, snapshot.number, snapshot.id, role, place.offset, place.length, place.raw, found.base
+    )
 
 
 def _settled(each: Described, latest: dict[tuple[str, int], Described]) -> Described:

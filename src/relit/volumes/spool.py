@@ -136,19 +136,24 @@ class Spool:
             into.index.chunks.append((id, offset, len(record), len(data)))
             offset += len(record)
 
-    def put_delta(self, volume: Volume, snapshot: Snapshot, delta: Delta, *, consolidated: bool = False) -> Place:
+    def put_delta(
+        self, volume: Volume, snapshot: Snapshot, delta: Delta, *, base: int | None = None, consolidated: bool = False
+    ) -> Place:
         """Append a manifest record. It keeps its pack open until ``settle``.
 
-        ``consolidated``: ``delta`` is the whole tree of a snapshot that was committed before.
+        ``base``: the snapshot that ``delta`` starts from, by default the one before. ``consolidated``: the snapshot was
+        committed before, and this is a further record of it.
         """
-        data = msgspec.msgpack.encode(DeltaRecord(volume, snapshot, delta, consolidated))
+        if base is None:
+            base = 0 if delta.full else snapshot.number - 1
+        data = msgspec.msgpack.encode(DeltaRecord(volume, snapshot, delta, consolidated, base))
         with self._working():
             into = self._pack(_room(data))
             counter, into.counter = into.counter, into.counter + 1
             record, offset = into.sealer.seal(DELTA, counter, data), into.size
             into.write(record)
             role = CONSOLIDATED if consolidated else COMMITTED
-            made = Described(volume.id, snapshot.number, snapshot.id, role, offset, len(record), len(data))
+            made = Described(volume.id, snapshot.number, snapshot.id, role, offset, len(record), len(data), base)
             into.pending[offset] = made
             return made.place(into.id)
 

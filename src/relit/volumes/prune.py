@@ -1,0 +1,249 @@
+"""Old snapshots go, and then what only they needed. In two phases, with a grace between them.
+
+1. Snapshots that no tier keeps are dropped. Packs that nobody needs any more are *condemned*: from that moment no new
+   snapshot may refer to them. Packs that are mostly dead are written anew first; of every volume whose manifest lies
+   in a pack that goes, the manifest is written anew, too. All of that is in the blob store before anything is
+   condemned.
+2. When the grace is over, what is needed is found anew. A condemned pack that is needed after all is taken back; any
+   other is deleted, first its object, then its rows.
+
+Any error while listing or reading ends the round before anything is condemned or deleted: what was not seen is not
+known to be unused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from relit.errors import NotFound, VolumeDamaged
+from relit.lib.clock import Clock
+from relit.lib.crashpoints import point
+from relit.manifest import Pack, Place, Snapshot, Volume
+from relit.volumes.base import Catalog, Objects
+from relit.volumes.consolidate import Consolidator
+from relit.volumes.live import Need, dead, needed, sparse, total
+from relit.volumes.pack import Index
+from relit.volumes.retention import Dated, Tier, keep
+from relit.volumes.upload import key_of
+
+POINTS: tuple[str, ...] = (
+    "volumes.prune.dropped",
+    "volumes.prune.copied",
+    "volumes.prune.consolidated",
+    "volumes.prune.condemned",
+    "volumes.prune.deleted",
+    "volumes.prune.buried",
+)
+YOUNG_MS = 60 * 60_000  # a pack this young may belong to a snapshot that is just being taken
+_ALL = 2**31
+_COPIED = 512  # chunks moved together
+_ENOUGH = 1 << 30  # bytes written anew in one round
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """A snapshot that goes, or stays, and why."""
+
+    agent: str
+    snapshot: Snapshot
+    why: str
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a round did, or would do. ``bytes``: of packs that were condemned or, in an earlier round, deleted now."""
+
+    dropped: list[Dropped] = []
+    kept: list[Dropped] = []
+    condemned: int = 0
+    reprieved: int = 0
+    deleted: int = 0
+    repacked: int = 0
+    bytes: int = 0
+    unknown: int = 0  # objects that look like packs and stand in no catalog: never touched
+
+
+class Copies(Protocol):
+    """What writing packs anew needs of the spool."""
+
+    def put(self, chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> list[Place]: ...
+
+    def sync(self) -> list[Pack]: ...
+
+
+class Reading(Protocol):
+    """Chunks out of packs."""
+
+    def stream(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]: ...
+
+
+class Pruner:
+    """``tiers`` answers an agent's; ``index`` what a stored pack says of itself; ``flush`` brings the spool to the blob
+    store."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        objects: Objects,
+        spool: Copies,
+        chunks: Reading,
+        consolidator: Consolidator,
+        *,
+        tiers: Callable[[str], Sequence[Tier]],
+        index: Callable[[str], Awaitable[Index]],
+        flush: Callable[[], Awaitable[object]],
+        clock: Clock,
+        node: str,
+        grace_ms: int,
+        young_ms: int = YOUNG_MS,
+    ) -> None:
+        self._catalog = catalog
+        self._objects = objects
+        self._spool = spool
+        self._chunks = chunks
+        self._consolidator = consolidator
+        self._tiers = tiers
+        self._index = index
+        self._flush = flush
+        self._clock = clock
+        self._node = node
+        self._grace_ms = grace_ms
+        self._young_ms = young_ms
+
+    async def prune(self, agent: str | None = None, *, dry_run: bool = False) -> Pruned:
+        """One round. NotFound for an agent without a volume; VolumeDamaged when a pack that must be there is not."""
+        kept, dropped = await self._retention(agent)
+        if not dry_run:
+            await self._drop(dropped)
+        packs = await self._catalog.packs(("stored", "condemned"))
+        unknown = await self._compare(packs)
+        need = await needed(self._catalog, packs)
+        done = Pruned(kept=kept, dropped=dropped, unknown=unknown)
+        done = await self._second_phase(packs, need, done, dry_run=dry_run)
+        return await self._first_phase(packs, need, done, dry_run=dry_run)
+
+    # --- snapshots ---------------------------------------------------------------------------------------------
+
+    async def _retention(self, agent: str | None) -> tuple[list[Dropped], list[Dropped]]:
+        volumes = [each for each in await self._catalog.volumes() if agent in (None, each.name)]
+        if agent is not None and not volumes:
+            raise NotFound(f"{agent} has no volume", fix="relit volume ls")
+        kept: list[Dropped] = []
+        dropped: list[Dropped] = []
+        for volume in volumes:
+            some = await self._catalog.snapshots(volume.id, limit=_ALL)
+            stays = keep(
+                [Dated(each.number, each.at_ms, each.pinned, each.tags) for each in some],
+                self._tiers(volume.name),
+                self._clock.now_ms(),
+            )
+            kept += [Dropped(volume.name, each, stays[each.number]) for each in some if each.number in stays]
+            gone = [each for each in some if each.number not in stays]
+            dropped += [Dropped(volume.name, each, "no tier keeps it") for each in gone]
+        return kept, dropped
+
+    async def _drop(self, dropped: Sequence[Dropped]) -> None:
+        numbers: dict[str, list[int]] = {}
+        for each in dropped:
+            numbers.setdefault(each.snapshot.volume, []).append(each.snapshot.number)
+        for volume, some in numbers.items():
+            await self._catalog.drop_snapshots(volume, some)
+            point("volumes.prune.dropped")
+
+    # --- packs -------------------------------------------------------------------------------------------------
+
+    async def _compare(self, packs: Sequence[Pack]) -> int:
+        """See that every stored pack is there, as long as it should be. Answers how many objects nobody knows."""
+        sizes = {key_of(pack.id): pack.size for pack in packs if pack.state == "stored"}
+        known = {key_of(pack.id) for pack in await self._catalog.packs()}
+        unknown = 0
+        async for found in self._objects.list("packs/"):
+            expected = sizes.pop(found.key, None)
+            unknown += found.key not in known
+            if expected is not None and expected != found.size:
+                raise _missing(found.key, f"it has {found.size} bytes instead of {expected}")
+        if sizes:
+            raise _missing(next(iter(sizes)), "it is not in the list")
+        return unknown
+
+    async def _second_phase(
+        self, packs: Sequence[Pack], need: dict[str, Need], done: Pruned, *, dry_run: bool
+    ) -> Pruned:
+        due = [pack for pack in packs if pack.state == "condemned" and self._over(pack)]
+        back = [pack.id for pack in due if need[pack.id].ids]
+        gone = [pack for pack in due if not need[pack.id].ids]
+        if not dry_run:
+            if back:
+                await self._catalog.reprieve(back)
+            for pack in gone:
+                await self._objects.delete(key_of(pack.id))
+                point("volumes.prune.deleted")
+                await self._catalog.bury(pack.id)
+                point("volumes.prune.buried")
+        return msgspec.structs.replace(done, reprieved=len(back), deleted=len(gone), bytes=total(gone))
+
+    def _over(self, pack: Pack) -> bool:
+        return pack.condemned_at_ms is not None and self._clock.now_ms() - pack.condemned_at_ms >= self._grace_ms
+
+    async def _first_phase(
+        self, packs: Sequence[Pack], need: dict[str, Need], done: Pruned, *, dry_run: bool
+    ) -> Pruned:
+        now = self._clock.now_ms()
+        unused = dead(packs, need, now_ms=now, young_ms=self._young_ms)
+        thin = _bounded(sparse(packs, need, now_ms=now, young_ms=self._young_ms), need)
+        going = [*unused, *thin]
+        if going and not dry_run and not await self._written_anew(thin, going, need):
+            return done  # what replaces them is not in the blob store yet: the next round goes on
+        if going and not dry_run:
+            await self._catalog.condemn([pack.id for pack in going], self._clock.now_ms())
+            point("volumes.prune.condemned")
+        return msgspec.structs.replace(done, condemned=len(going), repacked=len(thin), bytes=done.bytes + total(going))
+
+    async def _written_anew(self, thin: Sequence[Pack], going: Sequence[Pack], need: dict[str, Need]) -> bool:
+        """Write what must outlive the packs that go; whether all of it is in the blob store."""
+        written = await self._copy(sorted({id for pack in thin for id in need[pack.id].ids}))
+        point("volumes.prune.copied")
+        written |= await self._consolidate(going)
+        point("volumes.prune.consolidated")
+        if not written:
+            return True
+        await self._flush()
+        states = {pack.id: pack.state for pack in await self._catalog.packs()}
+        return all(states.get(pack) == "stored" for pack in written)
+
+    async def _copy(self, ids: Sequence[bytes]) -> set[str]:
+        """Further copies of these chunks. Answers the packs that they went to."""
+        into: set[str] = set()
+        for at in range(0, len(ids), _COPIED):
+            chunks = [each async for each in self._chunks.stream(ids[at : at + _COPIED])]
+            places = self._spool.put(chunks)
+            packs = self._spool.sync()
+            await self._catalog.load_chunks([(id, place) for (id, _), place in zip(chunks, places, strict=True)], packs)
+            into |= {place.pack for place in places}
+        return into
+
+    async def _consolidate(self, going: Sequence[Pack]) -> set[str]:
+        """Write the manifests anew of volumes that have a part of theirs in these packs."""
+        ids = {each.volume for pack in going for each in (await self._index(pack.id)).manifests}
+        volumes: list[Volume] = [each for each in await self._catalog.volumes() if each.id in ids]
+        return {pack for volume in volumes for pack in await self._consolidator.write(volume)}
+
+
+def _bounded(packs: Sequence[Pack], need: dict[str, Need]) -> list[Pack]:
+    """As many as one round may write anew, the emptiest first."""
+    chosen, size = [], 0
+    for pack in sorted(packs, key=lambda pack: need[pack.id].bytes / max(1, pack.size)):
+        size += need[pack.id].bytes
+        if size > _ENOUGH:
+            break
+        chosen.append(pack)
+    return chosen
+
+
+def _missing(key: str, why: str) -> VolumeDamaged:
+    return VolumeDamaged(
+        f"nothing was pruned: {key} is not as it should be",
+        why=why,
+        fix="relit volume verify tells what it takes with it; put it back from a copy of the blob store",
+    )

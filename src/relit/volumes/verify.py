@@ -1,0 +1,228 @@
+"""Reads packs back and checks every chunk; restores a snapshot somewhere else and checks its databases."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from tempfile import mkdtemp
+
+import msgspec
+
+from relit.errors import BlobMissing, NotFound, StoreCorrupt, VolumeDamaged
+from relit.events import Event
+from relit.manifest import Pack, Place, Referrer, Snapshot, Volume
+from relit.volumes import databases
+from relit.volumes.base import Catalog, Objects
+from relit.volumes.keys import Keys, ids_of
+from relit.volumes.pack import CHUNK, HEADER, Sealer
+from relit.volumes.packindex import SealedPack
+from relit.volumes.restore import Restored
+from relit.volumes.upload import key_of
+
+_BATCH = 4 << 20  # bytes read together
+_ROOM = 0.5  # of the free disk: a test restore takes no more
+_NAMED = 100  # paths of a damage that are told
+Chunk = tuple[bytes, Place]
+
+
+class Damage(msgspec.Struct, kw_only=True):
+    """Something that is not as it was written, and what it takes with it. ``volume``: its agent's name."""
+
+    what: str
+    pack: str = ""
+    volume: str = ""
+    snapshots: list[int] = []
+    paths: list[bytes] = []
+
+
+class Verified(msgspec.Struct, kw_only=True):
+    """What a check read and found. ``restored``: (agent, number) of each test restore."""
+
+    packs: int = 0
+    chunks: int = 0
+    bytes: int = 0
+    restored: list[tuple[str, int]] = []
+    databases: int = 0
+    damage: list[Damage] = []
+
+
+class Verifier:
+    """``lay`` restores a volume's snapshot into a new folder; ``work``: where test restores may lie."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        objects: Objects,
+        keys: Keys | None,
+        *,
+        open_pack: Callable[[str], SealedPack],
+        lay: Callable[[Volume, int, Path], Awaitable[Restored]],
+        report: Callable[[Sequence[Event]], Awaitable[None]],
+        work: Path,
+        chance: Random,
+    ) -> None:
+        self._catalog = catalog
+        self._objects = objects
+        self._keys = keys
+        self._id_of = ids_of(keys)
+        self._open_pack = open_pack
+        self._lay = lay
+        self._report = report
+        self._work = work
+        self._chance = chance
+
+    async def verify(self, agent: str | None = None, *, sample: float = 1.0) -> Verified:
+        """Check that share of the stored packs, and restore the newest snapshot of each volume. NotFound."""
+        volumes = [each for each in await self._catalog.volumes() if agent in (None, each.name)]
+        if agent is not None and not volumes:
+            raise NotFound(f"{agent} has no volume", fix="relit volume ls")
+        packs = await self._catalog.packs(("stored",))
+        if agent is not None:
+            packs = await self._packs_of(volumes[0], packs)
+        done = Verified()
+        chosen = self._chance.sample(packs, max(1, round(len(packs) * sample))) if packs else []
+        for pack in sorted(chosen, key=lambda each: each.id):
+            await self.check_pack(pack, done)
+        for volume in volumes:
+            if volume.newest:
+                await self.test_restore(volume, volume.newest, done)
+        return done
+
+    async def _packs_of(self, volume: Volume, packs: Sequence[Pack]) -> list[Pack]:
+        """Those that hold something that the newest snapshot needs."""
+        entries = await self._catalog.tree(volume.id, volume.newest)
+        segments = await self._catalog.all_segments(volume.id, volume.newest)
+        ids = {id for held in [e.parts for e in entries] + [s.ids for s in segments] for id in _split(held)}
+        into = {place.pack for place in (await self._catalog.places(sorted(ids))).values()}
+        return [pack for pack in packs if pack.id in into]
+
+    # --- packs -------------------------------------------------------------------------------------------------
+
+    async def check_pack(self, pack: Pack, done: Verified) -> None:
+        """Open every chunk and manifest record of a stored pack. Damage is noted and reported, not raised."""
+        lost: dict[bytes, str] = {}
+        chunks = await self._catalog.chunks_of(pack.id)
+        try:
+            sealer = Sealer.of(await self._head(pack.id), pack.id, self._keys)
+            for batch in _batches(chunks):
+                lost |= await self._check(pack.id, sealer, batch)
+            await self._check_manifests(pack.id)
+        except VolumeDamaged as error:
+            await self._note(done, Damage(what=f"{error.what}: {error.why}", pack=pack.id))
+        except BlobMissing as error:
+            lost = {id: error.what for id, _ in chunks}
+            await self._note(done, Damage(what=error.what, pack=pack.id))
+        if lost:
+            await self._name(pack.id, lost, done)
+        done.packs += 1
+        done.chunks += len(chunks)
+        done.bytes += pack.size
+
+    async def _head(self, pack: str) -> bytes:
+        try:
+            return (await self._objects.get_ranges(key_of(pack), [(0, HEADER.size)]))[0]
+        except StoreCorrupt:
+            return b""
+
+    async def _check(self, pack: str, sealer: Sealer, batch: Sequence[Chunk]) -> dict[bytes, str]:
+        """The chunks of a batch that are not as they were written."""
+        ranges = [(place.offset, place.length) for _, place in batch]
+        try:
+            records = await self._objects.get_ranges(key_of(pack), ranges)
+        except StoreCorrupt as error:
+            if len(batch) == 1:
+                return {batch[0][0]: error.why}
+            half = len(batch) // 2
+            return await self._check(pack, sealer, batch[:half]) | await self._check(pack, sealer, batch[half:])
+        return await asyncio.to_thread(self._opened, sealer, batch, records)
+
+    def _opened(self, sealer: Sealer, batch: Sequence[Chunk], records: Sequence[bytes]) -> dict[bytes, str]:
+        lost: dict[bytes, str] = {}
+        for (id, place), record in zip(batch, records, strict=True):
+            try:
+                kind, content = sealer.open(record, place)
+                if kind != CHUNK or self._id_of(content) != id:
+                    lost[id] = f"at {place.offset} it holds something else"
+            except VolumeDamaged as error:
+                lost[id] = f"at {place.offset}: {error.why}"
+        return lost
+
+    async def _check_manifests(self, pack: str) -> None:
+        opened = self._open_pack(pack)
+        for described in (await opened.index()).manifests:
+            await opened.delta(described)
+
+    async def _name(self, pack: str, lost: dict[bytes, str], done: Verified) -> None:
+        """Say which files of which snapshots damaged chunks belong to, unless another copy of them is sound."""
+        why = next(iter(lost.values()))
+        by_volume: dict[str, list[Referrer]] = {}
+        for each in await self._catalog.referrers(lost.keys()):
+            by_volume.setdefault(each.volume, []).append(each)
+        if not by_volume:
+            await self._note(done, Damage(what=f"{len(lost)} chunks that nothing needs: {why}", pack=pack))
+        for name, hit in by_volume.items():
+            volume = await self._catalog.volume(name)
+            some = await self._catalog.snapshots(volume.id, limit=2**31)
+            numbers = sorted({each.number for each in some if any(_in(each.number, referrer) for referrer in hit)})
+            paths = sorted({referrer.path for referrer in hit})[:_NAMED]
+            what = f"{len(lost)} chunks of pack {pack} are damaged: {why}"
+            await self._note(done, Damage(what=what, pack=pack, volume=name, snapshots=numbers, paths=paths))
+
+    async def _note(self, done: Verified, damage: Damage) -> None:
+        done.damage.append(damage)
+        data = {"volume": damage.volume, "pack": damage.pack, "what": damage.what}
+        await self._report([Event("", 0, "volume.damaged", agent=damage.volume or None, data=data)])
+
+    # --- test restores -----------------------------------------------------------------------------------------
+
+    async def test_restore(self, volume: Volume, number: int, done: Verified) -> None:
+        """Restore a snapshot into a folder of its own, open its databases, remove it."""
+        snapshot = await self._catalog.snapshot(volume.id, number)
+        if not await asyncio.to_thread(self._fits, snapshot):
+            await self._note(done, Damage(what="not test-restored: the disk has too little room", volume=volume.name))
+            return
+        target = Path(await asyncio.to_thread(mkdtemp, prefix="verify-", dir=self._work))
+        try:
+            await self._lay(volume, number, target)
+            count, wrong = await databases.check(target)
+        except (VolumeDamaged, BlobMissing) as error:
+            what = f"snapshot {number} cannot be restored: {error.what}: {error.why}"
+            await self._note(done, Damage(what=what, volume=volume.name, snapshots=[number]))
+            return
+        finally:
+            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+        for each in wrong:
+            path = each.partition(":")[0].encode()
+            await self._note(done, Damage(what=each, volume=volume.name, snapshots=[number], paths=[path]))
+        done.databases += count
+        done.restored.append((volume.name, number))
+        data = {"volume": volume.name, "number": number}
+        await self._report([Event("", 0, "volume.verified", agent=volume.name, data=data)])
+
+    def _fits(self, snapshot: Snapshot) -> bool:
+        self._work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return snapshot.bytes < shutil.disk_usage(self._work).free * _ROOM
+
+
+def _in(number: int, referrer: Referrer) -> bool:
+    return referrer.since <= number and (referrer.until is None or number < referrer.until)
+
+
+def _batches(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    batch: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        batch.append(chunk)
+        size += chunk[1].length
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _split(ids: bytes) -> Collection[bytes]:
+    return [ids[at : at + 16] for at in range(0, len(ids), 16)]
