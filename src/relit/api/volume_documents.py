@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from relit import documents
 from relit.lib.names import shown
 from relit.manifest import Entry, Skipped, Snapshot
+from relit.volumes.prune import Dropped, Pruned
+from relit.volumes.rebuild import Rebuilt
+from relit.volumes.verify import Verified
 
 TEXT_MAX = 256 << 10  # bytes of a file that a diff shows
 _LINES_MAX = 5_000
@@ -34,6 +37,41 @@ def file(entry: Entry) -> documents.File:
         path=shown(entry.path), kind=entry.kind, mode=entry.mode, uid=entry.uid, gid=entry.gid,
         mtime_ns=entry.mtime_ns, size=entry.size, target=shown(entry.target), hard=shown(entry.hard),
     )  # fmt: skip
+
+
+def pruned(done: Pruned, *, dry_run: bool) -> documents.Pruned:
+    """What a prune did."""
+    return documents.Pruned(
+        dry_run=dry_run, dropped=[_dropped(each) for each in done.dropped], kept=[_dropped(each) for each in done.kept],
+        condemned=done.condemned, reprieved=done.reprieved, deleted=done.deleted, repacked=done.repacked,
+        bytes=done.bytes, unknown=done.unknown,
+    )  # fmt: skip
+
+
+def _dropped(each: Dropped) -> documents.Dropped:
+    return documents.Dropped(agent=each.agent, number=each.snapshot.number, at=each.snapshot.at_ms, why=each.why)
+
+
+def verified(done: Verified, snapshots: int) -> documents.Verified:
+    """What a check found."""
+    damage = [
+        documents.Damage(
+            what=each.what, pack=each.pack, agent=each.volume, snapshots=each.snapshots, paths=paths(each.paths)
+        )
+        for each in done.damage
+    ]
+    return documents.Verified(
+        snapshots=snapshots, packs=done.packs, chunks=done.chunks, bytes=done.bytes,
+        restored=[f"{agent}#{number}" for agent, number in done.restored], databases=done.databases, damage=damage,
+        notes=done.notes,
+    )  # fmt: skip
+
+
+def rebuilt(done: Rebuilt) -> documents.Rebuilt:
+    """What was put back."""
+    return documents.Rebuilt(
+        volumes=done.volumes, snapshots=done.snapshots, packs=done.packs, chunks=done.chunks, problems=done.problems
+    )
 
 
 def paths(names: Sequence[bytes]) -> list[str]:

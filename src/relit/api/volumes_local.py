@@ -22,7 +22,10 @@ from relit.manifest import SEGMENT, Change, Entry, Snapshot, Volume
 from relit.volumes.base import Catalog
 from relit.volumes.laying import Reader as ChunkReader
 from relit.volumes.laying import ranges, split
+from relit.volumes.prune import Pruner
+from relit.volumes.rebuild import Rebuilder
 from relit.volumes.service import Going, Homes
+from relit.volumes.verify import Verifier
 
 _ALL = 2**31
 _FRESH_MS = 5_000  # a moment this near means the home as it is
@@ -37,16 +40,6 @@ class Storing(Protocol):
     async def flush(self) -> list[Snapshot]: ...
 
 
-class Upkeep(Protocol):
-    """Retention, checks, and the way back from packs alone."""
-
-    async def prune(self, agent: str | None, *, dry_run: bool) -> documents.Pruned: ...
-
-    async def verify(self, agent: str | None, *, sample: float) -> documents.Verified: ...
-
-    async def rebuild(self) -> documents.Rebuilt: ...
-
-
 class Timeline(Protocol):
     """The journal's side of going back."""
 
@@ -57,6 +50,14 @@ class Timeline(Protocol):
     async def rewind(self, agent: str, to: Snapshot, messages: Messages) -> None:
         """Bring the journal back. The agent stands still."""
         ...
+
+
+class Care(msgspec.Struct, frozen=True):
+    """Retention, checks, and the way back from packs alone."""
+
+    pruner: Pruner
+    verifier: Verifier
+    rebuilder: Rebuilder
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ class LocalVolumes:
         catalog: Catalog,
         chunks: ChunkReader,
         uploads: Storing,
-        upkeep: Upkeep,
+        care: Care,
         timeline: Timeline,
         facts: Facts,
         clock: Clock,
@@ -85,7 +86,7 @@ class LocalVolumes:
         self._catalog = catalog
         self._chunks = chunks
         self._uploads = uploads
-        self._upkeep = upkeep
+        self._care = care
         self._timeline = timeline
         self._facts = facts
         self._clock = clock
@@ -318,13 +319,17 @@ class LocalVolumes:
         return await self.resolve(agent, str(found.number))
 
     async def prune(self, agent: str | None = None, *, dry_run: bool = False) -> documents.Pruned:
-        return await self._upkeep.prune(agent, dry_run=dry_run)
+        return shape.pruned(await self._care.pruner.prune(agent, dry_run=dry_run), dry_run=dry_run)
 
     async def verify(self, agent: str | None = None, *, sample: float = 1.0) -> documents.Verified:
-        return await self._upkeep.verify(agent, sample=sample)
+        return shape.verified(await self._care.verifier.verify(agent, sample=sample), await self._count(agent))
 
     async def rebuild(self) -> documents.Rebuilt:
-        return await self._upkeep.rebuild()
+        return shape.rebuilt(await self._care.rebuilder.rebuild())
+
+    async def _count(self, agent: str | None) -> int:
+        volume = (await self._catalog.volume(agent)).id if agent else ""
+        return (await self._catalog.stats(volume)).snapshots
 
     async def remove(self, agent: str) -> None:
         await self._homes.forget(agent)

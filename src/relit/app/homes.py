@@ -40,10 +40,14 @@ def mounts(settings: Settings) -> dict[str, Mount]:
     return {agent: make_mount(settings, agent) for agent in sorted(found | settings.agents.keys())}
 
 
+def snapshots_of(settings: Settings, agent: str) -> Snapshots:
+    """How an agent's home is kept; by default when relit.toml does not name the agent."""
+    return settings.agents[agent].snapshots if agent in settings.agents else Snapshots()
+
+
 def make_mount(settings: Settings, agent: str) -> Mount:
-    """How one agent's home is kept; by default when relit.toml does not name the agent."""
-    known = settings.agents.get(agent)
-    wanted = known.snapshots if known else Snapshots()
+    """One agent's home, and how it is held still."""
+    known, wanted = settings.agents.get(agent), snapshots_of(settings, agent)
     place, still = folder_of(settings, agent), Unkept()
     return Mount(
         agent=agent,

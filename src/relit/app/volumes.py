@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,29 +14,36 @@ from relit.api.auth import ensure_token
 from relit.api.build import build
 from relit.api.parts import Options, Parts
 from relit.api.server import ApiServer
-from relit.api.volumes_local import Facts, LocalVolumes
+from relit.api.timeline import JournalTimeline
+from relit.api.volumes_local import Care, Facts, LocalVolumes
 from relit.app import parts as chosen
-from relit.app.homes import make_mount, mounts
+from relit.app.homes import make_mount, mounts, snapshots_of
 from relit.app.serve import VOLUMES_SOCKET, run_dir
 from relit.app.stopping import running, until_signal
 from relit.app.unlock import Unlocked, unlock
 from relit.durable.engine import Engine
 from relit.errors import Conflict
 from relit.lib.clock import SYSTEM_CLOCK
-from relit.lib.ids import new_id
+from relit.lib.ids import new_id, system_random
 from relit.lib.service import OnFailure
 from relit.settings import Settings
 from relit.store.objects import Objects, open_objects
 from relit.volumes.base import Watcher
-from relit.volumes.keys import ids_of
+from relit.volumes.consolidate import Consolidator
+from relit.volumes.keys import Keys, ids_of
+from relit.volumes.packindex import SealedPack
+from relit.volumes.prune import Pruner
 from relit.volumes.reader import Chunks
+from relit.volumes.rebuild import Rebuilder
 from relit.volumes.restore import Restorer
 from relit.volumes.service import Homes
 from relit.volumes.service import Parts as HomeParts
 from relit.volumes.spool import Spool
 from relit.volumes.upload import Uploader
+from relit.volumes.verify import Verifier
 from relit.volumes.watch import open_watcher
 
+log = logging.getLogger("relit.volumes")
 NODE = "local"
 _WAIT_S = 30.0  # for another process that has the volumes
 
@@ -83,17 +91,50 @@ class Kept:
             self.catalog,
             self.chunks,
             self.uploader,
-            self.upkeep,
-            self.timeline,
+            self._care(settings, engine, keys),
+            JournalTimeline(engine.store),
             Facts(store=objects.url, encrypted=keys is not None, key=unlocked.key),
             clock,
+        )
+
+    def _care(self, settings: Settings, engine: Engine, keys: Keys | None) -> Care:
+        def open_pack(pack: str) -> SealedPack:
+            return SealedPack(pack, self.objects, keys)
+
+        self.consolidator = Consolidator(self.catalog, self.spool)
+        return Care(
+            Pruner(
+                self.catalog,
+                self.objects,
+                self.spool,
+                self.chunks,
+                self.consolidator,
+                tiers=lambda agent: snapshots_of(settings, agent).tiers,
+                index=lambda pack: open_pack(pack).index(),
+                flush=self.uploader.flush,
+                clock=SYSTEM_CLOCK,
+                node=NODE,
+                grace_ms=settings.volumes.grace_ms,
+            ),
+            Verifier(
+                self.catalog,
+                self.objects,
+                keys,
+                open_pack=open_pack,
+                lay=self.homes.lay_at,
+                report=engine.store.record,
+                work=settings.data / "spool" / "verify",
+                chance=system_random(),
+            ),
+            Rebuilder(self.catalog, self.objects, open_pack, NODE),
         )
 
     async def settle(self) -> None:
         """Bring to an end what an earlier process could not."""
         packs = await self.catalog.packs(("open", "sealed"), NODE)
         committed = {each.id for each in await self.catalog.unstored(NODE)}
-        await asyncio.to_thread(self.spool.recover, packs, committed)
+        for trouble in await asyncio.to_thread(self.spool.recover, packs, committed):
+            log.error("%s", trouble)
         await self.homes.recover()
 
     async def close(self) -> None:

@@ -8,9 +8,9 @@ import msgspec
 
 from relit.manifest import EntryKind, Reason
 from relit.store.values import EffectState, RunState
+from relit.store.values import Messages as Messages
 
 Mark = Literal["local", "stored"]
-Messages = Literal["keep", "redeliver", "drop"]
 
 
 class Skipped(msgspec.Struct, kw_only=True):
@@ -184,6 +184,7 @@ class Pruned(msgspec.Struct, kw_only=True):
     deleted: int = 0
     repacked: int = 0
     bytes: int = 0
+    unknown: int = 0  # packs in the blob store that the catalog does not know: never touched
 
 
 class Damage(msgspec.Struct, kw_only=True):
@@ -206,6 +207,7 @@ class Verified(msgspec.Struct, kw_only=True):
     restored: list[str] = []  # AGENT#NUMBER that were test-restored
     databases: int = 0
     damage: list[Damage] = []
+    notes: list[str] = []  # what was not checked, and why
 
 
 class Rebuilt(msgspec.Struct, kw_only=True):

@@ -46,6 +46,8 @@ async def run_effect(execution: Execution, call: Call, doubt: Doubt, lookup: Any
     try:
         deed = Deed(call, doubt, lookup, policy, derived_id(execution.run.id, call.pos))
         known = None if execution.replay is None else execution.replay.effect(call.pos)
+        if known is None and (kept := _kept(execution, call)) is not None:
+            return await _remember(execution, call, kept)
         deed.attempt, not_before = execution.waits.resume(call.pos)
         if known is not None and known.state in ("open", "in_doubt"):
             deed.deadline_at, deed.intent_at = known.deadline_at, known.intent_at
@@ -55,6 +57,19 @@ async def run_effect(execution: Execution, call: Call, doubt: Doubt, lookup: Any
         return await _carry_out(execution, deed)
     finally:
         execution.end()
+
+
+def _kept(execution: Execution, call: Call) -> Effect | None:
+    return None if execution.replay is None else execution.replay.kept(call.name, call.hash)
+
+
+async def _remember(execution: Execution, call: Call, kept: Effect) -> Any:
+    """It was done before the journal went back: record that result here, and do nothing."""
+    assert kept.result is not None  # it was done
+    await execution.recorder.append(
+        call.pos, "effect", call.name, call.hash, result=kept.result, started_at=kept.intent_at, attempts=0
+    )
+    return await execution.fetch(kept.result, call.function.type)
 
 
 async def _carry_out(execution: Execution, deed: Deed) -> Any:

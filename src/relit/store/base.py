@@ -22,10 +22,12 @@ from relit.store.values import (
     MailboxStats,
     NewRun,
     Reaped,
+    Rewind,
     Run,
     RunState,
     Schedule,
     Signal,
+    Since,
     Step,
     StreamItem,
     Subscriber,
@@ -282,6 +284,22 @@ class Store(Protocol):
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Runs by (target, state)."""
+        ...
+
+    # --- going back --------------------------------------------------------------------------------------------
+
+    async def since(self, agent: str, at_ms: int, runs: Mapping[str, int]) -> Since:
+        """Runs of the agent that came, or were unfinished, after that moment, and effects that were sent since.
+        ``runs``: id → seq of the newest step that counted then."""
+        ...
+
+    async def rewind(self, wanted: Rewind) -> list[str]:
+        """Bring an agent's journal back; answers the runs that it changed. The agent stands still meanwhile.
+
+        Unfinished runs: steps after the moment are superseded and may run again; effects stay done, and are found
+        again by name and input. Runs that began or ended since: ``keep`` leaves those that ended, ``redeliver`` makes
+        all available again, ``drop`` cancels those that began since and have not ended.
+        """
         ...
 
     # --- events, tokens, webhooks --------------------------------------------------------------------------------

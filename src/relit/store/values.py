@@ -18,7 +18,8 @@ FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "discarde
 RunKind = Literal["message", "schedule", "call"]
 WaitKind = Literal["timer", "signal", "child", "retry"]
 Doubt = Literal["key", "lookup", "ask"]
-EffectState = Literal["open", "done", "failed", "in_doubt"]
+EffectState = Literal["open", "done", "failed", "in_doubt", "kept"]  # kept: done, its step superseded
+Messages = Literal["keep", "redeliver", "drop"]
 Request = Literal["cancel", "pause"]
 Outcome = Literal["fired", "skipped", "missed", "queued", "replaced"]
 
@@ -115,7 +116,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: int
     pos: str
-    kind: str  # step | effect | sleep | signal | child | send | value | patch | forgotten (failed, done again)
+    kind: str  # step | effect | sleep | signal | child | send | value | patch | forgotten | superseded
     name: str
     hash: bytes  # of the input, b"" when there is none
     result: bytes | None = None
@@ -166,10 +167,29 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: list[Step] = []
     waits: list[Wait] = []
-    effects: list[Effect] = []  # those still open or in doubt
+    effects: list[Effect] = []  # those still open or in doubt, and those kept
     signals: list[Signal] = []
     children: dict[str, Run] = {}  # finished children named by ``waits``
     streamed: int = 0  # emitted stream items so far
+
+
+class Rewind(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an agent's journal shall go back to. ``runs``: id → seq of the newest step that still counts, of the runs
+    that were unfinished then. ``messages``: what becomes of those that were finished, or came, since."""
+
+    agent: str
+    at_ms: int
+    event: str
+    runs: dict[str, int]
+    messages: Messages
+
+
+class Since(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened after a moment. ``steps``: of each run, those that a rewind would supersede."""
+
+    runs: list[Run]
+    effects: list[Effect]
+    steps: dict[str, int]
 
 
 class StreamItem(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,10 +59,10 @@ async def check(folder: Path) -> tuple[int, list[str]]:
 def main(folder: Path) -> None:
     """Print the findings."""
     found = [*databases(folder)]
-    print(len(found))
+    sys.stdout.write(f"{len(found)}\n")
     for path in found:
         if why := trouble(path):
-            print(f"{path.relative_to(folder)}: {why}")
+            sys.stdout.write(f"{path.relative_to(folder)}: {why}\n")
 
 
 if __name__ == "__main__":

@@ -126,5 +126,5 @@ def kept(spans: Sequence[Span], numbers: Sequence[int]) -> list[Span]:
     for since, until, what in spans:
         if any(since <= number and (until is None or number < until) for number in numbers):
             end = until if until is not None and until <= newest else None
-            found.append((since, end, what))  # type: ignore[arg-type]  # one kind in, the same kind out
+            found.append((since, end, what))  # one kind in, the same kind out
     return found

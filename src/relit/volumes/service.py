@@ -231,7 +231,7 @@ class Homes:
         self, agent: str, number: int, paths: Collection[bytes] = (), *, meanwhile: Meanwhile | None = None
     ) -> Going:
         """Put files back; the agent is stopped meanwhile. The home as it was is a snapshot before, and the result
-        one after, so that this can be undone. ``meanwhile`` is done when the files are back, before the agent starts."""
+        one after, so that this can be undone. ``meanwhile`` is done when the files are back, the agent still held."""
         return await asyncio.shield(self._restore(agent, number, paths, meanwhile))
 
     async def _restore(self, agent: str, number: int, paths: Collection[bytes], meanwhile: Meanwhile | None) -> Going:
@@ -356,6 +356,11 @@ class Homes:
         point("volumes.fork.laid")
         await asyncio.to_thread(os.rename, draft, mount.home)
         return done
+
+    async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
+        """Put any tree into an empty folder outside of homes."""
+        entries, segments = await self._whole(volume.id, number)
+        return await self._parts.restorer(target).fresh(target, entries, segments=segments)
 
     async def lay(self, name: str, target: Path, work: Path) -> Restored:
         """Put the newest tree of a volume into a folder that is empty or not there."""

@@ -47,6 +47,7 @@ class Verified(msgspec.Struct, kw_only=True):
     restored: list[tuple[str, int]] = []
     databases: int = 0
     damage: list[Damage] = []
+    notes: list[str] = []  # what was not checked, and why
 
 
 class Verifier:
@@ -182,7 +183,7 @@ class Verifier:
         """Restore a snapshot into a folder of its own, open its databases, remove it."""
         snapshot = await self._catalog.snapshot(volume.id, number)
         if not await asyncio.to_thread(self._fits, snapshot):
-            await self._note(done, Damage(what="not test-restored: the disk has too little room", volume=volume.name))
+            done.notes.append(f"{volume.name} was not test-restored: the disk has too little room for it")
             return
         target = Path(await asyncio.to_thread(mkdtemp, prefix="verify-", dir=self._work))
         try:

@@ -60,6 +60,9 @@ async def _settle(tx: Tx, steps: Sequence[tuple[str, Step]]) -> None:
         await tx.many("wait_settle", waits)
     if effects:
         await tx.many("effect_settle", effects)
+    kept = [(run, s.pos, s.name, s.hash) for run, s in steps if s.kind == "effect" and s.attempts == 0]
+    if kept:
+        await tx.many("effect_reuse", kept)
 
 
 async def _hold(tx: Tx, fences: Sequence[Fence]) -> dict[int, tuple[Any, ...]]:

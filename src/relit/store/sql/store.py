@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from relit.events import Event
 from relit.store.base import Subscription
-from relit.store.sql import journal, outside, queue, rows, upkeep
+from relit.store.sql import journal, outside, queue, rewinding, rows, upkeep
 from relit.store.sql.catalog import SqlCatalog
 from relit.store.sql.tx import Database, Op, Operation
 from relit.store.values import (
@@ -25,10 +25,12 @@ from relit.store.values import (
     MailboxStats,
     NewRun,
     Reaped,
+    Rewind,
     Run,
     RunState,
     Schedule,
     Signal,
+    Since,
     Step,
     StreamItem,
     Subscriber,
@@ -104,7 +106,7 @@ class SqlStore:
         steps, waits, effects, signals, children, streamed = await self._database.read(
             ("steps_of", (run, 0, ALL_STEPS)),
             ("waits_of", (run,)),
-            ("effects_of", (run, ",open,in_doubt,")),
+            ("effects_of", (run, ",open,in_doubt,kept,")),
             ("signals_of", (run,)),
             ("children_done", (run,)),
             ("stream_count", (run,)),
@@ -300,6 +302,18 @@ class SqlStore:
 
     async def counts(self) -> dict[tuple[str, str], int]:
         return {(target, state): count for target, state, count in await self._read("run_counts")}
+
+    # --- going back --------------------------------------------------------------------------------------------
+
+    async def since(self, agent: str, at_ms: int, runs: Mapping[str, int]) -> Since:
+        found, effects = await self._database.read(("runs_since", (agent, at_ms)), ("effects_since", (agent, at_ms)))
+        changed = [rows.run(row) for row in found]
+        counts = await self._database.read(*(("steps_beyond", (run.id, runs.get(run.id, 0))) for run in changed))
+        steps = {run.id: count[0][0] for run, count in zip(changed, counts, strict=True)}
+        return Since(runs=changed, effects=[rows.effect(row) for row in effects], steps=steps)
+
+    async def rewind(self, wanted: Rewind) -> list[str]:
+        return await self._write(rewinding.rewind, wanted)
 
     # --- events, tokens, webhooks --------------------------------------------------------------------------------
 
