@@ -7,7 +7,9 @@ holds no pipe that could block them.
 Protocol (unix socket ``keeper.sock``, mode 0600): one JSON object a line. ``{"id": 1, "do": "start", …}`` is answered
 by ``{"id": 1, "ok": …}`` or ``{"id": 1, "error": {"code", "what"}}``. Operations: ``start`` (key, name, tag, argv, env,
 cwd, log), ``list``, ``watch`` (list, and from then on ``{"event": "exit", "life": …}`` for every end), ``signal``
-(key, number, whole), ``kill`` (key: the whole tree), ``forget`` (key), ``exit`` (refused while anything lives).
+(key, number, whole), ``kill`` (key: the whole tree), ``forget`` (key), ``exit`` (refused while anything lives),
+``freeze`` (name, hold_ms: the whole tree stands still until ``thaw`` (name), until this client is gone, or until that
+time is over).
 
 If the keeper itself is killed, the next one takes the living children over from ``keeper.json`` and from the marks in
 their environment. Their exit codes then come from the kernel where it tells (6.15 and later), else they are unknown.
@@ -25,8 +27,20 @@ import sys
 import time
 
 from relit.node import kin
-from relit.node.keeper_lives import Life, exit_of_stranger, load, restore, save
-from relit.node.keeper_requests import Peer, Refused, environ, find_program, number, open_log, text, texts, word
+from relit.node.keeper_lives import Life, boot_ms, exit_of_stranger, load, restore, save
+from relit.node.keeper_requests import (
+    Peer,
+    Refused,
+    environ,
+    find_program,
+    milliseconds,
+    number,
+    open_log,
+    text,
+    texts,
+    word,
+)
+from relit.node.keeper_still import HOLD_MOST_MS, HOLD_MS, Frost
 
 PROTOCOL = 1
 LINE_MAX = 4 << 20  # a request's size: argv and environment
@@ -51,6 +65,8 @@ class Keeper:
         self._by_pidfd: dict[int, Life] = {}
         self._peers: dict[int, Peer] = {}
         self._groups = kin.Groups(self._scope, groups)
+        self._frost = Frost(run_dir)
+        self._put_off: list[tuple[Peer, bytes]] = []  # starts of what is frozen
         self._poll = select.epoll()
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._term_at: float | None = None
@@ -108,10 +124,16 @@ class Keeper:
     def _timeout(self) -> float:
         due = [life.held_until for life in self._lives.values() if life.held_until is not None]
         due += [self._term_at] if self._term_at is not None else []
-        return max(0.0, min(due) - time.monotonic()) if due else IDLE_S
+        waits = [each - time.monotonic() for each in due]
+        waits += [each - time.clock_gettime(time.CLOCK_BOOTTIME) for each in self._frost.due_s()]
+        return max(0.0, min(waits)) if waits else IDLE_S
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._frost.expire()
+        for peer, line in [each for each in self._put_off if not self._frost.holds(json.loads(each[1]).get("name"))]:
+            self._put_off.remove((peer, line))
+            self._handle(peer, line)
         for life in [life for life in self._lives.values() if life.held_until is not None and life.held_until <= now]:
             self._announce(life)
         if self._term_at is not None:
@@ -176,6 +198,7 @@ class Keeper:
                 continue
             self._by_pidfd[life.pidfd] = life
             self._poll.register(life.pidfd, select.EPOLLIN)
+        self._frost.recover(self._lives.values())
         self._groups.sweep()
         self._save()
 
@@ -217,7 +240,7 @@ class Keeper:
         if life.group is not None:
             return self._kill_tree(life) if kin.group_pids(life.group) else set()
         ours = kin.own_children()
-        if ours is not None and ours <= self._by_pid.keys():
+        if ours is not None and ours - {self._frost.guard.pid} <= self._by_pid.keys():
             return set()  # no orphan came to us, so nothing is left: the usual case, without reading all of /proc
         return self._kill_tree(life)
 
@@ -255,6 +278,10 @@ class Keeper:
                 return self._signal(self._find(request), number(request), whole=request.get("whole") is True)
             case "kill":
                 return len(self._kill_tree(self._find(request)))
+            case "freeze":
+                return self._freeze(peer, request)
+            case "thaw":
+                return self._frost.thaw(text(request, "name"), peer)
             case "forget":
                 return self._forget(request)
             case "exit":
@@ -279,6 +306,8 @@ class Keeper:
             return known.view()  # the same request again, after a lost answer
         if self._term_at is not None:
             raise Refused("ending", "the keeper is ending")
+        if isinstance(hold := request.get("hold"), str) and os.path.lexists(hold):
+            raise Refused("held", f"{hold} is there")  # asked here, where nothing comes between it and the start
         for life in self._living():
             if life.name == name:
                 raise Refused("conflict", f"{name} already runs as pid {life.pid}")
@@ -320,11 +349,23 @@ class Keeper:
     def _signal(self, life: Life, number: int, *, whole: bool) -> bool:
         if life.ended or not (life.pid in self._by_pid or kin.alive(life.pid, life.start)):
             return False
+        if number:
+            self._frost.release(life.name)  # who is frozen cannot obey
         try:
             (os.killpg if whole else os.kill)(life.pid, number)
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+    def _freeze(self, peer: Peer, request: dict[str, object]) -> dict[str, object] | None:
+        """``None``: nothing of that name runs."""
+        name = word(request, "name")
+        life = next((life for life in self._living() if life.name == name), None)
+        if life is None:
+            return None
+        known = life.pid in self._by_pid or life.pidfd != -1
+        hold_ms = milliseconds(request, "hold_ms", HOLD_MS, HOLD_MOST_MS)
+        return self._frost.freeze(life, life.pid if known else kin.NOBODY, peer, hold_ms)
 
     def _forget(self, request: dict[str, object]) -> bool:
         life = self._lives.get(text(request, "key"))
@@ -392,6 +433,9 @@ class Keeper:
             if not isinstance(request, dict):
                 raise Refused("request", "a request is a JSON object")
             number = request.get("id")
+            if request.get("do") == "start" and self._frost.holds(request.get("name")):
+                self._put_off.append((peer, line))  # it died while frozen: its files must stand still all the same
+                return
             self._send(peer, {"id": number, "ok": self._answer(peer, request)})
         except Refused as refused:
             self._send(peer, {"id": number, "error": {"code": refused.code, "what": refused.what}})
@@ -425,16 +469,13 @@ class Keeper:
         self._poll.unregister(fd)
         del self._peers[fd]
         peer.sock.close()
+        self._put_off = [each for each in self._put_off if each[0] is not peer]
+        self._frost.left(peer)
 
 
 def say(word: str) -> None:
     """Tell whoever started us, who reads our standard output to its end."""
     os.write(1, word.encode())
-
-
-def boot_ms() -> int:
-    """Milliseconds since boot, suspend included."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 def run(run_dir: str, groups: bool = True) -> int:

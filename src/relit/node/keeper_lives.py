@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import struct
+import time
 from collections.abc import Iterable
 
 from relit.node import kin
@@ -28,6 +29,8 @@ class Life:
         self.signal: int | None = None
         self.group: str | None = None
         self.adopted = False
+        self.frozen_ms: int | None = None  # since when it stands still, on the boot clock
+        self.thawed_ms = 0  # when it was last let go
         self.pidfd = -1  # only of adopted lives: our own children tell by SIGCHLD
         self.dying: set[int] = set()  # strays that were killed and are not gone yet
         self.held_until: float | None = None  # the main process ended; told when ``dying`` is empty or this passed
@@ -40,7 +43,17 @@ class Life:
     def view(self) -> dict[str, object]:
         """As clients see it."""
         state = "exited" if self.ended_ms is not None else "running"
-        return {name: getattr(self, name) for name in _SAVED} | {"state": state, "adopted": self.adopted}
+        return {name: getattr(self, name) for name in _SAVED} | {
+            "state": state,
+            "adopted": self.adopted,
+            "frozen_ms": self.frozen_ms,
+            "thawed_ms": self.thawed_ms,
+        }
+
+
+def boot_ms() -> int:
+    """Milliseconds since boot, suspend included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 def boot_id() -> str:

@@ -74,6 +74,14 @@ def environ(request: dict[str, object]) -> dict[str, str]:
     return value
 
 
+def milliseconds(request: dict[str, object], field: str, usual: int, most: int) -> int:
+    """A span of time."""
+    value = request.get(field, usual)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise Refused("request", f"{field} must be 1 to {most}")
+    return value
+
+
 def number(request: dict[str, object]) -> int:
     """A signal number."""
     value = request.get("number")

@@ -48,10 +48,23 @@ def alive(pid: int, start: int) -> bool:
     return proc is not None and proc.start == start and proc.state not in "ZX"
 
 
+def look_alive(pid: int) -> Proc | None:
+    """The same, but no zombies. A process whose first thread ended looks like one while its other threads go on."""
+    proc = look(pid)
+    return None if proc is None or (proc.state in "ZX" and _threads(pid) <= 1) else proc
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
 def table() -> dict[int, Proc]:
     """Every living process that can be seen."""
-    found = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return {proc.pid: proc for proc in found if proc is not None and proc.state not in "ZX"}
+    found = (look_alive(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {proc.pid: proc for proc in found if proc is not None}
 
 
 def mark_of(pid: int) -> str | None:
@@ -127,7 +140,7 @@ class Groups:
     def _probe(self) -> bool:
         try:
             os.makedirs(self._base, 0o700, exist_ok=True)
-            _write(f"{self._home}/cgroup.procs", "0")
+            write(f"{self._home}/cgroup.procs", "0")
         except OSError:
             return False
         return os.path.exists(f"{self._base}/cgroup.kill")
@@ -139,7 +152,7 @@ class Groups:
         group = f"{self._base}/{key}"
         try:
             os.makedirs(group, 0o700, exist_ok=True)
-            _write(f"{group}/cgroup.procs", "0")
+            write(f"{group}/cgroup.procs", "0")
         except OSError:
             return None
         return group
@@ -147,14 +160,15 @@ class Groups:
     def leave(self) -> None:
         """Back to our own group. If that fails no more groups are used: one of them now holds the keeper."""
         try:
-            _write(f"{self._home}/cgroup.procs", "0")
+            write(f"{self._home}/cgroup.procs", "0")
         except OSError:
             self.usable = False
 
     def sweep(self) -> None:
-        """Remove groups that are empty; one with a process in it stays."""
+        """Remove groups that are empty; one with a process in it stays, and is not left frozen."""
         for entry in os.scandir(self._base) if os.path.isdir(self._base) else ():
             if entry.is_dir():
+                thaw_group(entry.path)
                 discard(entry.path)
 
     def close(self) -> None:
@@ -188,10 +202,18 @@ def kill_group(group: str) -> set[int] | None:
     if os.getpid() in pids:
         return None
     try:
-        _write(f"{group}/cgroup.kill", "1")
+        write(f"{group}/cgroup.kill", "1")
     except OSError:
         return None
     return pids
+
+
+def thaw_group(group: str) -> None:
+    """Let a frozen group go on."""
+    try:
+        write(f"{group}/cgroup.freeze", "0")
+    except OSError:
+        pass  # the group is gone, and all its processes with it
 
 
 def discard(group: str | None) -> None:
@@ -203,7 +225,8 @@ def discard(group: str | None) -> None:
             pass
 
 
-def _write(path: str, text: str) -> None:
+def write(path: str, text: str) -> None:
+    """Write to a file of the kernel's."""
     fd = os.open(path, os.O_WRONLY)
     try:
         os.write(fd, text.encode())

@@ -1,0 +1,110 @@
+"""What the keeper holds frozen: for whom, until when. Standard library only."""
+
+from collections.abc import Iterable
+
+from relit.node import kin, still
+from relit.node.keeper_guard import Guard
+from relit.node.keeper_lives import Life, boot_id, boot_ms
+from relit.node.keeper_requests import Peer, Refused
+
+HOLD_MS = 2_000  # when the client does not say
+HOLD_MOST_MS = 10_000
+
+
+class Frost:
+    """Freezes lives and lets them go: when asked, when whoever asked is gone, or when the time is over.
+
+    The guard and the note in the run folder know of a freeze before it begins.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self._dir = run_dir
+        self._boot = boot_id()
+        self._held: dict[str, tuple[still.Still, Peer, Life]] = {}  # by the instance's name
+        self.guard = Guard()
+
+    def recover(self, lives: Iterable[Life]) -> None:
+        """Let go what a keeper before us left frozen: what its note says, and every group of a life."""
+        for each in still.load(self._dir, self._boot):
+            still.let_go(each)
+        for life in lives:
+            life.thawed_ms = boot_ms()
+            if life.group is not None:
+                kin.thaw_group(life.group)
+        self._tell()
+
+    # --- operations --------------------------------------------------------------------------------------------
+
+    def freeze(self, life: Life, main: int, peer: Peer, hold_ms: int) -> dict[str, object]:
+        """Freeze a life for a client. Refused: ``busy``, ``failed`` (then nothing is frozen)."""
+        if life.name in self._held:
+            raise Refused("busy", f"{life.name} is frozen for somebody else")
+        each = still.Still(life.key, life.name, life.group, boot_ms() + hold_ms)
+        self._held[life.name] = (each, peer, life)
+        life.frozen_ms = boot_ms()
+        try:
+            self._tell()
+            count = self._stand_still(each, life, main)
+        except OSError as error:
+            self.release(life.name)
+            raise Refused("failed", f"the freeze of {life.name} cannot be written down: {error}") from error
+        if not count:
+            self.release(life.name)
+            raise Refused("failed", f"a process of {life.name} would not stand still")
+        return each.view() | {"processes": count}
+
+    def _stand_still(self, each: still.Still, life: Life, main: int) -> int:
+        if life.group is None:
+            return still.stop(each, main, life.mark, self._tell)
+        return len(kin.group_pids(life.group)) or 1 if still.freeze_group(life.group) else 0
+
+    def thaw(self, name: str, peer: Peer) -> dict[str, object]:
+        """Let a life go. ``held``: it stood still until now, for this client."""
+        found = self._held.get(name)
+        if found is None or found[1] is not peer:
+            return {"held": False}
+        held = still.still_stands(found[0])
+        self.release(name)
+        return {"held": held}
+
+    def release(self, name: str) -> None:
+        """Let a life go, whoever asked for it. Not frozen: fine."""
+        found = self._held.pop(name, None)
+        if found is None:
+            return
+        each, _, life = found
+        still.let_go(each)
+        life.frozen_ms, life.thawed_ms = None, boot_ms()
+        self._tell_thawed()
+
+    # --- when nobody asks --------------------------------------------------------------------------------------
+
+    def holds(self, name: object) -> bool:
+        """Whether an instance of that name is frozen now: it must not be started meanwhile."""
+        return name in self._held
+
+    def due_s(self) -> list[float]:
+        """When frozen lives will be let go, on the boot clock."""
+        return [each.until_ms / 1000 for each, _, _ in self._held.values()]
+
+    def expire(self) -> None:
+        """Let go whoever's time is over."""
+        now = boot_ms()
+        for name in [name for name, (each, _, _) in self._held.items() if each.until_ms <= now]:
+            self.release(name)
+
+    def left(self, peer: Peer) -> None:
+        """A client is gone: let go what it had frozen."""
+        for name in [name for name, (_, owner, _) in self._held.items() if owner is peer]:
+            self.release(name)
+
+    def _tell(self) -> None:
+        stills = [each for each, _, _ in self._held.values()]
+        self.guard.tell(stills)
+        still.save(self._dir, self._boot, stills)
+
+    def _tell_thawed(self) -> None:
+        try:
+            self._tell()
+        except OSError:
+            pass  # a note of what goes on already: letting go once more is harmless
