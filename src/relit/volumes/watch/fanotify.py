@@ -1,0 +1,259 @@
+"""Events of whole filesystems, sorted to the homes they belong to. Needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH.
+
+An event names its folder by handle. A handle is resolved to a path when its event is read, not when it happened: so
+whenever a folder moves, its new place is told as a tree, and every path learned before is forgotten. A path that
+was learned is then never older than the last move that was read, and one that is newer than its event is
+covered by the tree of a move that is still to be read. Handles that lead nowhere are of removed folders: the folder
+above them has its own event. Paths of folders outside of all homes are kept as ``None``, so their events cost one
+look-up. Folders above a home are kept apart: when a name there changes that leads to the home, everything may differ.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from relit.volumes.base import Changes
+from relit.volumes.watch import kernel
+from relit.volumes.watch.kernel import CREATE, MOVED, MOVED_TO, NAMES, ONDIR, OVERFLOW
+from relit.volumes.watch.maps import Mappings
+from relit.volumes.watch.reading import Reading, log
+from relit.volumes.watch.touched import Touched
+
+_EVENT = struct.Struct("=IBBHQii")  # length, version, reserved, length of this, mask, fd, pid
+_INFO = struct.Struct("=BBH8sIi")  # type, pad, length, filesystem, handle's length, handle's type
+_KEY = _EVENT.size + 4  # where filesystem and handle begin
+_NAMED, _UNNAMED = 2, 3
+_MOST_SPOTS = 200_000
+_GONE = (errno.ESTALE, errno.ENOENT, errno.ENAMETOOLONG)
+_UNKNOWN = object()
+
+
+class _Spot(msgspec.Struct, frozen=True):
+    """What a folder is to the homes: inside of these, at that path; or above some, being there."""
+
+    inside: tuple[tuple[Touched, bytes], ...]
+    above: bytes | None
+
+
+class _Filesystem:
+    """One marked filesystem: a descriptor for each of its mounts that holds homes."""
+
+    def __init__(self) -> None:
+        self.mounts: dict[int, int] = {}
+        self.homes: set[Touched] = set()
+
+    def close(self) -> None:
+        for fd in self.mounts.values():
+            os.close(fd)
+        self.mounts.clear()
+
+
+class FanotifyWatch:
+    """Events of one home."""
+
+    def __init__(self, watcher: Fanotify, touched: Touched, pids: Callable[[], Iterable[int]] | None) -> None:
+        self.exact = True
+        self._watcher = watcher
+        self._touched = touched
+        self._pids = pids
+
+    def drain(self) -> Changes:
+        """All that happened before this call."""
+        if not self.exact:
+            return Changes(everything=True)
+        try:
+            return self._watcher.drain(self._touched)
+        except OSError as error:
+            self.exact = False
+            self.close()
+            log.warning("%s cannot be watched any more (%s): its snapshots read all names", self._touched.home, error)
+            return Changes(everything=True)
+
+    def mapped(self) -> frozenset[bytes]:
+        """Files that some process has mapped shared and writable."""
+        return self._watcher.mappings.below(self._touched.home, self._pids)
+
+    def close(self) -> None:
+        """Safe twice."""
+        self._watcher.forget(self._touched)
+
+
+class Fanotify:
+    """Watches filesystems. OSError when that is not permitted.
+
+    ``unlimited``: events wait in the kernel without a limit; else 16,384 of them, then everything counts as touched.
+    """
+
+    def __init__(self, mappings: Mappings, *, unlimited: bool = True) -> None:
+        self.mappings = mappings
+        self._group = kernel.fanotify(unlimited=unlimited)
+        self._homes: dict[bytes, list[Touched]] = {}
+        self._above: set[bytes] = set()
+        self._filesystems: dict[bytes, _Filesystem] = {}
+        self._spots: dict[bytes, _Spot | None] = {}
+        self._reading = Reading(self._group, self._take, self._lose)
+        self._reading.start()
+
+    def watch(
+        self, home: Path, skip: Sequence[bytes] = (), pids: Callable[[], Iterable[int]] | None = None
+    ) -> FanotifyWatch:
+        """Begin. OSError when the filesystem of the home cannot be marked."""
+        touched = Touched(home, skip)
+        with self._reading.lock:
+            touched.arrived()
+            if touched.there:
+                self._register(touched)
+            else:
+                touched.lose()
+        return FanotifyWatch(self, touched, pids)
+
+    def drain(self, touched: Touched) -> Changes:
+        """Everything until now; a home that is another folder now is found again."""
+        with self._reading.lock:
+            self._reading.catch_up()
+            if touched.arrived():
+                self.forget(touched)
+                if touched.there:
+                    self._register(touched)
+                touched.lose()
+            return touched.take()
+
+    def forget(self, touched: Touched) -> None:
+        """No more events for it. Safe twice."""
+        with self._reading.lock:
+            for homes in self._homes.values():
+                if touched in homes:
+                    homes.remove(touched)
+            for key in [key for key, each in self._filesystems.items() if touched in each.homes]:
+                self._leave(key, touched)
+            self._reindex()
+
+    def close(self) -> None:
+        """Safe twice."""
+        self._reading.stop()
+        for filesystem in self._filesystems.values():
+            filesystem.close()
+        self._filesystems.clear()
+
+    # --- homes -------------------------------------------------------------------------------------------------
+
+    def _register(self, touched: Touched) -> None:
+        fd = os.open(touched.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            handle, mount = kernel.handle_of(fd)
+            if kernel.path_of(fd, handle) != touched.root:
+                raise OSError(errno.EOPNOTSUPP, "its folders cannot be found by their handles")
+            kernel.mark_filesystem(self._group, fd)
+            filesystem = self._filesystems.setdefault(kernel.filesystem_id(fd), _Filesystem())
+            filesystem.homes.add(touched)
+            if mount not in filesystem.mounts:
+                filesystem.mounts[mount] = os.dup(fd)
+        finally:
+            os.close(fd)
+        self._homes.setdefault(touched.root, []).append(touched)
+        self._reindex()
+
+    def _leave(self, key: bytes, touched: Touched) -> None:
+        filesystem = self._filesystems[key]
+        filesystem.homes.discard(touched)
+        if not filesystem.homes:
+            kernel.unmark_filesystem(self._group, next(iter(filesystem.mounts.values())))
+            filesystem.close()
+            del self._filesystems[key]
+
+    def _reindex(self) -> None:
+        self._homes = {root: homes for root, homes in self._homes.items() if homes}
+        self._above = {os.fsencode(each) for root in self._homes for each in Path(os.fsdecode(root)).parents}
+        self._spots.clear()
+
+    def _lose(self) -> None:
+        for homes in self._homes.values():
+            for touched in homes:
+                touched.lose()
+
+    # --- events ------------------------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> int:
+        at = count = 0
+        while at < len(data):
+            length, _, _, _, mask, _, _ = _EVENT.unpack_from(data, at)
+            if mask & OVERFLOW:
+                log.warning("more happened in homes than the kernel could keep: all of them are swept")
+                self._lose()
+            elif length > _EVENT.size:
+                self._event(data[at : at + length], mask)
+            at += length
+            count += 1
+        return count * _EVENT.size
+
+    def _event(self, event: bytes, mask: int) -> None:
+        kind, _, length, _, size, _ = _INFO.unpack_from(event, _EVENT.size)
+        end = _EVENT.size + _INFO.size + size
+        key = event[_KEY:end]
+        spot = self._spots.get(key, _UNKNOWN)
+        if spot is _UNKNOWN:
+            spot = self._resolve(key)
+        if not isinstance(spot, _Spot):
+            return
+        name = event[end : _EVENT.size + length].split(b"\0", 1)[0] if kind == _NAMED else b"."
+        self._note(spot, mask, b"" if name == b"." else name)
+
+    def _note(self, spot: _Spot, mask: int, name: bytes) -> None:
+        for touched, folder in spot.inside:
+            path = b"/".join(part for part in (folder, name) if part)
+            touched.path(path)
+            if mask & ONDIR and mask & (CREATE | MOVED_TO):
+                touched.tree(path)
+        if mask & ONDIR and mask & NAMES and spot.above is not None:
+            self._led_elsewhere(spot.above.rstrip(b"/") + b"/" + name)
+        if mask & ONDIR and mask & MOVED:
+            self._spots.clear()
+
+    def _led_elsewhere(self, path: bytes) -> None:
+        for root, homes in self._homes.items():
+            if root == path or root.startswith(path + b"/"):
+                for touched in homes:
+                    touched.lose()
+
+    # --- where a folder is -------------------------------------------------------------------------------------
+
+    def _resolve(self, key: bytes) -> _Spot | None:
+        filesystem = self._filesystems.get(key[:8])
+        if filesystem is None:
+            return None  # of a home that is watched no more
+        inside: list[tuple[Touched, bytes]] = []
+        above = None
+        for mount in filesystem.mounts.values():
+            try:
+                path = kernel.path_of(mount, key[8:])
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                log.warning("an event's folder was not found (%s): homes are swept", error.strerror)
+                self._lose()
+                return None
+            if path is not None:
+                inside += self._within(path)
+                above = path if path in self._above else above
+        return self._keep(key, _Spot(tuple(inside), above) if inside or above is not None else None)
+
+    def _keep(self, key: bytes, spot: _Spot | None) -> _Spot | None:
+        if len(self._spots) >= _MOST_SPOTS:
+            self._spots.clear()
+        self._spots[key] = spot
+        return spot
+
+    def _within(self, path: bytes) -> list[tuple[Touched, bytes]]:
+        found = []
+        root = path
+        while root:
+            folder = path[len(root) :].lstrip(b"/")
+            found += [(each, folder) for each in self._homes.get(root, ()) if not each.skips(folder)]
+            root = root.rpartition(b"/")[0]
+        return found
