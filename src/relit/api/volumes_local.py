@@ -201,7 +201,8 @@ class LocalVolumes:
             _, after = await self._find(agent, b)
         changes = await self._catalog.changes(volume.id, before.number, after.number, under=path)
         numbers = (before.number, after.number)
-        found = [await self._change(volume.id, numbers, each, text=text) for each in changes]
+        told = [each for each in changes if not _only_touched(each)]
+        found = [await self._change(volume.id, numbers, each, text=text) for each in told]
         return documents.Diff(agent=agent, a=before.number, b=None if b == NOW else after.number, changes=found)
 
     async def _change(self, volume: str, numbers: tuple[int, int], each: Change, *, text: bool) -> documents.Change:
@@ -339,6 +340,14 @@ def _no_path(agent: str, number: int, path: bytes) -> NotFound:
     return NotFound(
         f"snapshot {number} of {agent} has no {shown(path) or 'files'}", fix=f"relit volume ls {agent} --at {number}"
     )
+
+
+def _only_touched(change: Change) -> bool:
+    """A folder of which only the time differs: what was made or removed in it is told on its own."""
+    a, b = change.before, change.after
+    if a is None or b is None or a.kind != "folder" or b.kind != "folder":
+        return False
+    return (a.mode, a.uid, a.gid, a.xattrs) == (b.mode, b.uid, b.gid, b.xattrs)
 
 
 def _zeros(length: int) -> list[bytes]:

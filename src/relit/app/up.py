@@ -27,14 +27,16 @@ _SESSION = (
     "DISPLAY", "DBUS_SESSION", "VTE_", "COLORTERM", "LS_COLORS",
 )  # fmt: skip
 SERVER = "server"
-SERVER_ORDER, WORKER_ORDER = 0, 10  # workers stop first: the server still takes their reports
+VOLUMES = "volumes"
+# Workers stop first: the server still takes their reports, and a snapshot may need them frozen.
+SERVER_ORDER, VOLUMES_ORDER, WORKER_ORDER = 0, 5, 10
 
 
 def specs(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> list[InstanceSpec]:
     """Every instance that this machine's node keeps alive. Raises ``ConfigError``."""
     check_names(settings, modules)
     base = _environment(environment)
-    found = [_server(settings, base)]
+    found = [_server(settings, base), _volumes(settings, base)]
     base = base | {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}  # for `relit` called by an agent
     for name, agent in settings.agents.items():
         found += [_agent(settings, base, name, agent, instance) for instance in _copies(name, agent)]
@@ -44,7 +46,7 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
 
 def check_names(settings: Settings, modules: Sequence[str] = ()) -> None:
     """Raises ``ConfigError`` when two instances would have one name: one of them would never be started."""
-    taken = {SERVER: "relit's own server"}
+    taken = {SERVER: "relit's own server", VOLUMES: "relit's own keeper of volumes"}
     named = [(each, f"[agents.{name}]") for name, agent in settings.agents.items() for each in _copies(name, agent)]
     for name, what in [*named, *((module_name(module), f"the module {module}") for module in modules)]:
         if name in taken:
@@ -100,6 +102,19 @@ def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         ready=Probe(kind="http", target=f"{settings.url}/readyz?of={folder.mark(settings.data)}"),
         live=Probe(kind="http", target=f"{settings.url}/healthz", every_ms=10_000, timeout_ms=5_000, failures=6),
         order=SERVER_ORDER,
+    )
+
+
+def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
+    ready = _ready_file(settings, VOLUMES)
+    return InstanceSpec(
+        name=VOLUMES,
+        argv=command(settings, "volumes", "--ready-file", ready),
+        env=env,
+        cwd=str(settings.folder),
+        log=_log(settings, VOLUMES),
+        ready=_file(ready),
+        order=VOLUMES_ORDER,
     )
 
 
