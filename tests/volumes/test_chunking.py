@@ -54,6 +54,19 @@ def test_window_boundaries_leave_no_trace(seed: int, size: int, window: int) -> 
     assert windowed(data, window * BLOCK) == whole(data, blocks=False)
 
 
+def test_a_short_end_is_cut_alike_however_the_windows_lie() -> None:
+    data, at = noise(16 << 20), 0
+    for length in cuts(data, blocks=False):
+        at += length
+        if length < 60 << 10:
+            break
+    assert length < 60 << 10
+    content = data[: at + 1000]
+    pieces = whole(content, blocks=False)
+    assert len(pieces[-1]) == length + 1000
+    assert all(windowed(content, window * BLOCK) == pieces for window in range(40, 120))
+
+
 @given(seed=st.integers(0, 2**32), size=st.integers(0, 3 << 20))
 @settings(max_examples=60, deadline=None)
 def test_chunks_keep_their_limits(seed: int, size: int) -> None:

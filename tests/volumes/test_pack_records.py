@@ -60,8 +60,9 @@ def test_every_truncation_of_a_record_is_found(keys: Keys | None) -> None:
     sealer = Sealer(ID, keys)
     record = sealer.seal(CHUNK, 7, text(600))
     for length in range(len(record)):
-        with pytest.raises(VolumeDamaged, match=f"{ID} is damaged at 64"):
+        with pytest.raises(VolumeDamaged, match=f"{ID} is damaged at 64") as told:
             sealer.open(record[:length], placed(record, 600))
+        assert length < RECORD.size or told.value.why == "its lengths do not match"
 
 
 @both
@@ -209,6 +210,14 @@ async def test_every_truncation_of_a_sealed_pack_is_found(tmp_path: Path, keys: 
             file.truncate(length)
         with pytest.raises(VolumeDamaged, match=f"pack {path.stem} is damaged at"):
             await reader(path, keys).index()
+
+
+async def test_bytes_slipped_in_before_the_footer_are_found(tmp_path: Path) -> None:
+    path = sealed_pack(tmp_path, KEYS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: -FOOTER.size] + b"more" + whole[-FOOTER.size :])
+    with pytest.raises(VolumeDamaged, match=f"is damaged at {len(whole) + 4 - FOOTER.size}"):
+        await reader(path, KEYS).index()
 
 
 async def test_a_pack_that_is_not_there_is_told(tmp_path: Path) -> None:

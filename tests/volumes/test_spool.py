@@ -225,6 +225,21 @@ def test_a_pack_with_nothing_of_use_is_not_sealed(tmp_path: Path) -> None:
     assert len(spool.seal()) == 1
 
 
+async def test_sealing_that_failed_is_finished_by_the_next_call(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    [place] = spool.put(chunks(b"x"))
+    (tmp_path / f"{place.pack}.pack" / "in the way").mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(VolumeError, match="cannot use the spool"):
+            spool.seal()
+    assert spool.sealed() == []
+    (tmp_path / f"{place.pack}.pack" / "in the way").rmdir()
+    (tmp_path / f"{place.pack}.pack").rmdir()
+    [pack] = spool.seal()
+    assert [each[1] for each in (await index_of(spool, pack)).chunks] == [place.offset]
+    assert content(spool, place) == b"x"
+
+
 def test_without_force_only_full_packs_are_sealed(tmp_path: Path) -> None:
     spool = spool_in(tmp_path, limit=1000)
     [first] = spool.put(chunks(noise(900)))

@@ -119,9 +119,9 @@ class Sealer:
         """(kind, content) of a record. VolumeDamaged when it is not what was written."""
         try:
             head = bytes(record[: RECORD.size])
-            kind, flags, zero, length, raw, counter = RECORD.unpack(head)
+            kind, flags, _, length, raw, counter = RECORD.unpack(head)
             sealed = bytes(record[RECORD.size :])
-            if zero or length != len(sealed) or raw != place.raw:
+            if length != len(sealed) or raw != place.raw:
                 raise ValueError("its lengths do not match")
             body = self._opened(head, counter, sealed)
             if (zstandard.frame_content_size(body) if flags & ZSTD else len(body)) != raw:
