@@ -41,7 +41,7 @@ from relit.volumes.service import Parts as HomeParts
 from relit.volumes.spool import Spool
 from relit.volumes.upload import Uploader
 from relit.volumes.verify import Verifier
-from relit.volumes.watch import open_watcher
+from relit.volumes.watch.opening import open_watcher
 
 log = logging.getLogger("relit.volumes")
 NODE = "local"
