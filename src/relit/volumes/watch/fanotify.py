@@ -70,7 +70,6 @@ class FanotifyWatch:
         try:
             return self._watcher.drain(self._touched)
         except OSError as error:
-            self.exact = False
             self.close()
             log.warning("%s cannot be watched any more (%s): its snapshots read all names", self._touched.home, error)
             return Changes(everything=True)
@@ -80,7 +79,8 @@ class FanotifyWatch:
         return self._watcher.mappings.below(self._touched.home, self._pids)
 
     def close(self) -> None:
-        """Safe twice."""
+        """Safe twice. From now on all that can be told is "everything"."""
+        self.exact = False
         self._watcher.forget(self._touched)
 
 

@@ -72,7 +72,8 @@ class InotifyWatch:
         return self._watcher.mappings.below(self.touched.home, self._pids)
 
     def close(self) -> None:
-        """Safe twice."""
+        """Safe twice. From now on all that can be told is "everything"."""
+        self.exact = False
         self._watcher.forget(self)
 
 

@@ -1,0 +1,135 @@
+"""Files that are written through memory: told while they are mapped, and as closed afterwards."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from relit.volumes.base import Changes, Watch
+from relit.volumes.watch.maps import Mappings
+
+MAPS = """
+import mmap, os, sys
+path, access = os.fsencode(sys.argv[1]), sys.argv[2]
+fd = os.open(path, os.O_RDWR)
+kind = mmap.MAP_PRIVATE if access == "private" else mmap.MAP_SHARED
+prot = mmap.PROT_READ if access == "read" else mmap.PROT_READ | mmap.PROT_WRITE
+held = mmap.mmap(fd, 0, kind, prot)
+os.close(fd)
+print("mapped", flush=True)
+for line in sys.stdin:
+    if line == "store\\n":
+        held[0] += 1
+    print("done", flush=True)
+"""
+
+
+class Mapper:
+    """Another process with a file mapped."""
+
+    def __init__(self, path: Path, access: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MAPS, path, access], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.says("mapped")
+
+    def says(self, word: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == word + "\n"
+
+    def store(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("store\n")
+        self.process.stdin.flush()
+        self.says("done")
+
+
+@contextmanager
+def mapped(path: Path, access: str = "write") -> Iterator[Mapper]:
+    mapper = Mapper(path, access)
+    with mapper.process:
+        yield mapper
+        assert mapper.process.stdin is not None
+        mapper.process.stdin.close()
+
+
+@pytest.fixture(params=[True, False], ids=["query", "text"])
+def mappings(request: pytest.FixtureRequest) -> Mappings:
+    """Asked as new kernels allow it, and read as text."""
+    return Mappings(queries=request.param)
+
+
+def test_a_store_through_memory_gives_no_event_but_its_file_is_known(watch: Watch, home: Path) -> None:
+    with mapped(home / "notes") as other:
+        watch.drain()
+        other.store()
+        assert watch.drain() == Changes()
+        assert watch.mapped() == {b"notes"}
+
+
+def test_a_mapping_that_is_gone_has_told_its_file_as_closed(watch: Watch, home: Path) -> None:
+    with mapped(home / "notes") as other:
+        other.store()
+        watch.drain()
+    assert watch.mapped() == frozenset()
+    assert watch.drain().paths == {b"notes"}
+
+
+@pytest.mark.parametrize("access", ["private", "read"])
+def test_mappings_that_write_no_file_are_left_out(mappings: Mappings, home: Path, access: str) -> None:
+    with mapped(home / "notes", access):
+        assert mappings.below(home) == frozenset()
+
+
+@pytest.mark.parametrize("name", [b"a b", b"new\nline", b"\\012", b"\xff\xfe", b"x (deleted)", b"tab\t\\n"])
+def test_odd_names_are_told_as_they_are(mappings: Mappings, home: Path, name: bytes) -> None:
+    path = home / "src" / os.fsdecode(name)
+    path.write_text("1")
+    with mapped(path):
+        assert mappings.below(home) == {b"src/" + name}
+
+
+def test_a_removed_file_is_left_out(mappings: Mappings, home: Path) -> None:
+    with mapped(home / "notes"):
+        (home / "notes").unlink()
+        assert mappings.below(home) == frozenset()
+
+
+def test_a_renamed_file_is_told_at_its_place(mappings: Mappings, home: Path) -> None:
+    with mapped(home / "src" / "deep" / "code.py"):
+        (home / "src").rename(home / "lib")
+        assert mappings.below(home) == {b"lib/deep/code.py"}
+
+
+def test_only_the_processes_that_are_named_are_asked(mappings: Mappings, home: Path) -> None:
+    with mapped(home / "notes") as other:
+        assert mappings.below(home, lambda: [os.getpid()]) == frozenset()
+        assert mappings.below(home, lambda: [other.process.pid, 2**22]) == {b"notes"}
+
+
+def test_many_mappings_of_one_process_are_all_told(mappings: Mappings, home: Path) -> None:
+    held = []
+    for number in range(50):
+        with open(home / str(number), "w+b") as file:
+            file.truncate(4096)
+            held.append(mmap.mmap(file.fileno(), 0))
+    assert mappings.below(home, lambda: [os.getpid()]) == {b"%d" % number for number in range(50)}
+    for each in held:
+        each.close()
+
+
+def test_a_home_behind_a_symlink_is_meant_by_its_real_path(mappings: Mappings, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(home)
+    with mapped(home / "notes"):
+        assert mappings.below(tmp_path / "link") == {b"notes"}
+
+
+def test_a_home_that_is_not_there_has_nothing_mapped(mappings: Mappings, tmp_path: Path) -> None:
+    assert mappings.below(tmp_path / "none") == frozenset()
