@@ -12,6 +12,7 @@ RelitError                  what was attempted, why not, the command that mends 
 │   └── WrongHost           the request names another host (HTTP 421)
 ├── ServerUnreachable       no server answers at that address
 ├── StartFailed             an instance's process could not be started
+├── InstanceHeld            something (a restore) holds an instance: it is started when that is over
 ├── KeeperUnreachable       the process that owns this machine's instances cannot be reached or started
 ├── StoreError
 │   ├── StoreFull           no space left; nothing was written
@@ -137,6 +138,13 @@ class StartFailed(RelitError):
     """The operating system refused to start an instance's program: no such file, folder or log."""
 
     code = "start-failed"
+    retry = True
+
+
+class InstanceHeld(RelitError):
+    """The instance is not started while something (a restore) holds it. It starts by itself when that is over."""
+
+    code = "instance-held"
     retry = True
 
 

@@ -194,7 +194,7 @@ async def test_whoever_is_killed_everything_runs_again(
     client = await asyncio.to_thread(subprocess.Popen, [sys.executable, "-c", FREEZER, str(run_dir), str(bell.path)])
     assert await bell.next() == "frozen"
     assert await counters.none_moves()
-    [guard] = guards(owner)
+    guard = await guard_of(owner)
     for victim in victims.split("+"):
         kill({"client": client.pid, "keeper": owner, "guard": guard}[victim])
     await counters.all_move(BACK_S)
@@ -210,7 +210,7 @@ async def test_the_next_keeper_lets_go_when_all_others_were_killed(
     await keeper.stop()
     client = await asyncio.to_thread(subprocess.Popen, [sys.executable, "-c", FREEZER, str(run_dir), str(bell.path)])
     assert await bell.next() == "frozen"
-    [guard] = guards(keeper.pid)
+    guard = await guard_of(keeper.pid)
     for pid in (client.pid, guard, keeper.pid):
         kill(pid)
     await asyncio.to_thread(client.wait)
@@ -241,7 +241,7 @@ async def test_a_guard_that_was_killed_is_replaced(keeper: KeeperClient, run_dir
     for _ in range(3):
         freezing = Freezing(run_dir, ["a"], 2_000)
         assert await freezing.freeze()
-        [guard] = guards(keeper.pid)
+        guard = await guard_of(keeper.pid)
         seen.add(guard)
         kill(guard)
         await gone(guard)
@@ -255,7 +255,7 @@ async def test_the_guard_is_small_and_ends_with_the_keeper(keeper: KeeperClient,
     freezing = Freezing(run_dir, ["a"], 2_000)
     assert await freezing.freeze()
     assert await freezing.thaw()
-    [guard] = guards(keeper.pid)
+    guard = await guard_of(keeper.pid)
     print(f"guard: PSS {pss_kb(guard) / 1024:.1f} MiB")
     assert pss_kb(guard) < 8_000
     kill(keeper.pid)
@@ -340,9 +340,17 @@ async def test_freezing_is_quick(
     assert statistics.median(both) < 200  # a shared machine: the figure is printed
 
 
-def guards(keeper: int) -> list[int]:
-    children = kin.read_text(f"/proc/{keeper}/task/{keeper}/children") or ""
-    return [int(pid) for pid in children.split() if kin.read_text(f"/proc/{pid}/comm") == "relit-guard\n"]
+async def guard_of(keeper: int) -> int:
+    """It takes its name a moment after it was started."""
+    found: list[int] = []
+
+    def look() -> bool:
+        children = kin.read_text(f"/proc/{keeper}/task/{keeper}/children") or ""
+        found[:] = [int(pid) for pid in children.split() if kin.read_text(f"/proc/{pid}/comm") == "relit-guard\n"]
+        return len(found) == 1
+
+    await until(look)
+    return found[0]
 
 
 def boot() -> str:

@@ -54,6 +54,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     startup_ms: int = 60_000
     grace_ms: int = 10_000  # between SIGTERM and SIGKILL
     order: int = 0
+    hold: str | None = None  # a file: while it is there the instance does not run; its first line says why
     backoff: Backoff = Backoff()
 
     def tag(self) -> str:

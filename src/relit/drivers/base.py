@@ -11,7 +11,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One life to be started. ``key`` is new for every life; ``name`` is the instance: it lives once at a time.
 
     ``tag`` is the caller's and comes back with ``lives`` (the node keeps its spec's hash there). ``env`` is the whole
-    environment. ``log`` is the raw log to append to; empty throws the output away.
+    environment. ``log`` is the raw log to append to; empty throws the output away. While the file ``hold`` is there it
+    is not started (``InstanceHeld``): this is asked in the last moment, so that who wrote it and sees no life is sure.
     """
 
     key: str
@@ -21,6 +22,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str = "/"
     log: str = ""
     tag: str = ""
+    hold: str | None = None
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -51,13 +53,15 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     begun_ms: int  # on the boot clock
     exit: Exit | None = None
     adopted: bool = False  # taken over from a keeper that died
+    frozen_ms: int | None = None  # since when it stands still, on the boot clock
+    thawed_ms: int = 0  # when it was last let go
 
 
 class Driver(Protocol):
     """Starts, finds again, signals, kills and outlives its callers.
 
-    Raises ``Conflict`` (``name`` lives already), ``StartFailed`` (no such program, folder or log) and
-    ``KeeperUnreachable``. All methods may be called again after a lost answer.
+    Raises ``Conflict`` (``name`` lives already), ``StartFailed`` (no such program, folder or log), ``InstanceHeld``
+    and ``KeeperUnreachable``. All methods may be called again after a lost answer.
     """
 
     async def start(self, launch: Launch) -> Life:

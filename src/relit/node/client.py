@@ -14,7 +14,7 @@ from typing import Any
 
 from relit.control.paths import hang_up, short_path
 from relit.drivers.base import Exit, Launch, Life
-from relit.errors import Conflict, KeeperUnreachable, NotFound, RelitError, StartFailed
+from relit.errors import Conflict, InstanceHeld, KeeperUnreachable, NotFound, RelitError, StartFailed
 from relit.lib.service import Tasks
 from relit.node import keeper
 
@@ -320,9 +320,10 @@ def launch(run_dir: Path, groups: bool = True) -> bool:
 def _life(view: dict[str, Any]) -> Life:
     end = Exit(view["code"], view["signal"]) if view["state"] == "exited" else None
     names = ("key", "name", "tag", "pid", "start", "begun_ms", "adopted")
-    return Life(**{name: view[name] for name in names}, exit=end)
+    still = {name: view[name] for name in ("frozen_ms", "thawed_ms") if name in view}  # a keeper may be older than we
+    return Life(**{name: view[name] for name in names}, **still, exit=end)
 
 
 def _error(error: dict[str, str]) -> RelitError:
-    kinds = {"exec": StartFailed, "conflict": Conflict, "not-found": NotFound}
+    kinds = {"exec": StartFailed, "held": InstanceHeld, "conflict": Conflict, "not-found": NotFound}
     return kinds.get(error["code"], RelitError)(f"the keeper refused: {error['what']}")

@@ -12,15 +12,17 @@ import msgspec
 
 from relit.control.values import Death, InstanceSpec, InstanceState, InstanceStatus, Probe
 from relit.drivers.base import Driver, Exit, Launch, Life
-from relit.errors import Conflict, KeeperUnreachable, RelitError
+from relit.errors import Conflict, InstanceHeld, KeeperUnreachable, RelitError
 from relit.lib import proc
 from relit.lib.clock import Clock
 from relit.lib.ids import new_id
 from relit.node import probe
+from relit.node.holds import Hold
 from relit.node.race import pause, race
 from relit.node.supervise import Ending, History, Verdict, adopts, classify, decide
 
 STARTUP_ASK_S = 0.02  # between questions while it starts; grows to a second
+ASKED_MOST = 3  # times in a row, when it is frozen again and again while it should answer
 KEEPER_S = 0.5  # before the keeper is asked again after it could not be reached
 
 
@@ -48,9 +50,11 @@ class Instance:
         clock: Clock,
         chance: Random,
         history: History | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self.spec = spec
         self.history = history or History()
+        self.hold = hold or Hold()
         self._driver = driver
         self._tell = listener
         self._clock = clock
@@ -63,6 +67,10 @@ class Instance:
         """Keep it alive. ``found`` are lives of this name that an earlier node left."""
         life, old = await self._inherit(found), None
         while not self._asked.is_set():
+            if self.hold.look() is not None:
+                await self._rest(life, old)
+                life = old = None
+                continue
             life = life or await self._start()
             if old is not None:  # after the next start: every millisecond before it is down time
                 await self._forget(old)
@@ -105,6 +113,22 @@ class Instance:
             # Kept on record: the next node forgets it. It ended, so nothing depends on it.
             self._become(self.status.state, reason=error.what)
 
+    # --- held --------------------------------------------------------------------------------------------------
+
+    async def _rest(self, life: Life | None, old: Life | None) -> None:
+        """Nothing runs while the hold file is there."""
+        if old is not None:
+            await self._forget(old)
+        if life is not None:
+            await self._halt(life, "it is held")
+        told = None
+        while (why := self.hold.look()) is not None and not self._asked.is_set():
+            if why != told:
+                self._become("stopped", reason=why)
+                self._note("instance.held", reason=why)
+                told = why
+            await race(self.hold.news(), self._asked.wait())
+
     # --- start -------------------------------------------------------------------------------------------------
 
     async def _start(self) -> Life | None:
@@ -112,6 +136,8 @@ class Instance:
         probe.clear(self.spec.ready)
         try:
             return await self._launch()
+        except InstanceHeld:
+            pass  # the file came in the last moment
         except KeeperUnreachable as error:
             self._become("down", reason=error.what)
             await pause(KEEPER_S, self._asked)
@@ -122,7 +148,14 @@ class Instance:
     async def _launch(self) -> Life:
         spec = self.spec
         launch = Launch(
-            key=new_id(), name=spec.name, argv=spec.argv, env=spec.env, cwd=spec.cwd, log=spec.log, tag=spec.tag()
+            key=new_id(),
+            name=spec.name,
+            argv=spec.argv,
+            env=spec.env,
+            cwd=spec.cwd,
+            log=spec.log,
+            tag=spec.tag(),
+            hold=spec.hold,
         )
         try:
             life = await self._driver.start(launch)
@@ -139,7 +172,7 @@ class Instance:
     async def _follow(self, life: Life) -> Life | None:
         """From start (or adoption) to end, and through the wait before the next start. Returns what to forget."""
         self._become("starting", life=life)
-        end, trouble, _ = await race(self._end(life), self._watch(life), self._asked.wait())
+        end, trouble, *_ = await race(self._end(life), self._watch(life), self._asked.wait(), self.hold.there())
         if end is None and trouble is None:
             await self._halt(life)
             return None
@@ -165,9 +198,9 @@ class Instance:
             except KeeperUnreachable:
                 await asyncio.sleep(KEEPER_S)
 
-    async def _halt(self, life: Life) -> None:
+    async def _halt(self, life: Life, why: str = "it was asked to stop") -> None:
         """Stop a life in good order."""
-        self._become("draining", life=life, reason="it was asked to stop")
+        self._become("draining", life=life, reason=why)
         try:
             async with asyncio.timeout(self.spec.grace_ms / 1000):
                 await self._driver.signal(life.key, signal.SIGTERM)
@@ -212,7 +245,7 @@ class Instance:
         reason = f"{verdict.reason} ({last})" + (", it keeps dying" if verdict.flapping else "")
         self._become("backing-off", reason=reason, retry_at_ms=self._clock.now_ms() + verdict.delay_ms)
         self._hurry.clear()
-        await pause(verdict.delay_ms / 1000, self._asked, self._hurry)
+        await race(pause(verdict.delay_ms / 1000, self._asked, self._hurry), self.hold.there())
 
     # --- startup, readiness, liveness: three different questions -----------------------------------------------
 
@@ -221,7 +254,7 @@ class Instance:
             return "never-ready"
         self._become("ready", life=life)
         self._note("instance.ready")
-        await race(self._watch_readiness(life), self._watch_liveness())
+        await race(self._watch_readiness(life), self._watch_liveness(life))
         return "hung"
 
     async def _started(self, ready: Probe) -> bool:
@@ -241,30 +274,50 @@ class Instance:
             await asyncio.Event().wait()
             return
         while True:
-            why = await self._until(self.spec.ready, answers=False)
+            why = await self._until(life, self.spec.ready, answers=False)
             self._become("draining", life=life, reason=f"not ready: {why}")
-            await self._until(self.spec.ready, answers=True)
+            await self._until(life, self.spec.ready, answers=True)
             self._become("ready", life=life)
             self._note("instance.ready")
 
-    async def _watch_liveness(self) -> None:
+    async def _watch_liveness(self, life: Life) -> None:
         """Returns when it hangs."""
         if self.spec.live is None:
             await asyncio.Event().wait()
             return
-        await self._until(self.spec.live, answers=False)
+        await self._until(life, self.spec.live, answers=False)
 
-    async def _until(self, question: Probe, *, answers: bool) -> str:
+    async def _until(self, life: Life, question: Probe, *, answers: bool) -> str:
         """Ask until the answer is yes, or until it was no as often in a row as the probe wants."""
         failures = 0
         while True:
             await asyncio.sleep(question.every_ms / 1000)
-            why = await probe.ask(question)
+            why = await self._ask(life, question)
             failures = failures + 1 if why is not None else 0
             if answers and why is None:
                 return ""
             if not answers and failures >= question.failures:
                 return why or ""
+
+    async def _ask(self, life: Life, question: Probe) -> str | None:
+        """A frozen process cannot answer: it is asked again when it was frozen during the question."""
+        for _ in range(ASKED_MOST):
+            asked = self._clock.boot_ms()
+            why = await probe.ask(question)
+            if why is None or not await self._was_frozen(life, asked):
+                return why
+        return why
+
+    async def _was_frozen(self, life: Life, since_ms: int) -> bool:
+        """Whether it stood still at any time since; waits until it goes on."""
+        try:
+            now = await self._driver.adopt(life.key)
+            while now is not None and now.frozen_ms is not None:
+                await asyncio.sleep(STARTUP_ASK_S)
+                now = await self._driver.adopt(life.key)
+        except KeeperUnreachable:
+            return False
+        return now is not None and now.thawed_ms >= since_ms
 
     # --- telling -----------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
 from relit.node import record
+from relit.node.holds import Holds
 from relit.node.instance import Instance, Listener
 from relit.node.link import Link
 
@@ -59,6 +60,7 @@ class Node:
         self._histories = before.histories if before and before.process.boot == proc.boot_id() else {}
         self._link = Link(control, clock, info=self.info, wanted=self._want)
         self._tasks = Tasks(self._failed)
+        self._holds = Holds()
         self._applying = asyncio.Lock()
         self._ended = asyncio.Event()
         self._fault: BaseException | None = None
@@ -78,6 +80,7 @@ class Node:
         except BaseException:
             self._release_lock()
             raise
+        self._holds.start(self._tasks)
         await self._apply(found)
         self._tasks.spawn(self._link.deliver(), "node-deliver")
         self._tasks.spawn(self._link.follow(), "node-follow")
@@ -103,6 +106,7 @@ class Node:
         if self._lock is None:
             return
         await self._tasks.stop()
+        self._holds.close()
         await self._control.stop()
         self._ended.set()
         self._write()
@@ -148,6 +152,7 @@ class Node:
             gone = [name for name, instance in self._instances.items() if wanted.get(name) != instance.spec]
             await self._stop_instances(gone)
             for name in gone:
+                self._holds.remove(self._instances[name].hold)
                 del self._instances[name], self._running[name]
             for name in {life.name for life in found} - wanted.keys():
                 self._run(self._leftover(name), found).stop()
@@ -168,6 +173,7 @@ class Node:
             clock=self._clock,
             chance=self._chance,
             history=self._histories.get(spec.name),
+            hold=self._holds.add(spec.hold),
         )
         self._instances[spec.name] = instance
         lives = [life for life in found if life.name == spec.name]

@@ -1,0 +1,110 @@
+"""Hold files: while an instance's is there, it does not run. The file is the truth; the keeper asks it once more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+
+from relit.lib.service import Tasks
+
+POLL_S = 0.04  # between looks where the kernel gives no events
+SURE_S = 5.0  # and where it does: a folder may have been replaced
+_CREATE, _DELETE, _MOVED_FROM, _MOVED_TO, _CLOSE_WRITE = 0x100, 0x200, 0x40, 0x80, 0x8
+_MASK = _CREATE | _DELETE | _MOVED_FROM | _MOVED_TO | _CLOSE_WRITE
+_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Hold:
+    """One instance's. Without a path it is never held."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+        self._reason: str | None = None
+        self._news = asyncio.Event()
+
+    def look(self) -> str | None:
+        """Why it is held now: the file's first line. ``None``: it is not."""
+        now = None if self.path is None else _reason(self.path)
+        if now != self._reason:
+            self._reason = now
+            self._news.set()
+            self._news = asyncio.Event()
+        return now
+
+    async def news(self) -> None:
+        """Until the file comes, goes, or says something else."""
+        await self._news.wait()
+
+    async def there(self) -> None:
+        """Until it is held."""
+        while self.look() is None:
+            await self.news()
+
+
+def _reason(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4096).decode(errors="replace").partition("\n")[0].strip() or "it is held"
+    except OSError as error:
+        return f"{path}: {error.strerror}" if os.path.lexists(path) else None
+
+
+class Holds:
+    """Looks after the hold files of a node's instances: within milliseconds by inotify, else by looking often."""
+
+    def __init__(self) -> None:
+        self._holds: set[Hold] = set()
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = -1
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin to watch."""
+        self._fd = self._libc.inotify_init1(_FLAGS)
+        if self._fd != -1:
+            asyncio.get_running_loop().add_reader(self._fd, self._read)
+        tasks.spawn(self._poll(), "node-holds")
+
+    def close(self) -> None:
+        """Watch no longer."""
+        fd, self._fd = self._fd, -1
+        if fd != -1:
+            asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
+
+    def add(self, path: str | None) -> Hold:
+        """The hold of one more instance. Its folder is made."""
+        hold = Hold(path)
+        if path is not None:
+            with contextlib.suppress(OSError):  # a full disk: the file cannot come either; ``_poll`` looks all the same
+                Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._holds.add(hold)
+            self._watch(hold)
+        return hold
+
+    def remove(self, hold: Hold) -> None:
+        """That instance is gone."""
+        self._holds.discard(hold)
+
+    def _watch(self, hold: Hold) -> bool:
+        """Whether events come for it. Asked again for the same folder it changes nothing."""
+        if self._fd == -1 or hold.path is None:
+            return False
+        folder = os.fsencode(os.path.dirname(hold.path))
+        return int(self._libc.inotify_add_watch(self._fd, folder, _MASK)) != -1
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._fd, 1 << 16):
+                pass
+        for hold in self._holds:
+            hold.look()
+
+    async def _poll(self) -> None:
+        while True:
+            events = [self._watch(hold) for hold in self._holds]
+            for hold in self._holds:
+                hold.look()
+            await asyncio.sleep(SURE_S if self._fd != -1 and all(events) else POLL_S)
