@@ -131,7 +131,7 @@ class Kept:
 
     async def settle(self) -> None:
         """Bring to an end what an earlier process could not."""
-        packs = await self.catalog.packs(("open", "sealed"), NODE)
+        packs = await self.catalog.packs(node=NODE)
         committed = {each.id for each in await self.catalog.unstored(NODE)}
         for trouble in await asyncio.to_thread(self.spool.recover, packs, committed):
             log.error("%s", trouble)

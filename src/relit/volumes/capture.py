@@ -337,7 +337,8 @@ class Capture:
         point("volumes.snapshot.packed")
         done = False
         try:
-            packs = await asyncio.to_thread(self._spool.sync)
+            into = {at.pack, *(place.pack for place in attempt.fresh.values())}
+            packs = [pack for pack in await asyncio.to_thread(self._spool.sync) if pack.id in into]
             point("volumes.snapshot.synced")
             snapshot = await self._record(taken, delta, at, attempt, packs)
             done = True

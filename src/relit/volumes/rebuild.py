@@ -76,8 +76,7 @@ class Rebuilder:
             done.problems.append(f"{info.key} was left out: {error}")
             return
         for each in index.manifests:
-            if each.role != DROPPED:
-                records.setdefault(each.volume, []).append(Record(pack, each))
+            records.setdefault(each.volume, []).append(Record(pack, each))
         if pack not in known:
             chunks = [(id, Place(pack, offset, length, raw)) for id, offset, length, raw in index.chunks]
             await self._catalog.load_chunks(chunks, [self._row(pack, info)])
@@ -107,7 +106,7 @@ class Rebuilder:
 
     async def _volume(self, records: Sequence[Record], done: Rebuilt) -> None:
         intervals, volume = Intervals(), None
-        left = list(records)
+        left = _usable(records)
         while volume is None and left:
             try:
                 intervals, volume = await self._applied(chain(left))
@@ -169,6 +168,12 @@ class Rebuilder:
                     )
                 lost |= gone
         return lost
+
+
+def _usable(records: Sequence[Record]) -> list[Record]:
+    """A record whose snapshot was not seen to be committed counts where no other tells that number: it may have been."""
+    told = {each.number for each in records if each.of.role != DROPPED}
+    return [each for each in records if each.of.role != DROPPED or each.number not in told]
 
 
 class _Unreadable(Exception):

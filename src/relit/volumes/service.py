@@ -351,6 +351,7 @@ class Homes:
     async def _lay(self, mount: Mount) -> Restored:
         """Lay the files of a fork beside where they belong, then put them there in one step."""
         draft = mount.home.with_name(f".{mount.home.name}.forking")
+        await asyncio.to_thread(mount.home.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
         done = await self.lay(mount.agent, draft, mount.work)
         point("volumes.fork.laid")
