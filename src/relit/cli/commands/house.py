@@ -126,7 +126,7 @@ def _report(session: Session, settings: Settings, running: Running) -> None:
     screen.table(
         ["INSTANCE", "STATE", "PID"], [[each.name, each.state, str(each.pid or "")] for each in running.instances]
     )
-    agents = [each.name for each in running.instances if each.name != "server"]
+    agents = [each.name for each in running.instances if each.name not in ("server", "volumes")]
     first = agents[0] if agents else "AGENT"
     screen.note(screen.dim(f"next: relit ps · relit send {first} hello · relit tail · relit down"))
 
