@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from relit.app import folder, modules
+from relit.app.instances import make_home
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
 from relit.lib.clock import SYSTEM_CLOCK, Clock
@@ -60,7 +62,8 @@ def open_blobs(settings: Settings) -> BlobStore:
 
 def open_engine(settings: Settings, store: Store) -> Engine:
     """The engine over a store."""
-    return Engine(store, Payloads(open_blobs(settings), modules.codec(settings)))
+    payloads = Payloads(open_blobs(settings), modules.codec(settings))
+    return Engine(store, payloads, home=partial(make_home, settings))
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relit.app import folder
+from relit.app.instances import copies, hold_of, make_home, module_name
 from relit.app.serve import run_dir
 from relit.app.stopping import running, until_signal
 from relit.control.unix import UnixControl
@@ -24,7 +25,7 @@ from relit.settings.model import Agent
 # What differs from one terminal to the next must not make an instance look changed.
 _SESSION = (
     "SSH_", "XDG_SESSION", "TMUX", "TERM", "COLUMNS", "LINES", "WINDOWID", "SHLVL", "OLDPWD", "PWD", "_", "STY",
-    "DISPLAY", "DBUS_SESSION", "VTE_", "COLORTERM", "LS_COLORS",
+    "DISPLAY", "DBUS_SESSION", "VTE_", "COLORTERM", "LS_COLORS", "RELIT_HOME",
 )  # fmt: skip
 SERVER = "server"
 VOLUMES = "volumes"
@@ -39,7 +40,7 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
     found = [_server(settings, base), _volumes(settings, base)]
     base = base | {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}  # for `relit` called by an agent
     for name, agent in settings.agents.items():
-        found += [_agent(settings, base, name, agent, instance) for instance in _copies(name, agent)]
+        found += [_agent(settings, base, name, agent, instance) for instance in copies(settings, name)]
     found += [_module(settings, base, module) for module in modules]
     return found
 
@@ -47,7 +48,7 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
 def check_names(settings: Settings, modules: Sequence[str] = ()) -> None:
     """Raises ``ConfigError`` when two instances would have one name: one of them would never be started."""
     taken = {SERVER: "relit's own server", VOLUMES: "relit's own keeper of volumes"}
-    named = [(each, f"[agents.{name}]") for name, agent in settings.agents.items() for each in _copies(name, agent)]
+    named = [(each, f"[agents.{name}]") for name in settings.agents for each in copies(settings, name)]
     for name, what in [*named, *((module_name(module), f"the module {module}") for module in modules)]:
         if name in taken:
             raise ConfigError(
@@ -56,11 +57,6 @@ def check_names(settings: Settings, modules: Sequence[str] = ()) -> None:
                 fix="leave one out, or rename it",
             )
         taken[name] = what
-
-
-def _copies(name: str, agent: Agent) -> list[str]:
-    """What the processes of an agent are called."""
-    return [name] if agent.workers == 1 else [f"{name}-{number}" for number in range(1, agent.workers + 1)]
 
 
 def _environment(environment: Environment) -> dict[str, str]:
@@ -128,11 +124,12 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
     return InstanceSpec(
         name=instance,
         argv=argv,
-        env=env | own,
+        env=env | {"RELIT_HOME": str(make_home(settings, name))} | own,
         cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
         log=_log(settings, instance),
         ready=_file(ready) if python else None,
         order=WORKER_ORDER,
+        hold=str(hold_of(settings, name)),
     )
 
 
@@ -147,12 +144,8 @@ def _module(settings: Settings, env: dict[str, str], module: str) -> InstanceSpe
         log=_log(settings, name),
         ready=_file(ready),
         order=WORKER_ORDER,
+        hold=str(hold_of(settings, name)),
     )
-
-
-def module_name(module: str) -> str:
-    """What an instance for a module is called: ``agents/mine.py`` is ``mine``."""
-    return Path(module.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
 
 
 async def up(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> None:

@@ -37,7 +37,7 @@ class Start:
         while True:
             running = status.read(run_dir(self._settings))
             ours = running.node == self._process.pid
-            if ours and running.instances and all(each.state == "ready" for each in running.instances):
+            if ours and running.instances and all(_settled(each) for each in running.instances):
                 return running
             if self._process.poll() is not None:
                 raise told(self._log, "the node did not start", RelitError)
@@ -57,13 +57,18 @@ class Start:
                 raise told(self._log_of(each), f"{each.name} dies at its start; relit goes on trying", RelitError)
 
     def _late(self, running: Running) -> RelitError:
-        late = next((each for each in running.instances if each.state != "ready"), None)
+        late = next((each for each in running.instances if not _settled(each)), None)
         if late is None:
             return told(self._log, "the node is not ready", WaitTimeout)
         return told(self._log_of(late), f"{late.name} is not ready; relit goes on trying", WaitTimeout)
 
     def _log_of(self, instance: InstanceStatus) -> Path:
         return self._settings.data / "agents" / instance.name / "log" / "out.log"
+
+
+def _settled(instance: InstanceStatus) -> bool:
+    """Whether there is nothing to wait for: it is ready, or held by something that may take long."""
+    return instance.state == "ready" or (instance.state == "stopped" and instance.reason != "")
 
 
 def told(log: Path, what: str, kind: type[RelitError]) -> RelitError:

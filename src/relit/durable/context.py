@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, overload
 
 from relit.durable import calls, inputs
@@ -20,7 +21,7 @@ from relit.durable.retry import Retry
 from relit.durable.scope import PLACE, Frame
 from relit.durable.steps import run_step
 from relit.durable.targets import Target, definition, moment, new_run, split
-from relit.errors import Conflict, JournalMismatch, WaitTimeout
+from relit.errors import ConfigError, Conflict, JournalMismatch, WaitTimeout
 from relit.lib.durations import Duration, to_ms
 from relit.lib.ids import derived_id
 from relit.store.values import Doubt, Step
@@ -52,6 +53,22 @@ class Context:
     def attempt(self) -> int:
         """1, or more when the run failed before and was tried again."""
         return self._execution.run.attempt
+
+    @property
+    def home(self) -> Path:
+        """The agent's own folder on this machine, the same for all its runs. relit keeps versions of it.
+
+        What it held is no part of the journal: a replay finds the files as they are now. Raises ``ConfigError`` where
+        the engine was made without a data folder.
+        """
+        execution = self._execution
+        if execution.home is None:
+            raise ConfigError(
+                f"{execution.run.agent} has no home",
+                why="this engine has no data folder",
+                fix="Engine(…, home=…), or let relit run it: relit up",
+            )
+        return execution.home(execution.run.agent)
 
     def _match(self, pos: str, kind: str, name: str, hash: bytes) -> Step | None:
         replay = self._execution.replay

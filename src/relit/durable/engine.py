@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,12 +35,19 @@ class Engine:
     """The durable runs in one store."""
 
     def __init__(
-        self, store: Store, payloads: Payloads, *, ids: Callable[[], str] = new_id, clock: Clock = SYSTEM_CLOCK
+        self,
+        store: Store,
+        payloads: Payloads,
+        *,
+        ids: Callable[[], str] = new_id,
+        clock: Clock = SYSTEM_CLOCK,
+        home: Callable[[str], Path] | None = None,
     ) -> None:
         self.store = store
         self.payloads = payloads
         self.ids = ids
         self.clock = clock
+        self.home = home  # makes an agent's home, if need be
 
     async def make(
         self,

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -46,6 +47,7 @@ class Services(msgspec.Struct, frozen=True):
     clock: Clock
     chance: Random
     threads: Threads
+    home: Callable[[str], Path] | None = None
 
 
 class Execution:
@@ -59,6 +61,7 @@ class Execution:
         self.clock = services.clock
         self.chance = services.chance
         self.threads = services.threads
+        self.home = services.home
         self.loop = asyncio.get_running_loop()
         self.replay: Replay | None = None
         self.waits = Waits(self)

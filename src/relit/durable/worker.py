@@ -62,7 +62,7 @@ class Worker:
         self._mailboxes = [each.mailbox for each in given if isinstance(each, Agent) and each.mailbox is not None]
         self._concurrency = concurrency
         self._lease_ms = lease_ms
-        self._services = Services(engine.payloads, engine.clock, chance or system_random(), Threads())
+        self._services = Services(engine.payloads, engine.clock, chance or system_random(), Threads(), engine.home)
         self._peers = Peers(engine.store, poison_after, on_failure)
         self._running: dict[Fence, Execution] = {}
         self._suspects = 0

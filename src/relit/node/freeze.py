@@ -12,7 +12,8 @@ from typing import Any
 
 from relit.control.paths import hang_up, short_path
 from relit.errors import FreezeFailed, RelitError
-from relit.node import still
+from relit.node import kin, still
+from relit.node.keeper_lives import load
 
 ASK_S = 5.0  # a keeper that takes longer than this hangs: its guard and we let go
 
@@ -72,11 +73,21 @@ class Refused(Exception):
         self.code, self.what = code, what
 
 
+def orphans(run_dir: Path, names: Sequence[str]) -> list[str]:
+    """When no keeper answers: keys of the lives of these names that go on without it."""
+    return [
+        str(life["key"])
+        for life in load(str(run_dir))
+        if life["name"] in names and kin.alive(int(str(life["pid"])), int(str(life["start"])))
+    ]
+
+
 class Freezing:
     """Several instances, frozen together by one client. One use: ``freeze``, then ``thaw``."""
 
     def __init__(self, run_dir: Path, names: Sequence[str], hold_ms: int) -> None:
         self._line = KeeperLine(run_dir)
+        self._dir = run_dir
         self._names = names
         self._hold_ms = hold_ms
         self._frozen: list[still.Still] = []
@@ -86,6 +97,8 @@ class Freezing:
     async def freeze(self) -> bool:
         """False: none of them runs, or no keeper does. Raises ``FreezeFailed``, and then nothing is frozen."""
         if not await self._line.open():
+            if orphans(self._dir, self._names):
+                raise FreezeFailed(f"{', '.join(self._names)} was not frozen", why="its keeper was killed just now")
             return False
         try:
             for name in self._names:

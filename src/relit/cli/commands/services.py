@@ -69,7 +69,9 @@ def worker(
     Any number may run, on any machine that reaches the database. SIGTERM ends it in good order: its runs go on
     elsewhere.
     """
+    from relit.app.instances import join, module_name
     from relit.app.work import work
+    from relit.durable.definitions import workflows
 
     if not modules and not agents:
         raise click.UsageError("say what to run: MODULE... or --agent NAME")
@@ -84,6 +86,8 @@ def worker(
             session.screen.line(f"working on {', '.join(targets)}")
 
     found = definitions(settings, modules, agents)
+    for owner in [*map(module_name, modules), *agents]:
+        join(settings, owner, {each.agent for each in workflows(found)})
     run_async(session, work(settings, found, concurrency=concurrency, began=began))
 
 

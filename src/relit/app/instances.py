@@ -1,0 +1,92 @@
+"""Where an agent's files lie, and which instances of this machine work for it.
+
+Agents of relit.toml have instances of their own. An agent defined in another one's code, or in a module, lives in
+that one's processes: its worker leaves a note of that (``join``) in the agent's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from relit.settings import Settings
+
+_NOTES = "lives-in"
+
+
+class Residence(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent on this machine. Its ``instances`` may not run; none starts while its file of ``holds`` is there."""
+
+    agent: str
+    home: Path
+    work: Path
+    instances: list[str]
+    holds: list[Path]
+
+
+def folder_of(settings: Settings, agent: str) -> Path:
+    """Where everything of an agent lies."""
+    return settings.data / "agents" / agent
+
+
+def home_of(settings: Settings, agent: str) -> Path:
+    """The agent's own folder, of which versions are kept."""
+    return folder_of(settings, agent) / "home"
+
+
+def hold_of(settings: Settings, owner: str) -> Path:
+    """The hold file of the instances of an agent of relit.toml, or of a module."""
+    return folder_of(settings, owner) / "run" / "hold"
+
+
+def make_home(settings: Settings, agent: str) -> Path:
+    """The home, made when it is not there."""
+    home = home_of(settings, agent)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return home
+
+
+def copies(settings: Settings, owner: str) -> list[str]:
+    """What the instances of an agent of relit.toml are called, or the one of a module."""
+    workers = settings.agents[owner].workers if owner in settings.agents else 1
+    return [owner] if workers == 1 else [f"{owner}-{number}" for number in range(1, workers + 1)]
+
+
+def module_name(module: str) -> str:
+    """What an instance for a module is called: ``agents/mine.py`` is ``mine``."""
+    return Path(module.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
+
+
+def owners_of(settings: Settings, agent: str) -> list[str]:
+    """Itself, and in whose processes it lives besides."""
+    notes = folder_of(settings, agent) / "run" / _NOTES
+    noted = {path.name for path in notes.iterdir()} if notes.is_dir() else set()
+    return [agent, *sorted(noted - {agent})]
+
+
+def join(settings: Settings, owner: str, agents: Iterable[str]) -> None:
+    """Note that these agents live in the processes of ``owner``: whoever freezes or holds one of them needs it."""
+    for agent in {*agents} - {owner}:
+        notes = folder_of(settings, agent) / "run" / _NOTES
+        notes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (notes / owner).touch(mode=0o600)
+
+
+def residence(settings: Settings, agent: str) -> Residence:
+    """Everything that holds an agent still needs to know. Cheap; asked anew each time, since agents move."""
+    owners = owners_of(settings, agent)
+    return Residence(
+        agent=agent,
+        home=home_of(settings, agent),
+        work=folder_of(settings, agent) / "restore",
+        instances=[name for owner in owners for name in copies(settings, owner)],
+        holds=[hold_of(settings, owner) for owner in owners],
+    )
+
+
+def homes_of(settings: Settings) -> dict[str, Residence]:
+    """Every agent of relit.toml, and every other one that has a home here."""
+    found = {path.parent.name for path in (settings.data / "agents").glob("*/home") if path.is_dir()}
+    return {agent: residence(settings, agent) for agent in sorted(found | settings.agents.keys())}

@@ -1,0 +1,195 @@
+"""Holds an agent still: its processes are frozen for a moment, or kept stopped for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from relit.errors import Conflict, FreezeFailed, RelitError
+from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.node import record
+from relit.node.client import ensure_keeper
+from relit.node.freeze import Freezing, KeeperLine, Refused, orphans
+
+HOLD_MS = 2_000  # a freeze that lasts longer is ended by the keeper
+GRACE_S = 10.0  # as the node gives it between SIGTERM and SIGKILL
+MARGIN_S = 10.0
+_LOOK_S = 0.01
+
+
+class NoFreezer:
+    """For an agent of which relit runs no process."""
+
+    async def freeze(self) -> bool:
+        """Nothing is running."""
+        return False
+
+    async def thaw(self) -> bool:
+        """Nothing was frozen."""
+        return False
+
+
+class InstanceFreezer:
+    """Freezes the instances that an agent lives in, all together. ``names`` is asked at every freeze.
+
+    The keeper does it, and lets go when we or it are killed. No keeper is ever started for this.
+    """
+
+    def __init__(self, run_dir: Path, names: Callable[[], Sequence[str]], hold_ms: int = HOLD_MS) -> None:
+        self._run_dir = run_dir
+        self._names = names
+        self._hold_ms = hold_ms
+        self._now: Freezing | None = None
+
+    async def freeze(self) -> bool:
+        """True: all stand still. False: no keeper is there, or none of them runs. Raises ``FreezeFailed``."""
+        if self._now is not None:
+            raise FreezeFailed("it is frozen already", why="one snapshot is taken at a time")
+        freezing = Freezing(self._run_dir, self._names(), self._hold_ms)
+        if not await freezing.freeze():
+            return False
+        self._now = freezing
+        return True
+
+    async def thaw(self) -> bool:
+        """Let them go on. False: they did not stand still until now. Safe twice."""
+        freezing, self._now = self._now, None
+        return freezing is not None and await freezing.thaw()
+
+
+class Instances(msgspec.Struct, frozen=True):
+    """What is held for an agent: instances, and the files that keep them from being started."""
+
+    names: Sequence[str]
+    holds: Sequence[Path]
+
+
+class InstanceHolder:
+    """Keeps the instances that an agent lives in stopped, by files that outlive everybody: see ``InstanceSpec.hold``.
+
+    Works without a node and without a keeper, too. ``what`` is asked at every hold.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        agent: str,
+        what: Callable[[], Instances],
+        *,
+        grace_s: float = GRACE_S,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._run_dir = run_dir
+        self._agent = agent
+        self._what = what
+        self._grace_s = grace_s
+        self._clock = clock
+
+    async def hold(self, reason: str) -> None:
+        """Return when no process of them lives. ``Conflict``: another agent holds one of them. Else it is released."""
+        what = self._what()
+        try:
+            for path in what.holds:
+                await asyncio.to_thread(self._write, path, reason)
+            await self._until_gone(what.names)
+        except BaseException:
+            self._remove(what.holds)
+            raise
+
+    async def release(self) -> None:
+        """They may start. Removes only what this agent wrote."""
+        await asyncio.to_thread(self._remove, self._what().holds)
+
+    # --- the files ---------------------------------------------------------------------------------------------
+
+    def _write(self, path: Path, reason: str) -> None:
+        other = _holder(path)
+        if other == "":
+            return  # a person holds it: that must not end when we release
+        if other not in (None, self._agent):
+            raise Conflict(
+                f"{self._agent} cannot be stopped now", why=f"{other} holds its process: {path}", fix="try again later"
+            )
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{self._agent}")
+        draft.write_text(f"{' '.join(reason.split())}\n{self._agent}\n")
+        os.replace(draft, path)
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            if _holder(path) == self._agent:
+                path.unlink(missing_ok=True)
+
+    # --- the processes -----------------------------------------------------------------------------------------
+
+    async def _until_gone(self, names: Sequence[str]) -> None:
+        """The node stops them; where none runs we do. The keeper starts nothing that is held, so gone is gone."""
+        began, asked = self._clock.monotonic(), set[str]()
+        while True:
+            waited = self._clock.monotonic() - began
+            try:
+                living = await self._look(names, asked, waited > self._grace_s)
+            except ConnectionError as error:  # the keeper was killed; the next one knows
+                living = {"": f"perhaps {', '.join(names)} ({error})"}
+            if not living:
+                return
+            if waited > self._grace_s + MARGIN_S:
+                raise self._stuck(living)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _look(self, names: Sequence[str], asked: set[str], patience_over: bool) -> dict[str, str]:
+        """Which lives go on, by key. Ends them when there is no node that would."""
+        watched = record.alive(await asyncio.to_thread(record.read, self._run_dir))
+        line = KeeperLine(self._run_dir)
+        if not await line.open():
+            left = orphans(self._run_dir, names)
+            if left and not watched:
+                await (await ensure_keeper(self._run_dir)).stop()  # it takes them over
+            return dict.fromkeys(left, "a process without keeper")
+        try:
+            living = _living(await line.ask(do="list"), names)
+            if not watched:
+                await _end(line, living, asked, patience_over)
+            return living
+        finally:
+            await line.close()
+
+    def _stuck(self, living: dict[str, str]) -> RelitError:
+        return RelitError(
+            f"{self._agent} was not stopped",
+            why=f"{', '.join(living.values())} still runs after {self._grace_s + MARGIN_S:.0f} s",
+            fix="relit ps shows it; relit down ends it",
+        )
+
+
+def _holder(path: Path) -> str | None:
+    """Which agent holds by this file; empty when a person wrote it, ``None`` when it is not there."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    return lines[1] if len(lines) > 1 else ""
+
+
+def _living(told: dict[str, list[dict[str, str]]], names: Sequence[str]) -> dict[str, str]:
+    """Key and name of the lives that go on."""
+    return {life["key"]: life["name"] for life in told["lives"] if life["name"] in names and life["state"] == "running"}
+
+
+async def _end(line: KeeperLine, living: dict[str, str], asked: set[str], patience_over: bool) -> None:
+    """SIGTERM once, SIGKILL when the grace is over."""
+    for key in living:
+        try:
+            if patience_over:
+                await line.ask(do="kill", key=key)
+            elif key not in asked:
+                asked.add(key)
+                await line.ask(do="signal", key=key, number=int(signal.SIGTERM))
+                await line.ask(do="signal", key=key, number=int(signal.SIGCONT))
+        except Refused:
+            continue  # it has ended and was forgotten
