@@ -199,6 +199,11 @@ class Capture:
                 fix="relit volume snapshot tries again; a smaller home or a faster disk helps",
             )
 
+    async def tree(self) -> Tree:
+        """What the newest snapshot holds."""
+        async with self._lock:
+            return await self._load()
+
     def close(self) -> None:
         """Watch no longer."""
         self._watch.close()

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +19,7 @@ from relit.lib.crashpoints import point
 from relit.lib.service import OnFailure, Tasks
 from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.base import Catalog, Freezer, Holder, Watcher
+from relit.volumes.between import Trees, between
 from relit.volumes.capture import Arenas, Capture, Limits, Spooling
 from relit.volumes.plan import contents, plan
 from relit.volumes.restore import Restored, Restorer
@@ -67,15 +67,6 @@ class Going(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[bytes]
     adjusted: list[Entry]
     done: Restored | None = None
-
-
-class Trees(NamedTuple):
-    """The home now and as it shall be, with the segments of each."""
-
-    current: list[Entry]
-    wanted: list[Entry]
-    now: list[Segment]
-    then: list[Segment]
 
 
 class Homes:
@@ -225,7 +216,7 @@ class Homes:
         """What ``restore`` would do. Takes a snapshot of the home as it is, to compare with."""
         async with self._lock(agent):
             before, _ = await self._take(agent, "request")
-            return await self._going(before, number, await self._trees(before, number), paths)
+            return await self._going(before, number, await self._trees(before, number, agent), paths)
 
     async def restore(
         self, agent: str, number: int, paths: Collection[bytes] = (), *, meanwhile: Meanwhile | None = None
@@ -243,7 +234,7 @@ class Homes:
         await mount.holder.hold(f"restore of snapshot {number}")
         try:
             before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
-            trees = await self._trees(before, number)
+            trees = await self._trees(before, number, agent)
             going = await self._going(before, number, trees, paths)
             done = await self._parts.restorer(mount.work).in_place(
                 mount.home,
@@ -262,10 +253,9 @@ class Homes:
         await self._parts.report([Event("", 0, "volume.restored", agent=agent, data=data)])
         return msgspec.structs.replace(going, after=after, done=done)
 
-    async def _trees(self, before: Snapshot, number: int) -> Trees:
-        current, now = await self._whole(before.volume, before.number)
-        wanted, then = await self._whole(before.volume, number)
-        return Trees(current, wanted, now, then)
+    async def _trees(self, before: Snapshot, number: int, agent: str) -> Trees:
+        capture = await self._capture(agent)
+        return await between(self._parts.catalog, await capture.tree(), before, number)
 
     async def _whole(self, volume: str, number: int) -> tuple[list[Entry], list[Segment]]:
         catalog = self._parts.catalog
