@@ -1,9 +1,10 @@
-"""Which homes this machine keeps versions of, and how each agent is held still."""
+"""How this machine's homes are kept: settings and processes of each agent, put together."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from relit.app.instances import homes_of, residence
+from relit.app.serve import run_dir
+from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances
 from relit.settings import Settings
 from relit.settings.model import Snapshots
 from relit.volumes.capture import Limits
@@ -11,33 +12,9 @@ from relit.volumes.ignore import KINDS
 from relit.volumes.service import Mount
 
 
-class Unkept:
-    """An agent of which relit runs no process: nothing to freeze, nothing to stop."""
-
-    async def freeze(self) -> bool:
-        """Nothing is running."""
-        return False
-
-    async def thaw(self) -> bool:
-        """Nothing was frozen."""
-        return False
-
-    async def hold(self, reason: str) -> None:
-        """Nobody would start it."""
-
-    async def release(self) -> None:
-        """Nobody holds it."""
-
-
-def folder_of(settings: Settings, agent: str) -> Path:
-    """Where everything of an agent lies."""
-    return settings.data / "agents" / agent
-
-
 def mounts(settings: Settings) -> dict[str, Mount]:
     """Every agent of relit.toml, and every other one that has a home here."""
-    found = {path.parent.name for path in (settings.data / "agents").glob("*/home") if path.is_dir()}
-    return {agent: make_mount(settings, agent) for agent in sorted(found | settings.agents.keys())}
+    return {agent: make_mount(settings, agent) for agent in homes_of(settings)}
 
 
 def snapshots_of(settings: Settings, agent: str) -> Snapshots:
@@ -48,13 +25,18 @@ def snapshots_of(settings: Settings, agent: str) -> Snapshots:
 def make_mount(settings: Settings, agent: str) -> Mount:
     """One agent's home, and how it is held still."""
     known, wanted = settings.agents.get(agent), snapshots_of(settings, agent)
-    place, still = folder_of(settings, agent), Unkept()
+    place, run = residence(settings, agent), run_dir(settings)
+
+    def instances() -> Instances:
+        now = residence(settings, agent)
+        return Instances(now.instances, now.holds)
+
     return Mount(
         agent=agent,
-        home=place / "home",
-        work=place / "restore",
-        freezer=still,
-        holder=still,
+        home=place.home,
+        work=place.work,
+        freezer=InstanceFreezer(run, lambda: instances().names),
+        holder=InstanceHolder(run, agent, instances),
         patterns=(*KINDS.get(known.kind if known else "", ()), *wanted.exclude),
         limits=Limits(bytes=wanted.max_bytes, files=wanted.max_files),
         every_ms=wanted.every_ms if wanted.enabled else 0,

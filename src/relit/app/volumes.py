@@ -28,6 +28,7 @@ from relit.lib.ids import new_id, system_random
 from relit.lib.service import OnFailure
 from relit.settings import Settings
 from relit.store.objects import Objects, open_objects
+from relit.store.sql.sqlite import databases
 from relit.volumes.base import Watcher
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.keys import Keys, ids_of
@@ -122,6 +123,7 @@ class Kept:
                 keys,
                 open_pack=open_pack,
                 lay=self.homes.lay_at,
+                databases=databases.check,
                 report=engine.store.record,
                 work=settings.data / "spool" / "verify",
                 chance=system_random(),

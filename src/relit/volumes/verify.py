@@ -14,7 +14,6 @@ import msgspec
 from relit.errors import BlobMissing, NotFound, StoreCorrupt, VolumeDamaged
 from relit.events import Event
 from relit.manifest import Pack, Place, Referrer, Snapshot, Volume
-from relit.volumes import databases
 from relit.volumes.base import Catalog, Objects
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.pack import CHUNK, HEADER, Sealer
@@ -51,7 +50,8 @@ class Verified(msgspec.Struct, kw_only=True):
 
 
 class Verifier:
-    """``lay`` restores a volume's snapshot into a new folder; ``work``: where test restores may lie."""
+    """``lay`` restores a volume's snapshot into a new folder; ``databases`` answers how many databases are below a folder,
+    and what is wrong with which; ``work``: where test restores may lie."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Verifier:
         *,
         open_pack: Callable[[str], SealedPack],
         lay: Callable[[Volume, int, Path], Awaitable[Restored]],
+        databases: Callable[[Path], Awaitable[tuple[int, list[str]]]],
         report: Callable[[Sequence[Event]], Awaitable[None]],
         work: Path,
         chance: Random,
@@ -71,6 +72,7 @@ class Verifier:
         self._id_of = ids_of(keys)
         self._open_pack = open_pack
         self._lay = lay
+        self._databases = databases
         self._report = report
         self._work = work
         self._chance = chance
@@ -188,7 +190,7 @@ class Verifier:
         target = Path(await asyncio.to_thread(mkdtemp, prefix="verify-", dir=self._work))
         try:
             await self._lay(volume, number, target)
-            count, wrong = await databases.check(target)
+            count, wrong = await self._databases(target)
         except (VolumeDamaged, BlobMissing) as error:
             what = f"snapshot {number} cannot be restored: {error.what}: {error.why}"
             await self._note(done, Damage(what=what, volume=volume.name, snapshots=[number]))

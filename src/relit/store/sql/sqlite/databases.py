@@ -1,6 +1,6 @@
 """Checks SQLite files that were test-restored. Run as a program, so that a damaged file ends only that one.
 
-``python -m relit.volumes.databases FOLDER`` prints how many there are, then a line for each that is not sound.
+``python -m relit.store.sql.sqlite.databases FOLDER`` prints how many there are, then a line for each that is not sound.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def trouble(path: Path) -> str:
 async def check(folder: Path) -> tuple[int, list[str]]:
     """(how many databases are below, what is wrong with which), found by a process of its own."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relit.volumes.databases", str(folder), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "relit.store.sql.sqlite.databases", str(folder), stdout=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(_LIMIT_S):
