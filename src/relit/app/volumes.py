@@ -30,6 +30,7 @@ from relit.settings import Settings
 from relit.store.objects import Objects, open_objects
 from relit.store.sql.sqlite import databases
 from relit.volumes.base import Watcher
+from relit.volumes.caretaker import Caretaker
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.packindex import SealedPack
@@ -87,12 +88,25 @@ class Kept:
             ),
             fail,
         )
+        care = self._care(settings, engine, keys)
+        self.caretaker = Caretaker(
+            self.catalog,
+            care.pruner,
+            care.verifier,
+            self.consolidator,
+            tidy=self.homes.tidy,
+            report=engine.store.record,
+            verify_s=settings.volumes.verify_ms / 1000,
+            node=NODE,
+            chance=system_random(),
+            on_failure=fail,
+        )
         self.local = LocalVolumes(
             self.homes,
             self.catalog,
             self.chunks,
             self.uploader,
-            self._care(settings, engine, keys),
+            care,
             JournalTimeline(engine.store),
             Facts(store=objects.url, encrypted=keys is not None, key=unlocked.key),
             clock,
@@ -201,6 +215,7 @@ async def open_local(settings: Settings) -> AsyncIterator[LocalVolumes]:
     async with chosen.engine(settings) as engine, kept(settings, engine, open_watcher("sweep"), _raise) as made:
         yield made.local
         await made.homes.laid()
+        await made.caretaker.describe()
         await made.uploader.flush()
 
 
@@ -216,5 +231,5 @@ async def serve(settings: Settings, began: Callable[[], None] = lambda: None) ->
         server = ApiServer(
             build(api), path=run_dir(settings) / VOLUMES_SOCKET, closing=api.closing.close, on_error=stop.fail
         )
-        async with running([made.homes, made.uploader, server], began):
+        async with running([made.homes, made.uploader, made.caretaker, server], began):
             await stop.wait()

@@ -171,7 +171,7 @@ class Rebuilder:
 
 
 def _usable(records: Sequence[Record]) -> list[Record]:
-    """A record whose snapshot was not seen to be committed counts where no other tells that number: it may have been."""
+    """A record whose snapshot was not seen to be committed may have been: it counts where no other tells its number."""
     told = {each.number for each in records if each.of.role != DROPPED}
     return [each for each in records if each.of.role != DROPPED or each.number not in told]
 

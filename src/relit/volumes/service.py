@@ -309,6 +309,12 @@ class Homes:
         """Return when the files of every fork are where they belong."""
         await asyncio.gather(*self.laying.values())
 
+    async def tidy(self) -> None:
+        """Remove what restores replaced, but for the newest few of each home."""
+        for mount in self._mounts.values():
+            if mount.home.is_dir():
+                await asyncio.to_thread(self._parts.restorer(mount.work).sweep_rejected, mount.home)
+
     def _new_mount(self, new: str) -> Mount:
         mount = self._mounts.get(new) or self._make_mount(new)
         if _holds_something(mount.home):

@@ -50,8 +50,8 @@ class Verified(msgspec.Struct, kw_only=True):
 
 
 class Verifier:
-    """``lay`` restores a volume's snapshot into a new folder; ``databases`` answers how many databases are below a folder,
-    and what is wrong with which; ``work``: where test restores may lie."""
+    """``lay`` restores a volume's snapshot into a new folder; ``databases`` answers how many databases are below a
+    folder, and what is wrong with which; ``work``: where test restores may lie."""
 
     def __init__(
         self,
