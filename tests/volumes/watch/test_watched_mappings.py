@@ -34,9 +34,12 @@ for line in sys.stdin:
 class Mapper:
     """Another process with a file mapped."""
 
-    def __init__(self, path: Path, access: str) -> None:
+    def __init__(self, path: Path, access: str, *before: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAPS, path, access], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*before, sys.executable, "-c", MAPS, path, access],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.says("mapped")
 
@@ -52,8 +55,8 @@ class Mapper:
 
 
 @contextmanager
-def mapped(path: Path, access: str = "write") -> Iterator[Mapper]:
-    mapper = Mapper(path, access)
+def mapped(path: Path, access: str = "write", *before: str) -> Iterator[Mapper]:
+    mapper = Mapper(path, access, *before)
     with mapper.process:
         yield mapper
         assert mapper.process.stdin is not None
@@ -133,3 +136,16 @@ def test_a_home_behind_a_symlink_is_meant_by_its_real_path(mappings: Mappings, h
 
 def test_a_home_that_is_not_there_has_nothing_mapped(mappings: Mappings, tmp_path: Path) -> None:
     assert mappings.below(tmp_path / "none") == frozenset()
+
+
+def test_a_home_that_is_mounted_elsewhere_for_its_process_is_found(
+    mappings: Mappings, home: Path, tmp_path: Path
+) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    if os.geteuid() != 0 and os.environ.get("CI") != "true":
+        pytest.skip("needs root to mount")
+    mount = ["unshare", "--mount", "sh", "-c", f'mount --bind {home} {inside} && exec "$@"', "sh"]
+    with mapped(inside / "src" / "deep" / "code.py", "write", *mount) as other:
+        assert mappings.below(home, lambda: [other.process.pid]) == {b"src/deep/code.py"}
+        assert mappings.below(home / "other") == frozenset()

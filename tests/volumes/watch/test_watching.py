@@ -128,6 +128,15 @@ def test_a_folder_removed_and_made_again_is_watched(watch: Watch, home: Path) ->
     assert watch.drain().paths == {b"other/two"}
 
 
+def test_a_folder_that_moved_into_a_new_one_before_that_was_seen_is_watched_there(watch: Watch, home: Path) -> None:
+    (home / "new").mkdir()
+    (home / "src").rename(home / "new" / "src")
+    assert covers(watch.drain(), b"new/src/deep/code.py")
+    (home / "new" / "src" / "deep" / "code.py").write_text("2")
+    (home / "new" / "src" / "fresh").touch()
+    assert watch.drain().paths == {b"new/src/deep/code.py", b"new/src/fresh"}
+
+
 def test_what_is_skipped_is_not_told_until_it_moves_out(watch: Watch, home: Path) -> None:
     (home / "cache" / "inner").mkdir(parents=True)
     (home / "cache" / "inner" / "file").touch()

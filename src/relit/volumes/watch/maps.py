@@ -1,7 +1,11 @@
 """Files that processes have mapped shared and writable: stores to them give no event.
 
 Only a mapping that exists now matters: one that is gone has let go of its file, which gives the event "closed after
-writing".
+writing" (unless the process keeps a descriptor of it open: then that event comes when it closes it). What we may not
+look at is left out: without CAP_SYS_PTRACE, other users' processes.
+
+A process shows paths as they are in its own mount namespace. When that is not ours, the file's handle tells where it is
+for us; that needs CAP_DAC_READ_SEARCH and a filesystem with handles.
 """
 
 from __future__ import annotations
@@ -16,12 +20,21 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
+from relit.volumes.watch import kernel
+
 _QUERY = struct.Struct("=QQQQQQQQQIIIIQQ")
 _ASK = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17  # PROCMAP_QUERY, Linux 6.11
 _WRITABLE_SHARED_NEXT_FILE = 0x02 | 0x08 | 0x10 | 0x20
 _NAME = 4096
-_LINE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ .w.s [0-9a-f]+ [0-9a-f:]+ [0-9]+ +(/.*)$", re.MULTILINE)
+_LINE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f:]+ [0-9]+ +(/.*)$", re.MULTILINE)
 _DELETED = b" (deleted)"
+
+
+class _Mapping(msgspec.Struct, frozen=True):
+    place: bytes  # the name in /proc/PID/map_files
+    path: bytes
 
 
 class Mappings:
@@ -37,81 +50,87 @@ class Mappings:
 
     def below(self, home: Path, pids: Callable[[], Iterable[int]] | None = None) -> frozenset[bytes]:
         """Paths relative to the home. ``pids``: the processes that can be meant; else all that we may look at."""
-        try:
-            root = os.fsencode(os.path.realpath(home)).rstrip(b"/") + b"/"
-        except OSError:
-            return frozenset()
+        root = os.fsencode(os.path.realpath(home)).rstrip(b"/") + b"/"
         found: set[bytes] = set()
         with self._lock:
             for pid in pids() if pids is not None else _processes():
-                found.update(path[len(root) :] for path in self._of(pid) if path.startswith(root))
+                for mapping in self._of(pid):
+                    if mapping.path.startswith(root):
+                        found.add(mapping.path[len(root) :])
+                    elif _elsewhere(pid):
+                        found.update(_found_by_handle(root, pid, mapping))
         return frozenset(_living(root, found))
 
-    def _of(self, pid: int) -> list[bytes]:
+    def _of(self, pid: int) -> list[_Mapping]:
         try:
             fd = os.open(b"/proc/%d/maps" % pid, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return []
         try:
-            return list(self._asked(fd)) if self._asks else _read(fd)
+            return list(self._asked(fd)) if self._asks else list(_read(fd))
         except OSError as error:
             if error.errno == errno.ESRCH:
                 return []
-            if error.errno == errno.ENOTTY:
+            if error.errno == errno.ENOTTY and self._asks:
                 self._asks = False
-                return _read(fd)
+                return list(_read(fd))
             raise
         finally:
             os.close(fd)
 
-    def _asked(self, fd: int) -> Iterator[bytes]:
+    def _asked(self, fd: int) -> Iterator[_Mapping]:
         at = 0
         while True:
-            query = bytearray(
-                _QUERY.pack(
-                    _QUERY.size,
-                    _WRITABLE_SHARED_NEXT_FILE,
-                    at,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    _NAME,
-                    0,
-                    _address(self._name),
-                    0,
-                )
-            )
+            where = ctypes.addressof(self._name)
+            query = bytearray(_QUERY.pack(_QUERY.size, _WRITABLE_SHARED_NEXT_FILE, at, *[0] * 8, _NAME, 0, where, 0))
             try:
                 fcntl.ioctl(fd, _ASK, query)
             except FileNotFoundError:
                 return
-            at = _QUERY.unpack(query)[4]
-            yield self._name.value
+            start, at = _QUERY.unpack(query)[3:5]
+            yield _Mapping(b"%x-%x" % (start, at), self._name.value)
 
 
-def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
-    return ctypes.addressof(buffer)
-
-
-def _read(fd: int) -> list[bytes]:
+def _read(fd: int) -> Iterator[_Mapping]:
     pieces = []
     while piece := os.read(fd, 1 << 20):
         pieces.append(piece)
-    found: set[bytes] = set()
-    for path in _LINE.findall(b"".join(pieces)):
-        found |= {path, path.replace(rb"\012", b"\n")}  # the kernel escapes newlines, but not backslashes
-    return list(found)
+    for place, path in _LINE.findall(b"".join(pieces)):
+        for each in {path, path.replace(rb"\012", b"\n")}:  # the kernel escapes newlines, but not backslashes
+            yield _Mapping(place, each)
+
+
+def _elsewhere(pid: int) -> bool:
+    """Whether the process has a mount namespace of its own."""
+    try:
+        return os.readlink(b"/proc/%d/ns/mnt" % pid) != os.readlink(b"/proc/self/ns/mnt")
+    except OSError:
+        return False  # it ended, or is none of ours
+
+
+def _found_by_handle(root: bytes, pid: int, mapping: _Mapping) -> Iterator[bytes]:
+    link = b"/proc/%d/map_files/%s" % (pid, mapping.place)
+    try:
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # no home, so nothing is mapped in it
+    try:
+        if os.stat(link).st_dev == os.fstat(fd).st_dev:
+            path = kernel.path_of(fd, kernel.handle_of(fd, link)[0])
+            if path is not None and path.startswith(root):
+                yield path[len(root) :]
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESRCH, errno.ESTALE, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP):
+            raise
+    finally:
+        os.close(fd)
 
 
 def _living(root: bytes, paths: Iterable[bytes]) -> Iterator[bytes]:
     """Without files that have no name any more, and names that were only one way to read a line."""
     for path in paths:
-        if (not path.endswith(_DELETED) and b"\n" not in path and rb"\012" not in path) or os.path.lexists(root + path):
+        doubtful = path.endswith(_DELETED) or b"\n" in path or rb"\012" in path
+        if not doubtful or os.path.lexists(root + path):
             yield path
 
 
