@@ -58,10 +58,13 @@ async def start(keeper: KeeperClient, counters: Counters, name: str = "a") -> in
 
 
 @pytest.fixture
-def how(request: pytest.FixtureRequest, keeper: KeeperClient) -> str:
-    """What the keeper must use, if this machine lets it."""
-    groups = kin.own_group() is not None and os.access(str(kin.own_group()), os.W_OK)
-    return "cgroup" if groups and request.node.callspec.params["keeper"] == "groups" else "signals"
+async def how(keeper: KeeperClient, run_dir: Path) -> str:
+    """What the keeper uses: groups where this machine lets it make some (and the test wants them)."""
+    line = KeeperLine(run_dir)
+    assert await line.open()
+    groups = (await line.ask(do="list"))["groups"]
+    await line.close()
+    return "cgroup" if groups else "signals"
 
 
 @pytest.mark.parametrize(("threads", "children", "words"), [(1, 0, ()), (11, 0, ()), (2, 5, ()), (2, 5, ("escape",))])
@@ -247,6 +250,21 @@ async def test_a_guard_that_was_killed_is_replaced(keeper: KeeperClient, run_dir
         await gone(guard)
         assert await freezing.thaw()
     assert len(seen) == 3
+
+
+async def test_a_guard_that_was_stopped_blocks_nobody(keeper: KeeperClient, run_dir: Path, tmp_path: Path) -> None:
+    counters = Counters(tmp_path / "counters", 1)
+    await start(keeper, counters)
+    first = 0
+    for _ in range(600):  # more than fits into its pipe
+        freezing = Freezing(run_dir, ["a"], 2_000)
+        assert await freezing.freeze()
+        assert await freezing.thaw()
+        if not first:
+            first = await guard_of(keeper.pid)
+            os.kill(first, signal.SIGSTOP)
+    assert await guard_of(keeper.pid) != first
+    assert not living(first)
 
 
 async def test_the_guard_is_small_and_ends_with_the_keeper(keeper: KeeperClient, run_dir: Path, tmp_path: Path) -> None:

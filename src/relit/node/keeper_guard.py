@@ -8,7 +8,7 @@ import select
 import signal
 import time
 
-from relit.node import still
+from relit.node import kin, still
 
 LATE_S = 0.25  # after the time that the keeper had set itself
 
@@ -32,12 +32,16 @@ class Guard:
         except BrokenPipeError:
             self._start()
             _write_all(self._pipe, line)
+        except BlockingIOError:  # it lives and reads no more: somebody stopped it
+            kin.send(self.pid, signal.SIGKILL)
+            self._start()
+            _write_all(self._pipe, line)
 
     def _start(self) -> None:
         if self._pipe != -1:
             os.close(self._pipe)
             self._pipe = -1
-        reader, self._pipe = os.pipe2(os.O_CLOEXEC)
+        reader, self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.pid = os.fork()  # the keeper has one thread
         if self.pid == 0:
             _be_guard(reader)
