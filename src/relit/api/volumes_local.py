@@ -25,6 +25,7 @@ from relit.volumes.laying import ranges, split
 from relit.volumes.prune import Pruner
 from relit.volumes.rebuild import Rebuilder
 from relit.volumes.service import Going, Homes
+from relit.volumes.upload import Uploads
 from relit.volumes.verify import Verifier
 
 _ALL = 2**31
@@ -36,6 +37,8 @@ _ZEROS = bytes(1 << 20)
 
 class Storing(Protocol):
     """What brings packs to the blob store."""
+
+    done: Uploads
 
     async def flush(self) -> list[Snapshot]: ...
 
@@ -235,7 +238,8 @@ class LocalVolumes:
             chunks=found.chunks, packed=found.packed, packs=dict(sorted(states.items())),
             pack_bytes=sum(each.size for each in packs), spool=sum(each.size for each in waiting), waiting=len(waiting),
             waiting_since=min((each.created_at_ms for each in waiting), default=None), store=self._facts.store,
-            encrypted=self._facts.encrypted, key=self._facts.key,
+            encrypted=self._facts.encrypted, key=self._facts.key, requests=self._uploads.done.requests,
+            uploaded=self._uploads.done.snapshots,
         )  # fmt: skip
 
     # --- making and going back ---------------------------------------------------------------------------------

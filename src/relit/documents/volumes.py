@@ -223,7 +223,8 @@ class Rebuilt(msgspec.Struct, kw_only=True):
 class VolumeStats(msgspec.Struct, kw_only=True):
     """Figures of one volume, or of all (``agent`` empty). ``packed``: bytes of the chunks referred to, as stored.
 
-    ``spool``: bytes that wait for the blob store, the oldest of them since ``waiting_since``.
+    ``spool``: bytes that wait for the blob store, the oldest of them since ``waiting_since``. ``requests``: to the blob
+    store, for uploads since the start; ``uploaded``: snapshots that became stored by them.
     """
 
     agent: str
@@ -241,3 +242,5 @@ class VolumeStats(msgspec.Struct, kw_only=True):
     store: str = ""
     encrypted: bool = True
     key: str = ""  # the key's id, not the key
+    requests: int = 0
+    uploaded: int = 0
