@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from kit import Kit, noise, running
+from kit import Kit, noise
 from shapes import difference, shape
-
-
-@pytest.fixture(params=["fanotify", "inotify", "sweep"])
-async def kit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kit]:
-    made = Kit(tmp_path, watch=request.param)
-    made.home().mkdir(parents=True)
-    async with running(made):
-        yield made
 
 
 async def taken_is_home(kit: Kit, target: str) -> None:
@@ -132,7 +123,7 @@ EDITS: list[Callable[[Path], None]] = [
 ]
 
 
-async def test_every_kind_of_change_is_in_the_next_snapshot(kit: Kit) -> None:
+async def test_every_kind_of_change_is_in_the_next_snapshot(watched: Kit) -> None:
     for no, edit in enumerate(EDITS):
-        edit(kit.home())
-        await taken_is_home(kit, f"{no}-{edit.__name__}")
+        edit(watched.home())
+        await taken_is_home(watched, f"{no}-{edit.__name__}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+T = TypeVar("T")
 OnFailure = Callable[[BaseException], None]
 
 
@@ -31,6 +33,22 @@ def reporting(log: logging.Logger, what: str, then: OnFailure | None) -> OnFailu
             then(error)
 
     return report
+
+
+async def finished(work: Coroutine[Any, Any, T], hurry: Callable[[], None] = lambda: None) -> T:
+    """Bring ``work`` to its end, also when the caller is cancelled meanwhile: a thread goes on whatever becomes of
+    who waits for it. ``hurry`` is called at a cancellation, which is raised when the work is done."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        hurry()
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen
+        raise
 
 
 class Tasks:

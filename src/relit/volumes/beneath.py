@@ -28,6 +28,7 @@ _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08
 _EXCHANGE, _NOREPLACE = 2, 1
 _ESCAPES = (errno.ELOOP, errno.EXDEV, errno.ENOTDIR)
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+LONGEST = 4095  # bytes of a path
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,8 +38,8 @@ class _OpenHow(ctypes.Structure):
 
 def check_path(path: bytes) -> bytes:
     """The path itself when it can only name something below the root; VolumeDamaged otherwise."""
-    if b"\x00" in path or len(path) > 4095:
-        raise _hostile(path, "it has a NUL or is longer than 4095 bytes")
+    if b"\x00" in path or len(path) > LONGEST:
+        raise _hostile(path, f"it has a NUL or is longer than {LONGEST} bytes")
     for part in path.split(b"/"):
         if part in (b"", b".", b".."):
             raise _hostile(path, "it has an empty part, '.' or '..'")

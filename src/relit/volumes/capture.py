@@ -10,26 +10,34 @@ that was touched stays due.
 from __future__ import annotations
 
 import asyncio
+import errno
 import mmap
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import msgspec
 
-from relit.errors import Conflict, FreezeFailed, VolumeTooLarge
+from relit.errors import (
+    Conflict,
+    FreezeFailed,
+    Overtaken,
+    RelitError,
+    StoreFull,
+    VolumeError,
+    VolumeTooLarge,
+)
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
 from relit.lib.durations import size as shown_size
+from relit.lib.service import finished
 from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapshot, Volume
-from relit.volumes.base import Catalog, Changes, Freezer, Watch
-from relit.volumes.beneath import Beneath
-from relit.volumes.ignore import NAME, Ignore, biggest
-from relit.volumes.look import Looked, sweep, touched
+from relit.volumes.base import Catalog, Freezer, Watch
+from relit.volumes.ignore import biggest
+from relit.volumes.lookout import Lookout
 from relit.volumes.reading import Reader
-from relit.volumes.scan import READ, Home
-from relit.volumes.tree import Seen, Tree
+from relit.volumes.tree import Seen, Tree, View
 
 POINTS: tuple[str, ...] = (
     "volumes.snapshot.copied",
@@ -39,13 +47,14 @@ POINTS: tuple[str, ...] = (
     "volumes.snapshot.staged",
     "volumes.snapshot.committed",
 )
-SWEEP_MS = 15 * 60_000
 _WINDOW = 4 << 20
 _BATCH = 8 << 20
 _ROWS = 5_000  # of the manifest in one transaction
 _TRIES = 3
 
 
+T = TypeVar("T")
+U = TypeVar("U")
 Positions = Callable[[], Coroutine[None, None, Position]]
 
 
@@ -86,6 +95,11 @@ class _Attempt:
         self.held: dict[bytes, bytes] = {}
         self.size = 0
         self.limit = limit
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self.cancelled = True
 
     def new(self, id: bytes) -> bool:
         return id not in self.fresh and id not in self.held and id not in self.reused
@@ -141,22 +155,17 @@ class Capture:
     ) -> None:
         self.volume = volume
         self.home = home
-        self.skipped = 0
         self._catalog = catalog
         self._spool = spool
-        self._watch = watch
+        self._lookout = Lookout(home, watch, patterns, clock)
         self._freezer = freezer
         self._clock = clock
         self._new_id = new_id
-        self._patterns = tuple(patterns)
         self._limits = limits or Limits()
         self._buffer = buffer
         self._arenas = arenas
         self._id_of = id_of
         self._tree: Tree | None = None
-        self._due: set[bytes] = set()
-        self._swept_ms: int | None = None
-        self._ignored = b""
         self._lock = asyncio.Lock()
 
     async def take(
@@ -174,30 +183,46 @@ class Capture:
         """
         async with self._lock, self._arenas.one() as arena:
             reader = Reader(self._id_of, arena)
-            tree = await self._load()
-            draft = Snapshot(
-                id=self._new_id(),
-                volume=self.volume.id,
-                number=self.volume.newest + 1,
-                at_ms=0,
-                reason=reason,
-                note=note,
-                quiescent=quiescent,
-            )
-            for _ in range(_TRIES):
-                attempt = _Attempt(self._buffer)
-                early = await self._copy(tree, attempt, reader)
-                if not always and tree.delta(early).empty:
-                    self._due.clear()
-                    return None
-                stopped = await self._stand_still(tree, attempt, early, reader, position)
-                if stopped is not None:
-                    return await self._commit(tree, attempt, draft, stopped)
+            for turn in range(_TRIES):
+                try:
+                    done, taken = await self._try(reader, reason, note, quiescent, always, position)
+                except Overtaken:
+                    if turn + 1 == _TRIES:
+                        raise
+                    continue  # the tree is read anew
+                except OSError as error:
+                    raise _explained(self.volume.name, error) from error
+                if done:
+                    return taken
             raise FreezeFailed(
                 f"no snapshot of {self.volume.name} was taken",
                 why=f"its processes were let go before copying was done, {_TRIES} times",
                 fix="relit volume snapshot tries again; a smaller home or a faster disk helps",
             )
+
+    async def _try(
+        self, reader: Reader, reason: Reason, note: str, quiescent: bool, always: bool, position: Positions
+    ) -> tuple[bool, Snapshot | None]:
+        """(whether this is the answer, the snapshot). A cancellation waits until nothing of it goes on."""
+        tree = await self._load()
+        draft = Snapshot(
+            id=self._new_id(),
+            volume=self.volume.id,
+            number=self.volume.newest + 1,
+            at_ms=0,
+            reason=reason,
+            note=note,
+            quiescent=quiescent,
+        )
+        attempt = _Attempt(self._buffer)
+        early = await finished(self._copy(tree, attempt, reader), attempt.cancel)
+        if not always and tree.delta(early).empty:
+            self._lookout.done()
+            return True, None
+        stopped = await finished(self._stand_still(tree, attempt, early, reader, position))
+        if stopped is None:
+            return False, None
+        return True, await finished(self._commit(tree, attempt, draft, stopped))
 
     async def tree(self) -> Tree:
         """What the newest snapshot holds."""
@@ -206,44 +231,21 @@ class Capture:
 
     def close(self) -> None:
         """Watch no longer."""
-        self._watch.close()
+        self._lookout.close()
 
     # --- what changed ------------------------------------------------------------------------------------------
 
     async def _load(self) -> Tree:
         if self._tree is None:
+            self.volume = await self._catalog.volume(self.volume.name)
             number = self.volume.newest
             await self._catalog.unstage(self.volume.id, number + 1)  # what a crash left
             entries = await self._catalog.tree(self.volume.id, number) if number else []
             segments = await self._catalog.all_segments(self.volume.id, number) if number else []
+            if number:
+                self._lookout.since((await self._catalog.snapshot(self.volume.id, number)).at_ms)
             self._tree = await asyncio.to_thread(Tree, entries, segments)
         return self._tree
-
-    @contextmanager
-    def _opened(self) -> Iterator[Home]:
-        with Beneath(self.home) as beneath:
-            text = b""
-            try:
-                with open(beneath.open(NAME, READ), "rb") as file:
-                    text = file.read()
-            except OSError:
-                text = b""  # none, or one that cannot be read as a file: nothing further is left out
-            if text != self._ignored:
-                self._ignored, self._swept_ms = text, None
-            yield Home(beneath, Ignore(self._patterns, text))
-
-    def _look(self, home: Home, tree: Tree, *, sweeps: bool) -> Looked:
-        """Everything that may differ from the tree by now; it stays due until a snapshot has it."""
-        now = self._clock.now_ms()
-        changes = self._watch.drain()
-        mapped = self._watch.mapped()
-        late = self._swept_ms is None or now - self._swept_ms >= SWEEP_MS
-        looked = touched(home, tree, Changes(changes.paths, changes.trees), mapped | self._due)
-        if changes.everything or not self._watch.exact or (sweeps and late):
-            looked = sweep(home, tree) | looked
-            self._swept_ms = now
-        self._due |= looked.keys()
-        return looked
 
     async def _copy(self, tree: Tree, attempt: _Attempt, reader: Reader) -> dict[bytes, Seen | None]:
         """Read what changed while the agent goes on."""
@@ -253,15 +255,16 @@ class Capture:
             asyncio.run_coroutine_threadsafe(self._put(attempt), loop).result()
 
         def sink(id: bytes, data: memoryview) -> None:
+            if attempt.cancelled:
+                raise _Cancelled
             if attempt.new(id):
                 attempt.hold(id, data)
                 if attempt.size >= _BATCH:
                     flush()
 
         def read() -> dict[bytes, Seen | None]:
-            with self._opened() as home:
-                looked = self._look(home, tree, sweeps=True)
-                return reader.see(home, tree, looked, sink)
+            with self._lookout.opened() as home:
+                return reader.see(home, tree, self._lookout.early(home, View(tree)), sink)
 
         seen = await asyncio.to_thread(read)
         await self._put(attempt)
@@ -297,9 +300,7 @@ class Capture:
         began = self._clock.monotonic()
         whole = True
         try:
-            async with asyncio.TaskGroup() as both:
-                where = both.create_task(position())
-                late = both.create_task(asyncio.to_thread(self._again, tree, attempt, early, reader))
+            late, where = await _both(asyncio.to_thread(self._again, tree, attempt, early, reader), position())
             at_ms = self._clock.now_ms()
         finally:
             if frozen:
@@ -308,7 +309,7 @@ class Capture:
         point("volumes.snapshot.thawed")
         if not whole:
             return None
-        return Stopped(early | late.result(), where.result(), at_ms, took)
+        return Stopped(early | late, where, at_ms, took)
 
     def _again(
         self, tree: Tree, attempt: _Attempt, early: dict[bytes, Seen | None], reader: Reader
@@ -320,15 +321,8 @@ class Capture:
                 chunks = attempt.drain()
                 attempt.fresh.update(zip((id for id, _ in chunks), self._spool.put(chunks), strict=True))
 
-        due, self._due = self._due, set()
-        try:
-            with self._opened() as home:
-                looked = self._look(home, tree, sweeps=False)
-                seen = reader.see(home, tree, looked, sink, early)
-                self.skipped = len(home.skipped)
-                return seen
-        finally:
-            self._due |= due
+        with self._lookout.opened() as home:
+            return reader.see(home, tree, self._lookout.late(home, View(tree, early)), sink, early)
 
     # --- the record --------------------------------------------------------------------------------------------
 
@@ -351,7 +345,7 @@ class Capture:
             self._spool.settle(at, done)
         point("volumes.snapshot.committed")
         tree.apply(seen)
-        self._due.clear()
+        self._lookout.done()
         self.volume = msgspec.structs.replace(self.volume, newest=snapshot.number)
         return snapshot
 
@@ -371,6 +365,7 @@ class Capture:
             fresh=sum(place.length for place in attempt.fresh.values()),
             freeze_us=stopped.freeze_us,
             position=stopped.position,
+            skipped=self._lookout.skipped(),
             local_at_ms=self._clock.now_ms(),
         )
 
@@ -425,6 +420,26 @@ class Capture:
         """Take staged rows back, unless the snapshot is there after all."""
         if not any(each.number == taken.number for each in await self._catalog.snapshots(self.volume.id, limit=1)):
             await self._catalog.unstage(self.volume.id, taken.number)
+
+
+async def _both(one: Coroutine[None, None, T], other: Coroutine[None, None, U]) -> tuple[T, U]:
+    """Both at once. When one fails the other is waited for: a thread may be at work in it."""
+    found = await asyncio.gather(one, other, return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    return cast(tuple[T, U], tuple(found))
+
+
+def _explained(name: str, error: OSError) -> RelitError:
+    why = str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"no snapshot of {name} was taken: no space left", why=why, fix="df -h; free some space")
+    return VolumeError(f"no snapshot of {name} was taken", why=why, fix="mend the cause; the next round tries again")
+
+
+class _Cancelled(Exception):
+    """Ends a thread for which nobody waits."""
 
 
 def _batches(chunks: list[tuple[bytes, Place]]) -> Iterator[list[tuple[bytes, Place]]]:

@@ -56,12 +56,15 @@ class Ignore:
 
     def below(self, path: bytes) -> bool:
         """Whether a folder that holds ``path`` is left out, and ``path`` with it."""
-        parent = path.rpartition(b"/")[0]
-        known = self._folders.get(parent)
-        if known is None:
-            known = self.below(parent) or self.leaves_out(parent, True)
-            self._folders[parent] = known
-        return known
+        unknown = []
+        folder = path.rpartition(b"/")[0]
+        while folder not in self._folders:
+            unknown.append(folder)
+            folder = folder.rpartition(b"/")[0]
+        out = self._folders[folder]
+        for folder in reversed(unknown):
+            out = self._folders[folder] = out or self.leaves_out(folder, True)
+        return out
 
 
 def of_kind(kind: str, extra: Iterable[str] = ()) -> tuple[str, ...]:

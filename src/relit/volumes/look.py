@@ -8,63 +8,65 @@ from collections.abc import Iterable
 
 from relit.volumes.base import Changes
 from relit.volumes.scan import Home, same
-from relit.volumes.tree import Tree
+from relit.volumes.tree import View
 
 Looked = dict[bytes, os.stat_result | None]
+_NEVER = 1 << 63  # no file was touched as late as that
 
 
-def sweep(home: Home, tree: Tree) -> Looked:
-    """Every path that does not look as the tree has it."""
+def sweep(home: Home, known: View, settled_ns: int = _NEVER) -> Looked:
+    """Every path that does not look as it is known. What was touched at ``settled_ns`` or later counts as changed:
+    a further write in the same tick of the kernel's clock leaves no trace."""
     looked: Looked = {}
     met = set()
     for path, found in home.walk():
         met.add(path)
-        entry = tree.entries.get(path)
-        if entry is None or not same(entry, found):
+        entry = known.entry(path)
+        if entry is None or not same(entry, found) or found.st_ctime_ns >= settled_ns:
             looked[path] = found
-    looked.update((path, None) for path in tree.entries.keys() - met)
-    return with_links(home, tree, looked)
+    looked.update((entry.path, None) for entry in known.entries() if entry.path not in met)
+    return with_links(home, known, looked)
 
 
-def touched(home: Home, tree: Tree, changes: Changes, more: Iterable[bytes] = ()) -> Looked:
+def touched(home: Home, known: View, changes: Changes, more: Iterable[bytes] = ()) -> Looked:
     """The paths that events name, with all that hangs on them. None of them is trusted to be as it was."""
     looked: Looked = {}
     for path in {*changes.paths, *more}:
-        _one(home, tree, path, looked)
+        _one(home, known, path, looked)
     for folder in changes.trees:
         looked.update(home.walk(folder))
-        looked.update((path, home.look(path)) for path in (folder, *tree.below(folder)) if path not in looked)
+        looked.update((path, home.look(path)) for path in (folder, *known.below(folder)) if path not in looked)
     for path in list(looked):
         parent = path.rpartition(b"/")[0]
         if path and parent not in looked:
             looked[parent] = home.look(parent)
-    return with_links(home, tree, looked)
+    return with_links(home, known, looked)
 
 
-def _one(home: Home, tree: Tree, path: bytes, looked: Looked) -> None:
+def _one(home: Home, known: View, path: bytes, looked: Looked) -> None:
     found = looked[path] = home.look(path)
-    entry = tree.entries.get(path)
+    entry = known.entry(path)
     if found is None or not stat.S_ISDIR(found.st_mode):
-        looked.update((each, None) for each in tree.below(path))
+        looked.update((each, None) for each in known.below(path))
         return
     if entry is None or entry.kind != "folder":
         looked.update(home.walk(path))
         return
-    here = {path + b"/" + name if path else name for name in home.beneath.names(path)}
-    for new in here - tree.names(path):
+    here = {path + b"/" + name if path else name for name in home.names(path)}
+    for new in here - known.names(path):
         looked.update(home.walk(new))
-    for gone in tree.names(path) - here:
-        looked.update((each, None) for each in (gone, *tree.below(gone)))
+    for gone in known.names(path) - here:
+        looked.update((each, None) for each in (gone, *known.below(gone)))
 
 
-def with_links(home: Home, tree: Tree, looked: Looked) -> Looked:
+def with_links(home: Home, known: View, looked: Looked) -> Looked:
     """Adds the other names of files that have, or had, several: which of them carries the content may have changed."""
     fresh = {found.st_ino for found in looked.values() if found is not None and _shared(found)}
-    left = {entry.ino for path in looked if (entry := tree.entries.get(path)) is not None}
-    names = {path for ino in fresh | left for path in tree.same_file(ino)}
-    strange = {ino for ino in fresh if not tree.same_file(ino)}
+    left = {entry.ino for path in looked if (entry := known.entry(path)) is not None}
+    names = {path for ino in fresh | left for path in known.same_file(ino)}
+    strange = {ino for ino in fresh if not known.same_file(ino)}
     if strange:
-        names |= {path for path, entry in tree.entries.items() if entry.ino in strange}
+        names |= {entry.path for entry in known.entries() if entry.ino in strange}
     for path in names - looked.keys():
         looked[path] = home.look(path)
     return looked

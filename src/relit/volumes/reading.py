@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from relit.errors import VolumeError
 from relit.manifest import SEGMENT, Entry, Skipped
 from relit.volumes import chunking
 from relit.volumes.look import Looked, firsts
@@ -54,6 +55,9 @@ class Reader:
         try:
             fd = home.beneath.open(path, READ)
         except (FileNotFoundError, NotADirectoryError):
+            return None
+        except VolumeError as error:  # a part of its path is a symlink by now
+            home.skipped[path] = Skipped(path, error.why)
             return None
         except OSError as error:  # a symlink by now, or not ours to read
             home.skipped[path] = Skipped(path, error.strerror or "not readable")

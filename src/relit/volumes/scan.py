@@ -12,8 +12,9 @@ from typing import Literal
 
 import msgspec
 
+from relit.errors import VolumeError
 from relit.manifest import Entry, EntryKind, Skipped
-from relit.volumes.beneath import Beneath
+from relit.volumes.beneath import LONGEST, Beneath
 from relit.volumes.ignore import Ignore
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -56,36 +57,47 @@ class Home:
         if stat.S_ISDIR(found.st_mode):
             yield from self._below(under)
 
+    def names(self, folder: bytes) -> list[bytes]:
+        """What a folder holds."""
+        return [name for name, _ in self._entries(folder)]
+
     def _below(self, folder: bytes) -> Iterator[Found]:
-        inner = []
-        for name, found in self._entries(folder):
-            path = folder + b"/" + name if folder else name
-            if self._takes(path, found):
-                yield path, found
-                if stat.S_ISDIR(found.st_mode):
-                    inner.append(path)
-        for path in inner:
-            yield from self._below(path)
+        left = [folder]
+        while left:
+            above = left.pop()
+            for name, found in self._entries(above):
+                path = above + b"/" + name if above else name
+                if self._takes(path, found):
+                    yield path, found
+                    if stat.S_ISDIR(found.st_mode):
+                        left.append(path)
 
     def _entries(self, folder: bytes) -> list[tuple[bytes, os.stat_result]]:
         try:
             fd = self.beneath.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except VolumeError as error:  # a part of its path is a symlink by now
+            self._skip(folder, error.why)
+            return []
         except PermissionError as error:
             self._skip(folder, error.strerror or "not readable")
             return []
         try:
             entries = []
-            for each in os.scandir(fd):
-                with suppress(FileNotFoundError):
-                    entries.append((os.fsencode(each.name), each.stat(follow_symlinks=False)))
+            with os.scandir(fd) as found:
+                for each in found:
+                    with suppress(FileNotFoundError):
+                        entries.append((os.fsencode(each.name), each.stat(follow_symlinks=False)))
             return entries
         finally:
             os.close(fd)
 
     def _takes(self, path: bytes, found: os.stat_result) -> bool:
         kind = stat.S_IFMT(found.st_mode)
+        if len(path) > LONGEST:
+            self._skip(path[:LONGEST], "its path is too long")
+            return False
         if path and self.ignore.leaves_out(path, kind == stat.S_IFDIR):
             return False
         if found.st_dev != self._device:
@@ -105,7 +117,9 @@ class Home:
         try:
             target = self.beneath.readlink(path) if kind == "link" else b""
             xattrs = self._xattrs(path)
-        except (FileNotFoundError, OSError) as error:
+        except VolumeError:  # a part of its path is a symlink by now
+            return None
+        except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP):
                 return None
             raise
@@ -176,7 +190,12 @@ def holes(fd: int, found: os.stat_result) -> list[tuple[int, int]]:
             gaps.append((at, data - at))
         if data >= found.st_size:
             break
-        at = os.lseek(fd, data, os.SEEK_HOLE)
+        try:
+            at = os.lseek(fd, data, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # it became shorter meanwhile
     return gaps
 
 

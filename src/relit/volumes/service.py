@@ -16,7 +16,7 @@ from relit.errors import Conflict, NotFound, RelitError
 from relit.events import Event
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
-from relit.lib.service import OnFailure, Tasks
+from relit.lib.service import OnFailure, Tasks, finished
 from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.base import Catalog, Freezer, Holder, Watcher
 from relit.volumes.between import Trees, between
@@ -223,7 +223,7 @@ class Homes:
     ) -> Going:
         """Put files back; the agent is stopped meanwhile. The home as it was is a snapshot before, and the result
         one after, so that this can be undone. ``meanwhile`` is done when the files are back, the agent still held."""
-        return await asyncio.shield(self._restore(agent, number, paths, meanwhile))
+        return await finished(self._restore(agent, number, paths, meanwhile))
 
     async def _restore(self, agent: str, number: int, paths: Collection[bytes], meanwhile: Meanwhile | None) -> Going:
         async with self._lock(agent):

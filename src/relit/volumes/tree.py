@@ -53,12 +53,6 @@ class Tree:
             return b""
         return self._long.get(path, b"") if entry.count > SEGMENT else entry.parts
 
-    def below(self, path: bytes) -> Iterator[bytes]:
-        """Every path below a folder."""
-        for child in sorted(self.names(path)):
-            yield child
-            yield from self.below(child)
-
     def names(self, path: bytes) -> frozenset[bytes]:
         """The paths directly in a folder."""
         return frozenset(self._names.get(path, ()))
@@ -114,6 +108,43 @@ class Tree:
         self.bytes -= entry.size if entry.kind == "file" and not entry.hard else 0
         _discard(self._names, path.rpartition(b"/")[0], path)
         _discard(self._inodes, entry.ino, path)
+
+
+class View:
+    """A tree together with what was seen since: what is known of a home before it is looked at again."""
+
+    def __init__(self, tree: Tree, seen: Mapping[bytes, Seen | None] | None = None) -> None:
+        self._tree = tree
+        self._seen = seen or {}
+        self._new = Tree(now.entry for now in self._seen.values() if now is not None)
+
+    def entry(self, path: bytes) -> Entry | None:
+        """What is known of a path."""
+        if path in self._seen:
+            return self._new.entries.get(path)
+        return self._tree.entries.get(path)
+
+    def entries(self) -> Iterator[Entry]:
+        """All that is known."""
+        yield from self._new.entries.values()
+        yield from (entry for path, entry in self._tree.entries.items() if path not in self._seen)
+
+    def names(self, path: bytes) -> frozenset[bytes]:
+        """The paths directly in a folder."""
+        both = self._tree.names(path) | self._new.names(path)
+        return frozenset(name for name in both if self.entry(name) is not None) if self._seen else both
+
+    def below(self, path: bytes) -> Iterator[bytes]:
+        """Every path below a folder."""
+        left = [path]
+        while left:
+            for child in self.names(left.pop()):
+                yield child
+                left.append(child)
+
+    def same_file(self, ino: int) -> frozenset[bytes]:
+        """Paths that are or were names of that file, when it has or had several."""
+        return self._tree.same_file(ino) | self._new.same_file(ino)
 
 
 Key = TypeVar("Key", bytes, int)

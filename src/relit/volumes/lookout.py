@@ -1,0 +1,107 @@
+"""Which paths of a home may differ from what is known of it. What was found stays due until a snapshot has it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from relit.lib.clock import Clock
+from relit.manifest import Skipped
+from relit.volumes.base import Changes, Watch
+from relit.volumes.beneath import Beneath
+from relit.volumes.ignore import NAME, Ignore
+from relit.volumes.look import Looked, sweep, touched
+from relit.volumes.scan import READ, Home
+from relit.volumes.tree import View
+
+SWEEP_MS = 15 * 60_000
+_IGNORE_BYTES = 1 << 20  # of .relitignore that count
+_TICK_MS = 50  # a file touched this shortly before it was read may change once more without a trace
+_RESTART_MS = 10_000  # the same for what an earlier process read: how long it took is not known
+_TOLD = 1000  # skipped paths
+
+
+class Lookout:
+    """One home and its watch. ``early`` while the agent goes on, then ``late`` while it stands still; ``done`` when
+    a snapshot has what they found. Blocking, one call at a time."""
+
+    def __init__(self, home: Path, watch: Watch, patterns: Sequence[str], clock: Clock) -> None:
+        self._home = home
+        self._watch = watch
+        self._patterns = tuple(patterns)
+        self._clock = clock
+        self._due: set[bytes] = set()
+        self._skipped: dict[bytes, Skipped] = {}
+        self._swept_ms: int | None = None
+        self._settled_ns = 0
+        self._ignored = b""
+
+    def since(self, at_ms: int) -> None:
+        """What is known is of a snapshot that an earlier process took then."""
+        self._settled_ns = (at_ms - _RESTART_MS) * 1_000_000
+
+    @contextmanager
+    def opened(self) -> Iterator[Home]:
+        """The home, for one pass."""
+        with Beneath(self._home) as beneath:
+            text = _ignored(beneath)
+            if text != self._ignored:
+                self._ignored, self._swept_ms = text, None
+            home = Home(beneath, Ignore(self._patterns, text))
+            yield home
+            self._skipped |= home.skipped
+
+    def early(self, home: Home, known: View) -> Looked:
+        """Everything that may differ from the newest snapshot by now."""
+        late = self._swept_ms is None or self._clock.now_ms() - self._swept_ms >= SWEEP_MS
+        again = self._due | self._skipped.keys()  # why something was skipped may be over
+        self._skipped.clear()
+        return self._look(home, known, again, sweeps=late)
+
+    def late(self, home: Home, known: View) -> Looked:
+        """Everything that may differ from what the early pass saw."""
+        looked = self._look(home, known, set(), sweeps=False)
+        for path in looked:
+            self._skipped.pop(path, None)
+        self._skipped |= home.skipped
+        return looked
+
+    def _look(self, home: Home, known: View, more: set[bytes], *, sweeps: bool) -> Looked:
+        settled_ns, now = self._settled_ns, self._clock.now_ms()
+        changes, mapped = self._watch.drain(), self._watch.mapped()
+        looked = touched(home, known, Changes(changes.paths, changes.trees), mapped | more)
+        if changes.everything or not self._watch.exact or sweeps:
+            looked = sweep(home, known, settled_ns) | looked
+            self._swept_ms = now
+        self._settled_ns = (now - _TICK_MS) * 1_000_000
+        self._due |= looked.keys()
+        return looked
+
+    def done(self) -> None:
+        """All that was found is in a snapshot, or no change."""
+        self._due.clear()
+
+    def skipped(self) -> list[Skipped]:
+        """What the snapshot leaves out, in byte order."""
+        some = [self._skipped[path] for path in sorted(self._skipped)]
+        more = [Skipped(b"", f"and {len(some) - _TOLD} more")] if len(some) > _TOLD else []
+        return some[:_TOLD] + more
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._watch.close()
+
+
+def _ignored(beneath: Beneath) -> bytes:
+    """The text of ``.relitignore``; empty when there is none, or one that cannot be read as a file."""
+    try:
+        fd = beneath.open(NAME, READ)
+    except OSError:
+        return b""
+    try:
+        return os.pread(fd, _IGNORE_BYTES, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
