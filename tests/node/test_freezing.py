@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import statistics
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from node_house import ENV, Bell, gone, kill, living, pss_kb
@@ -222,6 +224,40 @@ async def test_the_next_keeper_lets_go_when_all_others_were_killed(
     fresh = await ensure_keeper(run_dir)
     await counters.all_move(BACK_S)
     await fresh.stop()
+
+
+async def test_what_counts_as_held_stood_still_whatever_was_killed(
+    keeper: KeeperClient, run_dir: Path, tmp_path: Path
+) -> None:
+    counters = Counters(tmp_path / "counters", 2, 2, "escape")
+    await start(keeper, counters)
+    chance, outcomes = Random(7), {True: 0, False: 0}
+    for number in range(40):
+        await keeper.lives()  # one is there
+        freezing = Freezing(run_dir, ["a"], 2_000)
+        async with asyncio.TaskGroup() as group:
+            if number % 2:
+                group.create_task(killed_after(keeper, chance.random() * 0.03))
+            try:
+                frozen = await freezing.freeze()
+            except FreezeFailed:
+                frozen = False
+            before = counters.read() if frozen else ()
+            await asyncio.sleep(0.01)
+            after = counters.read() if frozen else ()
+            held = await freezing.thaw()
+        assert not held or before == after
+        outcomes[held] += 1
+        async with asyncio.timeout(BACK_S):
+            await counters.all_move()
+    print(f"held {outcomes[True]}, let go too early {outcomes[False]}")
+    assert outcomes[True] >= 15
+
+
+async def killed_after(keeper: KeeperClient, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        kill(keeper.pid)
 
 
 async def test_the_guard_lets_go_when_the_keeper_hangs(keeper: KeeperClient, run_dir: Path, tmp_path: Path) -> None:
