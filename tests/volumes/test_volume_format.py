@@ -27,7 +27,7 @@ from relit.volumes.pack import CHUNK, FOOTER, Sealer
 from relit.volumes.reading import Reader
 from relit.volumes.scan import Home
 from relit.volumes.spool import Spool
-from relit.volumes.tree import Tree
+from relit.volumes.tree import Tree, View
 from relit.volumes.upload import key_of
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/volume-format.md").read_text("utf-8")
@@ -68,7 +68,7 @@ class Keeper:
             home = Home(beneath, Ignore((), b""))
             chunks: dict[bytes, bytes] = {}
             seen = self.reader.see(
-                home, self.tree, sweep(home, self.tree), lambda id, data: chunks.setdefault(id, bytes(data))
+                home, self.tree, sweep(home, View(self.tree)), lambda id, data: chunks.setdefault(id, bytes(data))
             )
         self.spool.put(list(chunks.items()))
         self.number += 1
