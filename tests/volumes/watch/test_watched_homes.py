@@ -107,13 +107,18 @@ def test_two_hundred_homes_are_told_each_its_own(watcher: OpenWatcher, tmp_path:
 
 def test_a_closed_watcher_leaves_no_descriptor(watcher: OpenWatcher, home: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    watch = watcher.watch(home)
+    watch, other = watcher.watch(home), watcher.watch(home)
     watch.drain()
     watch.close()
+    other.close()
     assert len(os.listdir("/proc/self/fd")) == before
+    late = watcher.watch(home)
     watcher.close()
     watcher.close()
     assert len(os.listdir("/proc/self/fd")) < before
+    assert late.drain().everything
+    assert not late.exact
+    late.close()
 
 
 def test_a_sweeping_watch_always_says_everything(home: Path) -> None:

@@ -41,17 +41,12 @@ class _Spot(msgspec.Struct, frozen=True):
     above: bytes | None
 
 
-class _Filesystem:
-    """One marked filesystem: a descriptor for each of its mounts that holds homes."""
+class _Mount:
+    """Where homes are mounted: a descriptor that handles are resolved from."""
 
-    def __init__(self) -> None:
-        self.mounts: dict[int, int] = {}
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)
         self.homes: set[Touched] = set()
-
-    def close(self) -> None:
-        for fd in self.mounts.values():
-            os.close(fd)
-        self.mounts.clear()
 
 
 class FanotifyWatch:
@@ -95,8 +90,9 @@ class Fanotify:
         self._group = kernel.fanotify(unlimited=unlimited)
         self._homes: dict[bytes, list[Touched]] = {}
         self._above: set[bytes] = set()
-        self._filesystems: dict[bytes, _Filesystem] = {}
+        self._filesystems: dict[bytes, dict[int, _Mount]] = {}  # by the filesystem's id, then the mount's
         self._spots: dict[bytes, _Spot | None] = {}
+        self._complained = False
         self._reading = Reading(self._group, self._take, self._lose)
         self._reading.start()
 
@@ -130,15 +126,17 @@ class Fanotify:
             for homes in self._homes.values():
                 if touched in homes:
                     homes.remove(touched)
-            for key in [key for key, each in self._filesystems.items() if touched in each.homes]:
-                self._leave(key, touched)
+            for key, mounts in list(self._filesystems.items()):
+                for number in [number for number, each in mounts.items() if touched in each.homes]:
+                    self._leave(key, number, touched)
             self._reindex()
 
     def close(self) -> None:
         """Safe twice."""
         self._reading.stop()
-        for filesystem in self._filesystems.values():
-            filesystem.close()
+        for mounts in self._filesystems.values():
+            for mount in mounts.values():
+                os.close(mount.fd)
         self._filesystems.clear()
 
     # --- homes -------------------------------------------------------------------------------------------------
@@ -150,22 +148,26 @@ class Fanotify:
             if kernel.path_of(fd, handle) != touched.root:
                 raise OSError(errno.EOPNOTSUPP, "its folders cannot be found by their handles")
             kernel.mark_filesystem(self._group, fd)
-            filesystem = self._filesystems.setdefault(kernel.filesystem_id(fd), _Filesystem())
-            filesystem.homes.add(touched)
-            if mount not in filesystem.mounts:
-                filesystem.mounts[mount] = os.dup(fd)
+            mounts = self._filesystems.setdefault(kernel.filesystem_id(fd), {})
+            if mount not in mounts:
+                mounts[mount] = _Mount(fd)
+            mounts[mount].homes.add(touched)
         finally:
             os.close(fd)
         self._homes.setdefault(touched.root, []).append(touched)
         self._reindex()
 
-    def _leave(self, key: bytes, touched: Touched) -> None:
-        filesystem = self._filesystems[key]
-        filesystem.homes.discard(touched)
-        if not filesystem.homes:
-            kernel.unmark_filesystem(self._group, next(iter(filesystem.mounts.values())))
-            filesystem.close()
+    def _leave(self, key: bytes, number: int, touched: Touched) -> None:
+        mounts = self._filesystems[key]
+        mount = mounts[number]
+        mount.homes.discard(touched)
+        if mount.homes:
+            return
+        if len(mounts) == 1:
+            kernel.unmark_filesystem(self._group, mount.fd)
             del self._filesystems[key]
+        del mounts[number]
+        os.close(mount.fd)
 
     def _reindex(self) -> None:
         self._homes = {root: homes for root, homes in self._homes.items() if homes}
@@ -224,24 +226,26 @@ class Fanotify:
     # --- where a folder is -------------------------------------------------------------------------------------
 
     def _resolve(self, key: bytes) -> _Spot | None:
-        filesystem = self._filesystems.get(key[:8])
-        if filesystem is None:
-            return None  # of a home that is watched no more
         inside: list[tuple[Touched, bytes]] = []
         above = None
-        for mount in filesystem.mounts.values():
+        for mount in self._filesystems.get(key[:8], {}).values():  # none: of a home that is watched no more
             try:
-                path = kernel.path_of(mount, key[8:])
+                path = kernel.path_of(mount.fd, key[8:])
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                log.warning("an event's folder was not found (%s): homes are swept", error.strerror)
+                self._complain(error)
                 self._lose()
                 return None
             if path is not None:
                 inside += self._within(path)
                 above = path if path in self._above else above
         return self._keep(key, _Spot(tuple(inside), above) if inside or above is not None else None)
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:  # once: the log's own file may be what the next event is about
+            log.warning("an event's folder was not found (%s): homes are swept", error.strerror)
+        self._complained = True
 
     def _keep(self, key: bytes, spot: _Spot | None) -> _Spot | None:
         if len(self._spots) >= _MOST_SPOTS:

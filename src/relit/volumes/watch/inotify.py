@@ -3,7 +3,8 @@
 The watched folders form a tree of nodes by name, as the events' order has it. Whenever a name that is a folder
 comes, goes or moves, the node of that name is dropped with all below it, and what is there now is walked and watched
 anew: so it does not matter how far the filesystem is ahead of its events. What happened in a folder before it was
-watched is covered by telling it as a tree. Folders are opened below the home without following symlinks: nobody can
+watched is covered by telling it as a tree. Where folders change places so fast that a walk finds one below itself, the
+home is walked again as a whole. Folders are opened below the home without following symlinks: nobody can
 lead a watch outside.
 """
 
@@ -123,6 +124,11 @@ class Inotify:
 
     def close(self) -> None:
         """Safe twice."""
+        with self._reading.lock:
+            for watch in self._homes:
+                watch.exact, watch.root = False, None
+            self._homes.clear()
+            self._nodes.clear()
         self._reading.stop()
 
     # --- homes -------------------------------------------------------------------------------------------------
@@ -198,9 +204,10 @@ class Inotify:
         if node is None:
             node = _Node(watch, parent, name, number)
             nodes.append(node)
+        elif node in _chain(parent):  # folders change places while we look: which is above which is not known
+            watch.broken = True
+            return None
         elif node.parent is not None:  # it moved, and we are ahead of the event
-            if node in _chain(parent):
-                return None  # its folders changed places: the events to come will tell
             _unlink(node)
             node.parent, node.name = parent, name
         if parent is None:

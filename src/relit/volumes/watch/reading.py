@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -35,8 +36,10 @@ class Reading:
         self._thread.start()
 
     def catch_up(self) -> None:
-        """Take every event that was queued before this call."""
+        """Take every event that was queued before this call. OSError after ``stop``."""
         with self.lock:
+            if self._stopping.is_set():
+                raise OSError(errno.EBADF, "the watcher is closed")
             left = kernel.waiting(self._fd)
             while left > 0:
                 try:
