@@ -8,6 +8,9 @@ from pathlib import Path
 
 from relit.errors import ConfigError
 from relit.lib.clock import EARLIEST_PLAUSIBLE_MS, Clock, iso
+from relit.settings import Settings
+
+VOLUMES_SOCKET = "volumes.sock"  # where the process that keeps the volumes answers
 
 # Locks and shared memory of SQLite's WAL do not hold across machines.
 NETWORK = frozenset(
@@ -17,6 +20,11 @@ NETWORK = frozenset(
         "fuse.davfs", "davfs", "fuse.goofys", "fuse.juicefs", "beegfs", "gpfs",
     }
 )  # fmt: skip
+
+
+def run_dir(settings: Settings) -> Path:
+    """Where sockets and records of this machine's processes are."""
+    return settings.data / "run"
 
 
 def prepare(folder: Path) -> Path:

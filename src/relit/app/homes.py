@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from relit.app.folder import run_dir
 from relit.app.instances import homes_of, residence
-from relit.app.serve import run_dir
 from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances
 from relit.settings import Settings
 from relit.settings.model import Snapshots

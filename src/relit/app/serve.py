@@ -21,7 +21,7 @@ from relit.api.volumes_port import Volumes
 from relit.app import parts as chosen
 from relit.app.backend import StoreBackend
 from relit.app.declared import declare
-from relit.app.folder import mark
+from relit.app.folder import VOLUMES_SOCKET, mark, run_dir
 from relit.app.stopping import running, until_signal
 from relit.client import Client
 from relit.control.unix import UnixControlServer
@@ -35,14 +35,8 @@ from relit.lib.service import OnFailure, Service
 from relit.settings import Secrets, Settings
 from relit.settings.noted import forget_url, note_url
 
-VOLUMES_SOCKET = "volumes.sock"
 _PATIENCE_S = 20.0  # while the process that keeps the volumes is restarted
 _LOG = logging.getLogger(__name__)
-
-
-def run_dir(settings: Settings) -> Path:
-    """Where sockets and records of this machine's processes are."""
-    return settings.data / "run"
 
 
 def options(settings: Settings) -> Options:

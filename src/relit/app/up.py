@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relit.app import folder
+from relit.app.folder import run_dir
 from relit.app.instances import copies, hold_of, make_home, module_name
-from relit.app.serve import run_dir
 from relit.app.stopping import running, until_signal
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe

@@ -6,20 +6,15 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from relit.api.auth import ensure_token
-from relit.api.build import build
-from relit.api.parts import Options, Parts
-from relit.api.server import ApiServer
 from relit.api.timeline import JournalTimeline
 from relit.api.volumes_local import Care, Facts, LocalVolumes
 from relit.app import parts as chosen
+from relit.app.folder import run_dir
 from relit.app.homes import make_mount, mounts, snapshots_of
-from relit.app.serve import VOLUMES_SOCKET, run_dir
-from relit.app.stopping import running, until_signal
 from relit.app.unlock import Unlocked, unlock
 from relit.durable.engine import Engine
 from relit.errors import Conflict
@@ -217,19 +212,3 @@ async def open_local(settings: Settings) -> AsyncIterator[LocalVolumes]:
         await made.homes.laid()
         await made.caretaker.describe()
         await made.uploader.flush()
-
-
-async def serve(settings: Settings, began: Callable[[], None] = lambda: None) -> None:
-    """Keep the volumes until a signal comes; the server asks over a socket in the run folder."""
-    async with (
-        until_signal() as stop,
-        chosen.engine(settings) as engine,
-        kept(settings, engine, open_watcher(), stop.fail) as made,
-    ):
-        await ensure_token(engine.store, settings.data)
-        api = Parts(engine, Options(), volumes=made.local)
-        server = ApiServer(
-            build(api), path=run_dir(settings) / VOLUMES_SOCKET, closing=api.closing.close, on_error=stop.fail
-        )
-        async with running([made.homes, made.uploader, made.caretaker, server], began):
-            await stop.wait()

@@ -30,7 +30,7 @@ class Start:
 
     def wait(self, timeout_ms: int) -> Running:
         """Everything ready. Raises ``ConfigError`` when an instance says that its configuration is wrong."""
-        from relit.app.serve import run_dir
+        from relit.app.folder import run_dir
         from relit.node import status
 
         until = time.monotonic() + timeout_ms / 1000

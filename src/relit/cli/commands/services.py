@@ -119,7 +119,7 @@ def node(session: Session, modules: tuple[str, ...], listen: str | None) -> None
 @pass_session
 def volumes(session: Session, ready_file: Path | None) -> None:
     """Keep versions of this machine's homes, in the foreground. `relit up` runs it by itself."""
-    from relit.app.volumes import serve
+    from relit.app.keeping import serve
 
     def began() -> None:
         if ready_file is not None:

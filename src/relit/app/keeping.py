@@ -1,0 +1,32 @@
+"""The process that keeps the volumes of this machine, and answers the server's questions about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relit.api.auth import ensure_token
+from relit.api.build import build
+from relit.api.parts import Options, Parts
+from relit.api.server import ApiServer
+from relit.app import parts as chosen
+from relit.app.folder import VOLUMES_SOCKET, run_dir
+from relit.app.stopping import running, until_signal
+from relit.app.volumes import kept
+from relit.settings import Settings
+from relit.volumes.watch.opening import open_watcher
+
+
+async def serve(settings: Settings, began: Callable[[], None] = lambda: None) -> None:
+    """Keep the volumes until a signal comes; the server asks over a socket in the run folder."""
+    async with (
+        until_signal() as stop,
+        chosen.engine(settings) as engine,
+        kept(settings, engine, open_watcher(), stop.fail) as made,
+    ):
+        await ensure_token(engine.store, settings.data)
+        api = Parts(engine, Options(), volumes=made.local)
+        server = ApiServer(
+            build(api), path=run_dir(settings) / VOLUMES_SOCKET, closing=api.closing.close, on_error=stop.fail
+        )
+        async with running([made.homes, made.uploader, made.caretaker, server], began):
+            await stop.wait()
