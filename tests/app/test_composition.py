@@ -99,7 +99,7 @@ def test_a_secret_that_cannot_be_used_is_told_before_anything_starts(tmp_path: P
 def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
     given = settings(tmp_path, CONFIG.format(module="x"))
     specs = {each.name: each for each in up.specs(given, Environment({"PATH": "/bin", "SSH_TTY": "x"}), ["more.py"])}
-    assert list(specs) == ["server", "clerk-1", "clerk-2", "tool", "more"]
+    assert list(specs) == ["server", "volumes", "clerk-1", "clerk-2", "tool", "more"]
     assert specs["tool"].argv == ["sleep", "1"]
     assert specs["tool"].env["KEY"] == "hunter2"
     assert "SSH_TTY" not in specs["server"].env

@@ -190,7 +190,7 @@ def test_tail_lists_events(house: House) -> None:
 def test_ps_shows_agents_and_instances(house: House) -> None:
     seen = house.json("ps")
     assert [each["agent"] for each in seen["agents"]] == ["clerk"]
-    assert {each["name"] for each in seen["instances"]} == {"server", "clerks"}
+    assert {each["name"] for each in seen["instances"]} == {"server", "volumes", "clerks"}
 
 
 def test_doctor_answers_in_its_json_shape(house: House) -> None:
