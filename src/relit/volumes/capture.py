@@ -13,6 +13,7 @@ import asyncio
 import errno
 import mmap
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -92,7 +93,8 @@ class _Attempt:
     def __init__(self, limit: int) -> None:
         self.fresh: dict[bytes, Place] = {}
         self.reused: set[bytes] = set()
-        self.held: dict[bytes, bytes] = {}
+        self.met: set[bytes] = set()
+        self.held: list[tuple[bytes, bytes]] = []
         self.size = 0
         self.limit = limit
         self.cancelled = False
@@ -102,15 +104,39 @@ class _Attempt:
         self.cancelled = True
 
     def new(self, id: bytes) -> bool:
-        return id not in self.fresh and id not in self.held and id not in self.reused
+        return id not in self.met
 
     def hold(self, id: bytes, data: memoryview) -> None:
-        self.held[id] = bytes(data)
+        self.met.add(id)
+        self.held.append((id, bytes(data)))
         self.size += len(data)
 
     def drain(self) -> list[tuple[bytes, bytes]]:
-        held, self.held, self.size = list(self.held.items()), {}, 0
+        held, self.held, self.size = self.held, [], 0
         return held
+
+
+class _Behind:
+    """Packs one batch while the next one is read. ``with``: in the reading thread, made in the loop."""
+
+    def __init__(self, put: Callable[[list[tuple[bytes, bytes]]], Coroutine[None, None, None]]) -> None:
+        self._put = put
+        self._loop = asyncio.get_running_loop()
+        self._last: Future[None] | None = None
+
+    def take(self, chunks: list[tuple[bytes, bytes]]) -> None:
+        """Begin with these when those before are done. Raises what went wrong with them."""
+        if self._last is not None:
+            self._last.result()
+        self._last = asyncio.run_coroutine_threadsafe(self._put(chunks), self._loop)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._last is not None and kind is None:
+            self._last.result()
+        elif self._last is not None:
+            wait([self._last])  # nothing of this attempt goes on when it has failed
 
 
 class Arenas:
@@ -249,10 +275,7 @@ class Capture:
 
     async def _copy(self, tree: Tree, attempt: _Attempt, reader: Reader) -> dict[bytes, Seen | None]:
         """Read what changed while the agent goes on."""
-        loop = asyncio.get_running_loop()
-
-        def flush() -> None:
-            asyncio.run_coroutine_threadsafe(self._put(attempt), loop).result()
+        packing = _Behind(lambda chunks: self._put(attempt, chunks))
 
         def sink(id: bytes, data: memoryview) -> None:
             if attempt.cancelled:
@@ -260,20 +283,19 @@ class Capture:
             if attempt.new(id):
                 attempt.hold(id, data)
                 if attempt.size >= _BATCH:
-                    flush()
+                    packing.take(attempt.drain())
 
         def read() -> dict[bytes, Seen | None]:
-            with self._lookout.opened() as home:
+            with packing, self._lookout.opened() as home:
                 return reader.see(home, tree, self._lookout.early(home, View(tree)), sink)
 
         seen = await asyncio.to_thread(read)
-        await self._put(attempt)
+        await self._put(attempt, attempt.drain())
         point("volumes.snapshot.copied")
         return seen
 
-    async def _put(self, attempt: _Attempt) -> None:
-        """Bring what is held into the spool, except what packs have already."""
-        chunks = attempt.drain()
+    async def _put(self, attempt: _Attempt, chunks: list[tuple[bytes, bytes]]) -> None:
+        """Bring chunks into the spool, except what packs have already."""
         if not chunks:
             return
         known = await self._catalog.known([id for id, _ in chunks], self.volume.node)
@@ -300,7 +322,8 @@ class Capture:
         began = self._clock.monotonic()
         whole = True
         try:
-            late, where = await _both(asyncio.to_thread(self._again, tree, attempt, early, reader), position())
+            again = frozen or self._lookout.exact  # a second sweep of a home at rest would find nothing new
+            late, where = await _both(asyncio.to_thread(self._again, tree, attempt, early, reader, again), position())
             at_ms = self._clock.now_ms()
         finally:
             if frozen:
@@ -312,8 +335,11 @@ class Capture:
         return Stopped(early | late, where, at_ms, took)
 
     def _again(
-        self, tree: Tree, attempt: _Attempt, early: dict[bytes, Seen | None], reader: Reader
+        self, tree: Tree, attempt: _Attempt, early: dict[bytes, Seen | None], reader: Reader, again: bool
     ) -> dict[bytes, Seen | None]:
+        if not again:
+            return {}
+
         def sink(id: bytes, data: memoryview) -> None:
             if attempt.new(id):
                 attempt.hold(id, data)
@@ -328,7 +354,7 @@ class Capture:
 
     async def _commit(self, tree: Tree, attempt: _Attempt, draft: Snapshot, stopped: Stopped) -> Snapshot:
         seen = stopped.seen
-        await self._put(attempt)
+        await self._put(attempt, attempt.drain())
         delta = tree.delta(seen)
         taken = self._described(tree, draft, stopped, attempt)
         self._check_limits(tree, seen, taken)

@@ -18,7 +18,7 @@ from relit.volumes.scan import READ, Home
 from relit.volumes.tree import View
 
 SWEEP_MS = 15 * 60_000
-_IGNORE_BYTES = 1 << 20  # of .relitignore that count
+_IGNORE_BYTES = 64 << 10  # of .relitignore that count
 _TICK_MS = 50  # a file touched this shortly before it was read may change once more without a trace
 _RESTART_MS = 10_000  # the same for what an earlier process read: how long it took is not known
 _TOLD = 1000  # skipped paths
@@ -38,6 +38,11 @@ class Lookout:
         self._swept_ms: int | None = None
         self._settled_ns = 0
         self._ignored = b""
+
+    @property
+    def exact(self) -> bool:
+        """Whether events tell what was touched, so that looking again costs nothing."""
+        return self._watch.exact
 
     def since(self, at_ms: int) -> None:
         """What is known is of a snapshot that an earlier process took then."""

@@ -79,7 +79,7 @@ class Reader:
                 found.st_mtime_ns, found.st_ctime_ns, found.st_size
             ):  # fmt: skip
                 break
-        entry = home.entry(path, found)
+        entry = home.entry(path, found, fd)
         if entry is None:
             return None
         return Seen(self._entry(entry, ids, total, gaps), ids)

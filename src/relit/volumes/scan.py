@@ -111,12 +111,12 @@ class Home:
     def _skip(self, path: bytes, why: str) -> None:
         self.skipped[path] = Skipped(path, why)
 
-    def entry(self, path: bytes, found: os.stat_result) -> Entry | None:
+    def entry(self, path: bytes, found: os.stat_result, fd: int | None = None) -> Entry | None:
         """Its facts, without content; ``None`` when it vanished meanwhile."""
         kind = kind_of(found)
         try:
             target = self.beneath.readlink(path) if kind == "link" else b""
-            xattrs = self._xattrs(path)
+            xattrs = self._xattrs(path) if fd is None else _xattrs(fd)
         except VolumeError:  # a part of its path is a symlink by now
             return None
         except OSError as error:
@@ -139,17 +139,19 @@ class Home:
 
     def _xattrs(self, path: bytes) -> bytes:
         with self.beneath.pinned(path) as (fd, found):
-            if stat.S_ISLNK(found.st_mode):
-                return b""
-            place = b"/proc/self/fd/%d" % fd
-            try:
-                names = os.listxattr(place)
-                held = {os.fsencode(name): os.getxattr(place, name) for name in sorted(names)}
-            except OSError as error:
-                if error.errno in (errno.ENOTSUP, errno.ENODATA):
-                    return b""
-                raise
-        return msgspec.msgpack.encode(held) if held else b""
+            return b"" if stat.S_ISLNK(found.st_mode) else _xattrs(b"/proc/self/fd/%d" % fd)
+
+
+def _xattrs(place: int | bytes) -> bytes:
+    """As ``Entry.xattrs`` has them."""
+    try:
+        names = os.listxattr(place)
+        held = {os.fsencode(name): os.getxattr(place, name) for name in sorted(names)}
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENODATA):
+            return b""
+        raise
+    return msgspec.msgpack.encode(held) if held else b""
 
 
 def kind_of(found: os.stat_result) -> EntryKind:
