@@ -127,21 +127,21 @@ class SqlCatalog:
         self, volume: str, number: int, *, under: bytes = b"", after: bytes | None = None, limit: int = 2**31
     ) -> list[Entry]:
         if under:
-            top = await self.entry(volume, number, under)
-            rows = await self._read("tree_below", volume, number, under + b"/", under + b"0")
-            found = [*([top] if top else []), *_entries(rows)]
-            return [each for each in found if after is None or each.path > after][:limit]
+            return await self._below(volume, number, under, after, limit)
         start = b"" if after is None else after + b"\0"
         return list(_entries(await self._read("tree_of", volume, number, start, limit)))
+
+    async def _below(self, volume: str, number: int, under: bytes, after: bytes | None, limit: int) -> list[Entry]:
+        top = await self.entry(volume, number, under) if after is None or after < under else None
+        start = under + b"/" if after is None else max(under + b"/", after + b"\0")
+        rows = await self._read("tree_below", volume, number, start, under + b"0", limit)  # "0" comes next to "/"
+        return [*([top] if top else []), *_entries(rows)][:limit]
 
     async def entry(self, volume: str, number: int, path: bytes) -> Entry | None:
         return next(_entries(await self._read("entry_of", volume, number, path)), None)
 
     async def segments(self, volume: str, number: int, paths: Sequence[bytes]) -> list[Segment]:
-        wanted = sorted(set(paths))
-        if not wanted:
-            return []
-        found = await self._database.read(*(("segments_of", (volume, number, path)) for path in wanted))
+        found = [await self._read("segments_of", volume, number, some) for some in _asked(sorted(set(paths)))]
         return [Segment(*row) for rows in found for row in rows]
 
     async def all_segments(self, volume: str, number: int) -> list[Segment]:
@@ -200,28 +200,28 @@ class SqlCatalog:
         return await self._write(volumes.drop, (volume, numbers))
 
     async def references(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
-        async for _, _, _, ids in self._references(""):
-            for id in _split(ids):
+        async for row in self._references(""):
+            for id in _split(row[-1]):
                 if id.startswith(prefix):
                     yield id
 
-    async def _references(self, volume: str) -> AsyncIterator[tuple[str, bytes, int, bytes]]:
-        """(volume, path, since, chunk ids) of every row of one volume or of all."""
+    async def _references(self, volume: str) -> AsyncIterator[tuple[str, bytes, int, int | None, bytes]]:
+        """(volume, path, since, until, chunk ids) of every row of one volume or of all."""
         at: Row = (volume, b"", -1)
         while rows := await self._read("entries_page", *at, _PAGE):
-            for id, path, since, body in rows:
+            for id, path, since, until, body in rows:
                 if volume and id != volume:
                     break
-                yield id, path, since, _entry.decode(body).parts
+                yield id, path, since, until, _entry.decode(body).parts
             at = (*rows[-1][:3],)
             if volume and at[0] != volume:
                 break
         at = (volume, b"", -1, -1)
         while rows := await self._read("segments_page", *at, _PAGE):
-            for id, path, _, since, ids in rows:
+            for id, path, _, since, until, ids in rows:
                 if volume and id != volume:
                     break
-                yield id, path, since, ids
+                yield id, path, since, until, ids
             at = (*rows[-1][:4],)
             if volume and at[0] != volume:
                 break
@@ -239,18 +239,15 @@ class SqlCatalog:
         return await self._write(volumes.bury, pack)
 
     async def referrers(self, ids: Collection[bytes]) -> list[Referrer]:
-        wanted, names = frozenset(ids), {each.id: each.name for each in await self.volumes()}
-        hit = {
-            (volume, path, since)
-            async for volume, path, since, held in self._references("")
-            if not wanted.isdisjoint(_split(held))
-        }
+        wanted, known = frozenset(ids), {each.id: each for each in await self.volumes()}
         found = set()
-        for volume, path, since in sorted(hit):
-            for begin, until, _ in await self.history(volume, path):
-                if begin <= since and (until is None or until > since):
-                    found.add((names.get(volume, volume), path, since, until))
-        return [Referrer(volume=v, path=p, since=s, until=u) for v, p, s, u in sorted(found, key=lambda row: row[:3])]
+        async for id, path, since, until, held in self._references(""):
+            volume = known.get(id)
+            if volume and since <= volume.newest and not wanted.isdisjoint(_split(held)):
+                end = until if until is not None and until <= volume.newest else None  # staged: not yet
+                found.add((volume.name, path, since, end))
+        ordered = sorted(found, key=lambda row: (*row[:3], row[3] or _LAST))
+        return [Referrer(volume=name, path=path, since=since, until=end) for name, path, since, end in ordered]
 
     async def stats(self, volume: str = "") -> VolumeStats:
         chosen = [each for each in await self.volumes() if volume in ("", each.id)]

@@ -108,18 +108,23 @@ async def remove(tx: Tx, volume: str) -> None:
 async def stage(tx: Tx, arg: tuple[str, int, Delta]) -> None:
     volume, number, delta = arg
     newest, _ = await held(tx, volume)
-    if newest >= number:
+    if newest + 1 != number:
         raise _not_next(number, newest)
     await apply(tx, volume, number, delta)
 
 
 @one_by_one
 async def unstage(tx: Tx, arg: tuple[str, int]) -> None:
-    newest, _ = await held(tx, arg[0])
-    if newest >= arg[1]:
-        raise _not_next(arg[1], newest)
+    volume, number = arg
+    newest, _ = await held(tx, volume)
+    if newest >= number:
+        raise _not_next(number, newest)
+    await _take_back(tx, volume, number)
+
+
+async def _take_back(tx: Tx, volume: str, number: int) -> None:
     for name in ("entries_unstage", "entries_reopen", "segments_unstage", "segments_reopen"):
-        await tx.many(name, [arg])
+        await tx.many(name, [(volume, number)])
 
 
 def _not_next(number: int, newest: int) -> Overtaken:
@@ -129,12 +134,14 @@ def _not_next(number: int, newest: int) -> Overtaken:
 @one_by_one
 async def commit(tx: Tx, wanted: Commit) -> Snapshot:
     snapshot = wanted.snapshot
+    newest, name = await held(tx, snapshot.volume)
     if done := await tx.many("snapshot_by_id", [(snapshot.id,)]):
         return snapshot_of(done[0][1:])
-    newest, name = await held(tx, snapshot.volume)
     if newest + 1 != snapshot.number:
         raise _not_next(snapshot.number, newest)
     await _refuse_lost(tx, wanted)
+    if not wanted.staged:  # what a crash left must not become part of it
+        await _take_back(tx, snapshot.volume, snapshot.number)
     await add_chunks(tx, wanted.chunks, wanted.packs)
     await apply(tx, snapshot.volume, snapshot.number, wanted.delta)
     await _add_snapshot(tx, snapshot, wanted.at)
@@ -210,6 +217,8 @@ async def fork(tx: Tx, arg: tuple[str, int, Volume, Snapshot]) -> Snapshot:
     found = await tx.many("snapshot_one", [(source, number)])
     if not found:
         raise no_snapshot(number)
+    if done := await tx.many("snapshot_by_id", [(first.id,)]):
+        return snapshot_of(done[0][1:])
     if await tx.many("volume_named", [(new.name,)]):
         raise Conflict(f"cannot fork to {new.name!r}", why="that volume exists", fix="choose another name")
     was = snapshot_of(found[0][1:])
@@ -268,12 +277,11 @@ async def stored(tx: Tx, pack: str) -> list[Snapshot]:
     if not found:
         return []
     names = {row[1]: row[2] for row in await tx.many("volumes_all", [()])}
-    done = []
-    for row in await tx.many("snapshots_now_stored", [(found[0][2], tx.now)]):
-        snapshot = msgspec.structs.replace(_snapshot.decode(row[4]), stored_at_ms=tx.now)
-        await tell(tx, "snapshot.stored", names[snapshot.volume], number=snapshot.number)
-        done.append(snapshot)
-    return sorted(done, key=lambda each: (each.volume, each.number))
+    done: list[Row] = []
+    for _, volume, number in sorted(await tx.many("snapshots_now_stored", [(found[0][2], tx.now)])):
+        await tell(tx, "snapshot.stored", names[volume], number=number)
+        done += await tx.many("snapshot_one", [(volume, number)])
+    return [snapshot_of(row[1:]) for row in done]
 
 
 # --- prune ---------------------------------------------------------------------------------------------------------
@@ -290,7 +298,7 @@ async def drop(tx: Tx, arg: tuple[str, Collection[int]]) -> int:
     rows = [(volume, number) for number in sorted(numbers)]
     await tx.many("tags_drop", rows)
     await tx.many("snapshot_drop", rows)
-    return len(await tx.many("entries_prune", [(volume,)])) + len(await tx.many("segments_prune", [(volume,)]))
+    return len(await tx.many("entries_prune", rows)) + len(await tx.many("segments_prune", rows))
 
 
 def _refuse_kept(snapshot: Snapshot, newest: int, name: str) -> None:

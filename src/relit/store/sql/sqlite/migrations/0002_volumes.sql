@@ -23,13 +23,15 @@ CREATE TABLE snapshots (
 ) WITHOUT ROWID;
 CREATE INDEX snapshots_at ON snapshots (volume, at);
 CREATE INDEX snapshots_unstored ON snapshots (volume) WHERE stored_at IS NULL;
+CREATE INDEX snapshots_undescribed ON snapshots (volume) WHERE pack IS NULL;
 
 CREATE TABLE tags (
   volume TEXT NOT NULL,
   tag    TEXT NOT NULL,
   number INTEGER NOT NULL,
-  PRIMARY KEY (volume, tag, number)
+  PRIMARY KEY (volume, number, tag)
 ) WITHOUT ROWID;
+CREATE INDEX tags_tag ON tags (volume, tag, number);
 
 CREATE TABLE entries (
   volume TEXT NOT NULL,
@@ -39,6 +41,7 @@ CREATE TABLE entries (
   body   BLOB NOT NULL,                    -- msgpack of the Entry
   PRIMARY KEY (volume, path, since)
 ) WITHOUT ROWID;
+CREATE INDEX entries_open ON entries (volume, path) WHERE until IS NULL;
 CREATE INDEX entries_since ON entries (volume, since);
 CREATE INDEX entries_until ON entries (volume, until) WHERE until IS NOT NULL;
 
@@ -51,6 +54,7 @@ CREATE TABLE segments (
   ids    BLOB NOT NULL,
   PRIMARY KEY (volume, path, no, since)
 ) WITHOUT ROWID;
+CREATE INDEX segments_open ON segments (volume, path, no) WHERE until IS NULL;
 CREATE INDEX segments_since ON segments (volume, since);
 CREATE INDEX segments_until ON segments (volume, until) WHERE until IS NOT NULL;
 
@@ -63,6 +67,7 @@ CREATE TABLE packs (
   stored_at    INTEGER,
   condemned_at INTEGER
 ) WITHOUT ROWID;
+CREATE INDEX packs_waiting ON packs (node, created_at) WHERE state IN ('open', 'sealed');
 
 -- A chunk may have copies in several packs.
 CREATE TABLE chunks (
@@ -74,3 +79,6 @@ CREATE TABLE chunks (
   PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
 CREATE INDEX chunks_pack ON chunks (pack);
+
+-- What an agent is doing is read while it stands still.
+CREATE INDEX runs_unfinished ON runs (agent) WHERE finished_at IS NULL;

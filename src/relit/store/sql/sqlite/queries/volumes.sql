@@ -58,7 +58,8 @@ INSERT INTO snapshots (volume, number, id, at, stored_at, pack, body) VALUES (?1
 
 -- name: snapshot_by_id
 -- params: id
-SELECT body, stored_at, pinned, '' FROM snapshots WHERE id = ?1
+SELECT body, stored_at, pinned, (SELECT group_concat(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
+FROM snapshots s WHERE id = ?1
 
 -- name: snapshots_of
 -- params: volume, since_ms, before, limit
@@ -82,22 +83,22 @@ FROM snapshots s WHERE volume = ?1 AND number = (SELECT max(number) FROM tags WH
 
 -- name: snapshots_unstored
 -- params: node
-SELECT s.body, s.stored_at, s.pinned, '' FROM snapshots s JOIN volumes v ON v.id = s.volume
-WHERE s.stored_at IS NULL AND v.node = ?1 ORDER BY s.id
+SELECT s.body, s.stored_at, s.pinned, (SELECT group_concat(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
+FROM snapshots s INDEXED BY snapshots_unstored JOIN volumes v ON v.id = s.volume WHERE s.stored_at IS NULL AND v.node = ?1 ORDER BY s.id
 
 -- name: snapshots_undescribed
 -- params: node
-SELECT s.body, s.stored_at, s.pinned, '' FROM snapshots s JOIN volumes v ON v.id = s.volume
-WHERE s.pack IS NULL AND v.node = ?1 ORDER BY s.id
+SELECT s.body, s.stored_at, s.pinned, (SELECT group_concat(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
+FROM snapshots s INDEXED BY snapshots_undescribed JOIN volumes v ON v.id = s.volume WHERE s.pack IS NULL AND v.node = ?1 ORDER BY s.id
 
 -- A snapshot is stored when no pack of its node that is as old as its own, or older, is still on its way.
 -- name: snapshots_now_stored
 -- params: node, now
-UPDATE snapshots SET stored_at = ?2 WHERE stored_at IS NULL AND pack IS NOT NULL
+UPDATE snapshots INDEXED BY snapshots_unstored SET stored_at = ?2 WHERE stored_at IS NULL AND pack IS NOT NULL
   AND volume IN (SELECT id FROM volumes WHERE node = ?1)
   AND (SELECT created_at FROM packs p WHERE p.id = snapshots.pack) <
       coalesce((SELECT min(created_at) FROM packs p WHERE p.node = ?1 AND p.state IN ('open', 'sealed')), 9223372036854775807)
-RETURNING id, volume, number, body
+RETURNING volume, number
 
 -- name: snapshot_described
 -- params: volume, number, pack
@@ -131,84 +132,101 @@ DELETE FROM tags WHERE volume = ?1 AND number = ?2
 
 -- name: entries_close
 -- params: volume, path, number
-UPDATE entries SET until = ?3 WHERE volume = ?1 AND path = ?2 AND until IS NULL AND since < ?3
+UPDATE entries INDEXED BY entries_open SET until = ?3 WHERE volume = ?1 AND path = ?2 AND until IS NULL AND since < ?3
 
 -- name: entries_close_all
 -- params: volume, number
-UPDATE entries SET until = ?2 WHERE volume = ?1 AND until IS NULL AND since < ?2
+UPDATE entries INDEXED BY entries_open SET until = ?2 WHERE volume = ?1 AND until IS NULL AND since < ?2
 
+-- Staged rows may be written again after a lost answer.
 -- name: entry_add
 -- params: volume, path, since, until, body
 INSERT INTO entries (volume, path, since, until, body) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (volume, path, since) DO UPDATE SET body = excluded.body
 
 -- name: segments_cut
 -- params: volume, path, no, number
-UPDATE segments SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no >= ?3 AND until IS NULL AND since < ?4
+UPDATE segments INDEXED BY segments_open SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no >= ?3 AND until IS NULL AND since < ?4
 
 -- name: segments_close
 -- params: volume, path, no, number
-UPDATE segments SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no = ?3 AND until IS NULL AND since < ?4
+UPDATE segments INDEXED BY segments_open SET until = ?4
+WHERE volume = ?1 AND path = ?2 AND no = ?3 AND until IS NULL AND since < ?4
 
 -- name: segments_close_all
 -- params: volume, number
-UPDATE segments SET until = ?2 WHERE volume = ?1 AND until IS NULL AND since < ?2
+UPDATE segments INDEXED BY segments_open SET until = ?2 WHERE volume = ?1 AND until IS NULL AND since < ?2
 
 -- name: segment_add
 -- params: volume, path, no, since, until, ids
 INSERT INTO segments (volume, path, no, since, until, ids) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (volume, path, no, since) DO UPDATE SET ids = excluded.ids
 
 -- name: entries_unstage
 -- params: volume, number
-DELETE FROM entries WHERE volume = ?1 AND since = ?2
+DELETE FROM entries INDEXED BY entries_since WHERE volume = ?1 AND since = ?2
 
 -- name: entries_reopen
 -- params: volume, number
-UPDATE entries SET until = NULL WHERE volume = ?1 AND until = ?2
+UPDATE entries INDEXED BY entries_until SET until = NULL WHERE volume = ?1 AND until = ?2
 
 -- name: segments_unstage
 -- params: volume, number
-DELETE FROM segments WHERE volume = ?1 AND since = ?2
+DELETE FROM segments INDEXED BY segments_since WHERE volume = ?1 AND since = ?2
 
 -- name: segments_reopen
 -- params: volume, number
-UPDATE segments SET until = NULL WHERE volume = ?1 AND until = ?2
+UPDATE segments INDEXED BY segments_until SET until = NULL WHERE volume = ?1 AND until = ?2
 
 -- name: entries_fork
 -- params: source, number, volume
-INSERT INTO entries (volume, path, since, until, body)
-SELECT ?3, path, 1, NULL, body FROM entries WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2)
+INSERT INTO entries (volume, path, since, body)
+SELECT ?3, path, 1, body FROM entries INDEXED BY entries_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
+UNION ALL SELECT ?3, path, 1, body FROM entries INDEXED BY entries_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
 
 -- name: segments_fork
 -- params: source, number, volume
-INSERT INTO segments (volume, path, no, since, until, ids)
-SELECT ?3, path, no, 1, NULL, ids FROM segments WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2)
+INSERT INTO segments (volume, path, no, since, ids)
+SELECT ?3, path, no, 1, ids FROM segments INDEXED BY segments_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
+UNION ALL SELECT ?3, path, no, 1, ids FROM segments INDEXED BY segments_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
 
+-- Two halves: what still is so, and what was until later. The first does not grow with the volume's history.
 -- name: tree_of
 -- params: volume, number, after, limit
-SELECT body FROM entries WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2) AND path >= ?3
+SELECT body, path FROM entries INDEXED BY entries_open WHERE volume = ?1 AND until IS NULL AND since <= ?2 AND path >= ?3
+UNION ALL SELECT body, path FROM entries INDEXED BY entries_until WHERE volume = ?1 AND until > ?2 AND since <= ?2 AND path >= ?3
 ORDER BY path LIMIT ?4
 
 -- name: tree_below
--- params: volume, number, from, to
-SELECT body FROM entries WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2)
-  AND path >= ?3 AND path < ?4 ORDER BY path
+-- params: volume, number, from, to, limit
+SELECT body, path FROM entries INDEXED BY entries_open WHERE volume = ?1 AND until IS NULL AND since <= ?2 AND path >= ?3 AND path < ?4
+UNION ALL SELECT body, path FROM entries INDEXED BY entries_until WHERE volume = ?1 AND until > ?2 AND since <= ?2 AND path >= ?3 AND path < ?4
+ORDER BY path LIMIT ?5
 
 -- name: entry_of
 -- params: volume, number, path
-SELECT body FROM entries WHERE volume = ?1 AND path = ?3 AND since <= ?2 AND (until IS NULL OR until > ?2)
+SELECT body FROM (
+  SELECT body, until FROM entries WHERE volume = ?1 AND path = ?3 AND since <= ?2 ORDER BY since DESC LIMIT 1
+) e WHERE until IS NULL OR until > ?2
 
+-- What is staged is not told.
 -- name: history_of
 -- params: volume, path
-SELECT since, until, body FROM entries WHERE volume = ?1 AND path = ?2 ORDER BY since
+SELECT e.since, CASE WHEN e.until <= v.newest THEN e.until END, e.body FROM entries e JOIN volumes v ON v.id = e.volume
+WHERE e.volume = ?1 AND e.path = ?2 AND e.since <= v.newest ORDER BY e.since
 
 -- name: segments_of
--- params: volume, number, path
-SELECT path, no, ids FROM segments WHERE volume = ?1 AND path = ?3 AND since <= ?2 AND (until IS NULL OR until > ?2)
-ORDER BY no
+-- params: volume, number, paths
+SELECT path, no, ids FROM segments INDEXED BY segments_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
+  AND path IN (SELECT unhex(value) FROM json_each(?3))
+UNION ALL SELECT path, no, ids FROM segments INDEXED BY segments_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
+  AND path IN (SELECT unhex(value) FROM json_each(?3))
+ORDER BY path, no
 
 -- name: segments_all
 -- params: volume, number
-SELECT path, no, ids FROM segments WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2)
+SELECT path, no, ids FROM segments INDEXED BY segments_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
+UNION ALL SELECT path, no, ids FROM segments INDEXED BY segments_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
 ORDER BY path, no
 
 -- name: entries_between
@@ -222,29 +240,30 @@ SELECT path, no, since, until, ids FROM segments WHERE volume = ?1 AND since > ?
 UNION ALL
 SELECT path, no, since, until, ids FROM segments WHERE volume = ?1 AND until > ?2 AND until <= ?3 AND since <= ?2
 
--- Intervals that no snapshot lies in any more. Open ones, and those of a snapshot that is being staged, stay.
+-- Intervals that only dropped snapshots lay in; once for each of those. ``until`` is at most the newest: open intervals,
+-- and those of a snapshot that is being staged, stay.
 -- name: entries_prune
--- params: volume
-DELETE FROM entries WHERE volume = ?1 AND until IS NOT NULL
-  AND until <= (SELECT newest FROM volumes WHERE id = ?1)
-  AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume = ?1 AND s.number >= entries.since AND s.number < entries.until)
+-- params: volume, number
+DELETE FROM entries INDEXED BY entries_until WHERE volume = ?1 AND since <= ?2 AND until > ?2
+  AND since > coalesce((SELECT max(number) FROM snapshots WHERE volume = ?1 AND number < ?2), 0)
+  AND until <= (SELECT min(number) FROM snapshots WHERE volume = ?1 AND number > ?2)
 RETURNING since
 
 -- name: segments_prune
--- params: volume
-DELETE FROM segments WHERE volume = ?1 AND until IS NOT NULL
-  AND until <= (SELECT newest FROM volumes WHERE id = ?1)
-  AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume = ?1 AND s.number >= segments.since AND s.number < segments.until)
+-- params: volume, number
+DELETE FROM segments INDEXED BY segments_until WHERE volume = ?1 AND since <= ?2 AND until > ?2
+  AND since > coalesce((SELECT max(number) FROM snapshots WHERE volume = ?1 AND number < ?2), 0)
+  AND until <= (SELECT min(number) FROM snapshots WHERE volume = ?1 AND number > ?2)
 RETURNING since
 
 -- name: entries_page
 -- params: volume, path, since, limit
-SELECT volume, path, since, body FROM entries WHERE (volume, path, since) > (?1, ?2, ?3)
+SELECT volume, path, since, until, body FROM entries WHERE (volume, path, since) > (?1, ?2, ?3)
 ORDER BY volume, path, since LIMIT ?4
 
 -- name: segments_page
 -- params: volume, path, no, since, limit
-SELECT volume, path, no, since, ids FROM segments WHERE (volume, path, no, since) > (?1, ?2, ?3, ?4)
+SELECT volume, path, no, since, until, ids FROM segments WHERE (volume, path, no, since) > (?1, ?2, ?3, ?4)
 ORDER BY volume, path, no, since LIMIT ?5
 
 -- name: snapshot_count
