@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,3 +34,39 @@ def explained(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFull(f"cannot write to the spool {folder}", why=why, fix="free some space there") from error
         raise VolumeError(f"cannot use the spool {folder}", why=why, fix=f"ls -la {folder}") from error
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all that is below, however deep: what lies deeper is moved up first."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            while names := os.listdir(fd):
+                for name in names:
+                    if not _unlinked(name, fd):
+                        _lift(name, fd)
+        finally:
+            os.close(fd)
+        os.rmdir(folder)
+
+
+def _unlinked(name: str, fd: int) -> bool:
+    """Whether it is gone: no folder."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+        return False
+    os.unlink(name, dir_fd=fd)
+    return True
+
+
+def _lift(name: str, fd: int) -> None:
+    """Empty a folder into the one above, and remove it."""
+    os.chmod(name, 0o700, dir_fd=fd)
+    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        for each in os.listdir(inner):
+            if not _unlinked(each, inner):
+                os.chmod(each, 0o700, dir_fd=inner)
+                os.rename(each, f".{secrets.token_hex(16)}", src_dir_fd=inner, dst_dir_fd=fd)
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=fd)

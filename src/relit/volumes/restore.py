@@ -12,7 +12,6 @@ import asyncio
 import errno
 import fnmatch
 import os
-import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from relit.lib.ids import new_id
 from relit.manifest import Entry, Segment, Skipped
 from relit.volumes import swap
 from relit.volumes.beneath import Beneath, is_folder
+from relit.volumes.disk import remove_tree
 from relit.volumes.laying import Job, Layer, Reader
 from relit.volumes.plan import Action, contents, plan, priority
 from relit.volumes.staging import Staging
@@ -122,7 +122,7 @@ class Restorer:
                     staging.close()
         finally:
             if folder.exists() and not (folder / "journal").exists():
-                await asyncio.to_thread(shutil.rmtree, folder)
+                await asyncio.to_thread(remove_tree, folder)
         return msgspec.structs.replace(
             done,
             files_written=sum(action.op in ("write", "hard", "link") for action in actions),
@@ -210,7 +210,7 @@ class Restorer:
                 if done is not None:
                     found.append(done)
         for stray in home.parent.glob(f".{home.name}.restoring-*"):
-            await asyncio.to_thread(shutil.rmtree, stray)
+            await asyncio.to_thread(remove_tree, stray)
         return found
 
     def sweep_rejected(self, home: Path, *, keep: int = 3) -> int:
@@ -219,7 +219,7 @@ class Restorer:
         for base in {self._work / "rejected", _beside(home)}:
             done = sorted(path for path in base.glob("*") if not path.name.endswith(".new"))
             for path in done[: max(0, len(done) - keep)]:
-                shutil.rmtree(path)
+                remove_tree(path)
                 swept += 1
         return swept
 
@@ -296,7 +296,7 @@ def _beside(home: Path) -> Path:
 def _drop(*folders: Path) -> None:
     for folder in folders:
         if folder.exists():
-            shutil.rmtree(folder)
+            remove_tree(folder)
 
 
 def _exchange(folder: Path, journal: Journal) -> None:
@@ -336,7 +336,7 @@ def _swap_trees(above: Beneath, old: bytes, new: bytes) -> None:
 
 def _resume(home: Path, folder: Path) -> Resumed | None:
     if not (folder / "journal").exists():
-        shutil.rmtree(folder)
+        remove_tree(folder)
         return None
     try:
         journal = swap.decode((folder / "journal").read_bytes())
@@ -352,7 +352,7 @@ def _resume(home: Path, folder: Path) -> Resumed | None:
     except (OSError, VolumeError):
         if (folder / "journal").exists():
             raise
-        shutil.rmtree(folder)
+        remove_tree(folder)
         return Resumed(name, "undone", journal.note)
     return Resumed(name, "finished", journal.note)
 

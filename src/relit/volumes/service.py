@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.base import Catalog, Freezer, Holder, Watcher
 from relit.volumes.between import Trees, between
 from relit.volumes.capture import Arenas, Capture, Limits, Spooling
+from relit.volumes.disk import remove_tree
 from relit.volumes.plan import contents, plan
 from relit.volumes.restore import Restored, Restorer
 
@@ -215,6 +215,8 @@ class Homes:
     async def preview(self, agent: str, number: int, paths: Collection[bytes] = ()) -> Going:
         """What ``restore`` would do. Takes a snapshot of the home as it is, to compare with."""
         async with self._lock(agent):
+            if not self.mount(agent).home.is_dir():
+                return await self._nothing_left(agent, number)
             before, _ = await self._take(agent, "request")
             return await self._going(before, number, await self._trees(before, number, agent), paths)
 
@@ -233,25 +235,58 @@ class Homes:
         agent = mount.agent
         await mount.holder.hold(f"restore of snapshot {number}")
         try:
-            before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
-            trees = await self._trees(before, number, agent)
-            going = await self._going(before, number, trees, paths)
-            done = await self._parts.restorer(mount.work).in_place(
-                mount.home,
-                trees.current,
-                trees.wanted,
-                segments=(trees.now, trees.then),
-                paths=paths or None,
-                note=str(number),
-            )
+            if mount.home.is_dir() or paths:
+                going = await self._in_place(mount, number, paths)
+            else:
+                going = await self._anew(mount, number)
             if meanwhile is not None:
                 await meanwhile()
             after, _ = await self._take(agent, "restore", f"as in {number}", always=True)
         finally:
             await mount.holder.release()
-        data = {"volume": agent, "number": after.number, "to": number, "paths": len(paths), "before": before.number}
-        await self._parts.report([Event("", 0, "volume.restored", agent=agent, data=data)])
-        return msgspec.structs.replace(going, after=after, done=done)
+        data = {"volume": agent, "number": after.number, "to": number, "paths": len(paths)}
+        await self._parts.report(
+            [Event("", 0, "volume.restored", agent=agent, data=data | {"before": going.before.number})]
+        )
+        return msgspec.structs.replace(going, after=after)
+
+    async def _in_place(self, mount: Mount, number: int, paths: Collection[bytes]) -> Going:
+        agent = mount.agent
+        await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
+        before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
+        trees = await self._trees(before, number, agent)
+        going = await self._going(before, number, trees, paths)
+        done = await self._parts.restorer(mount.work).in_place(
+            mount.home,
+            trees.current,
+            trees.wanted,
+            segments=(trees.now, trees.then),
+            paths=paths or None,
+            note=str(number),
+        )
+        return msgspec.structs.replace(going, done=done)
+
+    async def _anew(self, mount: Mount, number: int) -> Going:
+        """The home is gone: lay all of it."""
+        going = await self._nothing_left(mount.agent, number)
+        watched = self._captures.pop(mount.agent, None)
+        if watched is not None:
+            watched.close()  # it watches a folder that is no more
+        done = await self._lay(mount, number)
+        return msgspec.structs.replace(going, done=done)
+
+    async def _nothing_left(self, agent: str, number: int) -> Going:
+        """What a restore of a home that is gone does."""
+        catalog = self._parts.catalog
+        volume = await catalog.volume(agent)
+        return Going(
+            to=await catalog.snapshot(volume.id, number),
+            before=await catalog.snapshot(volume.id, volume.newest),
+            after=None,
+            written=[entry for entry in await catalog.tree(volume.id, number) if entry.kind != "folder"],
+            removed=[],
+            adjusted=[],
+        )
 
     async def _trees(self, before: Snapshot, number: int, agent: str) -> Trees:
         capture = await self._capture(agent)
@@ -344,12 +379,12 @@ class Homes:
             return False
         return volume.newest == 1 and (await self._parts.catalog.snapshot(volume.id, 1)).reason == "fork"
 
-    async def _lay(self, mount: Mount) -> Restored:
-        """Lay the files of a fork beside where they belong, then put them there in one step."""
-        draft = mount.home.with_name(f".{mount.home.name}.forking")
+    async def _lay(self, mount: Mount, number: int = 1) -> Restored:
+        """Lay a whole tree beside where it belongs, then put it there in one step."""
+        draft = mount.home.with_name(f".{mount.home.name}.laying")
         await asyncio.to_thread(mount.home.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-        await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
-        done = await self.lay(mount.agent, draft, mount.work)
+        await asyncio.to_thread(remove_tree, draft)
+        done = await self.lay_at(await self._parts.catalog.volume(mount.agent), number, draft)
         point("volumes.fork.laid")
         await asyncio.to_thread(os.rename, draft, mount.home)
         return done
@@ -358,14 +393,6 @@ class Homes:
         """Put any tree into an empty folder outside of homes."""
         entries, segments = await self._whole(volume.id, number)
         return await self._parts.restorer(target).fresh(target, entries, segments=segments)
-
-    async def lay(self, name: str, target: Path, work: Path) -> Restored:
-        """Put the newest tree of a volume into a folder that is empty or not there."""
-        volume = await self._parts.catalog.volume(name)
-        if await asyncio.to_thread(_holds_something, target):
-            raise Conflict(f"{target} is not empty", fix="choose another folder, or empty it")
-        entries, segments = await self._whole(volume.id, volume.newest)
-        return await self._parts.restorer(work).fresh(target, entries, segments=segments)
 
 
 def _holds_something(folder: Path) -> bool:

@@ -13,8 +13,10 @@ import msgspec
 
 from relit.errors import BlobMissing, NotFound, StoreCorrupt, VolumeDamaged
 from relit.events import Event
+from relit.lib.names import shown
 from relit.manifest import Pack, Place, Referrer, Snapshot, Volume
 from relit.volumes.base import Catalog, Objects
+from relit.volumes.disk import remove_tree
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.pack import CHUNK, HEADER, Sealer
 from relit.volumes.packindex import SealedPack
@@ -61,7 +63,7 @@ class Verifier:
         *,
         open_pack: Callable[[str], SealedPack],
         lay: Callable[[Volume, int, Path], Awaitable[Restored]],
-        databases: Callable[[Path], Awaitable[tuple[int, list[str]]]],
+        databases: Callable[[Path], Awaitable[tuple[int, list[tuple[bytes, str]]]]],
         report: Callable[[Sequence[Event]], Awaitable[None]],
         work: Path,
         chance: Random,
@@ -196,10 +198,10 @@ class Verifier:
             await self._note(done, Damage(what=what, volume=volume.name, snapshots=[number]))
             return
         finally:
-            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
-        for each in wrong:
-            path = each.partition(":")[0].encode()
-            await self._note(done, Damage(what=each, volume=volume.name, snapshots=[number], paths=[path]))
+            await asyncio.to_thread(remove_tree, target)
+        for path, why in wrong:
+            what = f"{shown(path)}: {why}"
+            await self._note(done, Damage(what=what, volume=volume.name, snapshots=[number], paths=[path]))
         done.databases += count
         done.restored.append((volume.name, number))
         data = {"volume": volume.name, "number": number}
