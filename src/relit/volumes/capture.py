@@ -328,6 +328,9 @@ class Capture:
         finally:
             if frozen:
                 whole = await self._freezer.thaw()
+        if not frozen and await self._freezer.freeze():  # it was started while its files were read
+            await self._freezer.thaw()
+            whole = False
         took = round((self._clock.monotonic() - began) * 1e6) if frozen else 0
         point("volumes.snapshot.thawed")
         if not whole:
