@@ -108,7 +108,8 @@ async def test_what_a_process_stores_through_a_mapping_is_seen(watched: Kit) -> 
     child = subprocess.Popen(
         [sys.executable, "-c", _MAPPER, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert child.stdin is not None and child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout is not None
     try:
         assert child.stdout.readline() == "mapped\n"
         await watched.take()

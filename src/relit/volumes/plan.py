@@ -37,16 +37,16 @@ class Action(msgspec.Struct, frozen=True):
 
 
 def contents(entries: Iterable[Entry], segments: Iterable[Segment]) -> dict[bytes, bytes]:
-    """Each file's chunk ids, one after the other; VolumeDamaged when some are missing."""
+    """Each file's chunk ids, one after the other, by each of its names; VolumeDamaged when some are missing."""
     listed: dict[bytes, list[Segment]] = {}
     for segment in segments:
         listed.setdefault(segment.path, []).append(segment)
-    return {entry.path: _ids(entry, listed.get(entry.path, ())) for entry in entries if entry.kind == "file"}
+    files = [entry for entry in entries if entry.kind == "file"]
+    found = {entry.path: _ids(entry, listed.get(entry.path, ())) for entry in files if not entry.hard}
+    return found | {entry.path: found.get(entry.hard, b"") for entry in files if entry.hard}
 
 
 def _ids(entry: Entry, segments: Sequence[Segment]) -> bytes:
-    if entry.hard:
-        return b""
     long = entry.count > SEGMENT and not entry.parts
     ids = b"".join(part.ids for part in sorted(segments, key=lambda part: part.no)) if long else entry.parts
     if len(ids) != entry.count * ID_BYTES:

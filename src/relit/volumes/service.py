@@ -390,7 +390,8 @@ class Homes:
         return done
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
-        """Put any tree into an empty folder outside of homes."""
+        """Put any tree into an empty folder outside of homes. NotFound."""
+        await self._parts.catalog.snapshot(volume.id, number)
         entries, segments = await self._whole(volume.id, number)
         return await self._parts.restorer(target).fresh(target, entries, segments=segments)
 
