@@ -6,9 +6,11 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import msgspec
 
 from relit.api.timeline import JournalTimeline
 from relit.api.volumes_local import Care, Facts, LocalVolumes
@@ -18,7 +20,7 @@ from relit.app.homes import make_mount, mounts, snapshots_of
 from relit.app.unlock import Unlocked, unlock
 from relit.durable.engine import Engine
 from relit.errors import Conflict
-from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import new_id, system_random
 from relit.lib.service import OnFailure
 from relit.settings import Settings
@@ -29,13 +31,13 @@ from relit.volumes.caretaker import Caretaker
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.packindex import SealedPack
-from relit.volumes.prune import Pruner
+from relit.volumes.prune import YOUNG_MS, Pruner
 from relit.volumes.reader import Chunks
 from relit.volumes.rebuild import Rebuilder
 from relit.volumes.restore import Restorer
 from relit.volumes.service import Homes
 from relit.volumes.service import Parts as HomeParts
-from relit.volumes.spool import Spool
+from relit.volumes.spool import LIMIT, Spool
 from relit.volumes.upload import Uploader
 from relit.volumes.verify import Verifier
 from relit.volumes.watch.opening import open_watcher
@@ -45,8 +47,18 @@ NODE = "local"
 _WAIT_S = 30.0  # for another process that has the volumes
 
 
+class Tuning(msgspec.Struct, frozen=True):
+    """What no setting says and only tests change. ``later``: the clock that pruning goes by; ``options``: of the blob
+    store's client."""
+
+    pack_bytes: int = LIMIT
+    young_ms: int = YOUNG_MS
+    later: Clock = SYSTEM_CLOCK
+    options: Mapping[str, str] = {}
+
+
 class Kept:
-    """Everything that keeps volumes, put together. ``settled`` first, ``close`` last."""
+    """Everything that keeps volumes, put together. ``settle`` first, ``close`` last."""
 
     def __init__(
         self,
@@ -56,12 +68,14 @@ class Kept:
         unlocked: Unlocked,
         watcher: Watcher,
         fail: OnFailure,
+        tuning: Tuning = Tuning(),  # noqa: B008 - a frozen value
     ) -> None:
         clock = SYSTEM_CLOCK
+        self._tuning = tuning
         keys = unlocked.keys
         self.catalog = chosen.catalog(engine.store)
         self.objects = objects
-        self.spool = Spool(settings.data / "spool" / "packs", keys, node=NODE, clock=clock)
+        self.spool = Spool(settings.data / "spool" / "packs", keys, node=NODE, clock=clock, limit=tuning.pack_bytes)
         id_of = ids_of(keys)
         self.chunks = Chunks(self.catalog, self.spool, objects, keys, id_of)
         self.uploader = Uploader(
@@ -122,9 +136,10 @@ class Kept:
                 tiers=lambda agent: snapshots_of(settings, agent).tiers,
                 index=lambda pack: open_pack(pack).index(),
                 flush=self.uploader.flush,
-                clock=SYSTEM_CLOCK,
+                clock=self._tuning.later,
                 node=NODE,
                 grace_ms=settings.volumes.grace_ms,
+                young_ms=self._tuning.young_ms,
             ),
             Verifier(
                 self.catalog,
@@ -159,12 +174,18 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept(settings: Settings, engine: Engine, watcher: Watcher, fail: OnFailure) -> AsyncIterator[Kept]:
+async def kept(
+    settings: Settings,
+    engine: Engine,
+    watcher: Watcher,
+    fail: OnFailure,
+    tuning: Tuning = Tuning(),  # noqa: B008 - a frozen value
+) -> AsyncIterator[Kept]:
     """The volumes, while nobody else has them."""
     async with _only(run_dir(settings)):
-        objects = open_objects(settings.volume_store)
+        objects = open_objects(settings.volume_store, tuning.options)
         unlocked = await unlock(settings, objects, await chosen.catalog(engine.store).identity())
-        made = Kept(settings, engine, objects, unlocked, watcher, fail)
+        made = Kept(settings, engine, objects, unlocked, watcher, fail, tuning)
         try:
             await made.settle()
             yield made
