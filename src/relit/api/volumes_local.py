@@ -97,7 +97,8 @@ class LocalVolumes:
     # --- looking -----------------------------------------------------------------------------------------------
 
     async def list(self) -> documents.Volumes:
-        return documents.Volumes(volumes=[await self._described(each) for each in await self._catalog.volumes()])
+        some = [each for each in await self._catalog.volumes() if not each.name.startswith(".")]
+        return documents.Volumes(volumes=[await self._described(each) for each in some])
 
     async def _described(self, volume: Volume) -> documents.Volume:
         some = await self._catalog.snapshots(volume.id, limit=_ALL)

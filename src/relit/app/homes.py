@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from relit.app.folder import run_dir
 from relit.app.instances import homes_of, residence
-from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances
+from relit.app.parts import database
+from relit.app.shipping import BLOBS, STORE
+from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances, NoFreezer, NoHolder
 from relit.settings import Settings
 from relit.settings.model import Snapshots
 from relit.volumes.capture import Limits
@@ -14,11 +18,41 @@ from relit.volumes.service import Mount
 
 def mounts(settings: Settings) -> dict[str, Mount]:
     """Every agent of relit.toml, and every other one that has a home here."""
-    return {agent: make_mount(settings, agent) for agent in homes_of(settings)}
+    return {agent: make_mount(settings, agent) for agent in homes_of(settings)} | _own(settings)
+
+
+def ships(settings: Settings) -> bool:
+    """Whether relit's own store is to be kept in the blob store: it is SQLite, and the blob store is elsewhere."""
+    return isinstance(database(settings), Path) and "://" in settings.volume_store
+
+
+def _own(settings: Settings) -> dict[str, Mount]:
+    """relit's own volumes: copies of its store, and payloads that lie in a folder."""
+    if not ships(settings):
+        return {}
+    own = {STORE: (settings.data / "copies", 0)}
+    if settings.server.blobs == "local":
+        own[BLOBS] = (settings.data / "blobs", settings.volumes.interval_ms)
+    return {
+        name: Mount(
+            agent=name,
+            home=home,
+            work=settings.data / "spool" / "restore",
+            freezer=NoFreezer(),
+            holder=NoHolder(),
+            every_ms=every_ms,
+        )
+        for name, (home, every_ms) in own.items()
+    }
+
+
+_OWN = Snapshots(keep="1h all, 2d hourly")
 
 
 def snapshots_of(settings: Settings, agent: str) -> Snapshots:
     """How an agent's home is kept; by default when relit.toml does not name the agent."""
+    if agent in (STORE, BLOBS):
+        return _OWN
     return settings.agents[agent].snapshots if agent in settings.agents else Snapshots()
 
 

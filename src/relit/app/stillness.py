@@ -34,6 +34,16 @@ class NoFreezer:
         return False
 
 
+class NoHolder:
+    """For a folder that no instance works in."""
+
+    async def hold(self, reason: str) -> None:
+        """Nobody would be started."""
+
+    async def release(self) -> None:
+        """Nobody was held."""
+
+
 class InstanceFreezer:
     """Freezes the instances that an agent lives in, all together. ``names`` is asked at every freeze.
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from relit.errors import ConfigError, StoreUnavailable, WrongKey
+from relit.lib.crashpoints import point
 from relit.settings import Secrets, Settings
 from relit.store.claim import claim_prefix, read_claim
 from relit.volumes.base import Objects
@@ -18,6 +19,7 @@ from relit.volumes.keys import SCRYPT, Keys
 
 _MARK = b"relit key id 1"
 _CACHE = "volumes.json"
+POINTS: tuple[str, ...] = ("volumes.unlock.begun", "volumes.unlock.claimed", "volumes.unlock.noted")
 
 
 class Unlocked(msgspec.Struct, frozen=True):
@@ -45,9 +47,11 @@ async def unlock(settings: Settings, objects: Objects, store_id: str) -> Unlocke
         unlocked = _open(settings, claim["extra"])
     else:
         unlocked, extra = _begin(settings)
+        point("volumes.unlock.begun")
         claim = await claim_prefix(objects, store_id, extra)
         if claim["extra"] != extra:  # another process was first
             unlocked = _open(settings, claim["extra"])
+        point("volumes.unlock.claimed")
     _cache(settings.data, objects.url, store_id, claim["extra"])
     return unlocked
 
@@ -115,4 +119,5 @@ def _cached(data: Path, url: str, store_id: str) -> dict[str, Any] | None:
 def _cache(data: Path, url: str, store_id: str, extra: dict[str, Any]) -> None:
     draft = data / f".{_CACHE}-{os.getpid()}"
     draft.write_text(json.dumps({"url": url, "store": store_id, "extra": extra}))
+    point("volumes.unlock.noted")
     draft.replace(data / _CACHE)

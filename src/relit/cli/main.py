@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("restore", "Put an agent back to a moment: files and journal."),
     "volume": ("volume", "Versions of agents' homes: look, compare, go back."),
     "agent": ("agent", "Agents: make a new one from a snapshot."),
+    "recover": ("recover", "Bring a lost server back out of its blob store."),
     "key": ("key", "The key that opens the packs: export, import."),
     "doctor": ("doctor", "Check everything, and say what mends it."),
     "config": ("config", "The configuration: check, show, schema, path."),

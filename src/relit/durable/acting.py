@@ -52,6 +52,8 @@ async def run_effect(execution: Execution, call: Call, doubt: Doubt, lookup: Any
         if known is not None and known.state in ("open", "in_doubt"):
             deed.deadline_at, deed.intent_at = known.deadline_at, known.intent_at
             deed.expired = execution.run.taken_over == "expiry"
+        elif execution.run.recovered_at is not None:
+            await _intend(execution, deed)  # the copy may be older than the effect: it is in doubt from the start
         if not_before is not None:
             await execution.waits.pause(call.pos, call.name, deed.attempt - 1, not_before, None)
         return await _carry_out(execution, deed)

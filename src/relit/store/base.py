@@ -302,6 +302,10 @@ class Store(Protocol):
         """
         ...
 
+    async def recovered(self) -> int:
+        """This store came back from a copy: mark its unfinished runs, whose later effects nobody knows of."""
+        ...
+
     # --- events, tokens, webhooks --------------------------------------------------------------------------------
 
     async def record(self, events: Sequence[Event]) -> None:

@@ -94,6 +94,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     taken_over: str | None  # how the last worker lost it: "death" (proven), "expiry", or None
     beat: bytes | None = None  # a long step's last heartbeat, and when
     beat_at: int | None = None
+    recovered_at: int | None = None  # it came back from a copy of the store: later effects of it are in doubt
 
     @property
     def target(self) -> str:

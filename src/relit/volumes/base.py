@@ -100,6 +100,10 @@ class Catalog(Protocol):
         """This node's snapshots (forks) whose delta was not written to a pack yet."""
         ...
 
+    async def described_in(self, volume: str) -> dict[int, str]:
+        """The packs in which the newest records of a volume's snapshots lie, by number."""
+        ...
+
     async def described(self, volume: str, number: int, at: Place, packs: Sequence[Pack]) -> None:
         """The delta's record lies there now."""
         ...
@@ -197,6 +201,10 @@ class Catalog(Protocol):
         segments: Sequence[tuple[int, int | None, Segment]],
     ) -> None:
         """Put a whole volume with its intervals back, as read from packs. Conflict when the name is taken."""
+        ...
+
+    async def clear(self, identity: str) -> None:
+        """Forget all volumes, chunks and packs, and be that store from now on: what is there is rebuilt from packs."""
         ...
 
     async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None:

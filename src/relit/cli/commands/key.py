@@ -44,6 +44,11 @@ def export_key(session: Session, file: Path | None) -> None:
 @pass_session
 def import_key(session: Session, file: Path | None) -> None:
     """Make the key in FILE (or on standard input) this data folder's. Another one there is not replaced."""
+    import_from(session, file)
+
+
+def import_from(session: Session, file: Path | None) -> None:
+    """Out of a file, or of standard input."""
     from relit.volumes.keys import Keys
 
     keys = Keys.parse((sys.stdin.read() if file is None else _read(file)).strip())

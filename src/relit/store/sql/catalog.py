@@ -118,6 +118,9 @@ class SqlCatalog:
     async def undescribed(self, node: str) -> list[Snapshot]:
         return [snapshot_of(row) for row in await self._read("snapshots_undescribed", node)]
 
+    async def described_in(self, volume: str) -> dict[int, str]:
+        return {row[0]: row[1] for row in await self._read("snapshots_described", volume)}
+
     async def described(self, volume: str, number: int, at: Place, packs: Sequence[Pack]) -> None:
         await self._write(volumes.described, (volume, number, at, packs))
 
@@ -285,6 +288,9 @@ class SqlCatalog:
         segments: Sequence[tuple[int, int | None, Segment]],
     ) -> None:
         await self._write(volumes.load, (volume, snapshots, entries, segments))
+
+    async def clear(self, identity: str) -> None:
+        await self._write(volumes.clear, identity)
 
     async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None:
         await self._write(volumes.load_chunks, (chunks, packs))

@@ -52,6 +52,12 @@ async def _rewind(tx: Tx, run: Run, wanted: Rewind) -> bool:
     return run.final or bool(superseded)
 
 
+@one_by_one
+async def recovered(tx: Tx, _: None) -> int:
+    """Mark every unfinished run: what it did since the copy was made is in doubt."""
+    return len(await tx.many("runs_recovered", [(tx.now,)]))
+
+
 async def _supersede(tx: Tx, run: str, seq: int) -> int:
     """Take everything after ``seq`` out of the journal's way."""
     await tx.many("effects_keep", [(run, seq)])

@@ -315,6 +315,9 @@ class SqlStore:
     async def rewind(self, wanted: Rewind) -> list[str]:
         return await self._write(rewinding.rewind, wanted)
 
+    async def recovered(self) -> int:
+        return await self._write(rewinding.recovered, None)
+
     # --- events, tokens, webhooks --------------------------------------------------------------------------------
 
     async def record(self, events: Sequence[Event]) -> None:

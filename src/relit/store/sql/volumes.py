@@ -61,7 +61,9 @@ async def held(tx: Tx, volume: str) -> tuple[int, str]:
 
 
 async def tell(tx: Tx, name: str, agent: str, /, **data: Any) -> None:
-    """Record an event of a volume."""
+    """Record an event of a volume; relit's own volumes, whose names begin with a dot, have none."""
+    if agent.startswith("."):
+        return
     await queue.add_events(tx, [queue.event(tx, name, agent, None, volume=agent, **data)])
 
 
@@ -369,3 +371,18 @@ async def load(tx: Tx, arg: Loaded) -> None:
         [(volume.id, each.path, each.no, since, until, each.ids) for since, until, each in segments],
     )
     await tell(tx, "volume.made", volume.name, origin=volume.origin)
+
+
+@one_by_one
+async def clear(tx: Tx, identity: str) -> None:
+    for name in (
+        "entries_clear",
+        "segments_clear",
+        "tags_clear",
+        "snapshots_clear",
+        "volumes_clear",
+        "chunks_clear",
+        "packs_clear",
+    ):
+        await tx.many(name, [()])
+    await tx.many("store_identity_set", [(identity,)])

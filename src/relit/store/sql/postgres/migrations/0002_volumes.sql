@@ -82,3 +82,6 @@ CREATE INDEX chunks_pack ON chunks (pack);
 
 -- What an agent is doing is read while it stands still.
 CREATE INDEX runs_unfinished ON runs (agent) WHERE finished_at IS NULL;
+
+-- Set when the store came back from a copy: what the run did after that copy was made, nobody knows.
+ALTER TABLE runs ADD COLUMN recovered_at bigint;

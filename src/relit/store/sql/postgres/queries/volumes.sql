@@ -91,6 +91,11 @@ FROM snapshots s JOIN volumes v ON v.id = s.volume WHERE s.stored_at IS NULL AND
 SELECT s.body, s.stored_at, s.pinned, (SELECT string_agg(t.tag, ' ') FROM tags t WHERE t.volume = s.volume AND t.number = s.number)
 FROM snapshots s JOIN volumes v ON v.id = s.volume WHERE s.pack IS NULL AND v.node = $1 ORDER BY s.id
 
+-- In which packs the records of a volume's snapshots lie.
+-- name: snapshots_described
+-- params: volume
+SELECT number, pack FROM snapshots WHERE volume = $1 AND pack IS NOT NULL ORDER BY number
+
 -- A snapshot is stored when no pack of its node that is as old as its own, or older, is still on its way.
 -- name: snapshots_now_stored
 -- params: node, now
@@ -347,3 +352,37 @@ SELECT id, node, state, size, created_at, stored_at, condemned_at FROM packs ORD
 -- params: agent
 SELECT r.id, coalesce((SELECT max(seq) FROM steps s WHERE s.run = r.id), 0) FROM runs r
 WHERE r.agent = $1 AND r.finished_at IS NULL
+
+-- ============================================================== a store that came back from a copy
+
+-- name: entries_clear
+-- params:
+DELETE FROM entries
+
+-- name: segments_clear
+-- params:
+DELETE FROM segments
+
+-- name: tags_clear
+-- params:
+DELETE FROM tags
+
+-- name: snapshots_clear
+-- params:
+DELETE FROM snapshots
+
+-- name: volumes_clear
+-- params:
+DELETE FROM volumes
+
+-- name: chunks_clear
+-- params:
+DELETE FROM chunks
+
+-- name: packs_clear
+-- params:
+DELETE FROM packs
+
+-- name: store_identity_set
+-- params: id
+INSERT INTO meta (key, value) VALUES ('store_id', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value

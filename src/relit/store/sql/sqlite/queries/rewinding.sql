@@ -42,3 +42,9 @@ RETURNING seq
 -- params: run, pos, name, hash
 UPDATE effects SET state = 'done', pos = ?2 WHERE run = ?1 AND state = 'kept'
   AND pos = (SELECT pos FROM effects WHERE run = ?1 AND name = ?3 AND hash = ?4 AND state = 'kept' ORDER BY intent_at, pos LIMIT 1)
+
+-- ============================================================== a store that came back from a copy
+
+-- name: runs_recovered
+-- params: now
+UPDATE runs SET recovered_at = ?1 WHERE finished_at IS NULL RETURNING id
