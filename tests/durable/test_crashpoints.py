@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import relit
+from relit.app import unlock
 from relit.lib import crashpoints
-from relit.volumes import capture, prune, rebuild, service, upload
+from relit.volumes import capture, consolidate, prune, rebuild, service, spool, upload
 
 SOURCE = Path(relit.__file__).parent
-KEEPING = (capture, prune, rebuild, service, upload)
+KEEPING = (capture, consolidate, prune, rebuild, service, spool, unlock, upload)
 CALL = re.compile(r'\bpoint\("([a-z.]+)"\)')
 
 

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from relit.lib.crashpoints import point
 from relit.manifest import SEGMENT, Change, Delta, Entry, Pack, Place, Segment, Snapshot, Volume
 from relit.volumes.base import Catalog
 
+POINTS: tuple[str, ...] = ("volumes.consolidate.written", "volumes.consolidate.described")
 _ALL = 2**31
 
 
@@ -48,10 +50,12 @@ class Consolidator:
         done = False
         try:
             packs = await asyncio.to_thread(self._spool.sync)
+            point("volumes.consolidate.written")
             await self._catalog.described(volume.id, snapshot.number, at, packs)
             done = True
         finally:
             self._spool.settle(at, done)
+        point("volumes.consolidate.described")
         return at
 
     async def _delta(self, volume: str, base: int, number: int) -> Delta:

@@ -7,7 +7,7 @@
 2. When the grace is over, what is needed is found anew. A condemned pack that is needed after all is taken back; any
    other is deleted, first its object, then its rows.
 
-Any error while listing or reading ends the round before anything is condemned or deleted: what was not seen is not
+A node prunes its own packs only. Any error while listing or reading ends the round before anything is condemned or deleted: what was not seen is not
 known to be unused.
 """
 
@@ -25,14 +25,17 @@ from relit.manifest import Pack, Place, Snapshot, Volume
 from relit.volumes.base import Catalog, Objects
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.live import Need, dead, needed, sparse, total
+from relit.volumes.manifests import Manifests
 from relit.volumes.pack import Index
 from relit.volumes.retention import Dated, Tier, keep
 from relit.volumes.upload import key_of
 
 POINTS: tuple[str, ...] = (
     "volumes.prune.dropped",
+    "volumes.prune.written",
     "volumes.prune.copied",
     "volumes.prune.consolidated",
+    "volumes.prune.flushed",
     "volumes.prune.condemned",
     "volumes.prune.deleted",
     "volumes.prune.buried",
@@ -170,7 +173,7 @@ class Pruner:
     async def _second_phase(
         self, packs: Sequence[Pack], need: dict[str, Need], done: Pruned, *, dry_run: bool
     ) -> Pruned:
-        due = [pack for pack in packs if pack.state == "condemned" and self._over(pack)]
+        due = [pack for pack in packs if pack.state == "condemned" and pack.node == self._node and self._over(pack)]
         back = [pack.id for pack in due if need[pack.id].ids]
         gone = [pack for pack in due if not need[pack.id].ids]
         if not dry_run:
@@ -189,26 +192,32 @@ class Pruner:
     async def _first_phase(
         self, packs: Sequence[Pack], need: dict[str, Need], done: Pruned, *, dry_run: bool
     ) -> Pruned:
-        now = self._clock.now_ms()
-        unused = dead(packs, need, now_ms=now, young_ms=self._young_ms)
-        thin = _bounded(sparse(packs, need, now_ms=now, young_ms=self._young_ms), need)
+        now, manifests = self._clock.now_ms(), Manifests(self._catalog, self._index)
+        own = [pack for pack in packs if pack.node == self._node]
+        unused = dead(own, need, now_ms=now, young_ms=self._young_ms)
+        held = await manifests.needed(unused)
+        unused = [pack for pack in unused if pack.id not in held]
+        thin = _bounded(sparse(own, need, now_ms=now, young_ms=self._young_ms), need)
         going = [*unused, *thin]
-        if going and not dry_run and not await self._written_anew(thin, going, need):
+        if going and not dry_run and not await self._written_anew(thin, going, need, manifests):
             return done  # what replaces them is not in the blob store yet: the next round goes on
         if going and not dry_run:
             await self._catalog.condemn([pack.id for pack in going], self._clock.now_ms())
             point("volumes.prune.condemned")
         return msgspec.structs.replace(done, condemned=len(going), repacked=len(thin), bytes=done.bytes + total(going))
 
-    async def _written_anew(self, thin: Sequence[Pack], going: Sequence[Pack], need: dict[str, Need]) -> bool:
+    async def _written_anew(
+        self, thin: Sequence[Pack], going: Sequence[Pack], need: dict[str, Need], manifests: Manifests
+    ) -> bool:
         """Write what must outlive the packs that go; whether all of it is in the blob store."""
         written = await self._copy(sorted({id for pack in thin for id in need[pack.id].ids}))
         point("volumes.prune.copied")
-        written |= await self._consolidate(going)
+        written |= await self._consolidate(await manifests.broken_without(going))
         point("volumes.prune.consolidated")
         if not written:
             return True
         await self._flush()
+        point("volumes.prune.flushed")
         states = {pack.id: pack.state for pack in await self._catalog.packs()}
         return all(states.get(pack) == "stored" for pack in written)
 
@@ -219,14 +228,13 @@ class Pruner:
             chunks = [each async for each in self._chunks.stream(ids[at : at + _COPIED])]
             places = self._spool.put(chunks)
             packs = self._spool.sync()
+            point("volumes.prune.written")
             await self._catalog.load_chunks([(id, place) for (id, _), place in zip(chunks, places, strict=True)], packs)
             into |= {place.pack for place in places}
         return into
 
-    async def _consolidate(self, going: Sequence[Pack]) -> set[str]:
-        """Write the manifests anew of volumes that have a part of theirs in these packs."""
-        ids = {each.volume for pack in going for each in (await self._index(pack.id)).manifests}
-        volumes: list[Volume] = [each for each in await self._catalog.volumes() if each.id in ids]
+    async def _consolidate(self, volumes: Sequence[Volume]) -> set[str]:
+        """Write the manifests of these volumes anew."""
         return {pack for volume in volumes for pack in await self._consolidator.write(volume)}
 
 

@@ -25,7 +25,17 @@ from relit.volumes.plan import contents, plan
 from relit.volumes.restore import Restored, Restorer
 
 Meanwhile = Callable[[], Awaitable[None]]
-POINTS = ("volumes.fork.made", "volumes.fork.laid")
+POINTS: tuple[str, ...] = (
+    "volumes.fork.held",
+    "volumes.fork.made",
+    "volumes.fork.laid",
+    "volumes.fork.moved",
+    "volumes.back.held",
+    "volumes.back.saved",
+    "volumes.back.restored",
+    "volumes.back.taken",
+    "volumes.back.released",
+)
 _LOOK_S = 5.0  # between looks for homes that are new
 log = logging.getLogger("relit.volumes")
 
@@ -234,16 +244,20 @@ class Homes:
     async def _held(self, mount: Mount, number: int, paths: Collection[bytes], meanwhile: Meanwhile | None) -> Going:
         agent = mount.agent
         await mount.holder.hold(f"restore of snapshot {number}")
+        point("volumes.back.held")
         try:
             if mount.home.is_dir() or paths:
                 going = await self._in_place(mount, number, paths)
             else:
                 going = await self._anew(mount, number)
+            point("volumes.back.restored")
             if meanwhile is not None:
                 await meanwhile()
             after, _ = await self._take(agent, "restore", f"as in {number}", always=True)
+            point("volumes.back.taken")
         finally:
             await mount.holder.release()
+        point("volumes.back.released")
         data = {"volume": agent, "number": after.number, "to": number, "paths": len(paths)}
         await self._parts.report(
             [Event("", 0, "volume.restored", agent=agent, data=data | {"before": going.before.number})]
@@ -254,6 +268,7 @@ class Homes:
         agent = mount.agent
         await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
         before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
+        point("volumes.back.saved")
         trees = await self._trees(before, number, agent)
         going = await self._going(before, number, trees, paths)
         done = await self._parts.restorer(mount.work).in_place(
@@ -331,6 +346,7 @@ class Homes:
             id=parts.new_id(), volume=volume.id, number=1, at_ms=now, reason="fork", local_at_ms=now, note=volume.origin
         )
         await mount.holder.hold(f"its files come from {volume.origin}")
+        point("volumes.fork.held")
         try:
             await parts.catalog.fork(source.id, number, volume, first)
         except BaseException:
@@ -387,6 +403,7 @@ class Homes:
         done = await self.lay_at(await self._parts.catalog.volume(mount.agent), number, draft)
         point("volumes.fork.laid")
         await asyncio.to_thread(os.rename, draft, mount.home)
+        point("volumes.fork.moved")
         return done
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:

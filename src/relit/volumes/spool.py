@@ -20,6 +20,7 @@ import msgspec
 
 from relit.errors import VolumeDamaged, VolumeError
 from relit.lib.clock import Clock
+from relit.lib.crashpoints import point
 from relit.manifest import Delta, Pack, PackState, Place, Snapshot, Volume
 from relit.volumes.disk import explained, sync_folder
 from relit.volumes.keys import Keys
@@ -40,6 +41,14 @@ from relit.volumes.pack import (
 )
 from relit.volumes.packindex import walk
 
+POINTS: tuple[str, ...] = (
+    "volumes.spool.opened",
+    "volumes.spool.finished",
+    "volumes.spool.sealed",
+    "volumes.spool.cut",
+    "volumes.spool.resealed",
+    "volumes.spool.recovered",
+)
 LIMIT = 64 << 20
 _BATCH, _BATCH_BYTES = 64, 8 << 20  # records sealed together before they are written
 _OPEN, _SEALED, _ORPHAN = ".open", ".pack", ".orphan"
@@ -173,6 +182,7 @@ class Spool:
             self._writing = None
         if self._writing is None:
             self._writing = _Writing(self._folder, self._keys, self._now_ms())
+            point("volumes.spool.opened")
         self._dirty.add(self._writing.id)
         return self._writing
 
@@ -222,8 +232,10 @@ class Spool:
         if each.path.exists():  # else it was renamed, and only the folder's fsync is missing
             each.finish()
             self._flush(each)
+            point("volumes.spool.finished")
             os.rename(each.path, self._folder / (each.id + _SEALED))
         sync_folder(self._folder)
+        point("volumes.spool.sealed")
         os.close(each.fd)
         self._full.remove(each)
         self._sealed[each.id] = self._described(each, sealed=True)
@@ -277,8 +289,10 @@ class Spool:
         troubles, place = [], self._folder / (pack.id + _SEALED)
         if path.suffix == _OPEN:
             troubles = self._reseal(path, pack, committed)
+            point("volumes.spool.resealed")
             os.rename(path, place)
             sync_folder(self._folder)
+            point("volumes.spool.recovered")
         self._sealed[pack.id] = msgspec.structs.replace(pack, state="sealed", size=place.stat().st_size)
         return troubles
 
@@ -294,6 +308,7 @@ class Spool:
         with open(path, "r+b") as file:
             file.write(sealer.header())
             file.truncate(found.end)
+            point("volumes.spool.cut")
             file.seek(found.end)
             file.write(sealer.finish(found.end, Index(found.index.chunks, manifests)))
             file.flush()
