@@ -50,9 +50,14 @@ async def _take(catalog: Catalog, pack: str, live: set[bytes], need: Need) -> No
 def sparse(packs: Sequence[Pack], need: dict[str, Need], *, now_ms: int, young_ms: int) -> list[Pack]:
     """Packs worth writing anew without what nobody needs: mostly dead, or small ones when there are many."""
     old = [pack for pack in packs if pack.state == "stored" and now_ms - pack.created_at_ms >= young_ms]
-    mostly_dead = [pack for pack in old if 0 < need[pack.id].bytes < pack.size * _DENSE]
-    small = [pack for pack in old if need[pack.id].bytes and pack.size < _SMALL and pack not in mostly_dead]
+    mostly_dead = [pack for pack in old if need[pack.id].ids and wasteful(pack, need[pack.id].bytes)]
+    small = [pack for pack in old if need[pack.id].ids and pack.size < _SMALL and pack not in mostly_dead]
     return [*mostly_dead, *(small if len(small) >= _MANY else [])]
+
+
+def wasteful(pack: Pack, needed: int) -> bool:
+    """Whether most of a pack is dead, and enough of it to care."""
+    return needed < pack.size * _DENSE and pack.size - needed >= _WASTE
 
 
 def dead(packs: Sequence[Pack], need: dict[str, Need], *, now_ms: int, young_ms: int) -> list[Pack]:
@@ -64,11 +69,26 @@ def dead(packs: Sequence[Pack], need: dict[str, Need], *, now_ms: int, young_ms:
     ]
 
 
+def without_records(packs: Sequence[Pack], need: dict[str, Need], records: dict[str, int]) -> list[Pack]:
+    """The dead and the sparse packs without those that are full of needed manifest records; but many small ones of
+    these are to become one."""
+    full = [
+        pack
+        for pack in packs
+        if wasteful(pack, need[pack.id].bytes) or not need[pack.id].ids
+        if pack.id in records and not wasteful(pack, need[pack.id].bytes + records[pack.id])
+    ]
+    small = [pack for pack in full if pack.size < _SMALL]
+    stays = [pack for pack in full if len(small) < _MANY or pack not in small]
+    return [pack for pack in packs if pack not in stays]
+
+
 def total(packs: Collection[Pack]) -> int:
     """Their bytes."""
     return sum(pack.size for pack in packs)
 
 
 _DENSE = 0.5
+_WASTE = 64 << 10
 _SMALL = 4 << 20
 _MANY = 32

@@ -1,14 +1,14 @@
 """Old snapshots go, and then what only they needed. In two phases, with a grace between them.
 
 1. Snapshots that no tier keeps are dropped. Packs that nobody needs any more are *condemned*: from that moment no new
-   snapshot may refer to them. Packs that are mostly dead are written anew first; of every volume whose manifest lies
-   in a pack that goes, the manifest is written anew, too. All of that is in the blob store before anything is
+   snapshot may refer to them. Packs that are mostly dead are written anew first; the manifest of a volume that could
+   not be rebuilt without the packs that go is written anew, too. All of that is in the blob store before anything is
    condemned.
 2. When the grace is over, what is needed is found anew. A condemned pack that is needed after all is taken back; any
    other is deleted, first its object, then its rows.
 
-A node prunes its own packs only. Any error while listing or reading ends the round before anything is condemned or deleted: what was not seen is not
-known to be unused.
+A node prunes its own packs only. Any error while listing or reading ends the round before anything is condemned or
+deleted: what was not seen is not known to be unused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from relit.lib.crashpoints import point
 from relit.manifest import Pack, Place, Snapshot, Volume
 from relit.volumes.base import Catalog, Objects
 from relit.volumes.consolidate import Consolidator
-from relit.volumes.live import Need, dead, needed, sparse, total
+from relit.volumes.live import Need, dead, needed, sparse, total, without_records
 from relit.volumes.manifests import Manifests
 from relit.volumes.pack import Index
 from relit.volumes.retention import Dated, Tier, keep
@@ -194,11 +194,11 @@ class Pruner:
     ) -> Pruned:
         now, manifests = self._clock.now_ms(), Manifests(self._catalog, self._index)
         own = [pack for pack in packs if pack.node == self._node]
-        unused = dead(own, need, now_ms=now, young_ms=self._young_ms)
-        held = await manifests.needed(unused)
-        unused = [pack for pack in unused if pack.id not in held]
-        thin = _bounded(sparse(own, need, now_ms=now, young_ms=self._young_ms), need)
-        going = [*unused, *thin]
+        young = {"now_ms": now, "young_ms": self._young_ms}
+        found = [*dead(own, need, **young), *sparse(own, need, **young)]
+        going = without_records(found, need, await manifests.needed(found))
+        thin = _bounded([pack for pack in going if need[pack.id].ids], need)
+        going = [pack for pack in going if pack in thin or not need[pack.id].ids]
         if going and not dry_run and not await self._written_anew(thin, going, need, manifests):
             return done  # what replaces them is not in the blob store yet: the next round goes on
         if going and not dry_run:
@@ -212,6 +212,7 @@ class Pruner:
         """Write what must outlive the packs that go; whether all of it is in the blob store."""
         written = await self._copy(sorted({id for pack in thin for id in need[pack.id].ids}))
         point("volumes.prune.copied")
+        await self._flush()
         written |= await self._consolidate(await manifests.broken_without(going))
         point("volumes.prune.consolidated")
         if not written:
