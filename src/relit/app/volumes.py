@@ -97,7 +97,8 @@ class Kept:
             ),
             fail,
         )
-        care = self._care(settings, engine, keys)
+        self._keys = keys
+        self.care = care = self._care(settings, engine, keys)
         self.caretaker = Caretaker(
             self.catalog,
             care.pruner,
@@ -121,10 +122,11 @@ class Kept:
             clock,
         )
 
-    def _care(self, settings: Settings, engine: Engine, keys: Keys | None) -> Care:
-        def open_pack(pack: str) -> SealedPack:
-            return SealedPack(pack, self.objects, keys)
+    def open_pack(self, pack: str) -> SealedPack:
+        """A stored pack, to be read without the catalog."""
+        return SealedPack(pack, self.objects, self._keys)
 
+    def _care(self, settings: Settings, engine: Engine, keys: Keys | None) -> Care:
         self.consolidator = Consolidator(self.catalog, self.spool)
         return Care(
             Pruner(
@@ -134,7 +136,7 @@ class Kept:
                 self.chunks,
                 self.consolidator,
                 tiers=lambda agent: snapshots_of(settings, agent).tiers,
-                index=lambda pack: open_pack(pack).index(),
+                index=lambda pack: self.open_pack(pack).index(),
                 flush=self.uploader.flush,
                 clock=self._tuning.later,
                 node=NODE,
@@ -145,14 +147,14 @@ class Kept:
                 self.catalog,
                 self.objects,
                 keys,
-                open_pack=open_pack,
+                open_pack=self.open_pack,
                 lay=self.homes.lay_at,
                 databases=databases.check,
                 report=engine.store.record,
                 work=settings.data / "spool" / "verify",
                 chance=system_random(),
             ),
-            Rebuilder(self.catalog, self.objects, open_pack, NODE),
+            Rebuilder(self.catalog, self.objects, self.open_pack, NODE),
         )
 
     async def settle(self) -> None:
