@@ -102,9 +102,10 @@ def s3(folder: Path, say: Callable[[str], None]) -> dict[str, float]:
             "AWS_ACCESS_KEY_ID": options["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": options["secret_access_key"],
             "AWS_REGION": options["region"],
-            "AWS_ALLOW_HTTP": "true",
         }
-        store = f"s3://{server.new_bucket()}/volumes"
+        bucket = server.new_bucket()
+        server.store(bucket).put("made", b"")  # the server makes a bucket at its first object
+        store = f"s3://{bucket}/volumes"
         relit = Relit(folder, 100, every="2s", agents=20, store=store, environment=environment)
         for number, name in enumerate(relit.names()):
             homes.make(relit.data / "agents" / name / "home", homes.Size(100, 1, (0, 0, 0)), seed=number)

@@ -11,8 +11,8 @@ from starlette.responses import StreamingResponse
 
 from relit import documents
 from relit.api import volumes_port
-from relit.api.operation import Call, Nothing, Operation
-from relit.errors import Conflict, Invalid
+from relit.api.operation import Call, Handle, Nothing, Operation
+from relit.errors import Conflict, Invalid, ServerUnreachable, StoreUnavailable
 from relit.lib import names
 from relit.lib.moments import check_tag, fixed
 
@@ -255,11 +255,27 @@ _AGENT = "/v1/agents/{name}"
 _SNAPSHOT = f"{_AGENT}/snapshots/{{when}}"
 
 
-def _row(method: str, path: str, handle: object, scope: str = "read", **more: object) -> Operation:
+def _reached(handle: Handle) -> Handle:
+    """Says what is missing when the process that keeps the volumes does not answer."""
+
+    async def asked(call: Call) -> object:
+        try:
+            return await handle(call)
+        except ServerUnreachable as error:
+            raise StoreUnavailable(
+                "the process that keeps the volumes does not answer",
+                why=error.why,
+                fix="relit ps shows whether `volumes` runs; its log is agents/volumes/log/out.log of the data folder",
+            ) from error
+
+    return asked
+
+
+def _row(method: str, path: str, handle: Handle, scope: str = "read", **more: object) -> Operation:
     """An operation of the tag ``volumes``, named and summed up by its handler."""
     doc = (handle.__doc__ or "").strip()
-    kind = {"method": method, "path": path, "handle": handle, "scope": scope, "summary": doc, "tag": "volumes"}
-    return Operation(**(kind | more))  # type: ignore[arg-type]
+    kind = {"method": method, "path": path, "handle": _reached(handle), "scope": scope, "summary": doc, "tag": "volumes"}
+    return Operation(**(kind | more))
 
 
 OPERATIONS = (

@@ -39,7 +39,8 @@ def open_bucket(url: str, options: Mapping[str, str]) -> ObjectStore:
             bucket,
             prefix=prefix.strip("/") or None,
             **config,
-            client_options=_client(options, timeout),
+            # Whoever names an http:// endpoint means it; a name without a scheme is https.
+            client_options={"allow_http": _is_true(options.get("allow_http", "true")), "timeout": timeout},
             # obstore's default goes on for three minutes: a worker would rather let go of the run and try later.
             retry_config={"max_retries": 4, "retry_timeout": timeout},
         )
@@ -49,14 +50,6 @@ def open_bucket(url: str, options: Mapping[str, str]) -> ObjectStore:
             why=str(error).split("\n\nDebug source", maxsplit=1)[0],
             fix='write s3://bucket/prefix; see "blobs" in the settings',
         ) from error
-
-
-def _client(options: Mapping[str, str], timeout: timedelta) -> dict[str, Any]:
-    """What is not said here may be said by the environment: AWS_ALLOW_HTTP."""
-    made: dict[str, Any] = {"timeout": timeout}
-    if "allow_http" in options:
-        made["allow_http"] = _is_true(options["allow_http"])
-    return made
 
 
 def _is_true(text: str) -> bool:
@@ -91,6 +84,4 @@ def explained(url: str, what: str, error: Exception) -> StoreError:
         return StoreUnavailable(what, why=why, fix="check the permissions or keys of server.blobs, then relit doctor")
     if "NoSuchBucket" in why:
         return StoreUnavailable(what, why=why, fix="make the bucket, or correct server.blobs in relit.toml")
-    if "builder error" in why:  # its word for an http:// address that nobody allowed
-        return StoreUnavailable(what, why=why, fix="an endpoint of http:// is used only with AWS_ALLOW_HTTP=true")
     return StoreUnavailable(what, why=why, fix="relit doctor")
