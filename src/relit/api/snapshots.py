@@ -274,8 +274,8 @@ def _reached(handle: Handle) -> Handle:
 def _row(method: str, path: str, handle: Handle, scope: str = "read", **more: object) -> Operation:
     """An operation of the tag ``volumes``, named and summed up by its handler."""
     doc = (handle.__doc__ or "").strip()
-    kind = {"method": method, "path": path, "handle": _reached(handle), "scope": scope, "summary": doc, "tag": "volumes"}
-    return Operation(**(kind | more))
+    kind = {"method": method, "path": path, "scope": scope, "summary": doc, "tag": "volumes"} | more
+    return Operation(handle=_reached(handle), **kind)  # type: ignore[arg-type]
 
 
 OPERATIONS = (
