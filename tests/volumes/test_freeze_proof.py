@@ -6,29 +6,34 @@ And the proof that the proof can fail: without the freeze, or with one process l
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 import shutil
+import signal
 import statistics
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
 import msgspec
 import pytest
-from kit import AGENT, Kit, running
+from kit import AGENT, Kit, opened_watcher, running
 from restless_agent import broken
 
 from relit.app.stillness import InstanceFreezer, NoFreezer
 from relit.drivers.base import Launch
 from relit.errors import FreezeFailed
+from relit.node import kin
 from relit.node.client import KeeperClient, ensure_keeper
 from relit.node.down import down
 from relit.node.freeze import KeeperLine
-from relit.volumes.base import Freezer
+from relit.volumes.base import Freezer, Watch, Watcher
 from relit.volumes.service import Mount
+from relit.volumes.watch.opening import Kind
 
 LEDGERS, JOINED, MAPS = ("ann", "ben"), ("cat", "dan"), ("eve", "fay")
 PROOF = 200
@@ -64,6 +69,14 @@ class Agent:
             while not all(home.with_name(f"{who}.begun").exists() for who in writers):
                 assert await self.runs(), log.read_text()
                 await asyncio.sleep(0.01)
+
+    async def moves(self) -> None:
+        """Return when the mapping writers count on."""
+        files = [self.kit.home() / f"{who}-1.map" for who in MAPS]
+        before = [file.read_bytes() for file in files]
+        async with asyncio.timeout(10):
+            while any(file.read_bytes() == old for file, old in zip(files, before, strict=True)):
+                await asyncio.sleep(0.001)
 
     async def runs(self) -> bool:
         return any(life.exit is None for life in await self.keeper.lives())
@@ -112,7 +125,7 @@ async def require_groups(run_dir: Path) -> None:
 
 
 @asynccontextmanager
-async def agent_at_work(base: Path, watch: str, way: str, *writers: str) -> AsyncIterator[Agent]:
+async def agent_at_work(base: Path, watch: Kind | Watcher, way: str, *writers: str) -> AsyncIterator[Agent]:
     """Under a keeper that freezes in that ``way``; by default its freezes are the real ones."""
     run_dir = base / "run"
     run_dir.mkdir(mode=0o700)
@@ -120,7 +133,8 @@ async def agent_at_work(base: Path, watch: str, way: str, *writers: str) -> Asyn
     try:
         if way == "cgroup":
             await require_groups(run_dir)
-        async with running(Frozen(base, watch=watch)) as kit:  # type: ignore[arg-type]
+        watcher = opened_watcher(watch) if isinstance(watch, str) else watch
+        async with running(Frozen(base, watcher=watcher)) as kit:
             kit.freezer = InstanceFreezer(run_dir, lambda: [AGENT])
             agent = Agent(keeper, run_dir, kit)
             await agent.start(*writers)
@@ -130,7 +144,7 @@ async def agent_at_work(base: Path, watch: str, way: str, *writers: str) -> Asyn
         await down(run_dir)
 
 
-async def prove(base: Path, watch: str, way: str, writers: tuple[str, ...], count: int) -> None:
+async def prove(base: Path, watch: Kind, way: str, writers: tuple[str, ...], count: int) -> None:
     """Not one of ``count`` snapshots breaks a promise."""
     async with agent_at_work(base, watch, way, *writers) as agent:
         took = sorted(us / 1000 for us in await agent.snapshots(count))
@@ -160,7 +174,7 @@ async def prove(base: Path, watch: str, way: str, writers: tuple[str, ...], coun
     ],
 )
 async def test_every_promise_across_files_is_kept_in_a_snapshot(
-    tmp_path: Path, watch: str, way: str, writers: tuple[str, ...]
+    tmp_path: Path, watch: Kind, way: str, writers: tuple[str, ...]
 ) -> None:
     await prove(tmp_path, watch, way, writers, 20)
 
@@ -170,7 +184,7 @@ async def test_every_promise_across_files_is_kept_in_a_snapshot(
 @pytest.mark.parametrize("way", ["cgroup", "signals"])
 @pytest.mark.parametrize("watch", ["fanotify", "inotify", "sweep"])
 async def test_every_promise_is_kept_in_each_of_two_hundred_snapshots(
-    tmp_path: Path, watch: str, way: str, writers: tuple[str, ...]
+    tmp_path: Path, watch: Kind, way: str, writers: tuple[str, ...]
 ) -> None:
     await prove(tmp_path, watch, way, writers, PROOF)
 
@@ -178,7 +192,7 @@ async def test_every_promise_is_kept_in_each_of_two_hundred_snapshots(
 # --- without it -----------------------------------------------------------------------------------------------------
 
 
-async def disprove(base: Path, watch: str, writers: tuple[str, ...], count: int) -> None:
+async def disprove(base: Path, watch: Kind, writers: tuple[str, ...], count: int) -> None:
     """The same snapshots break promises when nobody is frozen."""
     async with agent_at_work(base, watch, "signals", *writers) as agent:
         agent.kit.freezer = NoFreezer()
@@ -190,16 +204,139 @@ async def disprove(base: Path, watch: str, writers: tuple[str, ...], count: int)
     shutil.rmtree(base)
 
 
+class AllButOne:
+    """Stops every writer but the last."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._pids = agent.writers()[:-1]
+
+    async def freeze(self) -> bool:
+        for pid in self._pids:
+            os.kill(pid, signal.SIGSTOP)
+        while any((found := kin.look(pid)) is None or found.state != "T" for pid in self._pids):
+            await asyncio.sleep(0)
+        return True
+
+    async def thaw(self) -> bool:
+        for pid in self._pids:
+            os.kill(pid, signal.SIGCONT)
+        return True
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("watch", "writers"), [("fanotify", LEDGERS), ("sweep", JOINED), ("inotify", MAPS)])
-async def test_without_the_freeze_promises_are_broken(tmp_path: Path, watch: str, writers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("watch", "writers"), [("fanotify", LEDGERS), ("sweep", (*LEDGERS, *JOINED, *MAPS))])
+async def test_without_the_freeze_promises_are_broken(tmp_path: Path, watch: Kind, writers: tuple[str, ...]) -> None:
     await disprove(tmp_path, watch, writers, 30)
+
+
+@pytest.mark.slow
+async def test_one_process_that_goes_on_is_enough_to_break_promises(tmp_path: Path) -> None:
+    async with agent_at_work(tmp_path, "inotify", "signals", *MAPS) as agent:
+        agent.kit.freezer = AllButOne(agent)
+        await agent.snapshots(30)
+        found = await agent.broken()
+    print(f"one of two goes on: {len(found)} of 30 bad")
+    assert found
+
+
+class Forgetful:
+    """Watches as inotify does, but for the second look of each snapshot: mappings are not seen in it."""
+
+    def __init__(self) -> None:
+        self._inner = opened_watcher("inotify")
+
+    def watch(self, home: Path, skip: Sequence[bytes] = ()) -> Watch:
+        watch = self._inner.watch(home, skip)
+        looks = itertools.count()
+        mapped = watch.mapped
+        watch.mapped = lambda: frozenset() if next(looks) % 2 else mapped()  # type: ignore[method-assign]
+        return watch
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.slow
+async def test_what_is_not_read_again_while_all_stand_still_breaks_promises(tmp_path: Path) -> None:
+    async with agent_at_work(tmp_path, Forgetful(), "signals", *MAPS) as agent:
+        await agent.snapshots(30)
+        found = await agent.broken()
+    print(f"not read again: {len(found)} of 30 bad")
+    assert found
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("writers", [LEDGERS, JOINED, MAPS], ids="+".join)
 @pytest.mark.parametrize("watch", ["fanotify", "inotify", "sweep"])
 async def test_without_the_freeze_two_hundred_snapshots_have_bad_ones(
-    tmp_path: Path, watch: str, writers: tuple[str, ...]
+    tmp_path: Path, watch: Kind, writers: tuple[str, ...]
 ) -> None:
     await disprove(tmp_path, watch, writers, PROOF)
+
+
+# --- keepers that are killed ------------------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """The real freezes; in every other one the keeper is killed, at once or somewhat later."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._inner = agent.kit.freezer
+        self._chance = Random(3)
+        self.freezes = 0
+        self.whole: Counter[bool] = Counter()
+        self._kill: asyncio.Task[None] | None = None
+
+    async def freeze(self) -> bool:
+        frozen = await self._inner.freeze()
+        self.freezes += frozen
+        if frozen and self.freezes % 4 == 1:
+            await self._kill_keeper(0)
+            await self._agent.moves()  # the guard let all go: what is copied now is of no one instant
+        elif frozen and self.freezes % 4 == 3:
+            self._kill = asyncio.create_task(self._kill_keeper(self._chance.random() * 0.02))
+        return frozen
+
+    async def thaw(self) -> bool:
+        whole = await self._inner.thaw()
+        self.whole[whole] += 1
+        assert not (whole and self.freezes % 4 == 1)
+        if self._kill is not None:
+            await self._kill
+            self._kill = None
+        return whole
+
+    async def _kill_keeper(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._agent.keeper.pid, signal.SIGKILL)
+
+
+async def interrupt(base: Path, watch: Kind, way: str, count: int) -> None:
+    """Keepers are killed while their freezes last: that copy is never a snapshot."""
+    async with agent_at_work(base, watch, way, *LEDGERS, *MAPS) as agent:
+        freezer = agent.kit.freezer = Interrupted(agent)
+        await agent.snapshots(count)
+        numbers = await agent.kit.numbers()
+        found = await agent.broken()
+    print(
+        f"keepers killed, {way}, {watch}: {len(found)} of {count} bad; {freezer.freezes} freezes, "
+        f"{freezer.whole[False]} let go too early, {agent.failed} snapshots failed"
+    )
+    assert found == {}
+    assert len(numbers) == count == freezer.whole[True]
+    assert freezer.whole[False] >= count // 4
+    shutil.rmtree(base)
+
+
+@pytest.mark.slow
+async def test_a_copy_during_which_the_keeper_was_killed_is_no_snapshot(tmp_path: Path) -> None:
+    await interrupt(tmp_path, "inotify", "signals", 8)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("way", ["cgroup", "signals"])
+@pytest.mark.parametrize("watch", ["fanotify", "sweep"])
+async def test_a_hundred_snapshots_while_keepers_are_killed(tmp_path: Path, watch: Kind, way: str) -> None:
+    await interrupt(tmp_path, watch, way, 100)
