@@ -91,7 +91,7 @@ class Told:
 
     def shape(self, name: str) -> Any:
         """What has that name."""
-        return pickle.loads((self._shapes / name).read_bytes())  # noqa: S301 - our own
+        return pickle.loads((self._shapes / name).read_bytes())
 
 
 def settings_in(folder: Path) -> Settings:

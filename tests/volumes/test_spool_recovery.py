@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -144,21 +144,40 @@ def test_recovered_packs_are_never_written_to(tmp_path: Path) -> None:
     assert pack.size == len(sealed)
 
 
-def test_what_the_catalog_does_not_know_is_set_aside(tmp_path: Path) -> None:
+def recovered(folder: Path, *packs: Pack, committed: Collection[str] = ()) -> Spool:
+    """The spool at one more start."""
+    spool = spool_in(folder)
+    assert spool.recover(packs, committed) == []
+    spool.close()
+    return spool
+
+
+def test_what_the_catalog_does_not_know_is_set_aside_and_gone_after_a_further_start(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
     spool.put(chunks(b"uncommitted"))
     [sealed] = spool.seal()
     [open_] = spool.put(chunks(b"uncommitted too"))
     spool.close()
     (tmp_path / "notes.txt").write_text("mine")
-    for _ in range(2):
-        spool = spool_in(tmp_path)
-        assert spool.recover([], ()) == []
-        assert spool.sealed() == []
-        assert sorted(os.listdir(tmp_path)) == sorted(
-            [f"{sealed.id}.pack.orphan", f"{open_.pack}.open.orphan", "notes.txt.orphan"]
-        )
-        spool.close()
+    assert recovered(tmp_path).sealed() == []
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        [f"{sealed.id}.pack.orphan", f"{open_.pack}.open.orphan", "notes.txt.orphan"]
+    )
+    assert recovered(tmp_path).sealed() == []
+    assert os.listdir(tmp_path) == ["notes.txt.orphan"]
+
+
+def test_a_commit_that_ends_after_the_next_start_finds_its_pack_at_the_one_after(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    [place] = spool.put(chunks(b"late"))
+    taken = snapshot()
+    put_snapshot(spool, taken)
+    [known] = spool.sync()
+    spool.close()
+    assert recovered(tmp_path).sealed() == []
+    spool = recovered(tmp_path, known, committed={taken.id})
+    assert [pack.id for pack, _ in spool.sealed()] == [known.id]
+    assert content(spool, place) == b"late"
 
 
 def test_a_pack_sealed_without_the_catalog_knowing_is_sealed(tmp_path: Path) -> None:

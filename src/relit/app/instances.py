@@ -87,6 +87,7 @@ def residence(settings: Settings, agent: str) -> Residence:
 
 
 def homes_of(settings: Settings) -> dict[str, Residence]:
-    """Every agent of relit.toml, and every other one that has a home here."""
+    """Every agent of relit.toml, and every other one that has a home here, or is held since its home is being made."""
     found = {path.parent.name for path in (settings.data / "agents").glob("*/home") if path.is_dir()}
+    found |= {path.parents[1].name for path in (settings.data / "agents").glob("*/run/hold")}
     return {agent: residence(settings, agent) for agent in sorted(found | settings.agents.keys())}

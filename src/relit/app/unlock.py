@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ def _cached(data: Path, url: str, store_id: str) -> dict[str, Any] | None:
 
 
 def _cache(data: Path, url: str, store_id: str, extra: dict[str, Any]) -> None:
-    draft = data / f".{_CACHE}-{os.getpid()}"
+    draft = data / f".{_CACHE}"  # one process at a time comes here
     draft.write_text(json.dumps({"url": url, "store": store_id, "extra": extra}))
     point("volumes.unlock.noted")
     draft.replace(data / _CACHE)

@@ -105,8 +105,12 @@ class Homes:
     # --- service -----------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Finish or undo restores and forks that were cut short, and let their agents start."""
+        """Finish or undo snapshots, restores and forks that were cut short, and let their agents start."""
+        catalog = self._parts.catalog
+        mine = [volume for volume in await catalog.volumes() if volume.node == self._parts.node]
+        await asyncio.gather(*(catalog.unstage(volume.id, volume.newest + 1) for volume in mine))  # in one transaction
         for mount in self._mounts.values():
+            await asyncio.to_thread(remove_tree, _draft(mount.home))
             if mount.home.is_dir():
                 for done in await self._parts.restorer(mount.work).resume(mount.home):
                     log.warning("%s: an interrupted restore was %s", mount.agent, done.outcome)
@@ -397,7 +401,7 @@ class Homes:
 
     async def _lay(self, mount: Mount, number: int = 1) -> Restored:
         """Lay a whole tree beside where it belongs, then put it there in one step."""
-        draft = mount.home.with_name(f".{mount.home.name}.laying")
+        draft = _draft(mount.home)
         await asyncio.to_thread(mount.home.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(remove_tree, draft)
         done = await self.lay_at(await self._parts.catalog.volume(mount.agent), number, draft)
@@ -411,6 +415,11 @@ class Homes:
         await self._parts.catalog.snapshot(volume.id, number)
         entries, segments = await self._whole(volume.id, number)
         return await self._parts.restorer(target).fresh(target, entries, segments=segments)
+
+
+def _draft(home: Path) -> Path:
+    """Where its files are laid before they are put in place."""
+    return home.with_name(f".{home.name}.laying")
 
 
 def _holds_something(folder: Path) -> bool:

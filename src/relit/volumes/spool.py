@@ -263,8 +263,9 @@ class Spool:
         return None
 
     def recover(self, packs: Sequence[Pack], committed: Collection[str]) -> list[VolumeDamaged]:
-        """At a start, before anything is written: seal packs that were open, cut to what the catalog knows; set aside
-        what it does not know (``.orphan``); remove what is stored already.
+        """At a start, before anything is written: seal packs that were open, cut to what the catalog knows; remove
+        what is stored already; set aside what it does not know (``.orphan``), until the next start finds it still
+        unknown.
 
         ``packs``: this node's, at least those that are not stored; ``committed``: ids of snapshots whose delta may be
         in them. Answers what is damaged: what can be read of such a pack is sealed and goes its way all the same.
@@ -273,11 +274,22 @@ class Spool:
         self._newest_ms = max((pack.created_at_ms for pack in packs), default=0)
         troubles: list[VolumeDamaged] = []
         with self._working():
-            for path in sorted(self._folder.iterdir()):
-                if path.suffix != _ORPHAN and path not in [each.path for each in self._unsealed()]:
-                    troubles += self._recover(path, known.get(path.stem), committed)
+            for path in self._left(known):
+                troubles += self._recover(path, known.get(path.stem), committed)
         here = self._sealed.keys() | {each.id for each in self._unsealed()}
         return troubles + [_lost(pack) for pack in packs if pack.state in ("open", "sealed") and pack.id not in here]
+
+    def _left(self, known: Collection[str]) -> list[Path]:
+        """What an earlier process left here. An orphan of an earlier start is taken back when the catalog knows it by
+        now (a commit may come to its end after the one who asked for it); else nothing can refer to it any more."""
+        for path in sorted(self._folder.glob(f"*{_ORPHAN}")):
+            was = path.with_name(path.stem)
+            if was.stem in known:
+                path.rename(was)
+            elif was.suffix in (_OPEN, _SEALED):
+                path.unlink()
+        mine = {each.path for each in self._unsealed()}
+        return [path for path in sorted(self._folder.iterdir()) if path.suffix != _ORPHAN and path not in mine]
 
     def _recover(self, path: Path, pack: Pack | None, committed: Collection[str]) -> list[VolumeDamaged]:
         if pack is None or path.suffix not in (_OPEN, _SEALED):
