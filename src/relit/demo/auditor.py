@@ -1,7 +1,8 @@
 """The demo's agent: audits the licence of one installed distribution for each message in its mailbox.
 
-It is written as any user of relit would write it. Each reading, each model call and each record is a step; telling
-somebody about a finding is an effect, and its idempotency key makes a repetition harmless at the receiving end.
+It is written as any user of relit would write it. Each reading, each model call and each note is a step; telling
+somebody about a finding is an effect, and its idempotency key makes a repetition harmless at the receiving end. Its
+notes lie in its home, of which relit keeps versions.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 import relit
 from relit.demo import distributions, prompt, witness
 from relit.demo.licences import Finding, Verdict
+from relit.demo.notebook import Notebook
 from relit.errors import ConfigError
 
 
@@ -49,15 +51,6 @@ def read_licence(name: str, file: str) -> str:
     """Read one licence file."""
     begin("read_licence", f"{name} {file}")
     return distributions.text(name, file)
-
-
-def record_verdict(verdict: Verdict) -> str:
-    """Write the verdict down; the same verdict over itself changes nothing."""
-    begin("record_verdict", verdict.distribution)
-    file = Path(setting("AUDITOR_FOLDER")) / "verdicts" / f"{verdict.distribution}.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(msgspec.json.encode(verdict))
-    return file.name
 
 
 async def notify(name: str, finding: Finding, idempotency_key: str) -> int:
@@ -110,7 +103,18 @@ async def auditor(ctx: relit.Context, message: Assignment) -> Verdict:
 
     answer = await ctx.step(ask, name="ask_model", retry=relit.Retry(attempts=5), timeout="2m")
     verdict = prompt.read(name, answer)
-    await ctx.step(record_verdict, verdict)
+    notebook = Notebook(ctx.home)
+
+    def write_note(verdict: Verdict) -> str:
+        begin("write_note", name)
+        return notebook.write(verdict)
+
+    def enter_verdict(verdict: Verdict) -> None:
+        begin("enter_verdict", name)
+        notebook.enter(verdict)
+
+    await ctx.step(write_note, verdict)
+    await ctx.step(enter_verdict, verdict)
     for finding in verdict.findings:
         await ctx.effect(notify, name, finding, doubt="key", timeout="30s")
     return verdict

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from statistics import median
 
 import msgspec
 
 from relit.demo.plan import Role
 from relit.demo.witness import Line
+from relit.lib.durations import size
 
 
 class Blow(msgspec.Struct, frozen=True):
@@ -30,8 +31,36 @@ class Blow(msgspec.Struct, frozen=True):
         return None if self.resumed is None else self.resumed - self.at
 
 
+class Mishap(msgspec.Struct, frozen=True, kw_only=True):
+    """The notes were deleted at ``at`` and the agent was put back to the snapshot of ``to`` (monotonic seconds).
+
+    ``restored``: when the files were back and nothing of the agent ran.
+    """
+
+    at: float
+    to: float
+    restored: float
+    seconds: float  # what the command took
+    notes: int  # pages in that snapshot
+    lost: int  # pages of it that are not as they were
+    differing: int  # paths that differ between that snapshot and the home as it was put back
+
+    def caused(self, first: float, second: float) -> bool:
+        """Whether what began at ``first`` began again at ``second`` because of this."""
+        return first < self.restored and second > self.at
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The versions of the agent's home."""
+
+    snapshots: int
+    freezes_ms: list[float]  # how long the agent stood still for each, where it ran
+    packed: int  # bytes of all packs
+    home: int  # bytes of the home at the end
+
+
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was counted."""
+    """What was counted. What began again because of the mishap is counted apart from what the kills cost."""
 
     sent: int  # messages that were acknowledged
     completed: int
@@ -44,6 +73,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int  # findings that took effect at the sink
     delivered_twice: int
     raw_requests: int
+    notes: int  # pages and index entries, of each audit, that say what its run concluded
+    versions: Kept
+    mishap: Mishap | None  # None: nothing was killed either
+    steps_redone: int = 0
+    redone_needlessly: int = 0  # steps among them that were done in the snapshot
+    bought_again: int = 0
     seconds: float
 
     @property
@@ -63,17 +98,61 @@ class Row(msgspec.Struct, frozen=True):
     kept: bool | None = None
 
 
-def begun_again(lines: Iterable[Line]) -> int:
-    """How many step bodies began although they had begun before. Effects are counted at the sink instead."""
-    begins = Counter(line.place for line in lines if line.step != "notify")
-    return sum(begins.values()) - len(begins)
+def repeats(begins: Iterable[tuple[float, Hashable]]) -> list[tuple[Hashable, float, float]]:
+    """What began again, each time: what it was, when it had begun before, and when again. ``begins``: in order."""
+    last: dict[Hashable, float] = {}
+    found = []
+    for at, what in begins:
+        if what in last:
+            found.append((what, last[what], at))
+        last[what] = at
+    return found
+
+
+def apart(begins: Iterable[tuple[float, Hashable]], mishap: Mishap | None) -> tuple[int, int]:
+    """How often something began again: (by the kills, by the mishap)."""
+    again = repeats(begins)
+    caused = sum(mishap is not None and mishap.caused(first, second) for _, first, second in again)
+    return len(again) - caused, caused
+
+
+def bodies(lines: Iterable[Line]) -> list[tuple[float, Hashable]]:
+    """The beginnings of step bodies. Effects are counted at the sink instead."""
+    return [(line.at, line.place) for line in lines if line.step != "notify"]
+
+
+def needlessly(lines: list[Line], mishap: Mishap | None) -> int:
+    """How many steps began again after the restore although they had neither begun nor been under way since."""
+    if mishap is None:
+        return 0
+    under_way = _under_way([line for line in lines if line.at <= mishap.to])
+    return sum(
+        first < mishap.to and what not in under_way
+        for what, first, second in repeats(bodies(lines))
+        if first < mishap.restored < second
+    )
+
+
+def _under_way(lines: list[Line]) -> set[Hashable]:
+    """What each process began last; licence texts are read several at a time."""
+    newest = {line.pid: line for line in lines}
+    return {
+        line.place
+        for line in lines
+        if (line.step, _name(line.subject)) == (newest[line.pid].step, _name(newest[line.pid].subject))
+    }
+
+
+def _name(subject: str) -> str:
+    """The distribution that a witness is about."""
+    return subject.split(" ")[0]
 
 
 def resumption(lines: Iterable[Line], pid: int, at: float) -> tuple[str | None, float | None]:
     """What ``pid`` began last before it was killed at ``at``, and when another process went on with it."""
     held: str | None = None
     for line in lines:
-        subject = line.subject.split(" ")[0]
+        subject = _name(line.subject)
         if line.pid == pid and line.at <= at:
             held = subject
         elif line.at > at and subject == held:
@@ -95,7 +174,29 @@ def rows(figures: Figures) -> list[Row]:
         Row("raw requests at the sink", str(figures.raw_requests)),
         _exactly("notifications delivered twice", figures.delivered_twice, 0),
         Row("from kill to work resumed", _times(figures.blows)),
+        *_versions(figures.versions),
+        *(_mishap(figures, figures.mishap) if figures.mishap is not None else []),
+        _exactly("notes as the journal has them", figures.notes, 2 * figures.sent),
         Row("duration", f"{figures.seconds:.0f} s"),
+    ]
+
+
+def _versions(versions: Kept) -> list[Row]:
+    return [
+        Row("snapshots taken", str(versions.snapshots)),
+        Row("the agent stood still for each", _freezes(versions.freezes_ms)),
+        Row("kept for them in packs", f"{size(versions.packed)} (the home has {size(versions.home)})"),
+    ]
+
+
+def _mishap(figures: Figures, mishap: Mishap) -> list[Row]:
+    redone = f"{figures.steps_redone} steps, {figures.bought_again} of them model calls"
+    return [
+        Row("restore of the deleted notes", f"{mishap.seconds:.1f} s"),
+        _exactly("notes lost", mishap.lost, 0),
+        _exactly("paths unlike the snapshot", mishap.differing, 0),
+        Row("run again as the journal went back", redone),
+        _exactly("… though done in the snapshot", figures.redone_needlessly, 0),
     ]
 
 
@@ -115,6 +216,10 @@ def _at_most(label: str, value: int, most: int) -> Row:
 def _by_role(blows: list[Blow]) -> str:
     counts = Counter(blow.role for blow in blows)
     return f"{len(blows)} ({', '.join(f'{role} {count}' for role, count in counts.most_common())})"
+
+
+def _freezes(times: list[float]) -> str:
+    return f"median {median(times):.0f} ms, longest {max(times):.0f} ms" if times else "it was never running"
 
 
 def _times(blows: list[Blow]) -> str:

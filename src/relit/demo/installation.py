@@ -10,14 +10,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
+
+from relit import documents
 from relit.client import Client
 from relit.demo import processes
 from relit.demo.plan import Role
 from relit.errors import RelitError
 from relit.settings.environment import Environment
 
+SNAPSHOTS_S = 1
 _START_S = 60
 _END_S = 30
+_RESTORE_S = 60
 
 
 class Installation:
@@ -30,6 +35,7 @@ class Installation:
         self.folder = Path(tempfile.mkdtemp(prefix="relit-demo-"))
         self.data = self.folder / "data"
         self.url = f"http://127.0.0.1:{_free_port()}"
+        self.home = self.data / "agents" / "auditor" / "home"
         self.witness = self.folder / "witness.jsonl"
         self._mark = secrets.token_hex(8)
         self._config = self.folder / "relit.toml"
@@ -56,6 +62,15 @@ class Installation:
             pass  # it is killed below
         for left in processes.marked(self._mark):
             processes.kill(left.pid)
+
+    def restore(self, agent: str, at: str) -> documents.Restored:
+        """``relit restore``, as a person would, with whatever the agent finished since delivered again."""
+        words = ["--json", "--yes", "restore", agent, "--at", at, "--messages", "redeliver"]
+        done = subprocess.run(self.command(*words), env=self._env(), capture_output=True, timeout=_RESTORE_S)
+        if done.returncode != 0:
+            told = done.stderr.decode(errors="replace")[-2000:]
+            raise RelitError(f"{agent} was not put back", why=told, fix=f"less {self.folder / 'up.log'}")
+        return msgspec.json.decode(done.stdout, type=documents.Restored)
 
     def client(self) -> Client:
         """The API's client, with the token that the first start made."""
@@ -91,5 +106,7 @@ def _config(url: str, environment: dict[str, str], workers: int) -> str:
         f"mailbox = {{ concurrency = {workers} }}",
         "[agents.auditor.env]",
         *(f"{name} = {json.dumps(value)}" for name, value in environment.items()),
+        "[agents.auditor.snapshots]",
+        f'every = "{SNAPSHOTS_S}s"',
     ]
     return "\n".join(lines) + "\n"

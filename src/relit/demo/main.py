@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from random import Random
 
@@ -16,11 +16,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from relit.client import Client
-from relit.demo import distributions, figures, licences, plan, prompt, witness
-from relit.demo.figures import Blow, Figures
+from relit.demo import distributions, figures, licences, mishap, plan, prompt, witness
+from relit.demo.figures import Blow, Figures, Kept, Mishap
 from relit.demo.installation import Installation
 from relit.demo.licences import Verdict
 from relit.demo.model import ScriptedModel
+from relit.demo.notebook import Notebook
+from relit.demo.notebook import text as note_text
 from relit.demo.serving import Served
 from relit.demo.sink import Sink
 from relit.demo.storm import Storm
@@ -53,11 +55,11 @@ class Model:
             with Served(self.scripted.app) as url:
                 yield f"{url}/v1"
 
-    def bought_twice(self, lines: list[witness.Line]) -> int:
-        """Counted at the scripted model; with a real one, by the calls that were begun again."""
+    def calls(self, lines: list[witness.Line]) -> list[tuple[float, Hashable]]:
+        """When each call was made. Counted at the scripted model; with a real one, by the steps that were begun."""
         if self.real_url is None:
-            return self.scripted.bought_twice
-        return figures.begun_again(line for line in lines if line.step == "ask_model")
+            return [*self.scripted.arrivals]
+        return [(line.at, line.place) for line in lines if line.step == "ask_model"]
 
 
 class Demo:
@@ -83,7 +85,8 @@ class Demo:
         self._kills = kills
         self._workers = workers
         self._chance = Random(seed) if seed is not None else system_random()
-        self._bodies = sum(3 + len(distributions.facts(name).files) for name in self.names) + sum(
+        self._mishap: Mishap | None = None
+        self._bodies = sum(4 + len(distributions.facts(name).files) for name in self.names) + sum(
             len(verdict.findings) for verdict in self.expected.values()
         )
 
@@ -105,7 +108,8 @@ class Demo:
         async with house.client() as client:
             sent = await client.send_many("auditor", [{"distribution": name} for name in self.names])
             runs = dict(zip(self.names, [each.id for each in sent], strict=True))
-            storm = Storm(house, client, runs, lambda: self._share(house), self._tell(began), self._chance)
+            after = self._after(house, client, began)
+            storm = Storm(house, client, runs, lambda: self._share(house), after, self._chance)
             with self._progress() as progress:
                 await self._weather(house, client, storm, progress)
             seconds = SYSTEM_CLOCK.monotonic() - began
@@ -124,6 +128,23 @@ class Demo:
         except TimeoutError:
             self._say(f"Not everything was done after {self._seconds:.0f} s.")
 
+    def _after(self, house: Installation, client: Client, began: float) -> Callable[[Blow], Awaitable[None]]:
+        """What follows a kill: a line, and once, in the middle of the storm, the mishap."""
+        left = max(1, self._kills // 2)
+
+        def tell(at: float, what: str) -> None:
+            self._say(f"{at - began:6.1f} s  {what}")
+
+        async def after(blow: Blow) -> None:
+            nonlocal left
+            left -= 1
+            back = "it was idle" if blow.seconds is None else f"back after {blow.seconds:.2f} s"
+            tell(blow.at, f"killed the {blow.role} (pid {blow.pid}): {back}")
+            if left == 0:
+                self._mishap = await mishap.happen(house, client, tell)
+
+        return after
+
     async def _all_done(self, client: Client) -> bool:
         found = await client.runs(agent="auditor", limit=len(self.names), payloads="none")
         return all(run.final for run in found)
@@ -136,19 +157,37 @@ class Demo:
         verdicts = {name: verdict_of(found.get(id)) for name, id in runs.items()}
         told = Counter(delivery.body for delivery in self.sink.effective)
         lines = witness.read(house.witness)
+        steps_again, steps_redone = figures.apart(figures.bodies(lines), self._mishap)
+        bought_twice, bought_again = figures.apart(self.model.calls(lines), self._mishap)
         return Figures(
             sent=len(runs),
             completed=sum(verdict is not None for verdict in verdicts.values()),
             wrong=0 if self.model.real_url else sum(verdicts[name] != self.expected[name] for name in self.names),
             steps=sum(steps),
             blows=blows,
-            steps_again=figures.begun_again(lines),
-            bought_twice=self.model.bought_twice(lines),
+            steps_again=steps_again,
+            bought_twice=bought_twice,
             findings=sum(len(verdict.findings) for verdict in verdicts.values() if verdict is not None),
             delivered=len(told),
             delivered_twice=sum(told.values()) - len(told),
             raw_requests=len(self.sink.requests),
+            notes=_agreeing(Notebook(house.home), verdicts),
+            versions=await self._versions(client),
+            mishap=self._mishap,
+            steps_redone=steps_redone,
+            redone_needlessly=figures.needlessly(lines, self._mishap),
+            bought_again=bought_again,
             seconds=seconds,
+        )
+
+    async def _versions(self, client: Client) -> Kept:
+        newest = (await client.snapshot("auditor")).snapshot
+        taken = await client.snapshots("auditor", limit=1000)
+        return Kept(
+            snapshots=len(taken),
+            freezes_ms=[each.freeze_us / 1000 for each in taken if each.freeze_us],
+            packed=(await client.volumes.stats()).pack_bytes,
+            home=newest.bytes,
         )
 
     def _done(self, house: Installation) -> int:
@@ -171,13 +210,6 @@ class Demo:
             console=self.console,
         )
 
-    def _tell(self, began: float) -> figures.Told:
-        def tell(blow: Blow) -> None:
-            after = "it was idle" if blow.seconds is None else f"back after {blow.seconds:.2f} s"
-            self._say(f"{blow.at - began:6.1f} s  killed the {blow.role} (pid {blow.pid}): {after}")
-
-        return tell
-
     def _print(self, measured: Figures, house: Installation) -> None:
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
         for row in figures.rows(measured):
@@ -187,7 +219,7 @@ class Demo:
         self.console.print(table)
         relit = f"relit --data {house.data} --config {house.folder / 'relit.toml'}"
         show = next((f"show {blow.run}" for blow in measured.blows if blow.run is not None), "show RUN")
-        look = "\n".join(f"  {relit} {words}" for words in ("up", "runs", show, "down"))
+        look = "\n".join(f"  {relit} {words}" for words in ("up", "runs", show, "volume log auditor", "down"))
         self._say(f"\nEverything is still there. To look further:\n{look}\n  rm -r {house.folder}")
 
 
@@ -196,6 +228,15 @@ def expect(name: str) -> Verdict:
     facts = distributions.facts(name)
     texts = [distributions.text(name, file)[: prompt.TEXT_LIMIT] for file in facts.files]
     return licences.judge(name, facts.declared, texts)
+
+
+def _agreeing(notebook: Notebook, verdicts: dict[str, Verdict | None]) -> int:
+    """How many pages and entries of the index say what the runs concluded."""
+    pages, index = notebook.pages(), notebook.index()
+    known = {name: verdict for name, verdict in verdicts.items() if verdict is not None}
+    return sum(
+        (pages.get(name) == note_text(verdict)) + (index.get(name) == verdict) for name, verdict in known.items()
+    )
 
 
 def verdict_of(run: Run | None) -> Verdict | None:

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from relit.lib.clock import SYSTEM_CLOCK
+
 Answer = Callable[[dict[str, Any]], str]
 
 
@@ -26,7 +28,7 @@ class ScriptedModel:
     """Answers each request with ``answer(request)``, taking ``seconds`` for it; ``app`` is the ASGI application.
 
     ``calls`` counts requests by fingerprint, when they arrive: a call whose caller dies half-way is bought all the
-    same.
+    same. ``arrivals`` has the moment of each (monotonic seconds) besides.
     """
 
     def __init__(self, answer: Answer, *, seconds: float = 0.0, name: str = "scripted") -> None:
@@ -34,6 +36,7 @@ class ScriptedModel:
         self._seconds = seconds
         self._name = name
         self.calls: Counter[str] = Counter()
+        self.arrivals: list[tuple[float, str]] = []
         self.finished = 0
         self.app = Starlette(
             routes=[
@@ -54,6 +57,7 @@ class ScriptedModel:
         body = json.loads(await request.body())
         key = fingerprint(body)
         self.calls[key] += 1
+        self.arrivals.append((SYSTEM_CLOCK.monotonic(), key))
         words = _words(self._answer(body))
         head = {"id": f"chatcmpl-{key[:24]}", "created": 0, "model": body.get("model", self._name)}
         if body.get("stream"):

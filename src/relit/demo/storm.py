@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import httpx
@@ -21,7 +21,8 @@ _PATIENCE_S = 60
 
 
 class Storm:
-    """``runs``: the run of each distribution. ``told`` is called with each blow once its work goes on."""
+    """``runs``: the run of each distribution. ``told`` is called with each blow once its work goes on, and what comes
+    next waits for it."""
 
     def __init__(
         self,
@@ -29,7 +30,7 @@ class Storm:
         client: Client,
         runs: dict[str, str],
         share: Callable[[], float],
-        told: Callable[[Blow], None],
+        told: Callable[[Blow], Awaitable[None]],
         chance: Random,
     ) -> None:
         self.blows: list[Blow] = []
@@ -48,7 +49,7 @@ class Storm:
             await asyncio.sleep(strike.pause)
             blow = await self._strike(strike)
             self.blows.append(blow)
-            self._told(blow)
+            await self._told(blow)
 
     async def _strike(self, strike: Strike) -> Blow:
         async with asyncio.timeout(_PATIENCE_S):
