@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from shapes import difference
-from volume_victim import AGENT, FORK, HOUR, YEAR, Later, Told, rebuilt, volumes
+from volume_victim import AGENT, FORK, HOUR, YEAR, Later, Told, difference, rebuilt, volumes
 
 from relit.app.volumes import Kept
 from relit.manifest import Snapshot, Volume

@@ -28,6 +28,7 @@ import apsw
 
 sys.path.append(str(Path(__file__).parents[1] / "volumes"))
 
+from shapes import difference as difference
 from shapes import shape
 
 from relit.app import parts
