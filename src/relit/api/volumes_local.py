@@ -157,7 +157,7 @@ class LocalVolumes:
             raise _no_path(agent, found.number, path)
         if entry.kind != "file":
             raise Conflict(
-                f"{shown(path)} is a {entry.kind}", why="only files have a content", fix=f"relit volume ls {agent}"
+                f"{shown(path)} is a {entry.kind}", why="only files have a content", fix=f"relit volume files {agent}"
             )
         async for piece in self._content(volume.id, found.number, entry):
             yield piece
@@ -343,7 +343,7 @@ class LocalVolumes:
 
 def _no_path(agent: str, number: int, path: bytes) -> NotFound:
     return NotFound(
-        f"snapshot {number} of {agent} has no {shown(path) or 'files'}", fix=f"relit volume ls {agent} --at {number}"
+        f"snapshot {number} of {agent} has no {shown(path) or 'files'}", fix=f"relit volume files {agent} --at {number}"
     )
 
 

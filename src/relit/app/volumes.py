@@ -93,6 +93,8 @@ class Kept:
                 clock=clock,
                 new_id=new_id,
                 report=engine.store.record,
+                waiting=self.spool.waiting,
+                most_waiting=settings.volumes.spool_bytes,
                 node=NODE,
             ),
             fail,

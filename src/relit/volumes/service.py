@@ -11,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from relit.errors import Conflict, NotFound, RelitError
+from relit.errors import Conflict, NotFound, RelitError, StoreFull
 from relit.events import Event
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
+from relit.lib.durations import size
 from relit.lib.service import OnFailure, Tasks, finished
 from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.base import Catalog, Freezer, Holder, Watcher
@@ -54,7 +55,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service is made of."""
+    """What the service is made of. ``waiting``: bytes in the spool; with ``most_waiting`` there snapshots pause."""
 
     catalog: Catalog
     spool: Spooling
@@ -64,6 +65,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     new_id: Callable[[], str]
     report: Callable[[Sequence[Event]], Awaitable[None]]
+    waiting: Callable[[], int] = lambda: 0
+    most_waiting: int = 2**63
     node: str = "local"
 
 
@@ -159,6 +162,7 @@ class Homes:
         capture = await self._capture(agent)
         catalog = self._parts.catalog
         try:
+            self._check_room()
             taken = await capture.take(
                 reason, note, always=always or not capture.volume.newest, position=lambda: self._position(agent)
             )
@@ -171,6 +175,15 @@ class Homes:
         if taken is not None:
             return taken, True
         return await catalog.snapshot(capture.volume.id, capture.volume.newest), False
+
+    def _check_room(self) -> None:
+        waiting = self._parts.waiting()
+        if waiting > self._parts.most_waiting:
+            raise StoreFull(
+                "no snapshot was taken: too much waits for the blob store",
+                why=f"{size(waiting)} wait, volumes.spool_limit is {size(self._parts.most_waiting)}",
+                fix="relit volume stats shows the blob store; it goes on by itself when that answers again",
+            )
 
     async def _position(self, agent: str) -> Position:
         return await self._parts.catalog.position(agent)

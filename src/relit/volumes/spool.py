@@ -246,6 +246,11 @@ class Spool:
         with self._lock:
             return [(pack, self._folder / (pack.id + _SEALED)) for pack in self._sealed.values()]
 
+    def waiting(self) -> int:
+        """Bytes that are here and not in the blob store."""
+        with self._lock:
+            return sum(pack.size for pack in self._sealed.values()) + sum(each.size for each in self._unsealed())
+
     def release(self, pack: Pack) -> None:
         """It is in the blob store: the copy here is not needed any more."""
         with self._lock, explained(self._folder):
