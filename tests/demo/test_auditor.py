@@ -12,6 +12,7 @@ from relit.demo import distributions, main, prompt, witness
 from relit.demo.auditor import Assignment, auditor
 from relit.demo.licences import Verdict
 from relit.demo.model import ScriptedModel
+from relit.demo.notebook import Notebook, text
 from relit.demo.serving import Served
 from relit.demo.sink import Sink
 from relit.durable.engine import Engine
@@ -44,12 +45,18 @@ def world(tmp_path: Path, model: ScriptedModel, sink: Sink, monkeypatch: pytest.
 async def engine(world: Path) -> AsyncIterator[Engine]:
     store = SqliteStore(world / "relit.db")
     await store.start()
-    engine = Engine(store, Payloads())
+    engine = Engine(store, Payloads(), home=lambda agent: _home(world, agent))
     worker = Worker(engine, [auditor])
     await worker.start()
     yield engine
     await worker.stop()
     await store.stop()
+
+
+def _home(world: Path, agent: str) -> Path:
+    home = world / agent
+    home.mkdir(exist_ok=True)
+    return home
 
 
 async def _audit(engine: Engine, name: str) -> tuple[str, Verdict]:
@@ -64,7 +71,13 @@ async def test_a_verdict_is_what_the_licence_texts_say_and_each_finding_is_notif
     assert verdict == main.expect("certifi")
     told = [msgspec.json.decode(delivery.body)["code"] for delivery in sink.effective]
     assert told == [finding.code for finding in verdict.findings]
-    assert (world / "verdicts" / "certifi.json").exists()
+
+
+async def test_the_home_has_a_page_and_an_entry_of_each_audit(engine: Engine, world: Path) -> None:
+    verdicts = {name: (await _audit(engine, name))[1] for name in ("certifi", "click")}
+    notebook = Notebook(world / "auditor")
+    assert notebook.pages() == {name: text(verdict) for name, verdict in verdicts.items()}
+    assert notebook.index() == verdicts
 
 
 async def test_the_models_words_are_emitted_as_they_come(engine: Engine, model: ScriptedModel) -> None:
@@ -80,4 +93,4 @@ async def test_each_step_leaves_one_witness(engine: Engine, world: Path) -> None
     lines = witness.read(world / "witness.jsonl")
     begun = [line.step for line in lines if line.step != "notify"]
     reads = ["read_licence"] * len(distributions.facts("click").files)
-    assert begun == ["read_metadata", *reads, "ask_model", "record_verdict"]
+    assert begun == ["read_metadata", *reads, "ask_model", "write_note", "enter_verdict"]

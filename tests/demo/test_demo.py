@@ -33,7 +33,7 @@ def _folder(told: io.StringIO) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_work_survives_kills_of_worker_and_server_and_nothing_stays_behind() -> None:
+def test_work_survives_kills_and_a_deletion_of_its_notes_and_nothing_stays_behind() -> None:
     told = io.StringIO()
     demo = Demo(NAMES, kills=3, workers=2, seed=5, console=Console(file=told, width=200), seconds=90, work_s=6)
     measured = demo.run()
@@ -42,6 +42,10 @@ def test_work_survives_kills_of_worker_and_server_and_nothing_stays_behind() -> 
         assert figures.kept(measured), told.getvalue()
         assert (measured.kills, measured.completed) == (3, len(NAMES))
         assert {blow.role for blow in measured.blows} == {"worker", "server"}
+        assert measured.mishap is not None
+        assert measured.mishap.notes >= 3
+        assert len(measured.versions.freezes_ms) >= 3
+        assert "deleted the agent's" in told.getvalue()
         left = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True)
         assert left.stdout == ""
     finally:
@@ -57,6 +61,6 @@ def test_a_model_that_the_environment_names_is_asked(monkeypatch: pytest.MonkeyP
         demo = Demo(NAMES[:3], kills=0, workers=1, seed=1, console=Console(file=told, width=200), seconds=60)
         measured = demo.run()
     shutil.rmtree(_folder(told))
-    assert (measured.completed, measured.bought_twice) == (3, 0)
+    assert (measured.completed, measured.bought_twice, measured.mishap) == (3, 0, None)
     assert sum(model.calls.values()) == 3
     assert measured.delivered == measured.findings

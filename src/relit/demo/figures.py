@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from statistics import median
 
 import msgspec
@@ -73,7 +73,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int  # findings that took effect at the sink
     delivered_twice: int
     raw_requests: int
-    notes: int  # pages and index entries, of each audit, that say what its run concluded
+    notes: int  # audits of which the home's notes say what the run concluded
     versions: Kept
     mishap: Mishap | None  # None: nothing was killed either
     steps_redone: int = 0
@@ -84,9 +84,6 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kills(self) -> int:
         return len(self.blows)
-
-
-Told = Callable[[Blow], None]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -176,27 +173,27 @@ def rows(figures: Figures) -> list[Row]:
         Row("from kill to work resumed", _times(figures.blows)),
         *_versions(figures.versions),
         *(_mishap(figures, figures.mishap) if figures.mishap is not None else []),
-        _exactly("notes as the journal has them", figures.notes, 2 * figures.sent),
+        _exactly("notes that the journal confirms", figures.notes, figures.sent),
         Row("duration", f"{figures.seconds:.0f} s"),
     ]
 
 
 def _versions(versions: Kept) -> list[Row]:
     return [
-        Row("snapshots taken", str(versions.snapshots)),
-        Row("the agent stood still for each", _freezes(versions.freezes_ms)),
-        Row("kept for them in packs", f"{size(versions.packed)} (the home has {size(versions.home)})"),
+        Row("snapshots of its home", str(versions.snapshots)),
+        Row("it stood still for each", _freezes(versions.freezes_ms)),
+        Row("kept of it in packs", f"{size(versions.packed)}, the home itself {size(versions.home)}"),
     ]
 
 
 def _mishap(figures: Figures, mishap: Mishap) -> list[Row]:
     redone = f"{figures.steps_redone} steps, {figures.bought_again} of them model calls"
     return [
-        Row("restore of the deleted notes", f"{mishap.seconds:.1f} s"),
+        Row("restore after the deletion", f"{mishap.seconds:.1f} s, {mishap.notes} notes"),
         _exactly("notes lost", mishap.lost, 0),
         _exactly("paths unlike the snapshot", mishap.differing, 0),
-        Row("run again as the journal went back", redone),
-        _exactly("… though done in the snapshot", figures.redone_needlessly, 0),
+        Row("taken back and done again", redone),
+        _exactly("done again for nothing", figures.redone_needlessly, 0),
     ]
 
 

@@ -32,7 +32,7 @@ from relit.lib.ids import system_random
 from relit.settings.environment import Environment
 
 OPENAI_URL = "https://api.openai.com/v1"
-_WORK_S = 50.0  # what all model calls together should take
+_WORK_S = 44.0  # what all model calls together should take
 _SINK_S = 0.4
 _LOOK_S = 0.4
 
@@ -60,6 +60,14 @@ class Model:
         if self.real_url is None:
             return [*self.scripted.arrivals]
         return [(line.at, line.place) for line in lines if line.step == "ask_model"]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the auditor told the webhook."""
+
+    distribution: str
+    code: str
+    text: str
 
 
 class Demo:
@@ -153,9 +161,9 @@ class Demo:
         self, client: Client, house: Installation, blows: list[Blow], runs: dict[str, str], seconds: float
     ) -> Figures:
         found = {run.id: run for run in await client.runs(agent="auditor", limit=len(runs), payloads="full")}
-        steps = [len([step async for step in client.journal(id, payloads="none")]) for id in runs.values()]
+        steps = [step for id in runs.values() async for step in client.journal(id, payloads="none")]
         verdicts = {name: verdict_of(found.get(id)) for name, id in runs.items()}
-        told = Counter(delivery.body for delivery in self.sink.effective)
+        told = self._told(verdicts)
         lines = witness.read(house.witness)
         steps_again, steps_redone = figures.apart(figures.bodies(lines), self._mishap)
         bought_twice, bought_again = figures.apart(self.model.calls(lines), self._mishap)
@@ -163,7 +171,7 @@ class Demo:
             sent=len(runs),
             completed=sum(verdict is not None for verdict in verdicts.values()),
             wrong=0 if self.model.real_url else sum(verdicts[name] != self.expected[name] for name in self.names),
-            steps=sum(steps),
+            steps=sum(step.kind != "superseded" for step in steps),
             blows=blows,
             steps_again=steps_again,
             bought_twice=bought_twice,
@@ -179,6 +187,17 @@ class Demo:
             bought_again=bought_again,
             seconds=seconds,
         )
+
+    def _told(self, verdicts: dict[str, Verdict | None]) -> Counter[Told]:
+        """What took effect at the sink. A real model that is asked again may say something else than what was told
+        before the journal went back, so only what the verdicts say counts then."""
+        told = Counter(msgspec.json.decode(delivery.body, type=Told) for delivery in self.sink.effective)
+        if self.model.real_url is None:
+            return told
+        said = {
+            Told(name, each.code, each.text) for name, found in verdicts.items() if found for each in found.findings
+        }
+        return Counter({each: count for each, count in told.items() if each in said})
 
     async def _versions(self, client: Client) -> Kept:
         newest = (await client.snapshot("auditor")).snapshot
@@ -231,12 +250,10 @@ def expect(name: str) -> Verdict:
 
 
 def _agreeing(notebook: Notebook, verdicts: dict[str, Verdict | None]) -> int:
-    """How many pages and entries of the index say what the runs concluded."""
+    """Of how many distributions both the page and the index say what the run concluded."""
     pages, index = notebook.pages(), notebook.index()
     known = {name: verdict for name, verdict in verdicts.items() if verdict is not None}
-    return sum(
-        (pages.get(name) == note_text(verdict)) + (index.get(name) == verdict) for name, verdict in known.items()
-    )
+    return sum(pages.get(name) == note_text(verdict) and index.get(name) == verdict for name, verdict in known.items())
 
 
 def verdict_of(run: Run | None) -> Verdict | None:
