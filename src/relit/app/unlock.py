@@ -16,7 +16,6 @@ from relit.store.claim import claim_prefix, read_claim
 from relit.volumes.base import Objects
 from relit.volumes.keys import SCRYPT, Keys
 
-_MARK = b"relit key id 1"
 _CACHE = "volumes.json"
 POINTS: tuple[str, ...] = ("volumes.unlock.begun", "volumes.unlock.claimed", "volumes.unlock.noted")
 
@@ -95,7 +94,7 @@ def _open(settings: Settings, extra: dict[str, Any]) -> Unlocked:
 
 
 def _unlocked(keys: Keys) -> Unlocked:
-    return Unlocked(keys, keys.id_of(_MARK).hex())
+    return Unlocked(keys, keys.id)
 
 
 def _passphrase(settings: Settings) -> str:

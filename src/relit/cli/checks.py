@@ -7,32 +7,21 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from relit import documents
-from relit.cli.http import Api
+from relit.cli import volume_checks
+from relit.cli.patient import Finding, Patient
 from relit.cli.session import Session
 from relit.errors import RelitError
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.durations import human
-from relit.settings import Settings
 
 SCHEMA_VERSION = 1
 LITTLE_SPACE = 200 << 20
 SQLITE_FIXED = (3, 51, 3)  # earlier ones can damage a WAL database
 LONG_MS = 3_600_000
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong. Field names as other doctors' JSON has them."""
-
-    checkId: str
-    severity: Literal["error", "warning"]
-    message: str
-    path: str | None = None
-    fixHint: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,24 +32,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     checksRun: list[str]
     checksSkipped: list[str]
     findings: list[Finding]
-
-
-class Patient:
-    """What the checks look at."""
-
-    def __init__(self, session: Session, settings: Settings) -> None:
-        self.session = session
-        self.settings = settings
-        self.data = settings.data
-        self.api = Api(session.url(), self._token())
-        self.up = self.api.alive()
-
-    def _token(self) -> str | None:
-        """None when it cannot be read: the check of the data folder says why."""
-        try:
-            return self.session.token()
-        except RelitError:
-            return None
 
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -277,6 +248,7 @@ LOCAL: dict[str, Check] = {
     "space": _space,
     "filesystem": _filesystem,
     "clock": _clock,
+    "key": volume_checks.key,
     "sqlite": _sqlite,
     "node": _node,
     "server": _server,
@@ -287,4 +259,5 @@ REMOTE: dict[str, Check] = {
     "dead-letters": _dead_letters,
     "parked": _parked,
     "late": _late,
+    "volumes": volume_checks.volumes,
 }

@@ -12,12 +12,12 @@ import click
 
 from relit.cli.commands.aliases import Aliased
 from relit.cli.session import Session, pass_session
+from relit.cli.volume_checks import EXPORTED
 from relit.errors import Conflict, NotFound, RelitError, WrongKey
 
 if TYPE_CHECKING:
     from relit.volumes.keys import Keys
 
-_MARK = b"relit key id 1"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -34,8 +34,10 @@ def export_key(session: Session, file: Path | None) -> None:
     text = _keys(session).export()
     if file is None:
         session.screen.line(text)
+        _note(session)
         return
     _write(file, text)
+    _note(session)
     session.screen.note(f"the key is in {file}; whoever has it and the packs can read every snapshot")
 
 
@@ -54,7 +56,7 @@ def import_from(session: Session, file: Path | None) -> None:
     keys = Keys.parse((sys.stdin.read() if file is None else _read(file)).strip())
     place = session.data / "key"
     if place.exists():
-        if ident(_keys(session)) != ident(keys):
+        if _keys(session).id != keys.id:
             raise Conflict(
                 f"{place} holds another key",
                 why="packs that it sealed could not be read any more",
@@ -64,23 +66,26 @@ def import_from(session: Session, file: Path | None) -> None:
         return
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write(place, keys.export())
-    session.screen.note(f"key {ident(keys)} is in {place}")
+    session.screen.note(f"key {keys.id} is in {place}")
 
 
 @key.command("show-id")
 @pass_session
 def show_id(session: Session) -> None:
     """The key's id, by which two keys can be compared. It does not tell the key."""
-    id = ident(_keys(session))
+    id = _keys(session).id
     if session.screen.as_json:
         session.screen.json({"key": id})
     else:
         session.screen.line(id)
 
 
-def ident(keys: Keys) -> str:
-    """What tells keys apart and tells nothing about them."""
-    return keys.id_of(_MARK).hex()
+def _note(session: Session) -> None:
+    """The doctor asks for a copy of the key until there was one."""
+    try:
+        (session.data / EXPORTED).write_text(_keys(session).id + "\n")
+    except OSError as error:
+        session.screen.note(f"that it was exported could not be noted, relit doctor goes on asking: {error}")
 
 
 def _keys(session: Session) -> Keys:
