@@ -8,7 +8,7 @@ WORKERS ?= 2
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo test test-fast test-crash test-real bench bench-durable bench-setup soak lint format venv system-deps clean
+.PHONY: docs help demo test test-fast test-crash test-real bench bench-durable bench-volumes bench-setup soak lint format venv system-deps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -49,13 +49,18 @@ test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databas
 test-real: $(VENV)/.dev  ## with real agents
 	$(PYTEST) -q -m real --timeout 1800
 
-bench: bench-durable  ## every figure that the README quotes
+bench: bench-durable bench-volumes  ## every figure that the README quotes
 
 bench-setup: $(VENV)/.dev  ## install the peers that the benchmarks compare with, each into an environment of its own
 	$(PY) bench/setup.py durable $(if $(QUICK),--peers dbos)
+	$(PY) bench/setup.py volumes $(if $(QUICK),--peers restic)
 
 bench-durable: system-deps bench-setup  ## durable runs against their peers; QUICK=1 for the short form
 	$(PY) bench/durable/main.py $(if $(QUICK),--quick)
+
+bench-volumes: system-deps  ## versioned volumes against restic and borg; QUICK=1 for the short form
+	$(PY) bench/setup.py volumes $(if $(QUICK),--peers restic)
+	$(PY) bench/volumes/main.py $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev  ## a kill storm for MINUTES minutes, with counts
 	$(PY) -m bench.soak --minutes $(MINUTES)

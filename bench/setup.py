@@ -7,6 +7,7 @@ pinned in ``bench/requirements-*.txt``. What is there already, with the same req
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / ".bench"
-PEERS = {"durable": ["dbos", "absurd", "temporal", "restate"]}
+PEERS = {"durable": ["dbos", "absurd", "temporal", "restate"], "volumes": ["restic", "borg"]}
+PACKAGES = {"restic": "restic", "borg": "borgbackup"}  # of Debian and Ubuntu
 NPM = {"restate": "@restatedev/restate-server@1.7.12"}
 
 
@@ -38,7 +40,10 @@ def wanted(peer: str) -> str:
 
 
 def install(peer: str) -> None:
-    """The peer's Python packages, and its server where that comes through npm."""
+    """The peer's Python packages, and its server where that comes through npm; or a package of the system."""
+    if peer in PACKAGES:
+        install_package(peer)
+        return
     stamp = TARGET / f"{peer}-venv" / "installed.txt"
     if stamp.exists() and stamp.read_text() == wanted(peer):
         say(f"{peer}: already installed")
@@ -62,6 +67,17 @@ def install_npm(peer: str, package: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "package.json").write_text('{"private": true}\n')
     run(["npm", "install", "--ignore-scripts", "--no-fund", "--no-audit", package], folder)
+
+
+def install_package(peer: str) -> None:
+    """Through apt, as root; else it says what to install."""
+    if shutil.which(peer) is not None:
+        say(f"{peer}: already installed")
+    elif os.getuid() == 0 and shutil.which("apt-get") is not None:
+        say(f"{peer}: installing")
+        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", PACKAGES[peer]], HERE)
+    else:
+        raise SystemExit(f"{peer} is missing: sudo apt-get install {PACKAGES[peer]}")
 
 
 def main() -> None:

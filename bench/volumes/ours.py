@@ -50,6 +50,7 @@ class Relit:
         self.address = f"relit-bench-{os.getpid()}-{folder.name}"
         self.port = free_port()
         self._environment = {**os.environ, **(environment or {})}
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as for users, whose packages are compiled
         self._fleet = [f"agent-{number:03}" for number in range(agents)]
         agent = [PYTHON, str(HERE / "agent.py"), str(self.home), str(files), self.address]
         commands = {name: ["sleep", "infinity"] for name in self._fleet} or {"bench": agent}
