@@ -68,10 +68,10 @@ def test_what_the_snapshot_had_as_done_must_not_be_done_again() -> None:
     assert figures.needlessly([*before, Line(3, 3, "read", "a")], MISHAP) == 0  # a kill's work
 
 
-def test_without_a_mishap_its_rows_are_left_out() -> None:
-    labels = {row.label for row in figures.rows(msgspec.structs.replace(GOOD, mishap=None))}
-    assert "notes lost" not in labels
-    assert "notes lost" in {row.label for row in figures.rows(GOOD)}
+def test_a_storm_without_its_mishap_fails_and_no_storm_needs_none() -> None:
+    assert not figures.kept(msgspec.structs.replace(GOOD, mishap=None))
+    calm = msgspec.structs.replace(GOOD, mishap=None, blows=[], steps_again=0, bought_twice=0)
+    assert figures.kept(calm)
 
 
 def test_the_freezes_show_median_and_longest() -> None:

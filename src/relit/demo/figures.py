@@ -172,7 +172,7 @@ def rows(figures: Figures) -> list[Row]:
         _exactly("notifications delivered twice", figures.delivered_twice, 0),
         Row("from kill to work resumed", _times(figures.blows)),
         *_versions(figures.versions),
-        *(_mishap(figures, figures.mishap) if figures.mishap is not None else []),
+        *_mishap(figures, figures.mishap),
         _exactly("notes that the journal confirms", figures.notes, figures.sent),
         Row("duration", f"{figures.seconds:.0f} s"),
     ]
@@ -186,7 +186,9 @@ def _versions(versions: Kept) -> list[Row]:
     ]
 
 
-def _mishap(figures: Figures, mishap: Mishap) -> list[Row]:
+def _mishap(figures: Figures, mishap: Mishap | None) -> list[Row]:
+    if mishap is None:
+        return [Row("restore after the deletion", "never came to it", "= 1", False)] if figures.blows else []
     redone = f"{figures.steps_redone} steps, {figures.bought_again} of them model calls"
     return [
         Row("restore after the deletion", f"{mishap.seconds:.1f} s, {mishap.notes} notes"),

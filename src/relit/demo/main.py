@@ -133,6 +133,8 @@ class Demo:
                     progress.update(task, completed=self._done(house), kills=len(storm.blows))
                     await asyncio.sleep(_LOOK_S)
             progress.update(task, completed=self._bodies, kills=len(storm.blows))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several
         except TimeoutError:
             self._say(f"Not everything was done after {self._seconds:.0f} s.")
 

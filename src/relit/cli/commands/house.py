@@ -156,7 +156,7 @@ def down(session: Session, timeout: int) -> int:
 @click.option("--seed", type=int, help="Kill in the same order again.")
 @pass_session
 def demo(session: Session, kills: int, seconds: int, workers: int, seed: int | None) -> int:
-    """Watch real work survive: an agent audits this environment's licences while its processes are killed."""
+    """Watch real work survive: an agent audits licences, its processes are killed, its notes deleted and restored."""
     from relit.demo.main import run
 
     return run(kills=kills, seconds=seconds, workers=workers, seed=seed, as_json=session.screen.as_json)
