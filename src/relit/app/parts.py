@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from relit.app import folder, modules
+from relit.app import folder
 from relit.app.instances import make_home
 from relit.durable.engine import Engine
-from relit.durable.payload import Payloads
+from relit.durable.payload import Codec, Payloads
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.settings import Settings
 from relit.store.base import Store
@@ -62,8 +62,15 @@ def open_blobs(settings: Settings) -> BlobStore:
 
 def open_engine(settings: Settings, store: Store) -> Engine:
     """The engine over a store."""
-    payloads = Payloads(open_blobs(settings), modules.codec(settings))
-    return Engine(store, payloads, home=partial(make_home, settings))
+    return Engine(store, Payloads(open_blobs(settings), _codec(settings)), home=partial(make_home, settings))
+
+
+def _codec(settings: Settings) -> Codec | None:
+    if settings.server.codec is None:
+        return None
+    from relit.app import modules  # commands that run no code of the user's need not wait for it
+
+    return modules.codec(settings)
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ def ask(session: Session, question: Callable[[Volumes], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def opened(session: Session) -> AsyncIterator[Volumes]:
     """The volumes, wherever they can be reached."""
-    if _elsewhere(session) or session.api().alive() or _kept(session):
+    if _elsewhere(session) or _answers(session):
         from relit.client import Client
 
         api = session.patient_api()
@@ -48,6 +48,15 @@ async def opened(session: Session) -> AsyncIterator[Volumes]:
 
 def _elsewhere(session: Session) -> bool:
     return bool(session.flags.get("server") or session.environment.server)
+
+
+def _answers(session: Session) -> bool:
+    """Whether a server of this data folder runs, or is only being restarted. One that runs has left its address."""
+    from relit.settings.noted import noted_url
+
+    if noted_url(session.data) is None and not _kept(session):
+        return False
+    return session.api().alive() or _kept(session)
 
 
 def _kept(session: Session) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from importlib.metadata import version
 from typing import Any
 
 from relit.errors import BlobMissing, ConfigError, Conflict, StoreCorrupt, WrongStore
@@ -27,6 +26,8 @@ async def claim_prefix(
     """
     found = await read_claim(objects)
     if found is None:
+        from importlib.metadata import version  # once for each store: no command waits for it otherwise
+
         await probe(objects)
         claim = {"store": store_id, "made_at": iso(clock.now_ms()), "relit": version("relit"), "extra": extra}
         try:
