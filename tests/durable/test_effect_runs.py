@@ -76,7 +76,7 @@ async def test_an_effect_has_an_intent_and_a_receipt(house: House) -> None:
     run = await house.engine.start("test/pays")
     assert await house.engine.result(run, "20s") == "paid rent"
     (effect,) = await house.store.effects(run=run, states=("done",))
-    assert effect.key == derived_id(run, "1") == world.calls[0]
+    assert effect.key == key_of(house, run, "1", "pay", "rent") == world.calls[0]
     assert effect.deadline_at == effect.intent_at + 60_000
     assert [s.kind for s in await house.store.steps(run)] == ["effect"]
 
@@ -193,7 +193,7 @@ async def test_an_effect_of_a_worker_that_only_seems_dead_is_left_alone_until_it
     await house.store.intend(
         Fence(run, 1),
         Effect(
-            run=run, pos="1", name="pay", doubt="key", key=derived_id(run, "1"), state="open", hash=hash,
+            run=run, pos="1", name="pay", doubt="key", key="as it was", state="open", hash=hash,
             intent_at=now, deadline_at=deadline,
         ),
     )  # fmt: skip
@@ -204,7 +204,12 @@ async def test_an_effect_of_a_worker_that_only_seems_dead_is_left_alone_until_it
     assert await house.engine.result(run, "20s") == "paid rent"
     (step,) = await house.store.steps(run)
     assert step.started_at >= deadline
-    assert world.calls == [derived_id(run, "1")]
+    assert world.calls == ["as it was"]
+
+
+def key_of(house: House, run: str, pos: str, name: str, *args: Any) -> str:
+    """The key of an effect: its own, however often it is sent."""
+    return derived_id(run, pos, name, _hash_of(house, *args).hex())
 
 
 def _hash_of(house: House, *args: Any) -> bytes:
@@ -233,5 +238,5 @@ async def test_a_decorated_effect_brings_its_options(house: House) -> None:
     await house.work(flow)
     run = await house.engine.start(flow)
     assert await house.engine.result(run, "20s") == [3, "ABC"]
-    assert calls == [derived_id(run, "1"), derived_id(run, "2")]
+    assert calls == [key_of(house, run, "1", "post", "abc"), key_of(house, run, "2", "shout", "abc")]
     assert [s.name for s in await house.store.steps(run)] == ["post", "shout"]

@@ -183,8 +183,8 @@ class SlowIntents:
         self._late_s = late_s
         self.intents: list[Effect] = []
 
-    async def intend(self, fence: Fence, effect: Effect) -> None:
-        await self._intend(fence, effect)
+    async def intend(self, fence: Fence, effect: Effect, *, adopts: str | None = None) -> None:
+        await self._intend(fence, effect, adopts=adopts)
         self.intents.append(effect)
         if self._late_s:
             await asyncio.sleep(self._late_s)

@@ -16,7 +16,6 @@ from relit.durable.retry import Again, Retry
 from relit.durable.steps import record_failure
 from relit.errors import EffectNotDone, StepTimeout, Unserialisable
 from relit.lib import crashpoints
-from relit.lib.ids import derived_id
 from relit.store.values import Doubt, Effect
 
 if TYPE_CHECKING:
@@ -44,12 +43,20 @@ async def run_effect(execution: Execution, call: Call, doubt: Doubt, lookup: Any
     """The effect's result, once its receipt is on disk."""
     await execution.begin()
     try:
-        deed = Deed(call, doubt, lookup, policy, derived_id(execution.run.id, call.pos))
         known = None if execution.replay is None else execution.replay.effect(call.pos)
-        if known is None and (kept := _kept(execution, call)) is not None:
-            return await _remember(execution, call, kept)
+        if known is None and execution.replay is not None:
+            known = execution.replay.adrift(call.name, call.hash)
+        if known is not None and known.state == "kept":
+            return await _remember(execution, call, known)
+        deed = Deed(
+            call, doubt, lookup, policy, known.key if known else execution.own_id(call.pos, call.name, call.hash)
+        )
+        if call.function.takes_key:
+            call.kwargs.setdefault("idempotency_key", deed.key)
         deed.attempt, not_before = execution.waits.resume(call.pos)
-        if known is not None and known.state in ("open", "in_doubt"):
+        if known is not None:
+            if known.pos != call.pos:
+                await execution.recorder.intend(msgspec.structs.replace(known, pos=call.pos), adopts=known.pos)
             deed.deadline_at, deed.intent_at = known.deadline_at, known.intent_at
             deed.expired = execution.run.taken_over == "expiry"
         elif execution.run.recovered_at is not None:
@@ -61,16 +68,13 @@ async def run_effect(execution: Execution, call: Call, doubt: Doubt, lookup: Any
         execution.end()
 
 
-def _kept(execution: Execution, call: Call) -> Effect | None:
-    return None if execution.replay is None else execution.replay.kept(call.name, call.hash)
-
-
 async def _remember(execution: Execution, call: Call, kept: Effect) -> Any:
     """It was done before the journal went back: record that result here, and do nothing."""
     assert kept.result is not None  # it was done
     await execution.recorder.append(
-        call.pos, "effect", call.name, call.hash, result=kept.result, started_at=kept.intent_at, attempts=0
-    )
+        call.pos, "effect", call.name, call.hash, result=kept.result, started_at=kept.intent_at, attempts=0,
+        adopts=kept.pos,
+    )  # fmt: skip
     return await execution.fetch(kept.result, call.function.type)
 
 

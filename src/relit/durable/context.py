@@ -23,7 +23,6 @@ from relit.durable.steps import run_step
 from relit.durable.targets import Target, definition, moment, new_run, split
 from relit.errors import ConfigError, Conflict, JournalMismatch, WaitTimeout
 from relit.lib.durations import Duration, to_ms
-from relit.lib.ids import derived_id
 from relit.store.values import Doubt, Step
 
 T = TypeVar("T")
@@ -186,8 +185,6 @@ class Context:
         hash = execution.hash(args, kwargs)
         if execution.replay is not None and (step := self._match(pos, "effect", name, hash)) is not None:
             return Recalled(execution, step, function.type)
-        if function.takes_key:
-            kwargs.setdefault("idempotency_key", derived_id(execution.run.id, pos))
         call = Call(fn, function, pos, name, hash, args, kwargs, timeout or options.timeout or "60s", None)
         return Pending(run_effect, execution, call, doubt, lookup, retry or options.retry or _DEFAULT_RETRY)
 
@@ -250,9 +247,9 @@ class Context:
         self, target: Target, args: Any, kwargs: Any, pos: str, hash: bytes, type: Any, timeout: Duration | None
     ) -> Any:
         execution = self._execution
-        run = execution.run.id
         data = await inputs.encode(execution.payloads, args, kwargs)
-        child = new_run(target, data, id=derived_id(run, pos), timeout=timeout, parent=run, parent_pos=pos)
+        id_ = execution.own_id(pos, "/".join(split(target)), hash)
+        child = new_run(target, data, id=id_, timeout=timeout, parent=execution.run.id, parent_pos=pos)
         return await calls.run_child(execution, pos, child, hash, type)
 
     def send(
@@ -278,7 +275,7 @@ class Context:
     async def _send(self, agent: Target, message: Any, options: dict[str, Any], pos: str, hash: bytes) -> str:
         execution = self._execution
         data = await inputs.encode(execution.payloads, (message,), {})
-        run = new_run(agent, data, id=derived_id(execution.run.id, pos), **options)
+        run = new_run(agent, data, id=execution.own_id(pos, "/".join(split(agent)), hash), **options)
         return await calls.run_send(execution, pos, run, hash)
 
     def gather(self, *works: Awaitable[Any], return_exceptions: bool = False) -> Awaitable[list[Any]]:

@@ -31,6 +31,7 @@ from relit.durable.waits import Waits
 from relit.errors import Conflict, EffectInDoubt, JournalMismatch, RunTimeout
 from relit.lib import crashpoints
 from relit.lib.clock import Clock
+from relit.lib.ids import derived_id
 from relit.lib.service import Tasks
 from relit.store.values import Fence, Journal, Request, Run, StreamItem
 
@@ -285,6 +286,11 @@ class Execution:
             return b""
         data = self.payloads.packer.canonical((args, kwargs) if kwargs else (args,))
         return hashlib.blake2b(data, digest_size=8).digest()
+
+    def own_id(self, pos: str, name: str, hash: bytes) -> str:
+        """The id of what the call at ``pos`` makes outside: the same whenever that call is made again. After the
+        journal went back another call may stand there, and gets another."""
+        return derived_id(self.run.id, pos, name, hash.hex())
 
     async def store(self, packed: bytes) -> bytes:
         """``packed`` as it goes into a row."""

@@ -63,6 +63,7 @@ class Recorder:
         attempts: int = 1,
         sends: Sequence[NewRun] = (),
         consume: Sequence[str] = (),
+        adopts: str | None = None,
     ) -> None:
         """Record one step; it is on disk when this returns."""
         if self.stream is not None:
@@ -80,8 +81,8 @@ class Recorder:
             finished_at=self._clock.now_ms(),
             attempts=attempts,
         )
-        if self._notes or sends:
-            await self._append_with_notes(step, sends, consume)
+        if self._notes or sends or adopts:
+            await self._append_with_notes(step, sends, consume, adopts)
             return
         crashpoints.point("append.before")
         try:
@@ -92,21 +93,29 @@ class Recorder:
             raise self._drop() from None
         crashpoints.point("append.after")
 
-    async def _append_with_notes(self, step: Step, sends: Sequence[NewRun], consume: Sequence[str]) -> None:
+    async def _append_with_notes(
+        self, step: Step, sends: Sequence[NewRun], consume: Sequence[str], adopts: str | None
+    ) -> None:
         notes, self._notes = self._notes, []
         try:
-            await self._append([*notes, step], sends, consume)
+            await self._append([*notes, step], sends, consume, adopts)
         except MailboxFull:  # a step that could not be sent takes no history with it, and leaves no gap in it
             self._notes = [*notes, *self._notes]
             self.seq -= self.seq == step.seq  # unless another branch has written since
             raise
 
-    async def _append(self, steps: Sequence[Step], sends: Sequence[NewRun] = (), consume: Sequence[str] = ()) -> None:
+    async def _append(
+        self,
+        steps: Sequence[Step],
+        sends: Sequence[NewRun] = (),
+        consume: Sequence[str] = (),
+        adopts: str | None = None,
+    ) -> None:
         crashpoints.point("append.before")
         try:
-            await self.store.append(self.fence, steps, sends=sends, consume=consume)
+            await self.store.append(self.fence, steps, sends=sends, consume=consume, adopts=adopts)
         except (StoreUnavailable, StoreFull):
-            await self.insist(lambda: self.store.append(self.fence, steps, sends=sends, consume=consume))
+            await self.insist(lambda: self.store.append(self.fence, steps, sends=sends, consume=consume, adopts=adopts))
         except Fenced:
             raise self._drop() from None
         crashpoints.point("append.after")
@@ -119,11 +128,11 @@ class Recorder:
             notes, self._notes = self._notes, []
             await self._append(notes)
 
-    async def intend(self, effect: Effect) -> None:
+    async def intend(self, effect: Effect, adopts: str | None = None) -> None:
         """Write an effect's intent."""
         await self.settle()
         crashpoints.point("intend.before")
-        await self.insist(lambda: self.store.intend(self.fence, effect))
+        await self.insist(lambda: self.store.intend(self.fence, effect, adopts=adopts))
         crashpoints.point("intend.after")
 
     async def doubt(self, pos: str) -> None:

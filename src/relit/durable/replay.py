@@ -29,8 +29,8 @@ class Replay:
     def __init__(self, journal: Journal) -> None:
         self.steps = {step.pos: step for step in journal.steps if step.kind not in _NO_CALLS}
         self.waits = {wait.pos: wait for wait in journal.waits}
-        self.effects = {effect.pos: effect for effect in journal.effects if effect.state != "kept"}
-        self._kept = [effect for effect in journal.effects if effect.state == "kept"]
+        self.effects = {effect.pos: effect for effect in journal.effects if "@" not in effect.pos}
+        self._adrift = [effect for effect in journal.effects if "@" in effect.pos]
         self.marks = {step.name for step in journal.steps if step.kind == "patch"}
         self.last_seq = journal.steps[-1].seq if journal.steps else 0
         self._decided: dict[str, bool] = {}
@@ -66,11 +66,11 @@ class Replay:
         """The effect without a receipt at ``pos``."""
         return self.effects.pop(pos, None)
 
-    def kept(self, name: str, hash: bytes) -> Effect | None:
-        """The first effect with that name and input that was done before the journal went back. Each counts once."""
-        for effect in self._kept:
+    def adrift(self, name: str, hash: bytes) -> Effect | None:
+        """The first effect with that name and input that was begun before the journal went back. Each counts once."""
+        for effect in self._adrift:
             if (effect.name, effect.hash) == (name, hash):
-                self._kept.remove(effect)
+                self._adrift.remove(effect)
                 return effect
         return None
 
@@ -108,7 +108,7 @@ def furthest(journal: Journal) -> dict[str, int]:
     positions = itertools.chain(
         (step.pos for step in journal.steps),
         (wait.pos for wait in journal.waits),
-        (effect.pos for effect in journal.effects if effect.state != "kept"),
+        (effect.pos for effect in journal.effects if "@" not in effect.pos),
     )
     for pos in positions:
         for scope, place in places(pos):

@@ -111,15 +111,18 @@ class Store(Protocol):
         *,
         sends: Sequence[NewRun] = (),
         consume: Sequence[str] = (),
+        adopts: str | None = None,
     ) -> None:
         """Record steps in order; in the same commit make the runs in ``sends``, delete consumed signals (ids).
 
         Waits and open effects at the steps' positions are settled by it (an effect step's receipt closes its intent).
+        ``adopts``: the effect adrift (its ``pos``) whose result the last step records.
         """
         ...
 
-    async def intend(self, fence: Fence, effect: Effect) -> None:
-        """Write an effect's intent (before acting). Idempotent for the same position."""
+    async def intend(self, fence: Fence, effect: Effect, *, adopts: str | None = None) -> None:
+        """Write an effect's intent (before acting). Idempotent for the same position.
+        ``adopts``: the ``pos`` under which it was adrift."""
         ...
 
     async def doubt(self, fence: Fence, pos: str) -> None:
@@ -296,9 +299,9 @@ class Store(Protocol):
     async def rewind(self, wanted: Rewind) -> list[str]:
         """Bring an agent's journal back; answers the runs that it changed. The agent stands still meanwhile.
 
-        Unfinished runs: steps after the moment are superseded and may run again; effects stay done, and are found
-        again by name and input. Runs that began or ended since: ``keep`` leaves those that ended, ``redeliver`` makes
-        all available again, ``drop`` cancels those that began since and have not ended.
+        Unfinished runs: steps after the moment are superseded and are done again; effects stay done, and are found
+        again by name and input, each once; signals are there again. Runs that ended since stay as they are;
+        ``redeliver`` makes them available again. ``drop`` cancels those that began since and have not ended.
         """
         ...
 

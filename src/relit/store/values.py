@@ -18,7 +18,7 @@ FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "discarde
 RunKind = Literal["message", "schedule", "call"]
 WaitKind = Literal["timer", "signal", "child", "retry"]
 Doubt = Literal["key", "lookup", "ask"]
-EffectState = Literal["open", "done", "failed", "in_doubt", "kept"]  # kept: done, its step superseded
+EffectState = Literal["open", "done", "failed", "in_doubt", "kept"]  # kept: done, its step superseded; see Effect.pos
 Messages = Literal["keep", "redeliver", "drop"]
 Request = Literal["cancel", "pause"]
 Outcome = Literal["fired", "skipped", "missed", "queued", "replaced"]
@@ -148,7 +148,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """An effect's intent and what became of it."""
+    """An effect's intent and what became of it.
+
+    ``pos`` with an ``@``: the journal went back to before it, so it is adrift: nobody has come to it again yet.
+    """
 
     run: str
     pos: str

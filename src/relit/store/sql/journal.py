@@ -12,7 +12,7 @@ from relit.store.sql.reviving import retry_children
 from relit.store.sql.tx import Tx
 from relit.store.values import FINAL, Effect, Fence, Finish, NewRun, Step, StreamItem, Wait
 
-AppendArgs = tuple[Fence, Sequence[Step], Sequence[NewRun], Sequence[str]]
+AppendArgs = tuple[Fence, Sequence[Step], Sequence[NewRun], Sequence[str], str | None]
 SETTLES_WAIT = frozenset({"sleep", "signal", "child"})
 
 
@@ -36,6 +36,7 @@ async def append(tx: Tx, batch: Sequence[AppendArgs]) -> list[Fenced | None]:
         ],
     )  # fmt: skip
     live = {steps[row[0]][0] for row in added}
+    await _adopt(tx, [(batch[i][0].run, batch[i][4], batch[i][1][-1].pos) for i in sorted(live)])
     await _settle(tx, [(fence.run, step) for i, fence, step in steps if i in live])
     consumed = [(id_,) for i in live for id_ in batch[i][3]]
     if consumed:
@@ -60,9 +61,12 @@ async def _settle(tx: Tx, steps: Sequence[tuple[str, Step]]) -> None:
         await tx.many("wait_settle", waits)
     if effects:
         await tx.many("effect_settle", effects)
-    kept = [(run, s.pos, s.name, s.hash) for run, s in steps if s.kind == "effect" and s.attempts == 0]
-    if kept:
-        await tx.many("effect_reuse", kept)
+
+
+async def _adopt(tx: Tx, moves: Sequence[tuple[str, str | None, str]]) -> None:
+    """Give effects that are adrift their new positions."""
+    if adopted := [move for move in moves if move[1] is not None]:
+        await tx.many("effect_move", adopted)
 
 
 async def _hold(tx: Tx, fences: Sequence[Fence]) -> dict[int, tuple[Any, ...]]:
@@ -71,17 +75,15 @@ async def _hold(tx: Tx, fences: Sequence[Fence]) -> dict[int, tuple[Any, ...]]:
     return {row[0]: row[2:] for row in held}
 
 
-async def intend(tx: Tx, batch: Sequence[tuple[Fence, Effect]]) -> list[Fenced | None]:
+async def intend(tx: Tx, batch: Sequence[tuple[Fence, Effect, str | None]]) -> list[Fenced | None]:
     """Write effects' intents."""
-    held = await _hold(tx, [fence for fence, _ in batch])
-    rows = [
-        (e.run, e.pos, e.name, e.doubt, e.key, e.hash, e.request, e.intent_at, e.deadline_at)
-        for i, (_, e) in enumerate(batch)
-        if i in held
-    ]
+    held = await _hold(tx, [fence for fence, _, _ in batch])
+    live = [(e, old) for i, (_, e, old) in enumerate(batch) if i in held]
+    await _adopt(tx, [(e.run, old, e.pos) for e, old in live])
+    rows = [(e.run, e.pos, e.name, e.doubt, e.key, e.hash, e.request, e.intent_at, e.deadline_at) for e, _ in live]
     if rows:
         await tx.many("effect_add", rows)
-    return [None if i in held else fenced(fence) for i, (fence, _) in enumerate(batch)]
+    return [None if i in held else fenced(fence) for i, (fence, _, _) in enumerate(batch)]
 
 
 async def doubt(tx: Tx, batch: Sequence[tuple[Fence, str]]) -> list[Fenced | None]:

@@ -173,6 +173,8 @@ async def resolve(tx: Tx, args: tuple[str, str, bytes | None]) -> Run:
     _, name, hash_, _, intent_at = found[0]
     if result is None:
         await tx.many("effect_drop", [(id_, pos)])
+    elif "@" in pos:  # its position was superseded: the run finds it by name and input
+        await tx.many("effect_keep", [(id_, pos, result)])
     else:
         await tx.many("step_resolve", [(id_, pos, name, hash_, result, intent_at, tx.now)])
         await tx.many("effect_settle", [(id_, pos, "done", result)])

@@ -136,11 +136,12 @@ class SqlStore:
         *,
         sends: Sequence[NewRun] = (),
         consume: Sequence[str] = (),
+        adopts: str | None = None,
     ) -> None:
-        await self._write(journal.append, (fence, steps, sends, consume))
+        await self._write(journal.append, (fence, steps, sends, consume, adopts))
 
-    async def intend(self, fence: Fence, effect: Effect) -> None:
-        await self._write(journal.intend, (fence, effect))
+    async def intend(self, fence: Fence, effect: Effect, *, adopts: str | None = None) -> None:
+        await self._write(journal.intend, (fence, effect, adopts))
 
     async def doubt(self, fence: Fence, pos: str) -> None:
         await self._write(journal.doubt, (fence, pos))
@@ -308,7 +309,9 @@ class SqlStore:
     async def since(self, agent: str, at_ms: int, runs: Mapping[str, int]) -> Since:
         found, effects = await self._database.read(("runs_since", (agent, at_ms)), ("effects_since", (agent, at_ms)))
         changed = [rows.run(row) for row in found]
-        counts = await self._database.read(*(("steps_beyond", (run.id, runs.get(run.id, 0))) for run in changed))
+        counts = await self._database.read(
+            *(("steps_beyond", (run.id, rewinding.known_seq(run, runs, at_ms), at_ms)) for run in changed)
+        )
         steps = {run.id: count[0][0] for run, count in zip(changed, counts, strict=True)}
         return Since(runs=changed, effects=[rows.effect(row) for row in effects], steps=steps)
 
