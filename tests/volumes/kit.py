@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -114,6 +114,7 @@ class Kit:
         database: str = "relit.db",
         grace_ms: int = HOUR,
         young_ms: int = 0,
+        databases: Callable[[Path], Awaitable[tuple[int, list[tuple[bytes, str]]]]] = databases.check,
     ) -> None:
         self.base, self.keys, self.node = base, keys, node
         self.clock, self.later = MovedClock(), MovedClock()
@@ -124,7 +125,7 @@ class Kit:
         self.objects = objects or FolderObjects(base / "blobs")
         self.spool = Spool(base / f"spool-{node}", keys, node=node, clock=self.clock, limit=limit)
         self.watcher = watcher or opened_watcher(watch)
-        self._grace_ms, self._young_ms = grace_ms, young_ms
+        self._grace_ms, self._young_ms, self._databases = grace_ms, young_ms, databases
 
     async def start(self) -> None:
         """As a node's process does."""
@@ -172,7 +173,7 @@ class Kit:
             self.keys,
             open_pack=self.open_pack,
             lay=self.homes.lay_at,
-            databases=databases.check,
+            databases=self._databases,
             report=self.store.record,
             work=self.base / "verify",
             chance=Random(1),
