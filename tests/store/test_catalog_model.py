@@ -309,7 +309,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 BUDGET = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
@@ -340,4 +340,4 @@ def test_the_catalog_on_postgres_agrees_with_the_model(postgres_url: str) -> Non
         return store
 
     machine = type("PostgresCatalog", (CatalogMachine,), {"make": staticmethod(make)})
-    run_state_machine_as_test(machine, settings=settings(BUDGET, max_examples=6))
+    run_state_machine_as_test(machine, settings=settings(BUDGET, max_examples=3))

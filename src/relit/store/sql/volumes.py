@@ -300,7 +300,8 @@ async def drop(tx: Tx, arg: tuple[str, Collection[int]]) -> int:
     rows = [(volume, number) for number in sorted(numbers)]
     await tx.many("tags_drop", rows)
     await tx.many("snapshot_drop", rows)
-    return len(await tx.many("entries_prune", rows)) + len(await tx.many("segments_prune", rows))
+    gaps = sorted({(volume, before, after) for _, before, after in await tx.many("snapshots_beside", rows) if after})
+    return len(await tx.many("entries_prune", gaps)) + len(await tx.many("segments_prune", gaps))
 
 
 def _refuse_kept(snapshot: Snapshot, newest: int, name: str) -> None:

@@ -41,7 +41,6 @@ CREATE TABLE entries (
   body   bytea NOT NULL,                    -- msgpack of the Entry
   PRIMARY KEY (volume, path, since)
 );
-CREATE INDEX entries_open ON entries (volume, path) WHERE until IS NULL;
 CREATE INDEX entries_since ON entries (volume, since);
 CREATE INDEX entries_until ON entries (volume, until) WHERE until IS NOT NULL;
 
@@ -54,7 +53,6 @@ CREATE TABLE segments (
   ids    bytea NOT NULL,
   PRIMARY KEY (volume, path, no, since)
 );
-CREATE INDEX segments_open ON segments (volume, path, no) WHERE until IS NULL;
 CREATE INDEX segments_since ON segments (volume, since);
 CREATE INDEX segments_until ON segments (volume, until) WHERE until IS NOT NULL;
 

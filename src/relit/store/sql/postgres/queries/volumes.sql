@@ -190,28 +190,23 @@ UPDATE segments SET until = NULL WHERE volume = $1 AND until = $2
 
 -- name: entries_fork
 -- params: source, number, volume
-INSERT INTO entries (volume, path, since, body)
-SELECT $3, path, 1, body FROM entries WHERE volume = $1 AND until IS NULL AND since <= $2
-UNION ALL SELECT $3, path, 1, body FROM entries WHERE volume = $1 AND until > $2 AND since <= $2
+INSERT INTO entries (volume, path, since, until, body)
+SELECT $3, path, 1, NULL, body FROM entries WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
 
 -- name: segments_fork
 -- params: source, number, volume
-INSERT INTO segments (volume, path, no, since, ids)
-SELECT $3, path, no, 1, ids FROM segments WHERE volume = $1 AND until IS NULL AND since <= $2
-UNION ALL SELECT $3, path, no, 1, ids FROM segments WHERE volume = $1 AND until > $2 AND since <= $2
+INSERT INTO segments (volume, path, no, since, until, ids)
+SELECT $3, path, no, 1, NULL, ids FROM segments WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
 
--- Two halves: what still is so, and what was until later. The first does not grow with the volume's history.
 -- name: tree_of
 -- params: volume, number, after, limit
-SELECT body, path FROM entries WHERE volume = $1 AND until IS NULL AND since <= $2 AND path >= $3
-UNION ALL SELECT body, path FROM entries WHERE volume = $1 AND until > $2 AND since <= $2 AND path >= $3
+SELECT body FROM entries WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2) AND path >= $3
 ORDER BY path LIMIT $4
 
 -- name: tree_below
 -- params: volume, number, from, to, limit
-SELECT body, path FROM entries WHERE volume = $1 AND until IS NULL AND since <= $2 AND path >= $3 AND path < $4
-UNION ALL SELECT body, path FROM entries WHERE volume = $1 AND until > $2 AND since <= $2 AND path >= $3 AND path < $4
-ORDER BY path LIMIT $5
+SELECT body FROM entries WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
+  AND path >= $3 AND path < $4 ORDER BY path LIMIT $5
 
 -- name: entry_of
 -- params: volume, number, path
@@ -227,16 +222,12 @@ WHERE e.volume = $1 AND e.path = $2 AND e.since <= v.newest ORDER BY e.since
 
 -- name: segments_of
 -- params: volume, number, paths
-SELECT path, no, ids FROM segments WHERE volume = $1 AND until IS NULL AND since <= $2
-  AND path IN (SELECT decode(value, 'hex') FROM json_array_elements_text($3::json))
-UNION ALL SELECT path, no, ids FROM segments WHERE volume = $1 AND until > $2 AND since <= $2
-  AND path IN (SELECT decode(value, 'hex') FROM json_array_elements_text($3::json))
-ORDER BY path, no
+SELECT path, no, ids FROM segments WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
+  AND path IN (SELECT decode(value, 'hex') FROM json_array_elements_text($3::json)) ORDER BY path, no
 
 -- name: segments_all
 -- params: volume, number
-SELECT path, no, ids FROM segments WHERE volume = $1 AND until IS NULL AND since <= $2
-UNION ALL SELECT path, no, ids FROM segments WHERE volume = $1 AND until > $2 AND since <= $2
+SELECT path, no, ids FROM segments WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
 ORDER BY path, no
 
 -- name: entries_between
@@ -250,21 +241,21 @@ SELECT path, no, since, until, ids FROM segments WHERE volume = $1 AND since > $
 UNION ALL
 SELECT path, no, since, until, ids FROM segments WHERE volume = $1 AND until > $2 AND until <= $3 AND since <= $2
 
--- Intervals that only dropped snapshots lay in; once for each of those. ``until`` is at most the newest: open intervals,
--- and those of a snapshot that is being staged, stay.
--- name: entries_prune
+-- The snapshots around one that was dropped: nothing lies between them any more.
+-- name: snapshots_beside
 -- params: volume, number
-DELETE FROM entries WHERE volume = $1 AND since <= $2 AND until > $2
-  AND since > coalesce((SELECT max(number) FROM snapshots WHERE volume = $1 AND number < $2), 0)
-  AND until <= (SELECT min(number) FROM snapshots WHERE volume = $1 AND number > $2)
-RETURNING since
+WITH {rows volume text, number bigint}
+SELECT b.i - 1, coalesce((SELECT max(s.number) FROM snapshots s WHERE s.volume = b.volume AND s.number < b.number), 0),
+  (SELECT min(s.number) FROM snapshots s WHERE s.volume = b.volume AND s.number > b.number) FROM b
+
+-- Intervals between two neighbouring snapshots. Open ones, and those of a snapshot that is being staged, end later.
+-- name: entries_prune
+-- params: volume, before, after
+DELETE FROM entries WHERE volume = $1 AND until > $2 AND until <= $3 AND since > $2 RETURNING since
 
 -- name: segments_prune
--- params: volume, number
-DELETE FROM segments WHERE volume = $1 AND since <= $2 AND until > $2
-  AND since > coalesce((SELECT max(number) FROM snapshots WHERE volume = $1 AND number < $2), 0)
-  AND until <= (SELECT min(number) FROM snapshots WHERE volume = $1 AND number > $2)
-RETURNING since
+-- params: volume, before, after
+DELETE FROM segments WHERE volume = $1 AND until > $2 AND until <= $3 AND since > $2 RETURNING since
 
 -- name: entries_page
 -- params: volume, path, since, limit

@@ -135,13 +135,15 @@ DELETE FROM tags WHERE volume = ?1 AND number = ?2
 
 -- ============================================================== trees
 
+-- SQLite has no figures to choose an index by: ``+since`` keeps it from reading rows one by one through entries_since.
+
 -- name: entries_close
 -- params: volume, path, number
-UPDATE entries INDEXED BY entries_open SET until = ?3 WHERE volume = ?1 AND path = ?2 AND until IS NULL AND since < ?3
+UPDATE entries SET until = ?3 WHERE volume = ?1 AND path = ?2 AND until IS NULL AND since < ?3
 
 -- name: entries_close_all
 -- params: volume, number
-UPDATE entries INDEXED BY entries_open SET until = ?2 WHERE volume = ?1 AND until IS NULL AND since < ?2
+UPDATE entries SET until = ?2 WHERE volume = ?1 AND until IS NULL AND +since < ?2
 
 -- Staged rows may be written again after a lost answer.
 -- name: entry_add
@@ -151,16 +153,15 @@ ON CONFLICT (volume, path, since) DO UPDATE SET body = excluded.body
 
 -- name: segments_cut
 -- params: volume, path, no, number
-UPDATE segments INDEXED BY segments_open SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no >= ?3 AND until IS NULL AND since < ?4
+UPDATE segments SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no >= ?3 AND until IS NULL AND since < ?4
 
 -- name: segments_close
 -- params: volume, path, no, number
-UPDATE segments INDEXED BY segments_open SET until = ?4
-WHERE volume = ?1 AND path = ?2 AND no = ?3 AND until IS NULL AND since < ?4
+UPDATE segments SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no = ?3 AND until IS NULL AND since < ?4
 
 -- name: segments_close_all
 -- params: volume, number
-UPDATE segments INDEXED BY segments_open SET until = ?2 WHERE volume = ?1 AND until IS NULL AND since < ?2
+UPDATE segments SET until = ?2 WHERE volume = ?1 AND until IS NULL AND +since < ?2
 
 -- name: segment_add
 -- params: volume, path, no, since, until, ids
@@ -185,28 +186,23 @@ UPDATE segments INDEXED BY segments_until SET until = NULL WHERE volume = ?1 AND
 
 -- name: entries_fork
 -- params: source, number, volume
-INSERT INTO entries (volume, path, since, body)
-SELECT ?3, path, 1, body FROM entries INDEXED BY entries_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
-UNION ALL SELECT ?3, path, 1, body FROM entries INDEXED BY entries_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
+INSERT INTO entries (volume, path, since, until, body)
+SELECT ?3, path, 1, NULL, body FROM entries WHERE volume = ?1 AND +since <= ?2 AND (until IS NULL OR until > ?2)
 
 -- name: segments_fork
 -- params: source, number, volume
-INSERT INTO segments (volume, path, no, since, ids)
-SELECT ?3, path, no, 1, ids FROM segments INDEXED BY segments_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
-UNION ALL SELECT ?3, path, no, 1, ids FROM segments INDEXED BY segments_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
+INSERT INTO segments (volume, path, no, since, until, ids)
+SELECT ?3, path, no, 1, NULL, ids FROM segments WHERE volume = ?1 AND +since <= ?2 AND (until IS NULL OR until > ?2)
 
--- Two halves: what still is so, and what was until later. The first does not grow with the volume's history.
 -- name: tree_of
 -- params: volume, number, after, limit
-SELECT body, path FROM entries INDEXED BY entries_open WHERE volume = ?1 AND until IS NULL AND since <= ?2 AND path >= ?3
-UNION ALL SELECT body, path FROM entries INDEXED BY entries_until WHERE volume = ?1 AND until > ?2 AND since <= ?2 AND path >= ?3
+SELECT body FROM entries WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2) AND path >= ?3
 ORDER BY path LIMIT ?4
 
 -- name: tree_below
 -- params: volume, number, from, to, limit
-SELECT body, path FROM entries INDEXED BY entries_open WHERE volume = ?1 AND until IS NULL AND since <= ?2 AND path >= ?3 AND path < ?4
-UNION ALL SELECT body, path FROM entries INDEXED BY entries_until WHERE volume = ?1 AND until > ?2 AND since <= ?2 AND path >= ?3 AND path < ?4
-ORDER BY path LIMIT ?5
+SELECT body FROM entries WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2)
+  AND path >= ?3 AND path < ?4 ORDER BY path LIMIT ?5
 
 -- name: entry_of
 -- params: volume, number, path
@@ -222,16 +218,12 @@ WHERE e.volume = ?1 AND e.path = ?2 AND e.since <= v.newest ORDER BY e.since
 
 -- name: segments_of
 -- params: volume, number, paths
-SELECT path, no, ids FROM segments INDEXED BY segments_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
-  AND path IN (SELECT unhex(value) FROM json_each(?3))
-UNION ALL SELECT path, no, ids FROM segments INDEXED BY segments_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
-  AND path IN (SELECT unhex(value) FROM json_each(?3))
-ORDER BY path, no
+SELECT path, no, ids FROM segments WHERE volume = ?1 AND +since <= ?2 AND (until IS NULL OR until > ?2)
+  AND path IN (SELECT unhex(value) FROM json_each(?3)) ORDER BY path, no
 
 -- name: segments_all
 -- params: volume, number
-SELECT path, no, ids FROM segments INDEXED BY segments_open WHERE volume = ?1 AND until IS NULL AND since <= ?2
-UNION ALL SELECT path, no, ids FROM segments INDEXED BY segments_until WHERE volume = ?1 AND until > ?2 AND since <= ?2
+SELECT path, no, ids FROM segments WHERE volume = ?1 AND since <= ?2 AND (until IS NULL OR until > ?2)
 ORDER BY path, no
 
 -- name: entries_between
@@ -245,21 +237,20 @@ SELECT path, no, since, until, ids FROM segments WHERE volume = ?1 AND since > ?
 UNION ALL
 SELECT path, no, since, until, ids FROM segments WHERE volume = ?1 AND until > ?2 AND until <= ?3 AND since <= ?2
 
--- Intervals that only dropped snapshots lay in; once for each of those. ``until`` is at most the newest: open intervals,
--- and those of a snapshot that is being staged, stay.
--- name: entries_prune
+-- The snapshots around one that was dropped: nothing lies between them any more.
+-- name: snapshots_beside
 -- params: volume, number
-DELETE FROM entries INDEXED BY entries_until WHERE volume = ?1 AND since <= ?2 AND until > ?2
-  AND since > coalesce((SELECT max(number) FROM snapshots WHERE volume = ?1 AND number < ?2), 0)
-  AND until <= (SELECT min(number) FROM snapshots WHERE volume = ?1 AND number > ?2)
-RETURNING since
+SELECT coalesce((SELECT max(number) FROM snapshots WHERE volume = ?1 AND number < ?2), 0),
+  (SELECT min(number) FROM snapshots WHERE volume = ?1 AND number > ?2)
+
+-- Intervals between two neighbouring snapshots. Open ones, and those of a snapshot that is being staged, end later.
+-- name: entries_prune
+-- params: volume, before, after
+DELETE FROM entries INDEXED BY entries_until WHERE volume = ?1 AND until > ?2 AND until <= ?3 AND since > ?2 RETURNING since
 
 -- name: segments_prune
--- params: volume, number
-DELETE FROM segments INDEXED BY segments_until WHERE volume = ?1 AND since <= ?2 AND until > ?2
-  AND since > coalesce((SELECT max(number) FROM snapshots WHERE volume = ?1 AND number < ?2), 0)
-  AND until <= (SELECT min(number) FROM snapshots WHERE volume = ?1 AND number > ?2)
-RETURNING since
+-- params: volume, before, after
+DELETE FROM segments INDEXED BY segments_until WHERE volume = ?1 AND until > ?2 AND until <= ?3 AND since > ?2 RETURNING since
 
 -- name: entries_page
 -- params: volume, path, since, limit
