@@ -82,6 +82,10 @@ class SealedPack:
         self._keys = keys
         self._sealer: Sealer | None = None
 
+    def forgive(self) -> None:
+        """Take no heed of the header, which says nothing that is not known: a damaged one is no reason to lose all."""
+        self._sealer = Sealer(self.pack, self._keys)
+
     async def index(self) -> Index:
         """What it holds, by its own word."""
         size = await self._size()

@@ -89,8 +89,16 @@ class Chunks:
             head = await asyncio.to_thread(self._spool.fetch, place)
             if head is None:
                 head = (await self._get(pack, [place]))[0]
-            known = self._sealers[pack] = Sealer.of(head, pack, self._keys)
+            known = self._sealers[pack] = _sealer_of(head, pack, self._keys)
         return known
+
+
+def _sealer_of(head: bytes, pack: str, keys: Keys | None) -> Sealer:
+    """Also when the header is damaged: it says nothing that is not known, and every record proves itself."""
+    try:
+        return Sealer.of(head, pack, keys)
+    except VolumeDamaged:
+        return Sealer(pack, keys)
 
 
 def _batches(ordered: Sequence[tuple[bytes, Place]]) -> list[list[tuple[bytes, Place]]]:

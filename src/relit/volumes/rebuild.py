@@ -53,6 +53,7 @@ class Rebuilder:
         self._objects = objects
         self._open = open_pack
         self._node = node
+        self._packs: dict[str, SealedPack] = {}
 
     async def rebuild(self) -> Rebuilt:
         """Nothing that the catalog has is changed; run it as often as you like. A list that fails ends it."""
@@ -85,11 +86,12 @@ class Rebuilder:
             done.chunks += len(chunks)
 
     async def _index(self, pack: str, done: Rebuilt) -> Index:
-        opened = self._open(pack)
+        opened = self._packs[pack] = self._open(pack)
         try:
             return await opened.index()
         except VolumeDamaged as error:
             done.problems.append(f"the index of pack {pack} cannot be read, so every record was: {error.why}")
+            opened.forgive()
             walked = await opened.walk()
             done.problems += [str(each) for each in walked.troubles]
             return walked.index
@@ -107,14 +109,12 @@ class Rebuilder:
     async def _volume(self, records: Sequence[Record], done: Rebuilt) -> None:
         intervals, volume = Intervals(), None
         left = _usable(records)
-        while volume is None and left:
+        while volume is None and (steps := chain(left)):
             try:
-                intervals, volume = await self._applied(chain(left))
+                intervals, volume = await self._applied(steps)
             except _Unreadable as unreadable:
                 done.problems.append(f"a manifest record was left out: {unreadable.error}")
                 left.remove(unreadable.record)
-                if not chain(left):
-                    break
         if volume is None:
             done.problems.append(f"volume {records[0].of.volume} has no tree to begin from")
             return
@@ -124,7 +124,7 @@ class Rebuilder:
         intervals, volume = Intervals(), None
         for record in records:
             try:
-                found = await self._open(record.pack).delta(record.of)
+                found = await self._packs[record.pack].delta(record.of)
             except VolumeDamaged as error:
                 raise _Unreadable(record, error) from error
             place = record.of.place(record.pack)

@@ -111,7 +111,7 @@ class Verifier:
         lost: dict[bytes, str] = {}
         chunks = await self._catalog.chunks_of(pack.id)
         try:
-            sealer = Sealer.of(await self._head(pack.id), pack.id, self._keys)
+            sealer = await self._opened_header(pack.id, done)
             for batch in _batches(chunks):
                 lost |= await self._check(pack.id, sealer, batch)
             await self._check_manifests(pack.id)
@@ -126,11 +126,17 @@ class Verifier:
         done.chunks += len(chunks)
         done.bytes += pack.size
 
-    async def _head(self, pack: str) -> bytes:
+    async def _opened_header(self, pack: str, done: Verified) -> Sealer:
+        """A damaged header is noted; what follows it can be read all the same."""
         try:
-            return (await self._objects.get_ranges(key_of(pack), [(0, HEADER.size)]))[0]
+            head = (await self._objects.get_ranges(key_of(pack), [(0, HEADER.size)]))[0]
         except StoreCorrupt:
-            return b""
+            head = b""
+        try:
+            return Sealer.of(head, pack, self._keys)
+        except VolumeDamaged as error:
+            await self._note(done, Damage(what=f"{error.what}: {error.why}; its chunks are read without", pack=pack))
+            return Sealer(pack, self._keys)
 
     async def _check(self, pack: str, sealer: Sealer, batch: Sequence[Chunk]) -> dict[bytes, str]:
         """The chunks of a batch that are not as they were written."""
