@@ -79,7 +79,7 @@ class Stage:
                 code, _ = await run(folder, what, spec)
                 assert code == -9, f"{spec} is not passed"
             try:
-                await Survivor(folder).check()
+                await Survivor(folder, thorough=self._s3 is None).check()
             except Exception as error:
                 error.add_note(f"after {' and '.join(specs)}")
                 raise

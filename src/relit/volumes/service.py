@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from relit.errors import Conflict, NotFound, RelitError, StoreFull
+from relit.errors import Conflict, NotFound, RelitError, StoreFull, VolumeError
 from relit.events import Event
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
@@ -102,25 +102,37 @@ class Homes:
         self._captures: dict[str, Capture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = Tasks(on_failure or _raise)
+        self._unsettled: dict[str, RelitError | OSError] = {}
         self.trouble: dict[str, str] = {}
         self.laying: dict[str, asyncio.Task[None]] = {}
 
     # --- service -----------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Finish or undo snapshots, restores and forks that were cut short, and let their agents start."""
+        """Finish or undo snapshots, restores and forks that were cut short, and let their agents start. One for which
+        that fails stays held, and no snapshot of it is taken; the others go on."""
         catalog = self._parts.catalog
         mine = [volume for volume in await catalog.volumes() if volume.node == self._parts.node]
         await asyncio.gather(*(catalog.unstage(volume.id, volume.newest + 1) for volume in mine))  # in one transaction
         for mount in self._mounts.values():
-            await asyncio.to_thread(remove_tree, _draft(mount.home))
-            if mount.home.is_dir():
-                for done in await self._parts.restorer(mount.work).resume(mount.home):
-                    log.warning("%s: an interrupted restore was %s", mount.agent, done.outcome)
-            elif await self._is_unlaid(mount.agent):
-                await self._lay_and_release(mount)
-                continue
-            await mount.holder.release()
+            self._unsettled.pop(mount.agent, None)
+            try:
+                await self._settle(mount)
+            except (RelitError, OSError) as error:
+                self._unsettled[mount.agent] = error
+                told = _unsettled(mount.agent, error)
+                self.trouble[mount.agent] = told.what
+                log.error("%s", told)
+
+    async def _settle(self, mount: Mount) -> None:
+        await asyncio.to_thread(remove_tree, _draft(mount.home))
+        if mount.home.is_dir():
+            for done in await self._parts.restorer(mount.work).resume(mount.home):
+                log.warning("%s: an interrupted restore was %s", mount.agent, done.outcome)
+        elif await self._is_unlaid(mount.agent):
+            await self._lay_and_release(mount)
+            return
+        await mount.holder.release()
 
     async def start(self) -> None:
         """``recover``, and a loop for each home from now on."""
@@ -192,6 +204,8 @@ class Homes:
         mount = self.mount(agent)
         if not mount.home.is_dir():
             raise NotFound(f"{agent} has no home", why=f"{mount.home} is not there", fix="relit up makes it")
+        if agent in self._unsettled:
+            raise _unsettled(agent, self._unsettled[agent])
         known = self._captures.get(agent)
         if known is not None:
             return known
@@ -437,6 +451,14 @@ def _draft(home: Path) -> Path:
 
 def _holds_something(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
+
+
+def _unsettled(agent: str, error: RelitError | OSError) -> VolumeError:
+    return VolumeError(
+        f"an interrupted restore of {agent} was neither finished nor undone; it stays stopped",
+        why=error.what if isinstance(error, RelitError) else str(error),
+        fix=(error.fix if isinstance(error, RelitError) else "") or "mend the cause, then start relit again",
+    )
 
 
 def _raise(error: BaseException) -> None:
