@@ -18,12 +18,14 @@ import apsw
 
 FEW, ROWS = 4, 64  # of 2 KB each; a transaction writes some anew, every LARGE-th all of them
 LARGE = 8
-COUNTS = 4096
+PAD = 3_000_000  # bytes of a ledger's database that never change, so that a copy of it takes a while
+SMALL_PAD = 500_000  # of a joined one's
+FULL = 16  # every so many rounds a ledger is written as if a power cut were feared
+COUNTS = 1 << 20  # bytes of a file of numbers
 BEGUN = 5  # rounds
-_VACUUM = 60
+_VACUUM = 150
 _BUSY_MS = 20_000
 _JOURNALS = {"ann": "DELETE", "ben": "PERSIST", "cat": "TRUNCATE", "dan": "DELETE"}
-_SYNCHRONOUS = {"ann": "OFF", "ben": "NORMAL", "cat": "FULL", "dan": "NORMAL"}
 _PEERS = {"ann": "ben", "ben": "ann", "eve": "fay", "fay": "eve"}
 
 
@@ -35,20 +37,20 @@ def body(number: int) -> bytes:
 # --- ledgers: a plain file, then a database with a write-ahead log, then one with a rollback journal ------------------
 
 
-def opened(path: Path, who: str, journal: str) -> apsw.Connection:
+def opened(path: Path, journal: str) -> apsw.Connection:
     """As agents open their databases; checkpoints come often."""
     db = apsw.Connection(str(path))
     db.set_busy_timeout(_BUSY_MS)
     db.execute(f"PRAGMA journal_mode={journal}")
-    db.execute(f"PRAGMA synchronous={_SYNCHRONOUS[who]}")
     db.execute("PRAGMA wal_autocheckpoint=100")
     return db
 
 
-def make_tables(db: apsw.Connection, schema: str = "main") -> None:
+def make_tables(db: apsw.Connection, pad: int, schema: str = "main") -> None:
     """Empty ones, when they are not there."""
     db.execute(f"CREATE TABLE IF NOT EXISTS {schema}.rounds (who TEXT PRIMARY KEY, n INTEGER, peer INTEGER)")
     db.execute(f"CREATE TABLE IF NOT EXISTS {schema}.rows (who TEXT, id INTEGER, body BLOB, PRIMARY KEY (who, id))")
+    db.execute(f"CREATE TABLE IF NOT EXISTS {schema}.pad AS SELECT randomblob({pad}) AS body")
 
 
 def write_round(db: apsw.Connection, who: str, number: int, peer: int, schema: str = "main") -> None:
@@ -62,12 +64,13 @@ def write_round(db: apsw.Connection, who: str, number: int, peer: int, schema: s
 
 def keep_ledger(home: Path, who: str) -> None:
     """Round n goes into the file, then into one.db, then into two.db. One.db also says how far the peer's file was."""
-    dbs = [opened(home / "one.db", who, "WAL"), opened(home / "two.db", who, _JOURNALS[who])]
+    dbs = [opened(home / "one.db", "WAL"), opened(home / "two.db", _JOURNALS[who])]
     for number in rounds(home, who):
         with open(home / f"{who}.log", "ab", buffering=0) as log:
             log.write(b"%015d\n" % number)
         peer = logged(home / f"{_PEERS[who]}.log")
         for db in dbs:
+            db.execute(f"PRAGMA synchronous={'OFF' if number % FULL else 'FULL'}")
             db.execute("BEGIN IMMEDIATE")
             write_round(db, who, number, peer)
             db.execute("COMMIT")
@@ -126,12 +129,14 @@ def expected(number: int) -> Iterator[tuple[int, bytes]]:
 
 
 def keep_joined(home: Path, who: str) -> None:
-    """Both databases always have the same round."""
-    db = opened(home / f"{who}-left.db", who, _JOURNALS[who])
+    """Both databases always have the same round. Only where files are synced does SQLite use a super-journal."""
+    db = opened(home / f"{who}-left.db", _JOURNALS[who])
     db.execute("ATTACH ? AS other", (str(home / f"{who}-right.db"),))
     db.execute(f"PRAGMA other.journal_mode={_JOURNALS[who]}")
-    make_tables(db, "other")
-    make_tables(db)
+    for schema in ("main", "other"):
+        db.execute(f"PRAGMA {schema}.synchronous=NORMAL")
+    make_tables(db, SMALL_PAD, "other")
+    make_tables(db, SMALL_PAD)
     for number in rounds(home, who):
         db.execute("BEGIN IMMEDIATE")
         write_round(db, who, number, 0)
@@ -193,10 +198,13 @@ WRITERS: dict[str, Callable[[Path, str], None]] = {
 
 
 def rounds(home: Path, who: str) -> Iterator[int]:
-    """1, 2, 3 ... until the process is killed. Beside the home it is told that the writer is well at work."""
+    """1, 2, 3 ... while the parent lives. Beside the home it is told that the writer is well at work."""
+    parent = os.getppid()
     for number in itertools.count(1):
         if number == BEGUN:
             home.with_name(f"{who}.begun").touch()
+        if os.getppid() != parent:
+            return
         yield number
 
 
@@ -210,8 +218,8 @@ def make(home: Path, writers: list[str]) -> None:
     """The files that all writers expect."""
     if {"ann", "ben"} & {*writers}:
         for name, journal in (("one.db", "WAL"), ("two.db", "DELETE")):
-            db = opened(home / name, "ann", journal)
-            make_tables(db)
+            db = opened(home / name, journal)
+            make_tables(db, PAD)
             db.close()
     for who in {"eve", "fay"} & {*writers}:
         for name in ("1", "2"):
@@ -224,6 +232,7 @@ def main() -> None:
     for who in writers:
         if os.fork() == 0:
             WRITERS[who](home, who)
+            return
     os.wait()
     raise SystemExit("a writer ended")
 

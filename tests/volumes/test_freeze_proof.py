@@ -36,7 +36,7 @@ from relit.volumes.service import Mount
 from relit.volumes.watch.opening import Kind
 
 LEDGERS, JOINED, MAPS = ("ann", "ben"), ("cat", "dan"), ("eve", "fay")
-PROOF = 200
+PROOF, SLICE = 200, 15
 PATH = {"PATH": os.environ["PATH"]}
 
 
@@ -176,11 +176,11 @@ async def prove(base: Path, watch: Kind, way: str, writers: tuple[str, ...], cou
 async def test_every_promise_across_files_is_kept_in_a_snapshot(
     tmp_path: Path, watch: Kind, way: str, writers: tuple[str, ...]
 ) -> None:
-    await prove(tmp_path, watch, way, writers, 20)
+    await prove(tmp_path, watch, way, writers, SLICE)
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("writers", [LEDGERS, JOINED, MAPS, (*LEDGERS, *JOINED, *MAPS)], ids="+".join)
+@pytest.mark.parametrize("writers", [LEDGERS, (*JOINED, *MAPS)], ids="+".join)
 @pytest.mark.parametrize("way", ["cgroup", "signals"])
 @pytest.mark.parametrize("watch", ["fanotify", "inotify", "sweep"])
 async def test_every_promise_is_kept_in_each_of_two_hundred_snapshots(
@@ -198,8 +198,8 @@ async def disprove(base: Path, watch: Kind, writers: tuple[str, ...], count: int
         agent.kit.freezer = NoFreezer()
         await agent.snapshots(count)
         found = await agent.broken()
-    kinds = Counter(line.split(":")[0] for lines in found.values() for line in lines)
-    print(f"not frozen, {watch}, {'+'.join(writers)}: {len(found)} of {count} bad: {dict(kinds)}")
+    kinds = Counter(line.replace(":", " ").split()[0] for lines in found.values() for line in lines)
+    print(f"not frozen, {watch}, {'+'.join(writers)}: {len(found)} of {count} bad; by what: {dict(kinds)}")
     assert found
     shutil.rmtree(base)
 
@@ -226,16 +226,16 @@ class AllButOne:
 @pytest.mark.slow
 @pytest.mark.parametrize(("watch", "writers"), [("fanotify", LEDGERS), ("sweep", (*LEDGERS, *JOINED, *MAPS))])
 async def test_without_the_freeze_promises_are_broken(tmp_path: Path, watch: Kind, writers: tuple[str, ...]) -> None:
-    await disprove(tmp_path, watch, writers, 30)
+    await disprove(tmp_path, watch, writers, SLICE)
 
 
 @pytest.mark.slow
 async def test_one_process_that_goes_on_is_enough_to_break_promises(tmp_path: Path) -> None:
     async with agent_at_work(tmp_path, "inotify", "signals", *MAPS) as agent:
         agent.kit.freezer = AllButOne(agent)
-        await agent.snapshots(30)
+        await agent.snapshots(2 * SLICE)
         found = await agent.broken()
-    print(f"one of two goes on: {len(found)} of 30 bad")
+    print(f"one of two goes on: {len(found)} of {2 * SLICE} bad")
     assert found
 
 
@@ -259,15 +259,17 @@ class Forgetful:
 @pytest.mark.slow
 async def test_what_is_not_read_again_while_all_stand_still_breaks_promises(tmp_path: Path) -> None:
     async with agent_at_work(tmp_path, Forgetful(), "signals", *MAPS) as agent:
-        await agent.snapshots(30)
+        await agent.snapshots(SLICE)
         found = await agent.broken()
-    print(f"not read again: {len(found)} of 30 bad")
+    print(f"not read again: {len(found)} of {SLICE} bad")
     assert found
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("writers", [LEDGERS, JOINED, MAPS], ids="+".join)
-@pytest.mark.parametrize("watch", ["fanotify", "inotify", "sweep"])
+@pytest.mark.parametrize(
+    ("watch", "writers"),
+    [("fanotify", LEDGERS), ("inotify", LEDGERS), ("sweep", LEDGERS), ("fanotify", JOINED), ("inotify", MAPS)],
+)
 async def test_without_the_freeze_two_hundred_snapshots_have_bad_ones(
     tmp_path: Path, watch: Kind, writers: tuple[str, ...]
 ) -> None:
