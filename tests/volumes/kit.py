@@ -203,8 +203,9 @@ class Kit:
         return self.base / "agents" / agent / "home"
 
     def mounts(self) -> dict[str, Mount]:
-        """Every home that there is."""
-        return {path.parent.name: self.mount(path.parent.name) for path in (self.base / "agents").glob("*/home")}
+        """That of the agent in the settings, and every other home that there is."""
+        found = {path.parent.name for path in (self.base / "agents").glob("*/home")}
+        return {agent: self.mount(agent) for agent in sorted(found | {AGENT})}
 
     def mount(self, agent: str) -> Mount:
         """One home; it is looked at when it is asked for."""

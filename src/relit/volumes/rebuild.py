@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from relit.errors import VolumeDamaged
+from relit.errors import Conflict, VolumeDamaged
 from relit.lib.crashpoints import point
 from relit.lib.names import shown
 from relit.manifest import ID_BYTES, ObjectInfo, Pack, Place, Snapshot, Volume
@@ -65,7 +65,10 @@ class Rebuilder:
             await self._pack(info, known, records, done)
         there = {volume.id for volume in await self._catalog.volumes()}
         for volume in sorted(records.keys() - there):
-            await self._volume(records[volume], done)
+            try:
+                await self._volume(records[volume], done)
+            except Conflict as taken:  # by a volume that was begun anew; it stays as it is
+                done.problems.append(f"{taken.what}: {taken.why}")
             point("volumes.rebuild.volume")
         return done
 
