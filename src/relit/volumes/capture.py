@@ -35,6 +35,7 @@ from relit.lib.durations import size as shown_size
 from relit.lib.service import finished
 from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapshot, Volume
 from relit.volumes.base import Catalog, Freezer, Watch
+from relit.volumes.clones import Clones
 from relit.volumes.ignore import biggest
 from relit.volumes.lookout import Lookout
 from relit.volumes.reading import Reader
@@ -321,9 +322,12 @@ class Capture:
         frozen = await self._freezer.freeze()
         began = self._clock.monotonic()
         whole = True
+        clones = Clones(self.home.parent)
         try:
             again = frozen or self._lookout.exact  # a second sweep of a home at rest would find nothing new
-            late, where = await _both(asyncio.to_thread(self._again, tree, attempt, early, reader, again), position())
+            late, where = await _both(
+                asyncio.to_thread(self._again, tree, attempt, early, reader, again, clones), position()
+            )
             at_ms = self._clock.now_ms()
         finally:
             if frozen:
@@ -334,24 +338,42 @@ class Capture:
         took = round((self._clock.monotonic() - began) * 1e6) if frozen else 0
         point("volumes.snapshot.thawed")
         if not whole:
+            clones.close()
             return None
-        return Stopped(early | late, where, at_ms, took)
+        cloned = await asyncio.to_thread(self._postponed, clones, attempt, reader)
+        return Stopped(early | late | cloned, where, at_ms, took)
+
+    def _postponed(self, clones: Clones, attempt: _Attempt, reader: Reader) -> dict[bytes, Seen | None]:
+        try:
+            return reader.postponed(clones, lambda id, data: self._hold(attempt, id, data))
+        finally:
+            clones.close()
 
     def _again(
-        self, tree: Tree, attempt: _Attempt, early: dict[bytes, Seen | None], reader: Reader, again: bool
+        self,
+        tree: Tree,
+        attempt: _Attempt,
+        early: dict[bytes, Seen | None],
+        reader: Reader,
+        again: bool,
+        clones: Clones,
     ) -> dict[bytes, Seen | None]:
         if not again:
             return {}
 
         def sink(id: bytes, data: memoryview) -> None:
-            if attempt.new(id):
-                attempt.hold(id, data)
-            if attempt.size >= attempt.limit:  # slower, but right: written out while the agent stands still
-                chunks = attempt.drain()
-                attempt.fresh.update(zip((id for id, _ in chunks), self._spool.put(chunks), strict=True))
+            self._hold(attempt, id, data)
 
         with self._lookout.opened() as home:
-            return reader.see(home, tree, self._lookout.late(home, View(tree, early)), sink, early)
+            return reader.see(home, tree, self._lookout.late(home, View(tree, early)), sink, early, clones)
+
+    def _hold(self, attempt: _Attempt, id: bytes, data: memoryview) -> None:
+        """Keep a chunk in the buffer; when that is full it is written out: slower, but right."""
+        if attempt.new(id):
+            attempt.hold(id, data)
+        if attempt.size >= attempt.limit:
+            chunks = attempt.drain()
+            attempt.fresh.update(zip((id for id, _ in chunks), self._spool.put(chunks), strict=True))
 
     # --- the record --------------------------------------------------------------------------------------------
 

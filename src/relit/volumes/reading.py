@@ -11,6 +11,7 @@ import msgspec
 from relit.errors import VolumeError
 from relit.manifest import SEGMENT, Entry, Skipped
 from relit.volumes import chunking
+from relit.volumes.clones import Clones, Postponed
 from relit.volumes.look import Looked, firsts
 from relit.volumes.scan import READ, Home, holes, kind_of, pack_holes, windows
 from relit.volumes.tree import Seen, Tree, split
@@ -28,10 +29,16 @@ class Reader:
         self._arena = arena
 
     def see(
-        self, home: Home, tree: Tree, looked: Looked, sink: Sink, early: dict[bytes, Seen | None] | None = None
+        self,
+        home: Home,
+        tree: Tree,
+        looked: Looked,
+        sink: Sink,
+        early: dict[bytes, Seen | None] | None = None,
+        clones: Clones | None = None,
     ) -> dict[bytes, Seen | None]:
         """Every looked-at path as it is now. ``sink`` gets chunks that neither the tree's nor ``early``'s version of
-        the same file has; their memory is good only during the call."""
+        the same file has; their memory is good only during the call. What was cloned is left to ``postponed``."""
         further = firsts(looked)
         seen: dict[bytes, Seen | None] = {}
         for path, found in looked.items():
@@ -45,13 +52,28 @@ class Reader:
             elif kind_of(found) == "file":
                 before = (early or {}).get(path)
                 old = set(split(tree.ids(path))) | set(split(before.ids if before else b""))
-                seen[path] = self._file(home, path, old, sink)
+                one = self._file(home, path, old, sink, clones)
+                if not isinstance(one, Postponed):
+                    seen[path] = one
+                elif clones is not None:
+                    clones.postponed.append(one)
             else:
                 entry = home.entry(path, found)
                 seen[path] = Seen(entry) if entry else None
         return seen
 
-    def _file(self, home: Home, path: bytes, old: set[bytes], sink: Sink) -> Seen | None:
+    def postponed(self, clones: Clones, sink: Sink) -> dict[bytes, Seen | None]:
+        """The files that were cloned, read now."""
+        seen: dict[bytes, Seen | None] = {}
+        for each in clones.postponed:
+            gaps = holes(each.clone, each.blocks)
+            ids, total = self._chunks(each.entry.path, each.clone, each.size, gaps, each.old, sink)
+            seen[each.entry.path] = Seen(self._entry(each.entry, ids, total, gaps), ids)
+        return seen
+
+    def _file(
+        self, home: Home, path: bytes, old: set[bytes], sink: Sink, clones: Clones | None
+    ) -> Seen | Postponed | None:
         try:
             fd = home.beneath.open(path, READ)
         except (FileNotFoundError, NotADirectoryError):
@@ -63,9 +85,20 @@ class Reader:
             home.skipped[path] = Skipped(path, error.strerror or "not readable")
             return None
         try:
-            return self._content(home, path, fd, old, sink)
+            cloned = None if clones is None else self._cloned(home, path, fd, old, clones)
+            return cloned or self._content(home, path, fd, old, sink)
         finally:
             os.close(fd)
+
+    def _cloned(self, home: Home, path: bytes, fd: int, old: set[bytes], clones: Clones) -> Postponed | None:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or (clone := clones.clone(fd, found.st_size)) is None:
+            return None
+        entry = home.entry(path, found, fd)
+        if entry is None:
+            os.close(clone)
+            return None
+        return Postponed(entry, clone, found.st_size, found, old)
 
     def _content(self, home: Home, path: bytes, fd: int, old: set[bytes], sink: Sink) -> Seen | None:
         for _ in range(_TRIES):
