@@ -135,6 +135,8 @@ DELETE FROM tags WHERE volume = $1 AND number = $2
 
 -- ============================================================== trees
 
+-- Plans are made once, often while a table is empty: ``= ANY (ARRAY(…))`` and ``since + 0`` leave one index to choose.
+
 -- name: entries_close
 -- params: volume, path, number
 WITH {rows volume text, path bytea, number bigint}
@@ -160,7 +162,7 @@ UPDATE segments SET until = $4 WHERE volume = $1 AND path = $2 AND no >= $3 AND 
 -- params: volume, path, no, number
 WITH {rows volume text, path bytea, no bigint, number bigint}
 UPDATE segments s SET until = b.number FROM b
-WHERE s.volume = b.volume AND s.path = b.path AND s.no = b.no AND s.until IS NULL AND s.since < b.number
+WHERE s.volume = b.volume AND s.path = b.path AND s.no = b.no AND s.until IS NULL AND s.since + 0 < b.number
 
 -- name: segments_close_all
 -- params: volume, number
@@ -222,8 +224,8 @@ WHERE e.volume = $1 AND e.path = $2 AND e.since <= v.newest ORDER BY e.since
 
 -- name: segments_of
 -- params: volume, number, paths
-SELECT path, no, ids FROM segments WHERE volume = $1 AND since <= $2 AND (until IS NULL OR until > $2)
-  AND path IN (SELECT decode(value, 'hex') FROM json_array_elements_text($3::json)) ORDER BY path, no
+SELECT path, no, ids FROM segments WHERE volume = $1 AND since + 0 <= $2 AND (until IS NULL OR until > $2)
+  AND path = ANY (ARRAY(SELECT decode(value, 'hex') FROM json_array_elements_text($3::json))) ORDER BY path, no
 
 -- name: segments_all
 -- params: volume, number
@@ -281,21 +283,23 @@ ON CONFLICT (id, pack) DO NOTHING
 
 -- name: chunks_known
 -- params: ids, node
-SELECT DISTINCT c.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
-WHERE p.state = 'stored' OR (p.state IN ('open', 'sealed') AND p.node = $2)
+SELECT DISTINCT c.id FROM chunks c JOIN packs p ON p.id = c.pack
+WHERE c.id = ANY (ARRAY(SELECT decode(value, 'hex') FROM json_array_elements_text($1::json)))
+  AND (p.state = 'stored' OR (p.state IN ('open', 'sealed') AND p.node = $2))
 
 -- The best copy of a chunk comes first: not condemned, of that node, stored.
 -- name: chunks_at
 -- params: ids, node
-SELECT c.id, c.pack, c.start, c.length, c.raw FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w
-JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
+SELECT c.id, c.pack, c.start, c.length, c.raw FROM chunks c JOIN packs p ON p.id = c.pack
+WHERE c.id = ANY (ARRAY(SELECT decode(value, 'hex') FROM json_array_elements_text($1::json)))
 ORDER BY (p.state = 'condemned'), (p.node <> $2), (p.state <> 'stored'), p.id
 
 -- Those that may be referred to. Their packs are held until the commit, so that none is condemned before it.
 -- name: chunks_held
 -- params: ids
-SELECT c.id FROM (SELECT decode(value, 'hex') AS id FROM json_array_elements_text($1::json)) w JOIN chunks c ON c.id = w.id JOIN packs p ON p.id = c.pack
-WHERE p.state <> 'condemned' FOR SHARE OF p
+SELECT c.id FROM chunks c JOIN packs p ON p.id = c.pack
+WHERE c.id = ANY (ARRAY(SELECT decode(value, 'hex') FROM json_array_elements_text($1::json)))
+  AND p.state <> 'condemned' FOR SHARE OF p
 
 -- name: chunks_of_pack
 -- params: pack
