@@ -16,7 +16,14 @@ from relit.store.sql.postgres.store import PostgresStore
 from relit.store.sql.sqlite.store import SqliteStore
 
 _schemas = itertools.count()
-BOTH = ("test_workflows", "test_steps_in_runs", "test_run_ends", "test_effect_runs", "test_recorder")
+BOTH = (
+    "test_workflows",
+    "test_steps_in_runs",
+    "test_run_ends",
+    "test_effect_runs",
+    "test_recorder",
+    "test_rewound_runs",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
