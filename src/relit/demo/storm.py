@@ -73,7 +73,7 @@ class Storm:
             finished = run.finished_at
             if resumed is None and finished is not None and finished > wall:
                 resumed = at + (finished - wall) / 1000  # nothing was left but to finish
-            if resumed is not None or run.final:  # final before the kill: it was idle
+            if resumed is not None or run.final or run.state == "parked":  # final before the kill: it was idle
                 return Blow(at, "worker", pid, resumed, run.id)
             await asyncio.sleep(_LOOK_S)
 
