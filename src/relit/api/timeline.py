@@ -6,7 +6,7 @@ from relit import documents
 from relit.documents import Messages
 from relit.manifest import Snapshot
 from relit.store.base import Store
-from relit.store.values import Rewind
+from relit.store.values import Rewind, Run
 
 
 class JournalTimeline:
@@ -15,20 +15,21 @@ class JournalTimeline:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def since(self, agent: str, to: Snapshot) -> tuple[list[documents.SinceEffect], list[documents.SinceMessage]]:
+    async def since(
+        self, agent: str, to: Snapshot, messages: Messages | None
+    ) -> tuple[list[documents.SinceEffect], list[documents.SinceMessage]]:
         """Effects that were sent, and runs that came or went on, after that snapshot; oldest first."""
         found = await self._store.since(agent, to.at_ms, to.position.runs)
         effects = [
             documents.SinceEffect(run=each.run, pos=each.pos, name=each.name, state=each.state, at=each.intent_at)
             for each in found.effects
         ]
-        messages = [
-            documents.SinceMessage(
-                run=run.id, state=run.state, at=run.created_at, superseded=0 if run.final else found.steps[run.id]
-            )
+        gone = {run.id: found.steps[run.id] for run in found.runs if messages and _goes_back(run, messages)}
+        runs = [
+            documents.SinceMessage(run=run.id, state=run.state, at=run.created_at, superseded=gone.get(run.id, 0))
             for run in found.runs
         ]
-        return effects, messages
+        return effects, runs
 
     async def rewind(self, agent: str, to: Snapshot, messages: Messages) -> None:
         """The agent stands still meanwhile."""
@@ -36,3 +37,7 @@ class JournalTimeline:
         await self._store.rewind(
             Rewind(agent=agent, at_ms=to.at_ms, event=position.event, runs=position.runs, messages=messages)
         )
+
+
+def _goes_back(run: Run, messages: Messages) -> bool:
+    return not run.final or messages == "redeliver"

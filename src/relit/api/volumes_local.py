@@ -46,7 +46,9 @@ class Storing(Protocol):
 class Timeline(Protocol):
     """The journal's side of going back."""
 
-    async def since(self, agent: str, to: Snapshot) -> tuple[list[documents.SinceEffect], list[documents.SinceMessage]]:
+    async def since(
+        self, agent: str, to: Snapshot, messages: Messages | None
+    ) -> tuple[list[documents.SinceEffect], list[documents.SinceMessage]]:
         """Effects and messages after that moment."""
         ...
 
@@ -276,9 +278,11 @@ class LocalVolumes:
         _, to = await self._find(agent, when)
         if messages is not None and paths:
             raise Conflict("messages go back with the whole home only", fix="leave out the paths, or the messages")
-        effects, since = await self._timeline.since(agent, to)
+        since = await self._timeline.since(agent, to, messages)
 
         async def rewind() -> None:
+            nonlocal since
+            since = await self._timeline.since(agent, to, messages)  # the agent stands still: nothing more comes
             if messages is not None:
                 await self._timeline.rewind(agent, to, messages)
 
@@ -287,7 +291,8 @@ class LocalVolumes:
         else:
             going = await self._homes.restore(agent, to.number, paths, meanwhile=rewind)
         told = self._restored(agent, going, whole=not paths)
-        told.effects, told.messages, told.choice = effects, since, messages
+        told.effects, told.messages = since
+        told.choice = messages
         told.took_ms = round((time.monotonic() - began) * 1000)
         return told
 

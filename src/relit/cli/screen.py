@@ -21,6 +21,7 @@ COLOURS = {
     "parked": "yellow", "paused": "yellow", "backing-off": "yellow", "in_doubt": "yellow", "warning": "yellow",
     "failed": "red", "discarded": "red", "dead": "red", "down": "red", "error": "red",
     "cancelled": "bright_black", "stopped": "bright_black", "left": "bright_black",
+    "superseded": "bright_black", "forgotten": "bright_black", "kept": "green",
 }  # fmt: skip
 
 

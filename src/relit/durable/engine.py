@@ -112,7 +112,7 @@ class Engine:
             run=found,
             steps=await self.store.steps(run, limit=steps),
             waits=await self.store.waits(run),
-            effects=await self.store.effects(run=run, states=("open", "in_doubt", "done", "failed")),
+            effects=await self.store.effects(run=run, states=("open", "in_doubt", "done", "failed", "kept")),
         )
 
     async def wait(self, run: str, timeout: Duration | None = None) -> Run:

@@ -13,7 +13,7 @@ from relit.cli.http import segment
 from relit.cli.screen import ago, brief, short
 from relit.cli.session import Session, pass_session
 
-STATES = ("open", "in_doubt", "done", "failed")
+STATES = ("open", "in_doubt", "done", "failed", "kept")
 
 
 @click.group(cls=Aliased, invoke_without_command=True)

@@ -179,7 +179,7 @@ def show(session: Session, run: str, full: bool, limit: int, after: int) -> None
     found = api.get(f"/v1/runs/{segment(run)}", documents.Run, payloads=payloads)
     steps = api.get(f"/v1/runs/{found.id}/journal", documents.Steps, payloads=payloads, limit=limit, after=after)
     waits = api.get(f"/v1/runs/{found.id}/waits", documents.Waits).waits
-    effects = api.get("/v1/effects", documents.Effects, run=found.id).effects
+    effects = api.get("/v1/effects", documents.Effects, run=found.id, state=["open", "in_doubt", "kept"]).effects
     if screen.as_json:
         screen.json({"run": found, "steps": steps.steps, "next": steps.next, "waits": waits, "effects": effects})
         return
@@ -188,7 +188,7 @@ def show(session: Session, run: str, full: bool, limit: int, after: int) -> None
     for wait in waits:
         screen.line(f"waits for {wait.kind} {wait.name}".rstrip() + (f", {ago(wait.wake_at)}" if wait.wake_at else ""))
     for effect in effects:
-        screen.line(screen.state(effect.state) + f" effect {effect.name} at {effect.pos}: {brief(effect.request)}")
+        screen.line(_effect(screen, effect))
     _journal(screen, steps)
     screen.hint(*next_commands(api, found))
 
@@ -238,21 +238,29 @@ def _journal(screen: Screen, page: documents.Steps) -> None:
     if not page.steps:
         return
     screen.line()
-    rows = [
-        [
-            str(step.seq),
-            step.pos,
-            step.kind,
-            step.name,
-            human(max(0, step.finished_at - step.started_at)),
-            str(step.attempts) if step.attempts > 1 else "",
-            f"failed: {told(step.error)}" if step.error else brief(step.result),
-        ]
-        for step in page.steps
-    ]
+    rows = [_step(step) for step in page.steps]
     screen.table(["SEQ", "POS", "KIND", "NAME", "TOOK", "TRIES", "RESULT"], rows)
     if page.next is not None:
         screen.note(screen.dim(f"more: --after {page.next}"))
+
+
+def _effect(screen: Screen, effect: documents.Effect) -> str:
+    where = "from before the run went back" if "@" in effect.pos else f"at {effect.pos}"
+    return f"{screen.state(effect.state)} effect {effect.name} {where}: {brief(effect.request)}"
+
+
+def _step(step: documents.Step) -> list[str]:
+    """A row of the journal. What no longer counts has no position any more."""
+    kept = step.kind == "effect" and step.attempts == 0  # nothing was sent: its result is from before the run went back
+    return [
+        str(step.seq),
+        "" if step.pos.startswith("~") else step.pos,
+        step.kind,
+        step.name,
+        "kept" if kept else human(max(0, step.finished_at - step.started_at)),
+        str(step.attempts) if step.attempts > 1 else "",
+        f"failed: {told(step.error)}" if step.error else brief(step.result),
+    ]
 
 
 def next_commands(api: Api, run: documents.Run) -> list[str]:

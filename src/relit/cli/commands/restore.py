@@ -15,6 +15,12 @@ from relit.documents import Messages
 from relit.lib.durations import human
 
 _SHOWN = 20  # paths of a plan that a person reads; --json has all
+_FATE: dict[Messages | None, str] = {
+    None: "are not touched",
+    "keep": "go back with it, unless they have ended",
+    "redeliver": "are delivered again",
+    "drop": "go back with it, unless they have ended; those that came since and have not ended are dropped",
+}
 _AT = click.option(
     "--at", "at", type=WHEN, required=True, metavar="WHEN", help="A time, number, id or tag: 14:02, '10 minutes ago'."
 )
@@ -29,7 +35,7 @@ _DRY = click.option("--dry-run", is_flag=True, help="Say what would be done and 
 @click.option(
     "--messages",
     type=click.Choice(get_args(Messages)),
-    help="Messages since then: leave them as they are (default), deliver them again, or drop them.",
+    help="Messages since then: keep those that ended (the default), redeliver them, or drop those under way.",
 )
 @pass_session
 def restore(
@@ -99,10 +105,12 @@ def _since(done: documents.Restored) -> list[str]:
         lines.append(f"  {len(done.effects)} effects since then stay done:")
         lines += [f"    {when(e.at)}  {clean(e.name)}  {e.state}  run {short(e.run)}" for e in done.effects[:_SHOWN]]
     if done.messages:
-        fate = {None: "are not touched", "keep": "stay as they are", "redeliver": "are delivered again",
-                "drop": "are dropped"}[done.choice]  # fmt: skip
-        lines.append(f"  {len(done.messages)} messages since then {fate}:")
-        lines += [f"    {when(m.at)}  {m.state}  run {short(m.run)}" for m in done.messages[:_SHOWN]]
+        lines.append(f"  {len(done.messages)} messages since then {_FATE[done.choice]}:")
+        lines += [
+            f"    {when(m.at)}  {m.state}  run {short(m.run)}"
+            + (f"  {m.superseded} steps no longer count" if m.superseded else "")
+            for m in done.messages[:_SHOWN]
+        ]
     return lines
 
 
