@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import mmap
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -34,12 +32,13 @@ from relit.lib.crashpoints import point
 from relit.lib.durations import size as shown_size
 from relit.lib.service import finished
 from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapshot, Volume
+from relit.volumes.arenas import Arenas
 from relit.volumes.base import Catalog, Freezer, Watch
 from relit.volumes.clones import Clones
 from relit.volumes.ignore import biggest
 from relit.volumes.lookout import Lookout
 from relit.volumes.reading import Reader
-from relit.volumes.tree import Seen, Tree, View
+from relit.volumes.tree import Seen, Tree, View, consistent
 
 POINTS: tuple[str, ...] = (
     "volumes.snapshot.copied",
@@ -49,7 +48,6 @@ POINTS: tuple[str, ...] = (
     "volumes.snapshot.staged",
     "volumes.snapshot.committed",
 )
-_WINDOW = 4 << 20
 _BATCH = 8 << 20
 _ROWS = 5_000  # of the manifest in one transaction
 _TRIES = 3
@@ -86,6 +84,7 @@ class Stopped(msgspec.Struct, frozen=True):
     position: Position
     at_ms: int
     freeze_us: int
+    doubtful: set[bytes]
 
 
 class _Attempt:
@@ -138,26 +137,6 @@ class _Behind:
             self._last.result()
         elif self._last is not None:
             wait([self._last])  # nothing of this attempt goes on when it has failed
-
-
-class Arenas:
-    """Windows that contents are read through, shared by all captures: so many snapshots are taken at once."""
-
-    def __init__(self, count: int = 2) -> None:
-        self._free: asyncio.Queue[memoryview] = asyncio.Queue()
-        for _ in range(count):
-            arena = mmap.mmap(-1, _WINDOW)
-            arena.write(bytes(_WINDOW))  # touched now, so that no page of it is missing during a freeze
-            self._free.put_nowait(memoryview(arena))
-
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[memoryview]:
-        """One of them, as soon as it is free."""
-        arena = await self._free.get()
-        try:
-            yield arena
-        finally:
-            self._free.put_nowait(arena)
 
 
 class Capture:
@@ -341,7 +320,8 @@ class Capture:
             clones.close()
             return None
         cloned = await asyncio.to_thread(self._postponed, clones, attempt, reader)
-        return Stopped(early | late | cloned, where, at_ms, took)
+        seen, doubtful = await asyncio.to_thread(consistent, tree, early | late | cloned)
+        return Stopped(seen, where, at_ms, took, doubtful)
 
     def _postponed(self, clones: Clones, attempt: _Attempt, reader: Reader) -> dict[bytes, Seen | None]:
         try:
@@ -396,7 +376,7 @@ class Capture:
             self._spool.settle(at, done)
         point("volumes.snapshot.committed")
         tree.apply(seen)
-        self._lookout.done()
+        self._lookout.done(stopped.doubtful)
         self.volume = msgspec.structs.replace(self.volume, newest=snapshot.number)
         return snapshot
 

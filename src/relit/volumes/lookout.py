@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,9 +85,9 @@ class Lookout:
         self._due |= looked.keys()
         return looked
 
-    def done(self) -> None:
-        """All that was found is in a snapshot, or no change."""
-        self._due.clear()
+    def done(self, but: Collection[bytes] = ()) -> None:
+        """All that was found is in a snapshot, or no change, except these paths."""
+        self._due = set(but)
 
     def skipped(self) -> list[Skipped]:
         """What the snapshot leaves out, in byte order."""

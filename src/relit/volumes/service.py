@@ -18,9 +18,10 @@ from relit.lib.crashpoints import point
 from relit.lib.durations import size
 from relit.lib.service import OnFailure, Tasks, finished
 from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
+from relit.volumes.arenas import Arenas
 from relit.volumes.base import Catalog, Freezer, Holder, Watcher
 from relit.volumes.between import Trees, between
-from relit.volumes.capture import Arenas, Capture, Limits, Spooling
+from relit.volumes.capture import Capture, Limits, Spooling
 from relit.volumes.disk import remove_tree
 from relit.volumes.plan import contents, plan
 from relit.volumes.restore import Restored, Restorer

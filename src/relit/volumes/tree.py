@@ -147,6 +147,50 @@ class View:
         return self._tree.same_file(ino) | self._new.same_file(ino)
 
 
+def consistent(tree: Tree, seen: Mapping[bytes, Seen | None]) -> tuple[dict[bytes, Seen | None], set[bytes]]:
+    """What was seen, as a tree that can be: (it, the paths that had to be left out and must be looked at again).
+
+    While nobody stands still a folder may have become a symlink between the reading of what is in it and of itself,
+    or a hard link's other name another file. One such path must not spoil the snapshot of all others.
+    """
+    sure = dict(seen)
+    doubtful: set[bytes] = set()
+
+    def entry(path: bytes) -> Entry | None:
+        if path not in sure:
+            return tree.entries.get(path)
+        now = sure[path]
+        return now.entry if now is not None else None
+
+    def drop(path: bytes) -> None:
+        sure[path] = None
+        doubtful.add(path)
+
+    for path in sorted(seen):
+        now, above = entry(path), entry(path.rpartition(b"/")[0])
+        if path and now is not None and (above is None or above.kind != "folder"):
+            drop(path)
+            now = None
+        if tree.names(path) and (now is None or now.kind != "folder"):
+            for below in View(tree).below(path):
+                if below not in sure:
+                    drop(below)
+    for path in _further_names(tree, sure):
+        now = entry(path)
+        first = entry(now.hard) if now is not None and now.hard else None
+        if now is not None and (first is None or first.hard or first.kind != "file" or first.ino != now.ino):
+            drop(path)
+    return sure, doubtful
+
+
+def _further_names(tree: Tree, seen: Mapping[bytes, Seen | None]) -> list[bytes]:
+    """Every path that may be a further name of a file that is among those seen."""
+    hard = {path for path, now in seen.items() if now is not None and now.entry.hard}
+    was = {tree.entries[path].ino for path in seen if path in tree.entries}
+    others = {name for ino in was for name in tree.same_file(ino) if name not in seen}
+    return sorted(hard | {name for name in others if name in tree.entries and tree.entries[name].hard})
+
+
 Key = TypeVar("Key", bytes, int)
 
 
