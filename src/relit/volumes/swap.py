@@ -32,6 +32,7 @@ POINTS = (
     "volumes.restore.moved",
 )
 STAGED, JOURNALED, STEP, APPLIED, DONE, LAID, EXCHANGED, MOVED = POINTS
+UNDO = "volumes.restore.undo"  # passed only where a step fails
 JOURNAL = b"journal"
 
 
@@ -144,6 +145,7 @@ class Swap:
     def undo(self) -> None:
         """Every step that was done, backwards; then the metadata as it was."""
         for step in reversed(self._steps):
+            crashpoints.point(UNDO)
             if step.op == "put":
                 self._take(step)
             elif step.op == "aside" and self._slots.lstat(step.slot) is not None:
