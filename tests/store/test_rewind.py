@@ -433,6 +433,25 @@ async def test_runs_that_came_since(
         assert await effects(store, first.id) == [("1", "done")]
 
 
+async def test_messages_are_delivered_again_in_the_order_in_which_they_came(store: Store, time: Time) -> None:
+    await join(store)
+    moment = await Moment.now(store, time)
+    came = []
+    for _ in range(3):
+        came.append((await store.enqueue([message()]))[0].id)
+        await time.advance(1)
+    for id_ in came[:2]:
+        run = await again(store, id_)
+        await store.append(fence(run), [step(1)])
+        await store.finish(fence(run), COMPLETED)
+    last = await again(store, came[2])
+    await store.append(fence(last), [step(1)])
+    await store.suspend(fence(last), [signal_wait(pos="2")], "signal")  # it holds the mailbox's place
+    await moment.back(store, "redeliver")
+    for id_ in came:
+        await store.finish(fence(await again(store, id_)), COMPLETED)
+
+
 async def test_a_run_that_went_on_as_another_is_not_delivered_again(store: Store, time: Time) -> None:
     first = await running(store)
     moment = await Moment.now(store, time)

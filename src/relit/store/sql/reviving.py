@@ -25,10 +25,10 @@ async def retry_children(tx: Tx, parent: str) -> None:
             await revive(tx, child, "run.retried", attempt=1)
 
 
-async def revive(tx: Tx, run: Run, event: str, *, attempt: int) -> None:
-    """Make a run that nobody runs available."""
+async def revive(tx: Tx, run: Run, event: str, *, attempt: int, in_turn: bool = False) -> None:
+    """Make a run that nobody runs available. ``in_turn``: before what came after it, though it had ended."""
     placed = int(run.mailbox is None)
-    rank = queue.rank(tx.now if run.final else run.created_at, run.priority)
+    rank = queue.rank(run.created_at if in_turn or not run.final else tx.now, run.priority)
     await tx.many("run_revive", [(run.id, placed, attempt, int(event != "run.resumed"), rank)])
     await queue.add_events(tx, [queue.event(tx, event, run.agent, run.id)])
     await queue.admit(tx, {run.mailbox} if run.mailbox else set())

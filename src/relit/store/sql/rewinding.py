@@ -19,7 +19,7 @@ async def rewind(tx: Tx, wanted: Rewind) -> list[str]:
     for run in await ending.lock(tx, ids):
         await _let_go(tx, run)
     changed = await _drop(tx, wanted, await ending.lock(tx, ids)) if wanted.messages == "drop" else []
-    for run in await ending.lock(tx, ids):
+    for run in sorted(await ending.lock(tx, ids), key=lambda each: (each.created_at, each.id)):
         if await _go_back(tx, run, wanted):
             changed.append(run.id)
     event = queue.event(
@@ -59,7 +59,7 @@ async def _go_back(tx: Tx, run: Run, wanted: Rewind) -> bool:
     if superseded:
         await tx.many("wait_clear", [(run.id,)])
     if again:
-        await revive(tx, run, "run.requeued", attempt=0)
+        await revive(tx, run, "run.requeued", attempt=0, in_turn=True)
     elif superseded and run.state != "parked":
         await revive(tx, run, "run.resumed", attempt=run.attempt)
     return again or superseded
