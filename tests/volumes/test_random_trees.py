@@ -21,7 +21,7 @@ STEPS = st.lists(
 )
 WATCHES: list[Kind] = ["fanotify", "inotify", "sweep"]
 QUICK = settings(
-    max_examples=40,
+    max_examples=24,
     deadline=None,
     derandomize=True,
     database=None,

@@ -13,7 +13,7 @@ from relit.manifest import SEGMENT, Entry, Skipped
 from relit.volumes import chunking
 from relit.volumes.clones import Clones, Postponed
 from relit.volumes.look import Looked, firsts
-from relit.volumes.scan import READ, Home, holes, kind_of, pack_holes, windows
+from relit.volumes.scan import READ, Home, clipped, holes, kind_of, pack_holes, windows
 from relit.volumes.tree import Seen, Tree, split
 
 _TRIES = 3  # for a file that changes while it is read, with nobody standing still
@@ -120,9 +120,10 @@ class Reader:
     def _entry(self, entry: Entry, ids: bytes, total: int, gaps: Sequence[tuple[int, int]]) -> Entry:
         """What was read counts, if the file became shorter meanwhile."""
         count = len(ids) // 16
+        size, gaps = clipped(entry.size, gaps, total)
         return msgspec.structs.replace(
             entry,
-            size=total + sum(length for _, length in gaps),
+            size=size,
             count=count,
             parts=ids if count <= SEGMENT else b"",
             holes=pack_holes(list(gaps)),

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -215,6 +215,19 @@ def ranges(size: int, gaps: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         at = offset + length
     if size > at:
         yield at, size - at
+
+
+def clipped(size: int, gaps: Sequence[tuple[int, int]], total: int) -> tuple[int, list[tuple[int, int]]]:
+    """(size, holes) of a file of that size and with those holes, of which ``total`` bytes of content were read."""
+    at = 0
+    kept: list[tuple[int, int]] = []
+    for offset, length in gaps:
+        if total < offset - at:
+            return at + total, kept
+        total -= offset - at
+        kept.append((offset, length))
+        at = offset + length
+    return at + min(total, size - at), kept
 
 
 def windows(
