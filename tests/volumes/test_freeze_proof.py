@@ -22,7 +22,7 @@ from random import Random
 import msgspec
 import pytest
 from kit import AGENT, Kit, opened_watcher, running
-from restless_agent import broken
+from restless_agent import broken, halfway
 
 from relit.app.stillness import InstanceFreezer, NoFreezer
 from relit.drivers.base import Launch
@@ -54,7 +54,7 @@ class Agent:
 
     def __init__(self, keeper: KeeperClient, run_dir: Path, kit: Frozen) -> None:
         self.keeper, self.run_dir, self.kit = keeper, run_dir, kit
-        self.failed = 0
+        self.failed = self.halfway = 0
 
     async def start(self, *writers: str) -> None:
         """Return when every writer is at work."""
@@ -107,6 +107,7 @@ class Agent:
         found = {}
         for number in await self.kit.numbers():
             await self.kit.lay(number, home)
+            self.halfway += halfway(home)
             if trouble := await asyncio.to_thread(broken, home):
                 found[number] = trouble
             shutil.rmtree(home)
@@ -150,10 +151,11 @@ async def prove(base: Path, watch: Kind, way: str, writers: tuple[str, ...], cou
         took = sorted(us / 1000 for us in await agent.snapshots(count))
         found = await agent.broken()
     print(
-        f"{way}, {watch}, {'+'.join(writers)}: {len(found)} of {count} bad; frozen for p50 "
+        f"{way}, {watch}, {'+'.join(writers)}: {len(found)} of {count} bad, {agent.halfway} amid a transaction; frozen p50 "
         f"{statistics.median(took):.1f} ms, p99 {took[int(count * 0.99) - 1]:.1f} ms; {agent.failed} freezes failed"
     )
     assert found == {}
+    assert agent.halfway or count < PROOF, "no snapshot was taken in the middle of a transaction"
     assert took[0] > 0
     assert took[-1] < 2_000
     shutil.rmtree(base)
@@ -249,7 +251,7 @@ class Forgetful:
         watch = self._inner.watch(home, skip)
         looks = itertools.count()
         mapped = watch.mapped
-        watch.mapped = lambda: frozenset() if next(looks) % 2 else mapped()  # type: ignore[method-assign]
+        watch.mapped = lambda recent_s=0.0: frozenset() if next(looks) % 2 else mapped(recent_s)  # type: ignore[method-assign]
         return watch
 
     def close(self) -> None:

@@ -279,8 +279,11 @@ class Watch(Protocol):
         """All that happened before this call. Blocking, fast; called while the agent is frozen too."""
         ...
 
-    def mapped(self) -> frozenset[bytes]:
-        """Files below the home that some process has mapped shared and writable: stores there give no event."""
+    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
+        """Files below the home that some process has mapped shared and writable: stores there give no event.
+
+        ``recent_s``: the answer may be that old, which is cheap when many homes ask.
+        """
         ...
 
     def close(self) -> None: ...

@@ -51,6 +51,7 @@ POINTS: tuple[str, ...] = (
 _BATCH = 8 << 20
 _ROWS = 5_000  # of the manifest in one transaction
 _TRIES = 3
+_RECENT_S = 1.0
 
 
 T = TypeVar("T")
@@ -221,7 +222,9 @@ class Capture:
             quiescent=quiescent,
         )
         attempt = _Attempt(self._buffer)
-        early = await finished(self._copy(tree, attempt, reader), attempt.cancel)
+        # A store to a file that was mapped in the last second can wait for the next interval.
+        recent_s = _RECENT_S if reason == "interval" else 0.0
+        early = await finished(self._copy(tree, attempt, reader, recent_s), attempt.cancel)
         if not always and tree.delta(early).empty:
             self._lookout.done()
             return True, None
@@ -253,7 +256,7 @@ class Capture:
             self._tree = await asyncio.to_thread(Tree, entries, segments)
         return self._tree
 
-    async def _copy(self, tree: Tree, attempt: _Attempt, reader: Reader) -> dict[bytes, Seen | None]:
+    async def _copy(self, tree: Tree, attempt: _Attempt, reader: Reader, recent_s: float) -> dict[bytes, Seen | None]:
         """Read what changed while the agent goes on."""
         packing = _Behind(lambda chunks: self._put(attempt, chunks))
 
@@ -267,7 +270,7 @@ class Capture:
 
         def read() -> dict[bytes, Seen | None]:
             with packing, self._lookout.opened() as home:
-                return reader.see(home, tree, self._lookout.early(home, View(tree)), sink)
+                return reader.see(home, tree, self._lookout.early(home, View(tree), recent_s), sink)
 
         seen = await asyncio.to_thread(read)
         await self._put(attempt, attempt.drain())

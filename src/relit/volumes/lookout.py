@@ -59,12 +59,13 @@ class Lookout:
             yield home
             self._skipped |= home.skipped
 
-    def early(self, home: Home, known: View) -> Looked:
-        """Everything that may differ from the newest snapshot by now."""
+    def early(self, home: Home, known: View, recent_s: float = 0.0) -> Looked:
+        """Everything that may differ from the newest snapshot by now. ``recent_s``: what is mapped may be told as it
+        was that long ago."""
         late = self._swept_ms is None or self._clock.now_ms() - self._swept_ms >= SWEEP_MS
         again = self._due | self._skipped.keys()  # why something was skipped may be over
         self._skipped.clear()
-        return self._look(home, known, again, sweeps=late)
+        return self._look(home, known, again, sweeps=late, recent_s=recent_s)
 
     def late(self, home: Home, known: View) -> Looked:
         """Everything that may differ from what the early pass saw."""
@@ -74,9 +75,9 @@ class Lookout:
         self._skipped |= home.skipped
         return looked
 
-    def _look(self, home: Home, known: View, more: set[bytes], *, sweeps: bool) -> Looked:
+    def _look(self, home: Home, known: View, more: set[bytes], *, sweeps: bool, recent_s: float = 0.0) -> Looked:
         settled_ns, now = self._settled_ns, self._clock.now_ms()
-        changes, mapped = self._watch.drain(), self._watch.mapped()
+        changes, mapped = self._watch.drain(), self._watch.mapped(recent_s)
         looked = touched(home, known, Changes(changes.paths, changes.trees), mapped | more)
         if changes.everything or not self._watch.exact or sweeps:
             looked = sweep(home, known, settled_ns) | looked

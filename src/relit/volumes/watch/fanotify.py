@@ -69,9 +69,9 @@ class FanotifyWatch:
             log.warning("%s cannot be watched any more (%s): its snapshots read all names", self._touched.home, error)
             return Changes(everything=True)
 
-    def mapped(self) -> frozenset[bytes]:
-        """Files that some process has mapped shared and writable."""
-        return self._watcher.mappings.below(self._touched.home, self._pids)
+    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
+        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago."""
+        return self._watcher.mappings.below(self._touched.home, self._pids, recent_s)
 
     def close(self) -> None:
         """Safe twice. From now on all that can be told is "everything"."""

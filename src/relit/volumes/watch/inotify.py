@@ -68,9 +68,9 @@ class InotifyWatch:
         """All that happened before this call."""
         return self._watcher.drain(self) if self.exact else Changes(everything=True)
 
-    def mapped(self) -> frozenset[bytes]:
-        """Files that some process has mapped shared and writable."""
-        return self._watcher.mappings.below(self.touched.home, self._pids)
+    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
+        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago."""
+        return self._watcher.mappings.below(self.touched.home, self._pids, recent_s)
 
     def close(self) -> None:
         """Safe twice. From now on all that can be told is "everything"."""

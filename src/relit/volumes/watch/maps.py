@@ -13,10 +13,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import math
 import os
 import re
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -47,19 +49,37 @@ class Mappings:
         self._lock = threading.Lock()
         self._asks = queries
         self._name = ctypes.create_string_buffer(_NAME)
+        self._seen: list[tuple[int, _Mapping, bool]] = []
+        self._seen_at = -math.inf
 
-    def below(self, home: Path, pids: Callable[[], Iterable[int]] | None = None) -> frozenset[bytes]:
-        """Paths relative to the home. ``pids``: the processes that can be meant; else all that we may look at."""
+    def below(
+        self, home: Path, pids: Callable[[], Iterable[int]] | None = None, recent_s: float = 0.0
+    ) -> frozenset[bytes]:
+        """Paths relative to the home. ``pids``: the processes that can be meant; else all that we may look at, and
+        then what was found up to ``recent_s`` ago may be the answer."""
         root = os.fsencode(os.path.realpath(home)).rstrip(b"/") + b"/"
         found: set[bytes] = set()
         with self._lock:
-            for pid in pids() if pids is not None else _processes():
-                for mapping in self._of(pid):
-                    if mapping.path.startswith(root):
-                        found.add(mapping.path[len(root) :])
-                    elif _elsewhere(pid):
-                        found.update(_found_by_handle(root, pid, mapping))
+            for pid, mapping, elsewhere in self._all(recent_s) if pids is None else self._each(pids()):
+                if mapping.path.startswith(root):
+                    found.add(mapping.path[len(root) :])
+                elif elsewhere:
+                    found.update(_found_by_handle(root, pid, mapping))
         return frozenset(_living(root, found))
+
+    def _all(self, recent_s: float) -> list[tuple[int, _Mapping, bool]]:
+        now = time.monotonic()
+        if now - self._seen_at > recent_s:
+            self._seen, self._seen_at = list(self._each(_processes())), now
+        return self._seen
+
+    def _each(self, pids: Iterable[int]) -> Iterator[tuple[int, _Mapping, bool]]:
+        """Every mapping, and whether its process has a mount namespace of its own."""
+        for pid in pids:
+            mappings = self._of(pid)
+            elsewhere = bool(mappings) and _elsewhere(pid)
+            for mapping in mappings:
+                yield pid, mapping, elsewhere
 
     def _of(self, pid: int) -> list[_Mapping]:
         try:

@@ -22,9 +22,9 @@ class SweepingWatch:
         """Anything may have changed."""
         return Changes(everything=True)
 
-    def mapped(self) -> frozenset[bytes]:
-        """Files that some process has mapped shared and writable."""
-        return self._mappings.below(self._home, self._pids)
+    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
+        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago."""
+        return self._mappings.below(self._home, self._pids, recent_s)
 
     def close(self) -> None:
         """Nothing is held."""
