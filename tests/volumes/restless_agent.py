@@ -25,6 +25,7 @@ COUNTS = 1 << 20  # bytes of a file of numbers
 BEGUN = 5  # rounds
 _VACUUM = 150
 _BUSY_MS = 20_000
+_HOT = bytes.fromhex("d9d505f920a163d7")  # how a rollback journal begins that is in use
 _JOURNALS = {"ann": "DELETE", "ben": "PERSIST", "cat": "TRUNCATE", "dan": "DELETE"}
 _PEERS = {"ann": "ben", "ben": "ann", "eve": "fay", "fay": "eve"}
 
@@ -212,6 +213,11 @@ def broken(home: Path) -> list[str]:
     """Which promises these files break. Databases are recovered in place."""
     ledgers = broken_ledgers(home) if (home / "one.db").exists() else ()
     return [*ledgers, *broken_joined(home), *broken_maps(home)]
+
+
+def halfway(home: Path) -> bool:
+    """Whether some database here is in the middle of a transaction, so that SQLite has to roll it back."""
+    return any(path.read_bytes()[:8] == _HOT for path in home.glob("*-journal"))
 
 
 def make(home: Path, writers: list[str]) -> None:

@@ -41,12 +41,18 @@ PATH = {"PATH": os.environ["PATH"]}
 
 
 class Frozen(Kit):
-    """Volumes whose one agent is held still by ``freezer``."""
+    """Volumes whose one agent is held still by ``freezer``, which may be exchanged at any time."""
 
-    freezer: Freezer = NoFreezer()
+    freezer: Freezer
 
     def mount(self, agent: str) -> Mount:
-        return msgspec.structs.replace(super().mount(agent), freezer=self.freezer)
+        return msgspec.structs.replace(super().mount(agent), freezer=self)
+
+    async def freeze(self) -> bool:
+        return await self.freezer.freeze()
+
+    async def thaw(self) -> bool:
+        return await self.freezer.thaw()
 
 
 class Agent:
@@ -151,7 +157,7 @@ async def prove(base: Path, watch: Kind, way: str, writers: tuple[str, ...], cou
         took = sorted(us / 1000 for us in await agent.snapshots(count))
         found = await agent.broken()
     print(
-        f"{way}, {watch}, {'+'.join(writers)}: {len(found)} of {count} bad, {agent.halfway} amid a transaction; frozen p50 "
+        f"{way}, {watch}, {'+'.join(writers)}: {len(found)} of {count} bad, {agent.halfway} amid commits; frozen p50 "
         f"{statistics.median(took):.1f} ms, p99 {took[int(count * 0.99) - 1]:.1f} ms; {agent.failed} freezes failed"
     )
     assert found == {}
@@ -340,7 +346,6 @@ async def test_a_copy_during_which_the_keeper_was_killed_is_no_snapshot(tmp_path
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("way", ["cgroup", "signals"])
-@pytest.mark.parametrize("watch", ["fanotify", "sweep"])
-async def test_a_hundred_snapshots_while_keepers_are_killed(tmp_path: Path, watch: Kind, way: str) -> None:
-    await interrupt(tmp_path, watch, way, 100)
+@pytest.mark.parametrize(("watch", "way"), [("fanotify", "cgroup"), ("sweep", "signals")])
+async def test_many_snapshots_while_keepers_are_killed(tmp_path: Path, watch: Kind, way: str) -> None:
+    await interrupt(tmp_path, watch, way, 60)
