@@ -23,6 +23,7 @@ BOTH = (
     "test_effect_runs",
     "test_recorder",
     "test_rewound_runs",
+    "test_rewound_surroundings",
 )
 
 
