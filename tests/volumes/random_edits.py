@@ -43,7 +43,7 @@ class Editor:
 
     def do(self, step: Step) -> None:
         """One step."""
-        with suppress(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError):
+        with suppress(OSError):
             OPS[step.op](self, step.where, Random(step.how))
 
     # --- places --------------------------------------------------------------------------------------------------
