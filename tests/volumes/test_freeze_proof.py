@@ -31,6 +31,7 @@ from relit.node import kin
 from relit.node.client import KeeperClient, ensure_keeper
 from relit.node.down import down
 from relit.node.freeze import KeeperLine
+from relit.store.sql.sqlite import databases
 from relit.volumes.base import Freezer, Watch, Watcher
 from relit.volumes.service import Mount
 from relit.volumes.watch.opening import Kind
@@ -104,10 +105,14 @@ class Agent:
             await asyncio.sleep(chance.random() * 0.02)
         return took
 
-    async def broken(self) -> dict[int, list[str]]:
-        """End the agent, restore every snapshot where it was taken (journals hold full paths); those not sound."""
+    async def end(self) -> None:
+        """Kill it."""
         await self.keeper.kill("k")
         await self.keeper.ended("k")
+
+    async def broken(self) -> dict[int, list[str]]:
+        """After its end: restore every snapshot where it was taken (journals hold full paths); those not sound."""
+        await self.end()
         home = self.kit.home()
         home.rename(home.with_name("as-it-ended"))
         found = {}
@@ -195,6 +200,25 @@ async def test_every_promise_is_kept_in_each_of_two_hundred_snapshots(
     tmp_path: Path, watch: Kind, way: str, writers: tuple[str, ...]
 ) -> None:
     await prove(tmp_path, watch, way, writers, PROOF)
+
+
+@pytest.mark.slow
+async def test_transactions_over_several_databases_are_whole_in_forks_and_checks(tmp_path: Path) -> None:
+    async with agent_at_work(tmp_path, "inotify", "cgroup", *JOINED) as agent:
+        await agent.snapshots(SLICE)
+        await agent.end()
+        kit = agent.kit
+        for number in await kit.numbers():
+            checked = await kit.lay(number, tmp_path / f"checked-{number}")
+            if not halfway(checked) or agent.halfway == 4:
+                continue
+            agent.halfway += 1
+            assert await databases.check(checked) == (4, [])
+            await kit.homes.fork(AGENT, number, f"fork-{number}")
+            await kit.homes.laid()
+            assert broken(kit.home(f"fork-{number}")) == []
+    assert agent.halfway, "no snapshot was taken in the middle of a transaction"
+    shutil.rmtree(tmp_path)
 
 
 # --- without it -----------------------------------------------------------------------------------------------------

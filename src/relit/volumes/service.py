@@ -17,6 +17,7 @@ from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
 from relit.lib.durations import size
 from relit.lib.service import OnFailure, Tasks, finished
+from relit.lib.superjournals import JOURNAL, relocate
 from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.arenas import Arenas
 from relit.volumes.base import Catalog, Freezer, Holder, Watcher
@@ -432,11 +433,22 @@ class Homes:
         draft = _draft(mount.home)
         await asyncio.to_thread(mount.home.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(remove_tree, draft)
-        done = await self.lay_at(await self._parts.catalog.volume(mount.agent), number, draft)
+        volume = await self._parts.catalog.volume(mount.agent)
+        done = await self.lay_at(volume, number, draft)
+        await self._settle_journals(mount, await self._parts.catalog.tree(volume.id, number), draft)
         point("volumes.fork.laid")
         await asyncio.to_thread(os.rename, draft, mount.home)
         point("volumes.fork.moved")
         return done
+
+    async def _settle_journals(self, mount: Mount, entries: Sequence[Entry], draft: Path) -> None:
+        """Databases that were in a transaction together are told that they lie in this home."""
+        journals = [each.path for each in entries if each.kind == "file" and each.path.endswith(JOURNAL)]
+        homes = {_real(each.home) for each in self._mounts.values()}
+        try:
+            await asyncio.to_thread(relocate, os.fsencode(draft), journals, _real(mount.home), homes)
+        except OSError as error:
+            raise VolumeError(f"the journals of {mount.agent}'s databases were not settled", why=str(error)) from error
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
         """Put any tree into an empty folder outside of homes. NotFound."""
@@ -448,6 +460,11 @@ class Homes:
 def _draft(home: Path) -> Path:
     """Where its files are laid before they are put in place."""
     return home.with_name(f".{home.name}.laying")
+
+
+def _real(home: Path) -> bytes:
+    """Its path as SQLite writes it down."""
+    return os.fsencode(home.resolve())
 
 
 def _holds_something(folder: Path) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from relit.lib.superjournals import JOURNAL, relocate
+
 MAGIC = b"SQLite format 3\0"
 _SIDES = (b"", b"-wal", b"-journal")
 _LIMIT_S = 600.0
@@ -82,6 +84,8 @@ async def check(folder: Path) -> tuple[int, list[tuple[bytes, str]]]:
 def main(folder: Path) -> None:
     """Print the findings."""
     found = [*databases(folder)]
+    here = os.fsencode(folder.resolve())
+    relocate(here, [path + JOURNAL for path in found], here)
     sys.stdout.write(f"{len(found)}\n")
     for path in found:
         if why := trouble(folder, path):
