@@ -113,7 +113,11 @@ class Editor:
             file.truncate(1 << 22)
 
     def map(self, where: int, chance: Random) -> None:
-        fd = os.open(self._file(where), os.O_RDWR)
+        """Not a file of several names: what is stored under a name that went is seen by the next sweep only."""
+        path = self._file(where)
+        if os.lstat(path).st_nlink > 1:
+            return
+        fd = os.open(path, os.O_RDWR)
         self._fds.append(fd)
         if size := os.fstat(fd).st_size:
             self._maps.append(mmap.mmap(fd, size))
@@ -135,7 +139,9 @@ class Editor:
         os.symlink(chance.choice((b"/etc", b"a", b"no where", b"..")), self._place(where))
 
     def hard(self, where: int, chance: Random) -> None:
-        os.link(self._file(chance.randrange(1000)), self._place(where), follow_symlinks=False)
+        path = self._file(chance.randrange(1000))
+        if os.lstat(path).st_ino not in {os.fstat(fd).st_ino for fd in self._fds}:
+            os.link(path, self._place(where), follow_symlinks=False)
 
     def rename(self, where: int, chance: Random) -> None:
         with suppress(OSError):  # into itself, or over a folder that is not empty

@@ -14,6 +14,7 @@ from kit import Kit, noise
 from shapes import difference, shape
 
 from relit.errors import FreezeFailed
+from relit.volumes.lookout import SWEEP_MS
 
 
 def remove(home: Path) -> None:
@@ -123,6 +124,21 @@ async def test_what_a_process_stores_through_a_mapping_is_seen(watched: Kit) -> 
     finally:
         child.send_signal(signal.SIGKILL)
         child.communicate()
+
+
+async def test_what_is_written_under_a_name_that_is_gone_is_seen_by_the_next_sweep(watched: Kit) -> None:
+    """Events name the path by which the file was opened: nothing says which other name is meant."""
+    home = watched.home()
+    with open(home / "draft", "wb", buffering=0) as file:
+        file.write(b"one")
+        os.link(home / "draft", home / "final")
+        (home / "draft").unlink()
+        await watched.take()
+        file.write(b" two")
+        watched.clock.offset += SWEEP_MS
+        taken = await watched.take()
+    laid = await watched.lay(taken.number, watched.base / "laid")
+    assert (laid / "final").read_bytes() == b"one two"
 
 
 async def test_a_snapshot_that_was_not_of_one_moment_is_none(volumes: Kit) -> None:
