@@ -33,6 +33,7 @@ class Editor:
         self._home = os.fsencode(home)
         self._maps: list[mmap.mmap] = []
         self._fds: list[int] = []
+        self._named: set[tuple[bytes, int]] = set()  # by which names files of several names were touched
 
     def close(self) -> None:
         """Let go of mappings."""
@@ -45,6 +46,18 @@ class Editor:
         """One step."""
         with suppress(OSError):
             OPS[step.op](self, step.where, Random(step.how))
+
+    def lost_sight(self) -> bool:
+        """Whether a file was touched under a name that is its own no more: events tell that name alone, so that only
+        a sweep finds what happened. Asked once for each snapshot."""
+        named, self._named = self._named, set()
+        return any(not os.path.lexists(path) or os.lstat(path).st_ino != ino for path, ino in named)
+
+    def _touching(self, path: bytes) -> bytes:
+        found = os.lstat(path)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            self._named.add((path, found.st_ino))
+        return path
 
     # --- places --------------------------------------------------------------------------------------------------
 
@@ -59,17 +72,18 @@ class Editor:
         files = self._paths(stat.S_ISREG)
         if not files:
             raise FileNotFoundError
-        return files[where % len(files)]
+        return self._touching(files[where % len(files)])
 
     def _place(self, where: int) -> bytes:
         folders = self._paths(stat.S_ISDIR)
-        return os.path.join(folders[where % len(folders)], NAMES[where // 7 % len(NAMES)])
+        place = os.path.join(folders[where % len(folders)], NAMES[where // 7 % len(NAMES)])
+        return self._touching(place) if os.path.lexists(place) else place
 
     def _any(self, where: int) -> bytes:
         paths = [path for path in self._paths(lambda mode: True) if path != self._home]
         if not paths:
             raise FileNotFoundError
-        return paths[where % len(paths)]
+        return self._touching(paths[where % len(paths)])
 
     # --- contents ------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from kit import AGENT, HOUR, Kit
 from random_edits import OPS, Editor, Step
 from shapes import Shape, difference, shape
 
+from relit.volumes.lookout import SWEEP_MS
 from relit.volumes.watch.opening import Kind
 
 STEPS = st.lists(
@@ -43,6 +44,8 @@ class History:
         """Change files, and take a snapshot."""
         for step in steps:
             self.editor.do(step)
+        if self.editor.lost_sight():
+            self.kit.clock.offset += SWEEP_MS
         taken = await self.kit.take(always=True)
         self.shapes[taken.number] = shape(self.kit.home())
 
