@@ -77,7 +77,7 @@ class History:
         assert (await self.kit.verifier.verify()).damage == []
         other, done = await self.kit.rebuilt(base / "other")
         try:
-            assert done.problems == []
+            assert [each for each in done.problems if "they were pruned" not in each] == []
             assert set(await other.numbers()) >= self.shapes.keys()
             for number, wanted in self.shapes.items():
                 assert difference(shape(await other.lay(number, base / f"r{number}")), wanted) == {}, number

@@ -167,7 +167,8 @@ class Rebuilder:
                 }
                 if gone - lost:
                     done.problems.append(
-                        f"{name}: snapshots {_numbers(gone)} were left out: a chunk of {shown(path)} is in no pack"
+                        f"{name}: snapshots {_numbers(gone)} were left out: a chunk of {shown(path)} is in no pack; "
+                        "they were pruned, or a pack is lost"
                     )
                 lost |= gone
         return lost
