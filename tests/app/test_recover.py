@@ -107,7 +107,7 @@ async def test_journal_volumes_homes_pins_and_payloads_come_back(tmp_path: Path,
     home.mkdir(parents=True)
     lost.data.chmod(0o700)
     (home / "notes.md").write_text("one")
-    async with machine(lost) as (engine, volumes):
+    async with machine(lost) as (_, volumes):
         first = (await volumes.local.snapshot("clerk", tag="known-good")).snapshot.number
         await volumes.local.pin("clerk", str(first))
         [shipping] = _shipping(lost, volumes, fail)
