@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from node_house import ENV, Bell, Server, gone, kill, living, rings, running, sp
 
 from relit.control.values import Backoff, Probe
 from relit.drivers.base import Launch
-from relit.errors import InstanceHeld
+from relit.errors import FreezeFailed, InstanceHeld
 from relit.node import holds
 from relit.node.client import KeeperClient
 from relit.node.freeze import Freezing
@@ -175,12 +176,13 @@ async def test_a_hung_instance_is_killed_although_it_is_frozen_now_and_then(
     async with running(keeper, run_dir, server, [spec("web", answering(bell, free_port), live=question)]):
         pid = int(await bell.next())
         os.kill(pid, signal.SIGSTOP)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while living(pid):
                 freezing = Freezing(run_dir, ["web"], 2_000)
-                await freezing.freeze()
-                await asyncio.sleep(0.02)
-                await freezing.thaw()
+                with suppress(FreezeFailed):  # it is being killed, or the machine is busy
+                    await freezing.freeze()
+                    await asyncio.sleep(0.02)
+                    await freezing.thaw()
                 await asyncio.sleep(0.2)
         assert int(await bell.next()) != pid
 

@@ -69,7 +69,11 @@ def table() -> dict[int, Proc]:
 
 def mark_of(pid: int) -> str | None:
     """The life whose mark the process carries in its environment."""
-    environ = read_text(f"/proc/{pid}/environ") or ""
+    return mark_in(read_text(f"/proc/{pid}/environ") or "")
+
+
+def mark_in(environ: str) -> str | None:
+    """The same, out of its environment."""
     for entry in environ.split("\0"):
         if entry.startswith(MARK + "="):
             return entry[len(MARK) + 1 :]

@@ -20,6 +20,9 @@ FREEZE_S = 0.1  # longer than this nobody waits: it is undone, and the freeze ha
 STOP_S = 0.2  # by signals: on a busy machine every process needs its turn to stop
 _VFORK_S = 0.02  # a process inside vfork cannot stop until its child has called exec: both go on, and are stopped anew
 _PAUSE_S = 0.0002
+_EXEC_S = 0.02
+_YOUNG = 100  # clock ticks of 10 ms
+_KTHREADD = 2  # the parent of the kernel's own threads, which have no environment
 _NOTE = "frozen.json"
 _STANDS = "TtZX"  # states of a thread that runs no code of its own
 
@@ -87,7 +90,8 @@ def stop(still: Still, main: int, mark: str, note: Callable[[], None]) -> int:
 
 def _stop_once(still: Still, main: int, mark: str, note: Callable[[], None], until: float) -> int:
     processes = kin.table()
-    marks = {pid: kin.mark_of(pid) for pid in processes}
+    newest = max(each.start for each in processes.values())
+    marks = {pid: _mark(each, newest) for pid, each in processes.items()}
     stopped: set[int] = set()
     while True:
         fresh = kin.members(main, mark, processes, marks) - stopped
@@ -107,7 +111,18 @@ def _add_new(processes: dict[int, kin.Proc], marks: dict[int, str | None]) -> No
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) not in processes and (proc := kin.look_alive(int(name))) is not None:
             processes[proc.pid] = proc
-            marks[proc.pid] = kin.mark_of(proc.pid)
+            marks[proc.pid] = _mark(proc, proc.start)
+
+
+def _mark(proc: kin.Proc, newest: int) -> str | None:
+    """Its mark. One that executes a program at this very moment has no environment for an instant: look again."""
+    young = newest - proc.start <= _YOUNG and proc.ppid not in (0, _KTHREADD)
+    until = time.monotonic() + _EXEC_S
+    while True:
+        environ = kin.read_text(f"/proc/{proc.pid}/environ")
+        if environ != "" or not young or time.monotonic() > until:
+            return kin.mark_in(environ or "")
+        time.sleep(_PAUSE_S)
 
 
 def _all_stand(pids: set[int], until: float) -> bool:
