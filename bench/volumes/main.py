@@ -138,7 +138,7 @@ class Bench:
         self.compare(what, lambda: ours(to), lambda peer: peer.restore(self.folder / f"{peer.name}-target"), number)
 
     def _restore_resident(self, to: int) -> float:
-        took = self.relit.timed(lambda volumes: volumes.restore("bench", to))[0]
+        took = self.relit.timed(lambda volumes: volumes.restore("bench", to), api=False)[0]
         self.note("inplace_ms", took * 1000)
         return took
 
@@ -161,7 +161,7 @@ class Bench:
             shutil.rmtree(target)
 
     def _forked(self, name: str, to: int) -> float:
-        return self.relit.timed(lambda volumes: volumes.fork("bench", name, to))[0]
+        return self.relit.timed(lambda volumes: volumes.fork("bench", name, to), api=False)[0]
 
     def full(self) -> None:
         """Everything lost: the whole home laid down anew. relit runs no agent then, as the peers do."""

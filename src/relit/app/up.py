@@ -106,7 +106,7 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
     return InstanceSpec(
         name=VOLUMES,
         argv=command(settings, "volumes", "--ready-file", ready),
-        env=env,
+        env={"MALLOC_ARENA_MAX": "2"} | env,  # its threads work one after the other on large pieces
         cwd=str(settings.folder),
         log=_log(settings, VOLUMES),
         ready=_file(ready),
