@@ -20,9 +20,8 @@ FREEZE_S = 0.1  # longer than this nobody waits: it is undone, and the freeze ha
 STOP_S = 0.2  # by signals: on a busy machine every process needs its turn to stop
 _VFORK_S = 0.02  # a process inside vfork cannot stop until its child has called exec: both go on, and are stopped anew
 _PAUSE_S = 0.0002
-_EXEC_S = 0.02
+_EXEC_S = 0.1
 _YOUNG = 100  # clock ticks of 10 ms
-_KTHREADD = 2  # the parent of the kernel's own threads, which have no environment
 _NOTE = "frozen.json"
 _STANDS = "TtZX"  # states of a thread that runs no code of its own
 
@@ -115,14 +114,17 @@ def _add_new(processes: dict[int, kin.Proc], marks: dict[int, str | None]) -> No
 
 
 def _mark(proc: kin.Proc, newest: int) -> str | None:
-    """Its mark. One that executes a program at this very moment has no environment for an instant: look again."""
-    young = newest - proc.start <= _YOUNG and proc.ppid not in (0, _KTHREADD)
+    """Its mark. One that executes a program at this very moment has no environment for an instant, which is long on a
+    busy machine: it is looked at again, if it may be an orphan of the tree. Others are found by their parents."""
     until = time.monotonic() + _EXEC_S
+    young, now = newest - proc.start <= _YOUNG, kin.look(proc.pid)
     while True:
         environ = kin.read_text(f"/proc/{proc.pid}/environ")
-        if environ != "" or not young or time.monotonic() > until:
+        orphan = now is not None and now.ppid in (1, os.getpid())
+        if environ != "" or not young or not orphan or time.monotonic() > until:
             return kin.mark_in(environ or "")
         time.sleep(_PAUSE_S)
+        now = kin.look(proc.pid)
 
 
 def _all_stand(pids: set[int], until: float) -> bool:
