@@ -38,7 +38,7 @@ from relit.volumes.clones import Clones
 from relit.volumes.ignore import biggest
 from relit.volumes.lookout import Lookout
 from relit.volumes.reading import Reader
-from relit.volumes.tree import Seen, Tree, View, consistent
+from relit.volumes.tree import Seen, Tree, View, consistent, split
 
 POINTS: tuple[str, ...] = (
     "volumes.snapshot.copied",
@@ -173,6 +173,7 @@ class Capture:
         self._arenas = arenas
         self._id_of = id_of
         self._tree: Tree | None = None
+        self._laid: dict[bytes, Seen] = {}
         self._lock = asyncio.Lock()
 
     async def take(
@@ -233,6 +234,10 @@ class Capture:
             return False, None
         return True, await finished(self._commit(tree, attempt, draft, stopped))
 
+    def laid(self, files: dict[bytes, Seen]) -> None:
+        """A restore has just written these: the next snapshot need not read them again."""
+        self._laid = files
+
     async def tree(self) -> Tree:
         """What the newest snapshot holds."""
         async with self._lock:
@@ -270,9 +275,11 @@ class Capture:
 
         def read() -> dict[bytes, Seen | None]:
             with packing, self._lookout.opened() as home:
-                return reader.see(home, tree, self._lookout.early(home, View(tree), recent_s), sink)
+                looked = self._lookout.early(home, View(tree), recent_s)
+                return reader.see(home, tree, looked, sink, laid=self._laid)
 
         seen = await asyncio.to_thread(read)
+        attempt.reused |= {id for path in self._laid.keys() & seen.keys() for id in split(self._laid[path].ids)}
         await self._put(attempt, attempt.drain())
         point("volumes.snapshot.copied")
         return seen
@@ -379,6 +386,7 @@ class Capture:
             self._spool.settle(at, done)
         point("volumes.snapshot.committed")
         tree.apply(seen)
+        self._laid = {}
         self._lookout.done(stopped.doubtful)
         self.volume = msgspec.structs.replace(self.volume, newest=snapshot.number)
         return snapshot

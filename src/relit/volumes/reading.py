@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -13,11 +14,12 @@ from relit.manifest import SEGMENT, Entry, Skipped
 from relit.volumes import chunking
 from relit.volumes.clones import Clones, Postponed
 from relit.volumes.look import Looked, firsts
-from relit.volumes.scan import READ, Home, clipped, holes, kind_of, pack_holes, windows
+from relit.volumes.scan import READ, Home, clipped, holes, kind_of, pack_holes, same, windows
 from relit.volumes.tree import Seen, Tree, split
 
 _TRIES = 3  # for a file that changes while it is read, with nobody standing still
 _HEAD = 16
+_NOTHING: Mapping[bytes, Seen] = MappingProxyType({})
 Sink = Callable[[bytes, memoryview], None]
 
 
@@ -36,9 +38,11 @@ class Reader:
         sink: Sink,
         early: dict[bytes, Seen | None] | None = None,
         clones: Clones | None = None,
+        laid: Mapping[bytes, Seen] = _NOTHING,
     ) -> dict[bytes, Seen | None]:
         """Every looked-at path as it is now. ``sink`` gets chunks that neither the tree's nor ``early``'s version of
-        the same file has; their memory is good only during the call. What was cloned is left to ``postponed``."""
+        the same file has; their memory is good only during the call. What was cloned is left to ``postponed``. A file
+        of ``laid`` that looks untouched is as it says."""
         further = firsts(looked)
         seen: dict[bytes, Seen | None] = {}
         for path, found in looked.items():
@@ -49,6 +53,8 @@ class Reader:
                 seen[path] = (
                     Seen(msgspec.structs.replace(entry, hard=further[path], size=found.st_size)) if entry else None
                 )
+            elif path in laid and _untouched(laid[path].entry, found):
+                seen[path] = laid[path]
             elif kind_of(found) == "file":
                 before = (early or {}).get(path)
                 old = set(split(tree.ids(path))) | set(split(before.ids if before else b""))
@@ -145,3 +151,7 @@ class Reader:
             if id not in old:
                 sink(id, piece)
         return bytes(ids), total
+
+
+def _untouched(entry: Entry, found: os.stat_result) -> bool:
+    return same(entry, found) and (entry.uid, entry.gid) == (found.st_uid, found.st_gid)

@@ -24,6 +24,7 @@ from relit.volumes.base import Catalog, Freezer, Holder, Watcher
 from relit.volumes.between import Trees, between
 from relit.volumes.capture import Capture, Limits, Spooling
 from relit.volumes.disk import remove_tree
+from relit.volumes.laid import laid
 from relit.volumes.plan import contents, plan
 from relit.volumes.restore import Restored, Restorer
 
@@ -320,8 +321,7 @@ class Homes:
         watched = self._captures.pop(mount.agent, None)
         if watched is not None:
             watched.close()  # it watches a folder that is no more
-        done = await self._lay(mount, number)
-        return msgspec.structs.replace(going, done=done)
+        return msgspec.structs.replace(going, done=await self._lay(mount, number))
 
     async def _nothing_left(self, agent: str, number: int) -> Going:
         """What a restore of a home that is gone does."""
@@ -434,11 +434,13 @@ class Homes:
         await asyncio.to_thread(mount.home.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(remove_tree, draft)
         volume = await self._parts.catalog.volume(mount.agent)
-        done = await self.lay_at(volume, number, draft)
-        await self._settle_journals(mount, await self._parts.catalog.tree(volume.id, number), draft)
+        entries, segments = await self._whole(volume.id, number)
+        done = await self._parts.restorer(mount.work).fresh(draft, entries, segments=segments)
+        await self._settle_journals(mount, entries, draft)
         point("volumes.fork.laid")
         await asyncio.to_thread(os.rename, draft, mount.home)
         point("volumes.fork.moved")
+        (await self._capture(mount.agent)).laid(await asyncio.to_thread(laid, entries, segments, done))
         return done
 
     async def _settle_journals(self, mount: Mount, entries: Sequence[Entry], draft: Path) -> None:

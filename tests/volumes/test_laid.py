@@ -1,0 +1,70 @@
+"""A restore of a lost home is not read again for the snapshot that records it; what changed since is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from kit import AGENT, Kit, noise
+
+from relit.volumes.reading import Reader
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The files that were read."""
+    paths: list[bytes] = []
+    content = Reader._content
+
+    def counted(self: Reader, home: object, path: bytes, *more: object) -> object:
+        paths.append(path)
+        return content(self, home, path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Reader, "_content", counted)
+    return paths
+
+
+def fill(home: Path) -> None:
+    (home / "a").write_bytes(noise(100_000))
+    (home / "long").write_bytes(noise(3_000_000, 1))
+    os.link(home / "a", home / "b")
+    with open(home / "sparse", "wb") as file:
+        file.truncate(1 << 20)
+        file.seek(300_000)
+        file.write(b"in the middle")
+
+
+async def test_a_lost_home_is_not_read_again(watched: Kit, read: list[bytes]) -> None:
+    fill(watched.home())
+    first = await watched.take()
+    read.clear()
+    shutil.rmtree(watched.home())
+    going = await watched.homes.restore(AGENT, first.number)
+    assert going.after is not None
+    assert read == []
+    assert going.after.fresh == 0
+    was, now = await watched.tree(first.number), await watched.tree(going.after.number)
+    assert {path: (each.size, each.parts, each.holes) for path, each in was.items()} == {
+        path: (each.size, each.parts, each.holes) for path, each in now.items()
+    }
+    laid = await watched.lay(going.after.number, watched.base / "laid")
+    assert (laid / "long").read_bytes() == noise(3_000_000, 1)
+    assert (laid / "b").stat().st_nlink == 2
+
+
+async def test_what_was_written_after_it_was_laid_is_read(watched: Kit, read: list[bytes]) -> None:
+    fill(watched.home())
+    first = await watched.take()
+    shutil.rmtree(watched.home())
+
+    async def meanwhile() -> None:
+        read.clear()
+        (watched.home() / "a").write_bytes(b"new")
+
+    going = await watched.homes.restore(AGENT, first.number, meanwhile=meanwhile)
+    assert going.after is not None
+    assert set(read) == {b"a"}
+    laid = await watched.lay(going.after.number, watched.base / "laid")
+    assert (laid / "a").read_bytes() == (laid / "b").read_bytes() == b"new"
