@@ -81,6 +81,12 @@ async def all_complete(engine: Engine, runs: list[str]) -> None:
     await asyncio.gather(*(engine.result(run, timeout="60s") for run in runs))
 
 
+async def registered(engine: Engine, worker: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(60):
+        while all(each.pid != worker.pid for each in await engine.store.workers()):
+            await asyncio.sleep(0.01)
+
+
 async def test_716_a_database_that_restarts_during_recovery_strands_nothing(fleet: Fleet, engine: Engine) -> None:
     first, runs = await fleet.add(), await begin(engine, 40)
     await fleet.until_called(60)
@@ -110,6 +116,7 @@ async def test_804_a_rolling_restart_strands_nothing_and_runs_nothing_twice(flee
     for old in workers:
         await fleet.until_called(30)
         await fleet.add()
+        await registered(engine, old)  # from then on it stops in good order
         old.terminate()
         assert await old.wait() == 0
     await all_complete(engine, runs)
