@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -33,9 +32,11 @@ from relit.lib.durations import size as shown_size
 from relit.lib.service import finished
 from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapshot, Volume
 from relit.volumes.arenas import Arenas
+from relit.volumes.attempt import Attempt, Behind, Cancelled, Chunks
 from relit.volumes.base import Catalog, Freezer, Watch
 from relit.volumes.clones import Clones
 from relit.volumes.ignore import biggest
+from relit.volumes.look import Looked
 from relit.volumes.lookout import Lookout
 from relit.volumes.reading import Reader
 from relit.volumes.tree import Seen, Tree, View, consistent, split
@@ -50,12 +51,13 @@ POINTS: tuple[str, ...] = (
 )
 _BATCH = 8 << 20
 _ROWS = 5_000  # of the manifest in one transaction
+_EARLY = 1 << 20  # bytes of new chunks that are packed before the freeze; less than that waits
+_FEW, _LITTLE = 200, 1 << 20  # paths, and bytes of files, that are no work for a thread
 _TRIES = 3
 _RECENT_S = 1.0
 
 
 T = TypeVar("T")
-U = TypeVar("U")
 Positions = Callable[[], Coroutine[None, None, Position]]
 
 
@@ -86,58 +88,6 @@ class Stopped(msgspec.Struct, frozen=True):
     at_ms: int
     freeze_us: int
     doubtful: set[bytes]
-
-
-class _Attempt:
-    """One snapshot in the making: its new chunks, and what is held in memory for now."""
-
-    def __init__(self, limit: int) -> None:
-        self.fresh: dict[bytes, Place] = {}
-        self.reused: set[bytes] = set()
-        self.met: set[bytes] = set()
-        self.held: list[tuple[bytes, bytes]] = []
-        self.size = 0
-        self.limit = limit
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """Nobody waits for it any more."""
-        self.cancelled = True
-
-    def new(self, id: bytes) -> bool:
-        return id not in self.met
-
-    def hold(self, id: bytes, data: memoryview) -> None:
-        self.met.add(id)
-        self.held.append((id, bytes(data)))
-        self.size += len(data)
-
-    def drain(self) -> list[tuple[bytes, bytes]]:
-        held, self.held, self.size = self.held, [], 0
-        return held
-
-
-class _Behind:
-    """Packs one batch while the next one is read. ``with``: in the reading thread, made in the loop."""
-
-    def __init__(self, put: Callable[[list[tuple[bytes, bytes]]], Coroutine[None, None, None]]) -> None:
-        self._put = put
-        self._loop = asyncio.get_running_loop()
-        self._last: Future[None] | None = None
-
-    def take(self, chunks: list[tuple[bytes, bytes]]) -> None:
-        """Begin with these when those before are done. Raises what went wrong with them."""
-        if self._last is not None:
-            self._last.result()
-        self._last = asyncio.run_coroutine_threadsafe(self._put(chunks), self._loop)
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._last is not None and kind is None:
-            self._last.result()
-        elif self._last is not None:
-            wait([self._last])  # nothing of this attempt goes on when it has failed
 
 
 class Capture:
@@ -222,7 +172,7 @@ class Capture:
             note=note,
             quiescent=quiescent,
         )
-        attempt = _Attempt(self._buffer)
+        attempt = Attempt(self._buffer)
         # A store to a file that was mapped in the last second can wait for the next interval.
         recent_s = _RECENT_S if reason == "interval" else 0.0
         early = await finished(self._copy(tree, attempt, reader, recent_s), attempt.cancel)
@@ -261,48 +211,55 @@ class Capture:
             self._tree = await asyncio.to_thread(Tree, entries, segments)
         return self._tree
 
-    async def _copy(self, tree: Tree, attempt: _Attempt, reader: Reader, recent_s: float) -> dict[bytes, Seen | None]:
+    async def _copy(self, tree: Tree, attempt: Attempt, reader: Reader, recent_s: float) -> dict[bytes, Seen | None]:
         """Read what changed while the agent goes on."""
-        packing = _Behind(lambda chunks: self._put(attempt, chunks))
+        packing = Behind(lambda chunks: self._put(attempt, chunks))
 
         def sink(id: bytes, data: memoryview) -> None:
             if attempt.cancelled:
-                raise _Cancelled
+                raise Cancelled
             if attempt.new(id):
                 attempt.hold(id, data)
                 if attempt.size >= _BATCH:
                     packing.take(attempt.drain())
 
-        def read() -> dict[bytes, Seen | None]:
-            with packing, self._lookout.opened() as home:
-                looked = self._lookout.early(home, View(tree), recent_s)
-                return reader.see(home, tree, looked, sink, laid=self._laid)
+        with self._lookout.opened() as home:
+            due = self._lookout.early(recent_s)
+            looked = await _done(lambda: self._lookout.look(home, View(tree), due), light=due.light)
 
-        seen = await asyncio.to_thread(read)
+            def read() -> dict[bytes, Seen | None]:
+                with packing:
+                    return reader.see(home, tree, looked, sink, laid=self._laid)
+
+            seen = await _done(read, light=_light(looked))
         attempt.reused |= {id for path in self._laid.keys() & seen.keys() for id in split(self._laid[path].ids)}
-        await self._put(attempt, attempt.drain())
+        if attempt.size >= _EARLY:
+            await self._put(attempt, attempt.drain())
         point("volumes.snapshot.copied")
         return seen
 
-    async def _put(self, attempt: _Attempt, chunks: list[tuple[bytes, bytes]]) -> None:
+    async def _put(self, attempt: Attempt, chunks: Chunks) -> None:
         """Bring chunks into the spool, except what packs have already."""
+        if new := await self._unknown(attempt, chunks):
+            await asyncio.to_thread(self._pack, attempt, new)
+
+    async def _unknown(self, attempt: Attempt, chunks: Chunks) -> Chunks:
         if not chunks:
-            return
+            return []
         known = await self._catalog.known([id for id, _ in chunks], self.volume.node)
         attempt.reused |= known
-        await self._pack(attempt, [each for each in chunks if each[0] not in known])
+        return [each for each in chunks if each[0] not in known]
 
-    async def _pack(self, attempt: _Attempt, chunks: list[tuple[bytes, bytes]]) -> None:
+    def _pack(self, attempt: Attempt, chunks: Chunks) -> None:
         if chunks:
-            places = await asyncio.to_thread(self._spool.put, chunks)
-            attempt.fresh.update(zip((id for id, _ in chunks), places, strict=True))
+            attempt.fresh.update(zip((id for id, _ in chunks), self._spool.put(chunks), strict=True))
 
     # --- the moment --------------------------------------------------------------------------------------------
 
     async def _stand_still(
         self,
         tree: Tree,
-        attempt: _Attempt,
+        attempt: Attempt,
         early: dict[bytes, Seen | None],
         reader: Reader,
         position: Positions,
@@ -314,9 +271,8 @@ class Capture:
         clones = Clones(self.home.parent)
         try:
             again = frozen or self._lookout.exact  # a second sweep of a home at rest would find nothing new
-            late, where = await _both(
-                asyncio.to_thread(self._again, tree, attempt, early, reader, again, clones), position()
-            )
+            late = await self._again(tree, attempt, early, reader, clones) if again else {}
+            where = await position()
             at_ms = self._clock.now_ms()
         finally:
             if frozen:
@@ -329,57 +285,47 @@ class Capture:
         if not whole:
             clones.close()
             return None
-        cloned = await asyncio.to_thread(self._postponed, clones, attempt, reader)
-        seen, doubtful = await asyncio.to_thread(consistent, tree, early | late | cloned)
+        seen = early | late
+        if clones.postponed:
+            seen |= await asyncio.to_thread(self._postponed, clones, attempt, reader)
+        seen, doubtful = await _done(lambda: consistent(tree, seen), light=len(seen) < _FEW)
         return Stopped(seen, where, at_ms, took, doubtful)
 
-    def _postponed(self, clones: Clones, attempt: _Attempt, reader: Reader) -> dict[bytes, Seen | None]:
+    def _postponed(self, clones: Clones, attempt: Attempt, reader: Reader) -> dict[bytes, Seen | None]:
         try:
             return reader.postponed(clones, lambda id, data: self._hold(attempt, id, data))
         finally:
             clones.close()
 
-    def _again(
-        self,
-        tree: Tree,
-        attempt: _Attempt,
-        early: dict[bytes, Seen | None],
-        reader: Reader,
-        again: bool,
-        clones: Clones,
+    async def _again(
+        self, tree: Tree, attempt: Attempt, early: dict[bytes, Seen | None], reader: Reader, clones: Clones
     ) -> dict[bytes, Seen | None]:
-        if not again:
-            return {}
-
         def sink(id: bytes, data: memoryview) -> None:
             self._hold(attempt, id, data)
 
         with self._lookout.opened() as home:
-            return reader.see(home, tree, self._lookout.late(home, View(tree, early)), sink, early, clones)
+            known, due = View(tree, early), self._lookout.late()
+            looked = await _done(lambda: self._lookout.look(home, known, due), light=due.light)
+            return await _done(lambda: reader.see(home, tree, looked, sink, early, clones), light=_light(looked))
 
-    def _hold(self, attempt: _Attempt, id: bytes, data: memoryview) -> None:
+    def _hold(self, attempt: Attempt, id: bytes, data: memoryview) -> None:
         """Keep a chunk in the buffer; when that is full it is written out: slower, but right."""
         if attempt.new(id):
             attempt.hold(id, data)
         if attempt.size >= attempt.limit:
-            chunks = attempt.drain()
-            attempt.fresh.update(zip((id for id, _ in chunks), self._spool.put(chunks), strict=True))
+            self._pack(attempt, attempt.drain())
 
     # --- the record --------------------------------------------------------------------------------------------
 
-    async def _commit(self, tree: Tree, attempt: _Attempt, draft: Snapshot, stopped: Stopped) -> Snapshot:
+    async def _commit(self, tree: Tree, attempt: Attempt, draft: Snapshot, stopped: Stopped) -> Snapshot:
         seen = stopped.seen
-        await self._put(attempt, attempt.drain())
         delta = tree.delta(seen)
-        taken = self._described(tree, draft, stopped, attempt)
-        self._check_limits(tree, seen, taken)
-        at = await asyncio.to_thread(self._spool.put_delta, self.volume, taken, delta)
-        point("volumes.snapshot.packed")
+        chunks = await self._unknown(attempt, attempt.drain())
+        draft = self._described(tree, draft, stopped)
+        self._check_limits(tree, seen, draft)
+        taken, at, packs = await asyncio.to_thread(self._write, attempt, draft, delta, chunks)
         done = False
         try:
-            into = {at.pack, *(place.pack for place in attempt.fresh.values())}
-            packs = [pack for pack in await asyncio.to_thread(self._spool.sync) if pack.id in into]
-            point("volumes.snapshot.synced")
             snapshot = await self._record(taken, delta, at, attempt, packs)
             done = True
         finally:
@@ -391,7 +337,25 @@ class Capture:
         self.volume = msgspec.structs.replace(self.volume, newest=snapshot.number)
         return snapshot
 
-    def _described(self, tree: Tree, draft: Snapshot, stopped: Stopped, attempt: _Attempt) -> Snapshot:
+    def _write(
+        self, attempt: Attempt, draft: Snapshot, delta: Delta, chunks: Chunks
+    ) -> tuple[Snapshot, Place, list[Pack]]:
+        """The last chunks and the manifest's record, on disk: (the snapshot, where its record lies, the packs)."""
+        self._pack(attempt, chunks)
+        fresh = sum(place.length for place in attempt.fresh.values())
+        taken = msgspec.structs.replace(draft, fresh=fresh, local_at_ms=self._clock.now_ms())
+        at = self._spool.put_delta(self.volume, taken, delta)
+        try:
+            point("volumes.snapshot.packed")
+            into = {at.pack, *(place.pack for place in attempt.fresh.values())}
+            packs = [pack for pack in self._spool.sync() if pack.id in into]
+            point("volumes.snapshot.synced")
+        except BaseException:
+            self._spool.settle(at, False)
+            raise
+        return taken, at, packs
+
+    def _described(self, tree: Tree, draft: Snapshot, stopped: Stopped) -> Snapshot:
         files, total = len(tree.entries), tree.bytes
         for path, now in stopped.seen.items():
             before = tree.entries.get(path)
@@ -404,11 +368,9 @@ class Capture:
             at_ms=stopped.at_ms,
             files=files,
             bytes=total,
-            fresh=sum(place.length for place in attempt.fresh.values()),
             freeze_us=stopped.freeze_us,
             position=stopped.position,
             skipped=self._lookout.skipped(),
-            local_at_ms=self._clock.now_ms(),
         )
 
     def _check_limits(self, tree: Tree, seen: dict[bytes, Seen | None], taken: Snapshot) -> None:
@@ -425,7 +387,7 @@ class Capture:
         )
 
     async def _record(
-        self, taken: Snapshot, delta: Delta, at: Place, attempt: _Attempt, packs: Sequence[Pack]
+        self, taken: Snapshot, delta: Delta, at: Place, attempt: Attempt, packs: Sequence[Pack]
     ) -> Snapshot:
         chunks, small, staged = list(attempt.fresh.items()), delta, False
         if len(chunks) > _ROWS:
@@ -464,13 +426,14 @@ class Capture:
             await self._catalog.unstage(self.volume.id, taken.number)
 
 
-async def _both(one: Coroutine[None, None, T], other: Coroutine[None, None, U]) -> tuple[T, U]:
-    """Both at once. When one fails the other is waited for: a thread may be at work in it."""
-    found = await asyncio.gather(one, other, return_exceptions=True)
-    for each in found:
-        if isinstance(each, BaseException):
-            raise each
-    return cast(tuple[T, U], tuple(found))
+async def _done(work: Callable[[], T], *, light: bool) -> T:
+    """The result of ``work``, done in a thread if it is not light: handing it over takes half a millisecond."""
+    return work() if light else await asyncio.to_thread(work)
+
+
+def _light(looked: Looked) -> bool:
+    """Whether these files are read in a few milliseconds."""
+    return len(looked) < _FEW and sum(found.st_size for found in looked.values() if found is not None) < _LITTLE
 
 
 def _explained(name: str, error: OSError) -> RelitError:
@@ -478,10 +441,6 @@ def _explained(name: str, error: OSError) -> RelitError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"no snapshot of {name} was taken: no space left", why=why, fix="df -h; free some space")
     return VolumeError(f"no snapshot of {name} was taken", why=why, fix="mend the cause; the next round tries again")
-
-
-class _Cancelled(Exception):
-    """Ends a thread for which nobody waits."""
 
 
 def _batches(chunks: list[tuple[bytes, Place]]) -> Iterator[list[tuple[bytes, Place]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
 
 from relit.volumes.base import Changes
 from relit.volumes.scan import Home, same
@@ -28,10 +27,10 @@ def sweep(home: Home, known: View, settled_ns: int = _NEVER) -> Looked:
     return with_links(home, known, looked)
 
 
-def touched(home: Home, known: View, changes: Changes, more: Iterable[bytes] = ()) -> Looked:
+def touched(home: Home, known: View, changes: Changes) -> Looked:
     """The paths that events name, with all that hangs on them. None of them is trusted to be as it was."""
     looked: Looked = {}
-    for path in {*changes.paths, *more}:
+    for path in changes.paths:
         _one(home, known, path, looked)
     for folder in changes.trees:
         looked.update(home.walk(folder))

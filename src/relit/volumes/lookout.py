@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from relit.lib.clock import Clock
 from relit.manifest import Skipped
 from relit.volumes.base import Changes, Watch
@@ -21,12 +23,27 @@ SWEEP_MS = 15 * 60_000
 _IGNORE_BYTES = 64 << 10  # of .relitignore that count
 _TICK_MS = 50  # a file touched this shortly before it was read may change once more without a trace
 _RESTART_MS = 10_000  # the same for what an earlier process read: how long it took is not known
+_LIGHT = 200  # paths
 _TOLD = 1000  # skipped paths
 
 
+class Due(msgspec.Struct, frozen=True):
+    """What is to be looked at; ``sweeps``: every path."""
+
+    changes: Changes
+    sweeps: bool
+    at_ms: int
+    swept_ms: int | None  # when that was done last
+
+    @property
+    def light(self) -> bool:
+        """Whether that takes a millisecond or so."""
+        return not (self.sweeps or self.changes.trees) and len(self.changes.paths) < _LIGHT
+
+
 class Lookout:
-    """One home and its watch. ``early`` while the agent goes on, then ``late`` while it stands still; ``done`` when
-    a snapshot has what they found. Blocking, one call at a time."""
+    """One home and its watch. ``early`` while the agent goes on, then ``late`` while it stands still, each followed by
+    ``look``; ``done`` when a snapshot has what they found. Blocking, one call at a time."""
 
     def __init__(self, home: Path, watch: Watch, patterns: Sequence[str], clock: Clock) -> None:
         self._home = home
@@ -59,31 +76,40 @@ class Lookout:
             yield home
             self._skipped |= home.skipped
 
-    def early(self, home: Home, known: View, recent_s: float = 0.0) -> Looked:
-        """Everything that may differ from the newest snapshot by now. ``recent_s``: what is mapped may be told as it
-        was that long ago."""
+    def early(self, recent_s: float = 0.0) -> Due:
+        """What may differ from the newest snapshot by now. ``recent_s``: what is mapped may be told as it was that
+        long ago."""
         late = self._swept_ms is None or self._clock.now_ms() - self._swept_ms >= SWEEP_MS
         again = self._due | self._skipped.keys()  # why something was skipped may be over
         self._skipped.clear()
-        return self._look(home, known, again, sweeps=late, recent_s=recent_s)
+        return self._gather(again, sweeps=late, recent_s=recent_s)
 
-    def late(self, home: Home, known: View) -> Looked:
-        """Everything that may differ from what the early pass saw."""
-        looked = self._look(home, known, set(), sweeps=False)
+    def late(self) -> Due:
+        """What may differ from what the early pass saw."""
+        return self._gather(frozenset(), sweeps=False)
+
+    def _gather(self, more: Collection[bytes], *, sweeps: bool, recent_s: float = 0.0) -> Due:
+        now, swept_ms = self._clock.now_ms(), self._swept_ms
+        self._swept_ms = None  # until it was looked at: events are told once
+        changes, mapped = self._watch.drain(), self._watch.mapped(recent_s)
+        return Due(
+            Changes(changes.paths.union(mapped, more), changes.trees),
+            sweeps=sweeps or changes.everything or not self._watch.exact,
+            at_ms=now,
+            swept_ms=swept_ms,
+        )
+
+    def look(self, home: Home, known: View, due: Due) -> Looked:
+        """All of it that may differ from what is known."""
+        looked = touched(home, known, due.changes)
+        if due.sweeps:
+            looked = sweep(home, known, self._settled_ns) | looked
+        self._swept_ms = due.at_ms if due.sweeps else due.swept_ms
+        self._settled_ns = (due.at_ms - _TICK_MS) * 1_000_000
+        self._due |= looked.keys()
         for path in looked:
             self._skipped.pop(path, None)
         self._skipped |= home.skipped
-        return looked
-
-    def _look(self, home: Home, known: View, more: set[bytes], *, sweeps: bool, recent_s: float = 0.0) -> Looked:
-        settled_ns, now = self._settled_ns, self._clock.now_ms()
-        changes, mapped = self._watch.drain(), self._watch.mapped(recent_s)
-        looked = touched(home, known, Changes(changes.paths, changes.trees), mapped | more)
-        if changes.everything or not self._watch.exact or sweeps:
-            looked = sweep(home, known, settled_ns) | looked
-            self._swept_ms = now
-        self._settled_ns = (now - _TICK_MS) * 1_000_000
-        self._due |= looked.keys()
         return looked
 
     def done(self, but: Collection[bytes] = ()) -> None:

@@ -51,6 +51,7 @@ POINTS: tuple[str, ...] = (
 )
 LIMIT = 64 << 20
 _BATCH, _BATCH_BYTES = 64, 8 << 20  # records sealed together before they are written
+_SHARED = 256 << 10  # bytes from which on two threads seal them
 _OPEN, _SEALED, _ORPHAN = ".open", ".pack", ".orphan"
 
 Chunk = tuple[bytes, bytes | memoryview]
@@ -118,7 +119,7 @@ class Spool:
         self._sealed: dict[str, Pack] = {}
         self._dirty: set[str] = set()  # packs with bytes that no fsync has seen
         self._broken = ""
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="relit-seal")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="relit-seal")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     # --- writing -----------------------------------------------------------------------------------------------
@@ -135,15 +136,28 @@ class Spool:
         into = self._pack(sum(_room(data) for _, data in chunks))
         first = into.counter
         into.counter += len(chunks)
-        made = list(
-            self._pool.map(lambda item: into.sealer.seal(CHUNK, first + item[0], item[1][1]), enumerate(chunks))
-        )
+        made = self._sealed_records(into.sealer, first, [data for _, data in chunks])
         offset = into.size
         into.write(b"".join(made))
         for (id, data), record in zip(chunks, made, strict=True):
             known[id] = Place(into.id, offset, len(record), len(data))
             into.index.chunks.append((id, offset, len(record), len(data)))
             offset += len(record)
+
+    def _sealed_records(self, sealer: Sealer, first: int, contents: Sequence[bytes | memoryview]) -> list[bytes]:
+        """Records of these, in order; two threads share the work where it is more than handing it over costs."""
+
+        def seal(start: int, end: int) -> list[bytes]:
+            return [sealer.seal(CHUNK, first + at, contents[at]) for at in range(start, end)]
+
+        total, half, left = sum(map(len, contents)), len(contents), 0
+        if total < _SHARED:
+            return seal(0, half)
+        while left + len(contents[half - 1]) <= total // 2:
+            half -= 1
+            left += len(contents[half])
+        other = self._pool.submit(seal, half, len(contents))
+        return seal(0, half) + other.result()
 
     def put_delta(
         self, volume: Volume, snapshot: Snapshot, delta: Delta, *, base: int | None = None, consolidated: bool = False

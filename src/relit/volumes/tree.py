@@ -1,19 +1,22 @@
 """A volume's current tree in memory, as the newest snapshot has it, and what follows from a change. Pure.
 
-Entries are compact Structs; ids of long files are one bytes each. ``names`` answers what a folder holds without
-looking at all paths, so that a vanished folder costs what was in it.
+A process keeps the trees of hundreds of homes: entries are kept packed, some 300 bytes a path with everything, and what
+a folder holds is found in the order of paths, without looking at all of them.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import msgspec
 
 from relit.manifest import ID_BYTES, SEGMENT, Delta, Entry, Segment
 
 _SPAN = SEGMENT * ID_BYTES
+_MANY = 1000  # names added and gone from which on their order is made anew
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Entry).decode
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
@@ -23,25 +26,94 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     ids: bytes = b""
 
 
+class Entries(Mapping[bytes, Entry]):
+    """Entries by path. What is asked for is unpacked anew each time."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._rows = {entry.path: _pack(entry) for entry in entries}
+        self._order: list[bytes] | None = None  # paths in byte order, once they were asked for
+
+    def __getitem__(self, path: bytes) -> Entry:
+        return _unpack(self._rows[path])
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._rows
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, entry: Entry) -> None:
+        """Add or replace it."""
+        if self._order is not None and entry.path not in self._rows:
+            insort(self._order, entry.path)
+        self._rows[entry.path] = _pack(entry)
+
+    def drop(self, path: bytes) -> Entry | None:
+        """Take it away; answers what it was."""
+        row = self._rows.pop(path, None)
+        if row is None:
+            return None
+        if self._order is not None:
+            del self._order[bisect_left(self._order, path)]
+        return _unpack(row)
+
+    def many(self, count: int) -> None:
+        """So many are about to come and go."""
+        if count > _MANY:
+            self._order = None
+
+    def names(self, folder: bytes) -> Iterator[bytes]:
+        """The paths directly in a folder. Each is found behind all that lies below the one before."""
+        order, at, end, skip = self._within(folder)
+        while at < end:
+            cut = order[at].find(b"/", skip)
+            path = order[at] if cut < 0 else order[at][:cut]
+            if cut < 0:
+                yield path
+                at += 1
+            else:
+                at = bisect_left(order, path + b"0", at, end)
+
+    def below(self, folder: bytes) -> list[bytes]:
+        """Every path below a folder."""
+        order, at, end, _ = self._within(folder)
+        return order[at:end]
+
+    def _within(self, folder: bytes) -> tuple[list[bytes], int, int, int]:
+        """(paths in order, from where, until where, how long what they begin with is)."""
+        if self._order is None:
+            self._order = sorted(self._rows)
+        if not folder:
+            return self._order, bisect_left(self._order, b"\0"), len(self._order), 0
+        start = folder + b"/"
+        at = bisect_left(self._order, start)
+        return self._order, at, bisect_left(self._order, folder + b"0", at), len(start)  # "0" comes next to "/"
+
+
 class Tree:
     """What the newest snapshot holds."""
 
     def __init__(self, entries: Iterable[Entry] = (), segments: Iterable[Segment] = ()) -> None:
-        self.entries: dict[bytes, Entry] = {}
         self._long: dict[bytes, bytes] = {}
-        self._names: dict[bytes, set[bytes]] = {}
         self._inodes: dict[int, set[bytes]] = {}  # of files with several names
         self.bytes = 0
-        for entry in entries:
-            self._put(entry)
+        self.entries = Entries(self._counted(entries))
         pieces: dict[bytes, list[tuple[int, bytes]]] = {}
         for segment in segments:
             pieces.setdefault(segment.path, []).append((segment.no, segment.ids))
         for path, found in pieces.items():
             self._long[path] = b"".join(ids for _, ids in sorted(found))
-        for entry in list(self.entries.values()):
+
+    def _counted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
             if entry.hard:
                 self._inodes.setdefault(entry.ino, set()).update((entry.path, entry.hard))
+            elif entry.kind == "file":
+                self.bytes += entry.size
+            yield entry
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -55,7 +127,7 @@ class Tree:
 
     def names(self, path: bytes) -> frozenset[bytes]:
         """The paths directly in a folder."""
-        return frozenset(self._names.get(path, ()))
+        return frozenset(self.entries.names(path))
 
     def same_file(self, ino: int) -> frozenset[bytes]:
         """Paths that were names of that file, when it had several."""
@@ -67,47 +139,43 @@ class Tree:
         cut: list[tuple[bytes, int]] = []
         for path in sorted(seen):
             now, before = seen[path], self.entries.get(path)
-            old = self.ids(path)
+            old = self._long.get(path, b"")
             if now is None:
                 if before is not None:
                     gone.append(path)
                     cut += [(path, 0)] if before.count > SEGMENT else []
                 continue
-            if before is None or before != now.entry:
+            more, less = _segments(path, old, now)
+            if before is None or before != now.entry or more:
                 entries.append(now.entry)
-            more, less = _segments(path, old if before and before.count > SEGMENT else b"", now)
             segments += more
             cut += less
-            if more and (not entries or entries[-1].path != path):
-                entries.append(now.entry)
         return Delta(full=not self.entries, entries=entries, segments=segments, gone=gone, cut=cut)
 
     def apply(self, seen: Mapping[bytes, Seen | None]) -> None:
         """Take over what a committed snapshot saw."""
+        self.entries.many(len(seen))
         for path, now in seen.items():
-            self._drop(path)
+            self._forget(path, keep=now is not None)
             if now is not None:
-                self._put(now.entry)
+                self.entries.put(now.entry)
                 if now.entry.count > SEGMENT:
                     self._long[path] = now.ids
-        for path, now in seen.items():
-            if now is not None and now.entry.hard:
-                self._inodes.setdefault(now.entry.ino, set()).update((path, now.entry.hard))
+        for _ in self._counted(now.entry for now in seen.values() if now is not None):
+            pass
 
-    def _put(self, entry: Entry) -> None:
-        self.entries[entry.path] = entry
-        self.bytes += entry.size if entry.kind == "file" and not entry.hard else 0
-        if entry.path:
-            self._names.setdefault(entry.path.rpartition(b"/")[0], set()).add(entry.path)
-
-    def _drop(self, path: bytes) -> None:
-        entry = self.entries.pop(path, None)
+    def _forget(self, path: bytes, *, keep: bool) -> None:
+        """Take back what is counted of a path; ``keep``: its entry is about to be replaced."""
+        entry = self.entries.get(path) if keep else self.entries.drop(path)
         if entry is None:
             return
         self._long.pop(path, None)
         self.bytes -= entry.size if entry.kind == "file" and not entry.hard else 0
-        _discard(self._names, path.rpartition(b"/")[0], path)
-        _discard(self._inodes, entry.ino, path)
+        names = self._inodes.get(entry.ino)
+        if names is not None:
+            names.discard(path)
+            if not names:
+                del self._inodes[entry.ino]
 
 
 class View:
@@ -131,16 +199,12 @@ class View:
 
     def names(self, path: bytes) -> frozenset[bytes]:
         """The paths directly in a folder."""
-        both = self._tree.names(path) | self._new.names(path)
-        return frozenset(name for name in both if self.entry(name) is not None) if self._seen else both
+        return frozenset(self._new.names(path) | {name for name in self._tree.names(path) if name not in self._seen})
 
     def below(self, path: bytes) -> Iterator[bytes]:
         """Every path below a folder."""
-        left = [path]
-        while left:
-            for child in self.names(left.pop()):
-                yield child
-                left.append(child)
+        yield from self._new.entries.below(path)
+        yield from (name for name in self._tree.entries.below(path) if name not in self._seen)
 
     def same_file(self, ino: int) -> frozenset[bytes]:
         """Paths that are or were names of that file, when it has or had several."""
@@ -171,8 +235,9 @@ def consistent(tree: Tree, seen: Mapping[bytes, Seen | None]) -> tuple[dict[byte
         if path and now is not None and (above is None or above.kind != "folder"):
             drop(path)
             now = None
-        if tree.names(path) and (now is None or now.kind != "folder"):
-            for below in View(tree).below(path):
+        was = tree.entries.get(path)
+        if was is not None and was.kind == "folder" and (now is None or now.kind != "folder"):
+            for below in tree.entries.below(path):
                 if below not in sure:
                     drop(below)
     for path in _further_names(tree, sure):
@@ -189,17 +254,6 @@ def _further_names(tree: Tree, seen: Mapping[bytes, Seen | None]) -> list[bytes]
     was = {tree.entries[path].ino for path in seen if path in tree.entries}
     others = {name for ino in was for name in tree.same_file(ino) if name not in seen}
     return sorted(hard | {name for name in others if name in tree.entries and tree.entries[name].hard})
-
-
-Key = TypeVar("Key", bytes, int)
-
-
-def _discard(holder: dict[Key, set[bytes]], key: Key, path: bytes) -> None:
-    held = holder.get(key)
-    if held is not None:
-        held.discard(path)
-        if not held:
-            del holder[key]
 
 
 def _segments(path: bytes, old: bytes, now: Seen) -> tuple[list[Segment], list[tuple[bytes, int]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import re
 import threading
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from relit.store.sql.tx import Op, Row, WholeOpFailed
 
 READERS = 2
 MOST_AT_ONCE = 2000
+_ANSWERS = re.compile(r"\bRETURNING\b|^\s*(SELECT|WITH)\b")
 
 
 class _Waiting:
@@ -45,6 +47,7 @@ class SqliteTx:
 
     def __init__(self, connection: apsw.Connection, sql: dict[str, str], clock: Clock) -> None:
         self._execute = connection.execute
+        self._executemany = connection.executemany
         self._sql = sql
         self.now = clock.now_ms()
         self.lease_now = clock.boot_ms()
@@ -53,6 +56,9 @@ class SqliteTx:
 
     async def many(self, name: str, rows: Sequence[Row]) -> list[Row]:
         sql, execute = self._sql[name], self._execute
+        if len(rows) > 1 and _ANSWERS.search(sql) is None:
+            self._executemany(sql, rows)
+            return []
         return [(i, *found) for i, row in enumerate(rows) for found in execute(sql, row)]
 
 
