@@ -71,6 +71,9 @@ class Still:
         self.frozen = self.running
         return self.running
 
+    def pids(self) -> None:
+        return None
+
     async def thaw(self) -> bool:
         self.frozen = False
         return self.whole

@@ -14,7 +14,7 @@ import signal
 import statistics
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -51,6 +51,9 @@ class Frozen(Kit):
 
     async def freeze(self) -> bool:
         return await self.freezer.freeze()
+
+    def pids(self) -> Collection[int] | None:
+        return self.freezer.pids()
 
     async def thaw(self) -> bool:
         return await self.freezer.thaw()
@@ -249,6 +252,9 @@ class AllButOne:
             await asyncio.sleep(0)
         return True
 
+    def pids(self) -> Collection[int]:
+        return self._pids
+
     async def thaw(self) -> bool:
         for pid in self._pids:
             os.kill(pid, signal.SIGCONT)
@@ -281,7 +287,7 @@ class Forgetful:
         watch = self._inner.watch(home, skip)
         looks = itertools.count()
         mapped = watch.mapped
-        watch.mapped = lambda recent_s=0.0: frozenset() if next(looks) % 2 else mapped(recent_s)  # type: ignore[method-assign]
+        watch.mapped = lambda recent_s=0.0, pids=None: frozenset() if next(looks) % 2 else mapped(recent_s)  # type: ignore[method-assign]
         return watch
 
     def close(self) -> None:
@@ -331,6 +337,9 @@ class Interrupted:
         elif frozen and self.freezes % 4 == 3:
             self._kill = asyncio.create_task(self._kill_keeper(self._chance.random() * 0.02))
         return frozen
+
+    def pids(self) -> Collection[int] | None:
+        return self._inner.pids()
 
     async def thaw(self) -> bool:
         whole = await self._inner.thaw()

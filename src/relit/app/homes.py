@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from relit.app.folder import run_dir
-from relit.app.instances import homes_of, residence
+from relit.app.instances import homes_of, instances_of, residence
 from relit.app.parts import database
 from relit.app.shipping import BLOBS, STORE
 from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances, NoFreezer, NoHolder
@@ -69,7 +69,7 @@ def make_mount(settings: Settings, agent: str) -> Mount:
         agent=agent,
         home=place.home,
         work=place.work,
-        freezer=InstanceFreezer(run, lambda: instances().names),
+        freezer=InstanceFreezer(run, lambda: instances_of(settings, agent)),
         holder=InstanceHolder(run, agent, instances),
         patterns=(*KINDS.get(known.kind if known else "", ()), *wanted.exclude),
         limits=Limits(bytes=wanted.max_bytes, files=wanted.max_files),

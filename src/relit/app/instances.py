@@ -6,6 +6,7 @@ that one's processes: its worker leaves a note of that (``join``) in the agent's
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,8 +62,10 @@ def module_name(module: str) -> str:
 
 def owners_of(settings: Settings, agent: str) -> list[str]:
     """Itself, and in whose processes it lives besides."""
-    notes = folder_of(settings, agent) / "run" / _NOTES
-    noted = {path.name for path in notes.iterdir()} if notes.is_dir() else set()
+    try:
+        noted = {*os.listdir(folder_of(settings, agent) / "run" / _NOTES)}
+    except (FileNotFoundError, NotADirectoryError):
+        noted = set()
     return [agent, *sorted(noted - {agent})]
 
 
@@ -74,6 +77,11 @@ def join(settings: Settings, owner: str, agents: Iterable[str]) -> None:
         (notes / owner).touch(mode=0o600)
 
 
+def instances_of(settings: Settings, agent: str) -> list[str]:
+    """The instances that an agent lives in. Asked anew each time, since agents move."""
+    return [name for owner in owners_of(settings, agent) for name in copies(settings, owner)]
+
+
 def residence(settings: Settings, agent: str) -> Residence:
     """Everything that holds an agent still needs to know. Cheap; asked anew each time, since agents move."""
     owners = owners_of(settings, agent)
@@ -81,7 +89,7 @@ def residence(settings: Settings, agent: str) -> Residence:
         agent=agent,
         home=home_of(settings, agent),
         work=folder_of(settings, agent) / "restore",
-        instances=[name for owner in owners for name in copies(settings, owner)],
+        instances=instances_of(settings, agent),
         holds=[hold_of(settings, owner) for owner in owners],
     )
 

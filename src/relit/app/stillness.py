@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,10 @@ class NoFreezer:
     async def thaw(self) -> bool:
         """Nothing was frozen."""
         return False
+
+    def pids(self) -> Collection[int] | None:
+        """Nobody knows."""
+        return None
 
 
 class NoHolder:
@@ -65,6 +69,10 @@ class InstanceFreezer:
             return False
         self._now = freezing
         return True
+
+    def pids(self) -> Collection[int] | None:
+        """The processes that stand still now; ``None``: not known."""
+        return self._now.pids if self._now is not None else None
 
     async def thaw(self) -> bool:
         """Let them go on. False: they did not stand still until now. Safe twice."""

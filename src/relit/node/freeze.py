@@ -92,6 +92,7 @@ class Freezing:
         self._hold_ms = hold_ms
         self._frozen: list[still.Still] = []
         self.processes = 0
+        self.pids: set[int] | None = set()  # None: the keeper is of an older relit and does not tell
         self.how: set[str] = set()
 
     async def freeze(self) -> bool:
@@ -120,6 +121,8 @@ class Freezing:
         if answer is not None:
             self._frozen.append(still.read(answer))
             self.processes += answer["processes"]
+            standing = answer.get("standing")
+            self.pids = None if self.pids is None or standing is None else self.pids.union(standing)
             self.how.add(answer["how"])
 
     def _failed(self, refused: Refused) -> RelitError:

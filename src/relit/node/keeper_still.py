@@ -44,19 +44,19 @@ class Frost:
         life.frozen_ms = boot_ms()
         try:
             self._tell()
-            count = self._stand_still(each, life, main)
+            pids = self._stand_still(each, life, main)
         except OSError as error:
             self.release(life.name)
             raise Refused("failed", f"the freeze of {life.name} cannot be written down: {error}") from error
-        if not count:
+        if not pids:
             self.release(life.name)
             raise Refused("failed", f"a process of {life.name} would not stand still")
-        return each.view() | {"processes": count}
+        return each.view() | {"processes": len(pids), "standing": sorted(pids)}
 
-    def _stand_still(self, each: still.Still, life: Life, main: int) -> int:
+    def _stand_still(self, each: still.Still, life: Life, main: int) -> set[int]:
         if life.group is None:
             return still.stop(each, main, life.mark, self._tell)
-        return len(kin.group_pids(life.group)) or 1 if still.freeze_group(life.group) else 0
+        return kin.group_pids(life.group) | {main} if still.freeze_group(life.group) else set()
 
     def thaw(self, name: str, peer: Peer) -> dict[str, object]:
         """Let a life go. ``held``: it stood still until now, for this client."""

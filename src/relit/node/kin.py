@@ -196,8 +196,14 @@ def own_group() -> str | None:
 
 
 def group_pids(group: str) -> set[int]:
-    """The living processes of a group."""
-    return {int(pid) for pid in (read_text(f"{group}/cgroup.procs") or "").split()}
+    """The living processes of a group and of the groups that they made in it."""
+    found = {int(pid) for pid in (read_text(f"{group}/cgroup.procs") or "").split()}
+    try:
+        with os.scandir(group) as entries:
+            inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return found  # the group is gone
+    return found.union(*map(group_pids, inner))
 
 
 def kill_group(group: str) -> set[int] | None:

@@ -71,23 +71,23 @@ def _frozen(group: str) -> bool:
     return "frozen 1" in (kin.read_text(f"{group}/cgroup.events") or "")
 
 
-def stop(still: Still, main: int, mark: str, note: Callable[[], None]) -> int:
-    """Stop every process of a tree by signals; answers how many stand. 0: they would not, and nothing is stopped.
+def stop(still: Still, main: int, mark: str, note: Callable[[], None]) -> set[int]:
+    """Stop every process of a tree by signals; answers which stand. None: they would not, and nothing is stopped.
 
     ``note`` is called whenever ``still`` has more pids, before these are stopped.
     """
     until = time.monotonic() + STOP_S
     while time.monotonic() < until:
-        count = _stop_once(still, main, mark, note, until)
-        if count:
-            return count
+        stopped = _stop_once(still, main, mark, note, until)
+        if stopped:
+            return stopped
         let_go(still)
         still.pids = []
         time.sleep(_PAUSE_S)
-    return 0
+    return set()
 
 
-def _stop_once(still: Still, main: int, mark: str, note: Callable[[], None], until: float) -> int:
+def _stop_once(still: Still, main: int, mark: str, note: Callable[[], None], until: float) -> set[int]:
     processes = kin.table()
     newest = max(each.start for each in processes.values())
     marks = {pid: _mark(each, newest) for pid, each in processes.items()}
@@ -95,14 +95,14 @@ def _stop_once(still: Still, main: int, mark: str, note: Callable[[], None], unt
     while True:
         fresh = kin.members(main, mark, processes, marks) - stopped
         if not fresh:
-            return len(stopped)
+            return stopped
         still.pids += [(pid, processes[pid].start) for pid in fresh if processes[pid].state != "T"]
         note()
         for pid in fresh:
             kin.send(pid, signal.SIGSTOP)
         stopped |= fresh
         if not _all_stand(fresh, until):
-            return 0
+            return set()
         _add_new(processes, marks)  # after all stand: whoever was forking has finished
 
 

@@ -252,6 +252,10 @@ class Freezer(Protocol):
         """True: all stand still now. False: nothing is running. Raises ``FreezeFailed`` (and nothing is frozen)."""
         ...
 
+    def pids(self) -> Collection[int] | None:
+        """The processes that stand still now; ``None``: not known."""
+        ...
+
     async def thaw(self) -> bool:
         """Let them go on. False: they had been let go before (the hold ran out): what was copied is not of one moment.
         Safe twice."""
@@ -279,10 +283,10 @@ class Watch(Protocol):
         """All that happened before this call. Blocking, fast; called while the agent is frozen too."""
         ...
 
-    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
+    def mapped(self, recent_s: float = 0.0, pids: Collection[int] | None = None) -> frozenset[bytes]:
         """Files below the home that some process has mapped shared and writable: stores there give no event.
 
-        ``recent_s``: the answer may be that old, which is cheap when many homes ask.
+        ``recent_s``: the answer may be that old, which is cheap when many homes ask. ``pids``: only these processes.
         """
         ...
 

@@ -304,7 +304,7 @@ class Capture:
             self._hold(attempt, id, data)
 
         with self._lookout.opened() as home:
-            known, due = View(tree, early), self._lookout.late()
+            known, due = View(tree, early), self._lookout.late(self._freezer.pids())
             looked = await _done(lambda: self._lookout.look(home, known, due), light=due.light)
             return await _done(lambda: reader.see(home, tree, looked, sink, early, clones), light=_light(looked))
 

@@ -38,8 +38,15 @@ def touched(home: Home, known: View, changes: Changes) -> Looked:
     for path in list(looked):
         parent = path.rpartition(b"/")[0]
         if path and parent not in looked:
-            looked[parent] = home.look(parent)
+            _folder(home, known, parent, looked)
     return with_links(home, known, looked)
+
+
+def _folder(home: Home, known: View, path: bytes, looked: Looked) -> None:
+    """A folder in which something was touched: its times and mode. Whatever changes them changes its ctime."""
+    found, entry = home.look(path), known.entry(path)
+    if found is None or entry is None or not same(entry, found):
+        looked[path] = found
 
 
 def _one(home: Home, known: View, path: bytes, looked: Looked) -> None:

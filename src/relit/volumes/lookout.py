@@ -84,14 +84,17 @@ class Lookout:
         self._skipped.clear()
         return self._gather(again, sweeps=late, recent_s=recent_s)
 
-    def late(self) -> Due:
-        """What may differ from what the early pass saw."""
-        return self._gather(frozenset(), sweeps=False)
+    def late(self, pids: Collection[int] | None) -> Due:
+        """What may differ from what the early pass saw. ``pids``: the processes that stand still, if that is known:
+        what others map is of no moment, and is looked at again by the next early pass."""
+        return self._gather(frozenset(), sweeps=False, pids=pids)
 
-    def _gather(self, more: Collection[bytes], *, sweeps: bool, recent_s: float = 0.0) -> Due:
+    def _gather(
+        self, more: Collection[bytes], *, sweeps: bool, recent_s: float = 0.0, pids: Collection[int] | None = None
+    ) -> Due:
         now, swept_ms = self._clock.now_ms(), self._swept_ms
         self._swept_ms = None  # until it was looked at: events are told once
-        changes, mapped = self._watch.drain(), self._watch.mapped(recent_s)
+        changes, mapped = self._watch.drain(), self._watch.mapped(recent_s, pids)
         return Due(
             Changes(changes.paths.union(mapped, more), changes.trees),
             sweeps=sweeps or changes.everything or not self._watch.exact,

@@ -36,6 +36,11 @@ class Entries(Mapping[bytes, Entry]):
     def __getitem__(self, path: bytes) -> Entry:
         return _unpack(self._rows[path])
 
+    def find(self, path: bytes) -> Entry | None:
+        """What is known of a path."""
+        row = self._rows.get(path)
+        return None if row is None else _unpack(row)
+
     def __contains__(self, path: object) -> bool:
         return path in self._rows
 
@@ -120,7 +125,7 @@ class Tree:
 
     def ids(self, path: bytes) -> bytes:
         """The chunk ids of a file's content; empty when there is none."""
-        entry = self.entries.get(path)
+        entry = self.entries.find(path)
         if entry is None:
             return b""
         return self._long.get(path, b"") if entry.count > SEGMENT else entry.parts
@@ -138,7 +143,7 @@ class Tree:
         entries, segments, gone = [], [], []
         cut: list[tuple[bytes, int]] = []
         for path in sorted(seen):
-            now, before = seen[path], self.entries.get(path)
+            now, before = seen[path], self.entries.find(path)
             old = self._long.get(path, b"")
             if now is None:
                 if before is not None:
@@ -166,7 +171,7 @@ class Tree:
 
     def _forget(self, path: bytes, *, keep: bool) -> None:
         """Take back what is counted of a path; ``keep``: its entry is about to be replaced."""
-        entry = self.entries.get(path) if keep else self.entries.drop(path)
+        entry = self.entries.find(path) if keep else self.entries.drop(path)
         if entry is None:
             return
         self._long.pop(path, None)
@@ -189,8 +194,8 @@ class View:
     def entry(self, path: bytes) -> Entry | None:
         """What is known of a path."""
         if path in self._seen:
-            return self._new.entries.get(path)
-        return self._tree.entries.get(path)
+            return self._new.entries.find(path)
+        return self._tree.entries.find(path)
 
     def entries(self) -> Iterator[Entry]:
         """All that is known."""
@@ -222,7 +227,7 @@ def consistent(tree: Tree, seen: Mapping[bytes, Seen | None]) -> tuple[dict[byte
 
     def entry(path: bytes) -> Entry | None:
         if path not in sure:
-            return tree.entries.get(path)
+            return tree.entries.find(path)
         now = sure[path]
         return now.entry if now is not None else None
 
@@ -235,7 +240,7 @@ def consistent(tree: Tree, seen: Mapping[bytes, Seen | None]) -> tuple[dict[byte
         if path and now is not None and (above is None or above.kind != "folder"):
             drop(path)
             now = None
-        was = tree.entries.get(path)
+        was = tree.entries.find(path)
         if was is not None and was.kind == "folder" and (now is None or now.kind != "folder"):
             for below in tree.entries.below(path):
                 if below not in sure:

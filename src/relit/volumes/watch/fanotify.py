@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,7 +31,6 @@ _KEY = _EVENT.size + 4  # where filesystem and handle begin
 _NAMED, _UNNAMED = 2, 3
 _MOST_SPOTS = 200_000
 _GONE = (errno.ESTALE, errno.ENOENT, errno.ENAMETOOLONG)
-_UNKNOWN = object()
 
 
 class _Spot(msgspec.Struct, frozen=True):
@@ -52,11 +51,10 @@ class _Mount:
 class FanotifyWatch:
     """Events of one home."""
 
-    def __init__(self, watcher: Fanotify, touched: Touched, pids: Callable[[], Iterable[int]] | None) -> None:
+    def __init__(self, watcher: Fanotify, touched: Touched) -> None:
         self.exact = True
         self._watcher = watcher
         self._touched = touched
-        self._pids = pids
 
     def drain(self) -> Changes:
         """All that happened before this call."""
@@ -69,9 +67,9 @@ class FanotifyWatch:
             log.warning("%s cannot be watched any more (%s): its snapshots read all names", self._touched.home, error)
             return Changes(everything=True)
 
-    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
-        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago."""
-        return self._watcher.mappings.below(self._touched.home, self._pids, recent_s)
+    def mapped(self, recent_s: float = 0.0, pids: Collection[int] | None = None) -> frozenset[bytes]:
+        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago; or one of ``pids``."""
+        return self._watcher.mappings.below(self._touched.root, recent_s, pids)
 
     def close(self) -> None:
         """Safe twice. From now on all that can be told is "everything"."""
@@ -96,9 +94,7 @@ class Fanotify:
         self._reading = Reading(self._group, self._take, self._lose)
         self._reading.start()
 
-    def watch(
-        self, home: Path, skip: Sequence[bytes] = (), pids: Callable[[], Iterable[int]] | None = None
-    ) -> FanotifyWatch:
+    def watch(self, home: Path, skip: Sequence[bytes] = ()) -> FanotifyWatch:
         """Begin. OSError when the filesystem of the home cannot be marked."""
         touched = Touched(home, skip)
         with self._reading.lock:
@@ -107,7 +103,7 @@ class Fanotify:
                 self._register(touched)
             else:
                 touched.lose()
-        return FanotifyWatch(self, touched, pids)
+        return FanotifyWatch(self, touched)
 
     def drain(self, touched: Touched) -> Changes:
         """Everything until now; a home that is another folder now is found again."""
@@ -184,31 +180,25 @@ class Fanotify:
     def _take(self, data: bytes) -> int:
         at = count = 0
         while at < len(data):
+            count += 1
             length, _, _, _, mask, _, _ = _EVENT.unpack_from(data, at)
-            if mask & OVERFLOW:
+            if length > _EVENT.size:
+                kind, _, _, _, size, _ = _INFO.unpack_from(data, at + _EVENT.size)
+                end = at + _EVENT.size + _INFO.size + size
+                key = data[at + _KEY : end]
+                spot = self._spots[key] if key in self._spots else self._resolve(key)
+                if spot is not None:  # most events are of no home
+                    name = data[end : at + length].partition(b"\0")[0] if kind == _NAMED else b"."
+                    self._note(spot, mask, b"" if name == b"." else name)
+            elif mask & OVERFLOW:
                 log.warning("more happened in homes than the kernel could keep: all of them are swept")
                 self._lose()
-            elif length > _EVENT.size:
-                self._event(data[at : at + length], mask)
             at += length
-            count += 1
         return count * _EVENT.size
-
-    def _event(self, event: bytes, mask: int) -> None:
-        kind, _, length, _, size, _ = _INFO.unpack_from(event, _EVENT.size)
-        end = _EVENT.size + _INFO.size + size
-        key = event[_KEY:end]
-        spot = self._spots.get(key, _UNKNOWN)
-        if spot is _UNKNOWN:
-            spot = self._resolve(key)
-        if not isinstance(spot, _Spot):
-            return
-        name = event[end : _EVENT.size + length].split(b"\0", 1)[0] if kind == _NAMED else b"."
-        self._note(spot, mask, b"" if name == b"." else name)
 
     def _note(self, spot: _Spot, mask: int, name: bytes) -> None:
         for touched, folder in spot.inside:
-            path = b"/".join(part for part in (folder, name) if part)
+            path = folder + b"/" + name if folder and name else folder or name
             touched.path(path)
             if mask & ONDIR and mask & (CREATE | MOVED_TO):
                 touched.tree(path)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,21 +56,20 @@ class _Node:
 class InotifyWatch:
     """Events of one home. ``exact`` becomes false when the kernel allows no further watches."""
 
-    def __init__(self, watcher: Inotify, touched: Touched, pids: Callable[[], Iterable[int]] | None) -> None:
+    def __init__(self, watcher: Inotify, touched: Touched) -> None:
         self.exact = True
         self.touched = touched
         self.root: _Node | None = None
         self.broken = True  # what is watched may not be what is there
         self._watcher = watcher
-        self._pids = pids
 
     def drain(self) -> Changes:
         """All that happened before this call."""
         return self._watcher.drain(self) if self.exact else Changes(everything=True)
 
-    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
-        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago."""
-        return self._watcher.mappings.below(self.touched.home, self._pids, recent_s)
+    def mapped(self, recent_s: float = 0.0, pids: Collection[int] | None = None) -> frozenset[bytes]:
+        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago; or one of ``pids``."""
+        return self._watcher.mappings.below(self.touched.root, recent_s, pids)
 
     def close(self) -> None:
         """Safe twice. From now on all that can be told is "everything"."""
@@ -89,11 +88,9 @@ class Inotify:
         self._reading = Reading(self._fd, self._take, self._lose)
         self._reading.start()
 
-    def watch(
-        self, home: Path, skip: Sequence[bytes] = (), pids: Callable[[], Iterable[int]] | None = None
-    ) -> InotifyWatch:
+    def watch(self, home: Path, skip: Sequence[bytes] = ()) -> InotifyWatch:
         """Begin. OSError when there are too many folders already."""
-        watch = InotifyWatch(self, Touched(home, skip), pids)
+        watch = InotifyWatch(self, Touched(home, skip))
         with self._reading.lock:
             watch.touched.arrived()
             try:

@@ -19,8 +19,7 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -52,15 +51,15 @@ class Mappings:
         self._seen: list[tuple[int, _Mapping, bool]] = []
         self._seen_at = -math.inf
 
-    def below(
-        self, home: Path, pids: Callable[[], Iterable[int]] | None = None, recent_s: float = 0.0
-    ) -> frozenset[bytes]:
-        """Paths relative to the home. ``pids``: the processes that can be meant; else all that we may look at, and
-        then what was found up to ``recent_s`` ago may be the answer."""
-        root = os.fsencode(os.path.realpath(home)).rstrip(b"/") + b"/"
+    def below(self, root: bytes, recent_s: float = 0.0, pids: Collection[int] | None = None) -> frozenset[bytes]:
+        """Paths relative to the home whose real path is ``root`` (empty: it is not there). ``pids``: the processes that
+        are meant; else all that we may look at, and then what was found up to ``recent_s`` ago may be the answer."""
+        if not root:
+            return frozenset()
+        root = root.rstrip(b"/") + b"/"
         found: set[bytes] = set()
         with self._lock:
-            for pid, mapping, elsewhere in self._all(recent_s) if pids is None else self._each(pids()):
+            for pid, mapping, elsewhere in self._all(recent_s) if pids is None else self._each(pids):
                 if mapping.path.startswith(root):
                     found.add(mapping.path[len(root) :])
                 elif elsewhere:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,11 +15,10 @@ from relit.volumes.watch.reading import log
 from relit.volumes.watch.sweeping import Sweeping
 
 Kind = Literal["auto", "fanotify", "inotify", "sweep"]
-Pids = Callable[[], Iterable[int]]
 
 
 class _Way(Protocol):
-    def watch(self, home: Path, skip: Sequence[bytes] = (), pids: Pids | None = None) -> Watch: ...
+    def watch(self, home: Path, skip: Sequence[bytes] = ()) -> Watch: ...
 
     def close(self) -> None: ...
 
@@ -39,14 +38,14 @@ class OpenWatcher:
         """Best first."""
         return (*self._ways, "sweep")
 
-    def watch(self, home: Path, skip: Sequence[bytes] = (), pids: Pids | None = None) -> Watch:
-        """Begin. ``pids`` tells which processes may have files of this home mapped: cheaper than looking at all."""
+    def watch(self, home: Path, skip: Sequence[bytes] = ()) -> Watch:
+        """Begin."""
         for name, way in self._ways.items():
             try:
-                return way.watch(home, skip, pids)
+                return way.watch(home, skip)
             except OSError as error:
                 log.warning("%s cannot be watched with %s: %s", home, name, error.strerror)
-        return self._last.watch(home, skip, pids)
+        return self._last.watch(home, skip)
 
     def close(self) -> None:
         """Safe twice."""

@@ -13,7 +13,7 @@ from relit.volumes.watch import kernel
 
 log = logging.getLogger("relit.volumes")
 _BUFFER = 256 << 10
-_PAUSE_S = 0.05  # events of one file merge in the queue meanwhile
+_PAUSE_S = 0.2  # events of one file merge in the queue meanwhile
 
 
 class Reading:

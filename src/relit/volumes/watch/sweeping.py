@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from relit.volumes.base import Changes
@@ -12,19 +13,18 @@ from relit.volumes.watch.maps import Mappings
 class SweepingWatch:
     """Knows only what is mapped."""
 
-    def __init__(self, home: Path, mappings: Mappings, pids: Callable[[], Iterable[int]] | None) -> None:
+    def __init__(self, home: Path, mappings: Mappings) -> None:
         self.exact = False
         self._home = home
         self._mappings = mappings
-        self._pids = pids
 
     def drain(self) -> Changes:
         """Anything may have changed."""
         return Changes(everything=True)
 
-    def mapped(self, recent_s: float = 0.0) -> frozenset[bytes]:
-        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago."""
-        return self._mappings.below(self._home, self._pids, recent_s)
+    def mapped(self, recent_s: float = 0.0, pids: Collection[int] | None = None) -> frozenset[bytes]:
+        """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago; or one of ``pids``."""
+        return self._mappings.below(os.fsencode(os.path.realpath(self._home)), recent_s, pids)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -36,11 +36,9 @@ class Sweeping:
     def __init__(self, mappings: Mappings) -> None:
         self.mappings = mappings
 
-    def watch(
-        self, home: Path, skip: Sequence[bytes] = (), pids: Callable[[], Iterable[int]] | None = None
-    ) -> SweepingWatch:
+    def watch(self, home: Path, skip: Sequence[bytes] = ()) -> SweepingWatch:
         """Begin."""
-        return SweepingWatch(home, self.mappings, pids)
+        return SweepingWatch(home, self.mappings)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -53,10 +53,9 @@ class Touched:
     def arrived(self) -> bool:
         """Look where the home is and which folder it is: true when it is another one than last time, or gone."""
         try:
-            root = os.fsencode(os.path.realpath(self.home, strict=True))
-            found = os.stat(root)
+            root, found = _real(self.home)
         except OSError:
-            self._is = None
+            self.root, self._is = b"", None
             return True
         now = (found.st_dev, found.st_ino)
         changed = root != self.root or now != self._is
@@ -67,3 +66,12 @@ class Touched:
     def there(self) -> bool:
         """Whether there was a home when it was last looked for."""
         return self._is is not None
+
+
+def _real(home: Path) -> tuple[bytes, os.stat_result]:
+    """Its real path as the kernel tells it, and what is there."""
+    fd = os.open(home, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % fd), os.fstat(fd)
+    finally:
+        os.close(fd)
