@@ -244,9 +244,9 @@ def test_an_agent_lives_in_its_own_instances_and_where_its_code_runs(tmp_path: P
     assert guest.instances == ["guest", "mine", "two-1", "two-2"]
     assert [path.parent.parent.name for path in guest.holds] == ["guest", "mine", "two"]
     assert guest.home == tmp_path / "data" / "agents" / "guest" / "home"
-    assert list(instances.homes_of(given)) == ["one", "two"]
+    assert instances.homes_of(given) == ["one", "two"]
     instances.make_home(given, "guest")
-    assert list(instances.homes_of(given)) == ["guest", "one", "two"]
+    assert instances.homes_of(given) == ["guest", "one", "two"]
 
 
 def test_instances_are_told_their_home_and_can_be_held(tmp_path: Path) -> None:

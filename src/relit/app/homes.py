@@ -16,9 +16,18 @@ from relit.volumes.ignore import KINDS
 from relit.volumes.service import Mount
 
 
-def mounts(settings: Settings) -> dict[str, Mount]:
-    """Every agent of relit.toml, and every other one that has a home here."""
-    return {agent: make_mount(settings, agent) for agent in homes_of(settings)} | _own(settings)
+class Mounts:
+    """Every agent of relit.toml, and every other one that has a home here, whenever it is asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[str, Mount] = {}
+        self._own = _own(settings)
+
+    def __call__(self) -> dict[str, Mount]:
+        now = homes_of(self._settings)
+        self._known = {agent: self._known.get(agent) or make_mount(self._settings, agent) for agent in now}
+        return self._known | self._own
 
 
 def ships(settings: Settings) -> bool:

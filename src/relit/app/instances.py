@@ -94,8 +94,11 @@ def residence(settings: Settings, agent: str) -> Residence:
     )
 
 
-def homes_of(settings: Settings) -> dict[str, Residence]:
+def homes_of(settings: Settings) -> list[str]:
     """Every agent of relit.toml, and every other one that has a home here, or is held since its home is being made."""
-    found = {path.parent.name for path in (settings.data / "agents").glob("*/home") if path.is_dir()}
-    found |= {path.parents[1].name for path in (settings.data / "agents").glob("*/run/hold")}
-    return {agent: residence(settings, agent) for agent in sorted(found | settings.agents.keys())}
+    place = os.fspath(settings.data / "agents")
+    names = os.listdir(place) if os.path.isdir(place) else []
+    found = {
+        each for each in names if os.path.isdir(f"{place}/{each}/home") or os.path.exists(f"{place}/{each}/run/hold")
+    }
+    return sorted(found | settings.agents.keys())

@@ -16,7 +16,7 @@ from relit.api.timeline import JournalTimeline
 from relit.api.volumes_local import Care, Facts, LocalVolumes
 from relit.app import parts as chosen
 from relit.app.folder import run_dir
-from relit.app.homes import make_mount, mounts, snapshots_of
+from relit.app.homes import Mounts, make_mount, snapshots_of
 from relit.app.unlock import Unlocked, unlock
 from relit.durable.engine import Engine
 from relit.errors import Conflict
@@ -82,7 +82,7 @@ class Kept:
             self.catalog, self.spool, objects, NODE, clock, settings.volumes.interval_ms / 1000, on_failure=fail
         )
         self.homes = Homes(
-            lambda: mounts(settings),
+            Mounts(settings),
             lambda agent: make_mount(settings, agent),
             HomeParts(
                 catalog=self.catalog,

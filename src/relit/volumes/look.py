@@ -53,7 +53,8 @@ def _one(home: Home, known: View, path: bytes, looked: Looked) -> None:
     found = looked[path] = home.look(path)
     entry = known.entry(path)
     if found is None or not stat.S_ISDIR(found.st_mode):
-        looked.update((each, None) for each in known.below(path))
+        if entry is not None and entry.kind == "folder":
+            looked.update((each, None) for each in known.below(path))
         return
     if entry is None or entry.kind != "folder":
         looked.update(home.walk(path))

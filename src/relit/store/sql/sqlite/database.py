@@ -198,6 +198,9 @@ class SqliteDatabase:
     def _read_all(self, queries: Sequence[tuple[str, Row]]) -> list[list[Row]]:
         try:
             connection = self._reader()
+            if len(queries) == 1:
+                [(name, row)] = queries
+                return [list(connection.execute(self._sql[name], row))]
             with connection:  # a savepoint: all queries see one moment
                 results = [list(connection.execute(self._sql[name], row)) for name, row in queries]
         except apsw.Error as error:
