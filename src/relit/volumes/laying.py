@@ -17,7 +17,7 @@ from relit.volumes.beneath import Beneath
 
 BLOCK = 16384  # of database files
 PATCHED = 1 << 20  # from this size on a database's unchanged blocks are copied from the file that is there
-_BATCH = 128  # chunks of one file asked for at once
+_BATCH = 256  # chunks of one file asked for at once
 _GROUP = 96  # small files written in one turn of a thread
 _FICLONE = 0x40049409
 _XATTRS = msgspec.msgpack.Decoder(dict[bytes, bytes])
@@ -231,13 +231,19 @@ class Layer:
             os.close(fd)
 
     async def _pour(self, fd: int, job: Job) -> None:
+        """A batch is written while the next one is read."""
         pour = Pour(fd, job.entry)
         ids = list(split(job.ids))
-        for at in range(0, len(ids), _BATCH):
-            batch = ids[at : at + _BATCH]
-            found = await self._chunks.read(batch)
-            await asyncio.to_thread(_feed, pour, [found[each] for each in batch])
-            self.written += sum(len(found[each]) for each in batch)
+        async with asyncio.TaskGroup() as tasks:
+            writing: asyncio.Task[None] | None = None
+            for at in range(0, len(ids), _BATCH):
+                batch = ids[at : at + _BATCH]
+                found = await self._chunks.read(batch)
+                if writing is not None:
+                    await writing
+                parts = [found[each] for each in batch]
+                writing = tasks.create_task(asyncio.to_thread(_feed, pour, parts))
+                self.written += sum(map(len, parts))
         pour.end()
 
     async def _patch(self, fd: int, job: Job, base: int) -> None:

@@ -120,7 +120,7 @@ class Sealer:
         try:
             head = bytes(record[: RECORD.size])
             kind, flags, _, length, raw, counter = RECORD.unpack(head)
-            sealed = bytes(record[RECORD.size :])
+            sealed = memoryview(record)[RECORD.size :]
             if length != len(sealed) or raw != place.raw:
                 raise ValueError("its lengths do not match")
             body = self._opened(head, counter, sealed)
@@ -131,10 +131,10 @@ class Sealer:
             raise damaged(place, str(error) or "its authentication fails") from error
         return kind, data
 
-    def _opened(self, head: bytes, counter: int, sealed: bytes) -> bytes:
+    def _opened(self, head: bytes, counter: int, sealed: memoryview) -> bytes:
         if self._cipher is not None:
             return self._cipher.decrypt(counter.to_bytes(12, "little"), sealed, head)
-        body, sum = sealed[:-TAG], sealed[-TAG:]
+        body, sum = bytes(sealed[:-TAG]), sealed[-TAG:]
         if self._sum(head + body, TAG) != sum:
             raise ValueError("its check sum does not match")
         return body

@@ -53,13 +53,10 @@ class Chunks:
                 yield id, data
 
     async def _batch(self, batch: Sequence[tuple[bytes, Place]]) -> list[tuple[bytes, bytes]]:
-        pack = batch[0][1].pack
-        records = await asyncio.to_thread(lambda: [self._spool.fetch(place) for _, place in batch])
-        missing = [at for at, record in enumerate(records) if record is None]
-        if missing:
-            found = await self._get(pack, [batch[at][1] for at in missing])
-            for at, record in zip(missing, found, strict=True):
-                records[at] = record
+        pack, places = batch[0][1].pack, [place for _, place in batch]
+        records = await asyncio.to_thread(self._spool.fetch_all, pack, places)
+        if records is None:
+            records = await self._get(pack, places)
         sealer = await self._sealer(pack)
         return await asyncio.to_thread(self._open, sealer, batch, records)
 
@@ -72,11 +69,11 @@ class Chunks:
             raise damaged(max(places, key=lambda each: each.offset), error.why) from error
 
     def _open(
-        self, sealer: Sealer, batch: Sequence[tuple[bytes, Place]], records: Sequence[bytes | None]
+        self, sealer: Sealer, batch: Sequence[tuple[bytes, Place]], records: Sequence[bytes]
     ) -> list[tuple[bytes, bytes]]:
         opened = []
         for (id, place), record in zip(batch, records, strict=True):
-            kind, data = sealer.open(record or b"", place)
+            kind, data = sealer.open(record, place)
             if kind != CHUNK or self._id_of(data) != id:
                 raise damaged(place, f"it does not hold chunk {id.hex()}")
             opened.append((id, data))

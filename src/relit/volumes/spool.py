@@ -275,10 +275,15 @@ class Spool:
 
     def fetch(self, place: Place) -> bytes | None:
         """A record as it lies in a pack here, short where the file is; ``None`` when the pack is not here."""
+        found = self.fetch_all(place.pack, [place])
+        return found[0] if found is not None else None
+
+    def fetch_all(self, pack: str, places: Sequence[Place]) -> list[bytes] | None:
+        """The same for several records of one pack."""
         with explained(self._folder):
             for suffix in (_SEALED, _OPEN, _SEALED):  # it may be sealed between two looks
-                with contextlib.suppress(FileNotFoundError), open(self._folder / (place.pack + suffix), "rb") as file:
-                    return os.pread(file.fileno(), place.length, place.offset)
+                with contextlib.suppress(FileNotFoundError), open(self._folder / (pack + suffix), "rb") as file:
+                    return [os.pread(file.fileno(), place.length, place.offset) for place in places]
         return None
 
     def recover(self, packs: Sequence[Pack], committed: Collection[str]) -> list[VolumeDamaged]:
