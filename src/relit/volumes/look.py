@@ -23,7 +23,7 @@ def sweep(home: Home, known: View, settled_ns: int = _NEVER) -> Looked:
         entry = known.entry(path)
         if entry is None or not same(entry, found) or found.st_ctime_ns >= settled_ns:
             looked[path] = found
-    looked.update((entry.path, None) for entry in known.entries() if entry.path not in met)
+    looked.update((path, None) for path in known.paths() if path not in met)
     return with_links(home, known, looked)
 
 

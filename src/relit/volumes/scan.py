@@ -7,8 +7,6 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from typing import Literal
 
 import msgspec
 
@@ -65,8 +63,9 @@ class Home:
         left = [folder]
         while left:
             above = left.pop()
+            prefix = above + b"/" if above else b""
             for name, found in self._entries(above):
-                path = above + b"/" + name if above else name
+                path = prefix + name
                 if self._takes(path, found):
                     yield path, found
                     if stat.S_ISDIR(found.st_mode):
@@ -84,11 +83,13 @@ class Home:
             self._skip(folder, error.strerror or "not readable")
             return []
         try:
-            entries = []
+            entries: list[Found] = []
             with os.scandir(fd) as found:
                 for each in found:
-                    with suppress(FileNotFoundError):
+                    try:
                         entries.append((os.fsencode(each.name), each.stat(follow_symlinks=False)))
+                    except FileNotFoundError:
+                        continue
             return entries
         finally:
             os.close(fd)
@@ -163,14 +164,13 @@ def kind_of(found: os.stat_result) -> EntryKind:
 
 def same(entry: Entry, found: os.stat_result) -> bool:
     """Whether a path looks untouched since its entry was made."""
-    kind: Literal["file", "folder", "link"] = kind_of(found)
     return (
         entry.ctime_ns == found.st_ctime_ns
         and entry.ino == found.st_ino
         and entry.mtime_ns == found.st_mtime_ns
-        and entry.kind == kind
-        and (kind != "file" or entry.size == found.st_size)
-        and entry.mode == stat.S_IMODE(found.st_mode)
+        and (entry.kind != "file" or entry.size == found.st_size)
+        and entry.kind == kind_of(found)
+        and entry.mode == found.st_mode & 0o7777
     )
 
 

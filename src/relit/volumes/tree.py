@@ -199,8 +199,12 @@ class View:
 
     def entries(self) -> Iterator[Entry]:
         """All that is known."""
-        yield from self._new.entries.values()
-        yield from (entry for path, entry in self._tree.entries.items() if path not in self._seen)
+        return (entry for path in self.paths() if (entry := self.entry(path)) is not None)
+
+    def paths(self) -> Iterator[bytes]:
+        """All that are known."""
+        yield from self._new.entries
+        yield from (path for path in self._tree.entries if path not in self._seen)
 
     def names(self, path: bytes) -> frozenset[bytes]:
         """The paths directly in a folder."""
