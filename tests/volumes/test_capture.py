@@ -127,3 +127,16 @@ async def test_every_kind_of_change_is_in_the_next_snapshot(watched: Kit) -> Non
     for no, edit in enumerate(EDITS):
         edit(watched.home())
         await taken_is_home(watched, f"{no}-{edit.__name__}")
+
+
+async def test_a_line_more_in_a_log_costs_that_line(volumes: Kit) -> None:
+    log = volumes.home() / "log"
+    log.write_bytes(noise(100_000))
+    await volumes.take()
+    costs = []
+    for number in range(40):
+        with open(log, "ab") as file:
+            file.write(noise(500, seed=number))
+        costs.append((await volumes.take()).fresh)
+    assert sorted(costs)[-3] < 1_000, "but now and then its last chunk is stored as one again"
+    await taken_is_home(volumes, "grown")

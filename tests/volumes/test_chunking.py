@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packs_for_tests import noise, text
 
-from relit.volumes.chunking import BLOCK, SMALL, cuts, is_database
+from relit.volumes.chunking import BLOCK, SMALL, Ends, cuts, is_database
 from relit.volumes.scan import windows
 
 SIZES = [0, 1, BLOCK, SMALL, SMALL + 1, 1 << 20, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, (4 << 20) + 40_000, 9_999_999]
@@ -135,3 +135,28 @@ def test_many_threads_cut_alike() -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
             assert list(pool.map(lambda data: cuts(data, blocks=False), contents)) == alone
+
+
+def grown(ends: Ends, before: int, data: bytes) -> list[bytes]:
+    """What a growing file of one chunk is cut into."""
+    return [bytes(each) for each in ends.parts(b"log", memoryview(data), 0, ends.of(b"log", before, len(data)))]
+
+
+@given(steps=st.lists(st.integers(1, 2000), min_size=1, max_size=40))
+def test_what_a_growing_file_held_before_is_cut_as_before_until_it_is_in_many_pieces(steps: list[int]) -> None:
+    ends, data, pieces = Ends(), b"x" * 9000, [b"x" * 9000]
+    for step in steps:
+        before, data = len(data), data + b"y" * step
+        now = grown(ends, before, data)
+        assert b"".join(now) == data
+        assert now == [*pieces, b"y" * step] or now == [data]
+        assert now != [data] or len(pieces) >= 16
+        pieces = now
+
+
+def test_a_file_that_did_not_grow_is_cut_as_it_is() -> None:
+    ends = Ends()
+    assert grown(ends, 9000, b"x" * 9001) == [b"x" * 9000, b"x"]
+    assert grown(ends, 9001, b"x" * 9001) == [b"x" * 9001]
+    assert grown(ends, 9001, b"x" * 9002) == [b"x" * 9001, b"x"], "where it ended before that is forgotten"
+    assert grown(ends, 100, b"x" * 9002) == [b"x" * 9002], "a short one is stored anew"

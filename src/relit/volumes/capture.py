@@ -34,6 +34,7 @@ from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapsho
 from relit.volumes.arenas import Arenas
 from relit.volumes.attempt import Attempt, Behind, Cancelled, Chunks
 from relit.volumes.base import Catalog, Freezer, Watch
+from relit.volumes.chunking import Ends
 from relit.volumes.clones import Clones
 from relit.volumes.ignore import biggest
 from relit.volumes.look import Looked
@@ -122,6 +123,7 @@ class Capture:
         self._buffer = buffer
         self._arenas = arenas
         self._id_of = id_of
+        self._ends = Ends()
         self._tree: Tree | None = None
         self._laid: dict[bytes, Seen] = {}
         self._lock = asyncio.Lock()
@@ -140,7 +142,7 @@ class Capture:
         Raises FreezeFailed, StoreFull, VolumeTooLarge and what the catalog raises; the agent goes on either way.
         """
         async with self._lock, self._arenas.one() as arena:
-            reader = Reader(self._id_of, arena)
+            reader = Reader(self._id_of, arena, self._ends)
             for turn in range(_TRIES):
                 try:
                     done, taken = await self._try(reader, reason, note, quiescent, always, position)

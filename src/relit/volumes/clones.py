@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,14 +19,21 @@ _FICLONE = 0x40049409
 _NEVER = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.EINVAL, errno.EPERM, errno.EISDIR, errno.EROFS})
 
 
+class Known(NamedTuple):
+    """What is known of a file's content: ids of chunks that need not be kept again, and how long it was."""
+
+    ids: set[bytes]
+    size: int
+
+
 class Postponed(msgspec.Struct):
-    """A file to be read out of its clone. ``old``: ids of chunks that need not be kept again."""
+    """A file to be read out of its clone. ``old``: what was known of it."""
 
     entry: Entry
     clone: int
     size: int
     blocks: os.stat_result
-    old: set[bytes]
+    old: Known
 
 
 class Clones:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from relit.errors import VolumeError
 from relit.manifest import SEGMENT, Entry, Skipped
 from relit.volumes import chunking
-from relit.volumes.clones import Clones, Postponed
+from relit.volumes.clones import Clones, Known, Postponed
 from relit.volumes.look import Looked, firsts
 from relit.volumes.scan import READ, Home, clipped, holes, kind_of, pack_holes, same, windows
 from relit.volumes.tree import Seen, Tree, split
@@ -24,11 +24,15 @@ Sink = Callable[[bytes, memoryview], None]
 
 
 class Reader:
-    """Turns paths into ``Seen``. ``arena`` is the window that contents pass through (16 KiB times something)."""
+    """Turns paths into ``Seen``. ``arena`` is the window that contents pass through (16 KiB times something); ``ends``
+    remembers files that grow."""
 
-    def __init__(self, id_of: Callable[[memoryview], bytes], arena: memoryview) -> None:
+    def __init__(
+        self, id_of: Callable[[memoryview], bytes], arena: memoryview, ends: chunking.Ends | None = None
+    ) -> None:
         self._id_of = id_of
         self._arena = arena
+        self._ends = ends or chunking.Ends()
 
     def see(
         self,
@@ -56,9 +60,7 @@ class Reader:
             elif path in laid and _untouched(laid[path].entry, found):
                 seen[path] = laid[path]
             elif kind_of(found) == "file":
-                before = (early or {}).get(path)
-                old = set(split(tree.ids(path))) | set(split(before.ids if before else b""))
-                one = self._file(home, path, old, sink, clones)
+                one = self._file(home, path, _known(tree, early or {}, path), sink, clones)
                 if not isinstance(one, Postponed):
                     seen[path] = one
                 elif clones is not None:
@@ -77,9 +79,7 @@ class Reader:
             seen[each.entry.path] = Seen(self._entry(each.entry, ids, total, gaps), ids)
         return seen
 
-    def _file(
-        self, home: Home, path: bytes, old: set[bytes], sink: Sink, clones: Clones | None
-    ) -> Seen | Postponed | None:
+    def _file(self, home: Home, path: bytes, old: Known, sink: Sink, clones: Clones | None) -> Seen | Postponed | None:
         try:
             fd = home.beneath.open(path, READ)
         except (FileNotFoundError, NotADirectoryError):
@@ -96,7 +96,7 @@ class Reader:
         finally:
             os.close(fd)
 
-    def _cloned(self, home: Home, path: bytes, fd: int, old: set[bytes], clones: Clones) -> Postponed | None:
+    def _cloned(self, home: Home, path: bytes, fd: int, old: Known, clones: Clones) -> Postponed | None:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or (clone := clones.clone(fd, found.st_size)) is None:
             return None
@@ -106,7 +106,7 @@ class Reader:
             return None
         return Postponed(entry, clone, found.st_size, found, old)
 
-    def _content(self, home: Home, path: bytes, fd: int, old: set[bytes], sink: Sink) -> Seen | None:
+    def _content(self, home: Home, path: bytes, fd: int, old: Known, sink: Sink) -> Seen | None:
         for _ in range(_TRIES):
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
@@ -136,21 +136,43 @@ class Reader:
         )
 
     def _chunks(
-        self, path: bytes, fd: int, size: int, gaps: list[tuple[int, int]], old: set[bytes], sink: Sink
+        self, path: bytes, fd: int, size: int, gaps: list[tuple[int, int]], old: Known, sink: Sink
     ) -> tuple[bytes, int]:
-        blocks = chunking.is_database(path.rpartition(b"/")[2], os.pread(fd, _HEAD, 0))
-
-        def cut(view: memoryview) -> list[int]:
-            return chunking.cuts(view, blocks=blocks)
-
         ids, total = bytearray(), 0
-        for piece in windows(fd, size, gaps, self._arena, cut):
+        for piece in self._pieces(path, fd, size, gaps, old.size):
             id = self._id_of(piece)
             ids += id
             total += len(piece)
-            if id not in old:
+            if id not in old.ids:
                 sink(id, piece)
         return bytes(ids), total
+
+    def _pieces(
+        self, path: bytes, fd: int, size: int, gaps: list[tuple[int, int]], before: int
+    ) -> Iterator[memoryview]:
+        blocks: bool | None = None
+
+        def cut(view: memoryview) -> list[int]:
+            nonlocal blocks
+            if blocks is None:
+                blocks = chunking.is_database(path.rpartition(b"/")[2], bytes(view[:_HEAD]))
+            return chunking.cuts(view, blocks=blocks)
+
+        ends = self._ends.of(path, before, size) if not gaps else []
+        at = 0
+        for piece in windows(fd, size, gaps, self._arena, cut):
+            if ends and not blocks and at + len(piece) == size:
+                yield from self._ends.parts(path, piece, at, ends)
+            else:
+                yield piece
+            at += len(piece)
+
+
+def _known(tree: Tree, early: Mapping[bytes, Seen | None], path: bytes) -> Known:
+    ids, entry, before = tree.ids(path), tree.entries.find(path), early.get(path)
+    if before is not None:
+        ids, entry = ids + before.ids, before.entry
+    return Known(set(split(ids)), entry.size if entry is not None else 0)
 
 
 def _untouched(entry: Entry, found: os.stat_result) -> bool:
