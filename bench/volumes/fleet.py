@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,9 @@ def run(folder: Path, say: Callable[[str], None], *, quick: bool) -> dict[str, f
     """CPU of the process that keeps a fleet's volumes. The short form has a fifth of it, and is scaled up."""
     count = VOLUMES // 5 if quick else VOLUMES
     relit = Relit(folder, FILES, every=f"{EVERY_S}s", agents=count)
-    size = homes.Size(FILES, 8, (0, 0, 0))
-    for number, name in enumerate(relit.names()):
-        homes.make(relit.data / "agents" / name / "home", size, seed=number)
+    homes.make(folder / "home", homes.Size(FILES, 8, (0, 0, 0)))
+    for name in relit.names():
+        shutil.copytree(folder / "home", relit.data / "agents" / name / "home")
     relit.data.chmod(0o700)
     begin = time.perf_counter()
     relit.up()

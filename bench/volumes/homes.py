@@ -52,9 +52,10 @@ def make(home: Path, size: Size, seed: int = 1) -> None:
     if size.databases_mb[0]:
         (home / "logs").mkdir()
         for name in LOGS:
-            (home / "logs" / name).write_bytes(text(chance, 5_000_000))
+            start = chance.randrange(len(pool) - 5_000_000)
+            (home / "logs" / name).write_bytes(pool[start : start + 5_000_000])
         for name, megabytes in zip(DATABASES, size.databases_mb, strict=True):
-            make_database(home / name, megabytes, chance)
+            make_database(home / name, megabytes, chance, pool)
 
 
 def file_at(home: Path, number: int) -> Path:
@@ -62,13 +63,14 @@ def file_at(home: Path, number: int) -> Path:
     return home / f"work-{number // 2000:03}" / f"{number // 100:05}" / f"note-{number:06}.md"
 
 
-def make_database(path: Path, megabytes: int, chance: random.Random) -> None:
+def make_database(path: Path, megabytes: int, chance: random.Random, pool: bytes) -> None:
     """Rows of text, in WAL mode, as large as asked."""
     db = connect(path)
     db.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, at INTEGER, body BLOB)")
     rows = megabytes * 1_000_000 // (_ROW + 20)
+    starts = (chance.randrange(len(pool) - _ROW) for _ in range(rows))
     with db:
-        db.executemany("INSERT INTO items (at, body) VALUES (?, ?)", ((n, text(chance, _ROW)) for n in range(rows)))
+        db.executemany("INSERT INTO items (at, body) VALUES (1, ?)", ((pool[at : at + _ROW],) for at in starts))
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
 

@@ -157,10 +157,12 @@ def _copy(value: Any) -> Any:
 
 
 def _checked(tree: dict[str, Any], sources: Sequence[Source], faults: list[Fault], path: FilePath | None) -> File:
-    faults = faults + check.faults(tree)
-    if not faults:
+    try:
         file = msgspec.convert(tree, File)
-        faults = meaning.faults(file)
+    except msgspec.ValidationError:  # it names one fault, and not as we do
+        faults = faults + check.faults(tree)
+    else:
+        faults = faults or meaning.faults(file)
         if not faults:
             return file
     lines = [_line(fault, sources) for fault in faults]

@@ -14,17 +14,20 @@ class Arenas:
     """Windows that contents are read through, shared by all captures: so many snapshots are taken at once."""
 
     def __init__(self, count: int = 2) -> None:
-        self._free: asyncio.Queue[memoryview] = asyncio.Queue()
-        for _ in range(count):
-            arena = mmap.mmap(-1, _WINDOW)
-            arena.write(bytes(_WINDOW))  # touched now, so that no page of it is missing during a freeze
-            self._free.put_nowait(memoryview(arena))
+        self._turns = asyncio.Semaphore(count)
+        self._free: list[memoryview] = []
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[memoryview]:
         """One of them, as soon as it is free."""
-        arena = await self._free.get()
-        try:
-            yield arena
-        finally:
-            self._free.put_nowait(arena)
+        async with self._turns:
+            arena = self._free.pop() if self._free else _made()
+            try:
+                yield arena
+            finally:
+                self._free.append(arena)
+
+
+def _made() -> memoryview:
+    """All its pages are there, so that none is missing during a freeze."""
+    return memoryview(mmap.mmap(-1, _WINDOW, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE))

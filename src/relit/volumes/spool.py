@@ -71,9 +71,9 @@ class _Writing:
         self.counter = 0
         self.size = 0
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.named = False  # whether its name is on disk
         try:
             self.write(self.sealer.header())
-            sync_folder(folder)
         except OSError:
             os.close(self.fd)
             self.path.unlink(missing_ok=True)
@@ -219,6 +219,9 @@ class Spool:
     def _flush(self, each: _Writing) -> None:
         try:
             os.fdatasync(each.fd)
+            if not each.named:  # by now that costs next to nothing
+                sync_folder(self._folder)
+                each.named = True
         except OSError as error:
             self._broken = f"{each.path}: {error.strerror or error}"
             raise
