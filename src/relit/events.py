@@ -63,6 +63,7 @@ CATALOGUE: dict[str, str] = {
     "volume.made": "An agent got a volume. data: volume, origin",
     "volume.restored": "Files went back to a snapshot. data: volume, number, to, paths, before",
     "volume.pruned": "Old snapshots and unused packs were removed. data: snapshots, packs, bytes",
+    "volume.mended": "A volume's manifest was damaged, and was put right out of packs. data: volume",
     "volume.damaged": "A check found damage. data: volume, pack, what",
     "volume.verified": "A random snapshot was test-restored and its databases checked. data: volume, number",
     "journal.rewound": "An agent's journal went back with its files. data: event, runs, messages",

@@ -186,6 +186,17 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     staged: bool = False
 
 
+class ManifestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A row of the manifest as it lies in the store. ``no``: of a segment; -1: an entry. ``body``: msgpack of the
+    entry, or the segment's chunk ids."""
+
+    path: bytes
+    no: int
+    since: int
+    until: int | None
+    body: bytes
+
+
 class Referrer(msgspec.Struct, frozen=True, kw_only=True):
     """A version of a file that needs some chunk: in snapshots ``since`` until (not including) ``until``."""
 

@@ -27,7 +27,7 @@ from catalogs import (
 )
 from conformance import OpenStore
 
-from relit.errors import Overtaken
+from relit.errors import NotFound, Overtaken
 from relit.lib.ids import new_id
 from relit.manifest import ID_BYTES, Delta, Pack, Place, Referrer, Snapshot, Volume, VolumeStats
 from relit.store.base import Store
@@ -188,6 +188,17 @@ async def test_only_condemned_packs_are_buried(catalog: SqlCatalog) -> None:
     assert await catalog.chunks_of("p") == []
     assert (await catalog.places([ONE]))[ONE].pack == "q"
     assert sorted(each.id for each in await catalog.packs()) == ["open", "q"]
+
+
+async def test_what_a_pack_holds_is_replaced(catalog: SqlCatalog) -> None:
+    for each in (pack("p"), pack("q")):
+        await add_chunks(catalog, each, 1, 2)
+    now = [(chunk(2), Place("p", 5, 7, 8)), (chunk(3), Place("p", 12, 1, 1))]
+    await catalog.replace_chunks("p", now[::-1])
+    await catalog.replace_chunks("unknown", [(chunk(9), Place("unknown", 0, 1, 1))])
+    assert await catalog.chunks_of("p") == now
+    assert len(await catalog.chunks_of("q")) == 2
+    assert await catalog.chunks_of("unknown") == []
 
 
 # --- what is referred to ---------------------------------------------------------------------------------------------
@@ -363,8 +374,24 @@ async def test_a_fork_and_a_drop_at_once_leave_whole_trees(catalog: SqlCatalog, 
             second.drop_snapshots(home.id, [number]),
             return_exceptions=True,
         )
-        assert answers[1] == 30
+        assert answers[1] == [number]
         if isinstance(answers[0], Snapshot):
             assert await catalog.tree(new.id, 1) == [file(b"%02d" % no, number, no) for no in range(30)]
         else:
             assert await catalog.tree(new.id, 1) == []
+
+
+async def test_a_name_that_is_given_at_once_with_a_drop_is_on_a_snapshot_that_is_there(
+    catalog: SqlCatalog, second: SqlCatalog
+) -> None:
+    home = await volume(catalog)
+    for number in range(1, 10):
+        await take(catalog, home, number, file(b"a", number))
+    for number in range(1, 9):
+        naming, dropping = second.tag(home.id, number, f"v{number}"), catalog.drop_snapshots(home.id, [number])
+        both = (naming, dropping) if number % 2 else (dropping, naming)
+        answers = await asyncio.gather(*both, return_exceptions=True)
+        gone = [number] in answers
+        assert gone == any(isinstance(each, NotFound) for each in answers)
+        tagged = await catalog.tagged(home.id, f"v{number}")
+        assert (tagged is None) == gone

@@ -24,9 +24,9 @@ from catalogs import (
 )
 from conformance import OpenStore
 
-from relit.errors import Conflict, Overtaken
+from relit.errors import Conflict, NotFound, Overtaken
 from relit.lib.ids import new_id
-from relit.manifest import Change, Delta, Entry, Volume
+from relit.manifest import Change, Delta, Entry, ManifestRow, Volume
 from relit.store.base import Store
 from relit.store.sql.catalog import SqlCatalog
 
@@ -285,8 +285,8 @@ async def test_dropping_keeps_what_remaining_snapshots_need(catalog: SqlCatalog)
             await take(catalog, each, number, file(b"each", number), segment(b"each", 0, number))
     live = [1, 4, 7]
     kept = {number: await everything(catalog, home, number) for number in live}
-    assert await catalog.drop_snapshots(home.id, [2, 3]) == 4
-    assert await catalog.drop_snapshots(home.id, [6, 5, 3]) == 4
+    assert await catalog.drop_snapshots(home.id, [2, 3]) == [2, 3]
+    assert await catalog.drop_snapshots(home.id, [6, 5, 3]) == [5, 6]
     assert numbers(await catalog.snapshots(home.id)) == live[::-1]
     assert {number: await everything(catalog, home, number) for number in live} == kept
     assert [row[:2] for row in await catalog.history(home.id, b"each")] == [(1, 2), (4, 5), (7, None)]
@@ -301,27 +301,28 @@ async def test_an_interval_stays_as_long_as_one_snapshot_lies_in_it(catalog: Sql
     for number in (2, 3):
         await take(catalog, home, number)
     await take(catalog, home, 4, gone=[b"a"])
-    assert await catalog.drop_snapshots(home.id, [1]) == 0
-    assert await catalog.drop_snapshots(home.id, [3]) == 0
+    await catalog.drop_snapshots(home.id, [1])
+    await catalog.drop_snapshots(home.id, [3])
     assert await paths(catalog, home, 2) == [b"a"]
-    assert await catalog.drop_snapshots(home.id, [2]) == 1
+    assert len(await catalog.history(home.id, b"a")) == 1
+    await catalog.drop_snapshots(home.id, [2])
     assert await catalog.history(home.id, b"a") == []
 
 
-async def test_kept_snapshots_are_not_dropped(catalog: SqlCatalog) -> None:
+async def test_what_is_newest_pinned_or_named_by_now_is_not_dropped(catalog: SqlCatalog) -> None:
     home = await volume(catalog)
     for number in range(1, 6):
         await take(catalog, home, number, file(b"a", number))
     await catalog.pin(home.id, 2, True)
     await catalog.tag(home.id, 3, "known-good")
     await catalog.tag(home.id, 4, "release")
-    for kept in (2, 3, 5):
-        with pytest.raises(Conflict):
-            await catalog.drop_snapshots(home.id, [1, 4, kept])
-    assert numbers(await catalog.snapshots(home.id)) == [5, 4, 3, 2, 1]
-    assert await catalog.tree(home.id, 1) == [file(b"a", 1)]
-    assert await catalog.drop_snapshots(home.id, [1, 4]) == 2
-    assert await catalog.tagged(home.id, "release") is None
+    assert await catalog.drop_snapshots(home.id, [1, 2, 3, 4, 5, 99]) == [1]
+    assert numbers(await catalog.snapshots(home.id)) == [5, 4, 3, 2]
+    assert await catalog.tree(home.id, 4) == [file(b"a", 4)]
+    await catalog.tag(home.id, 3, "release")  # it moves
+    await catalog.pin(home.id, 2, False)
+    assert await catalog.drop_snapshots(home.id, [2, 3, 4]) == [2, 4]
+    assert (await catalog.snapshot(home.id, 3)).tags == ["known-good", "release"]
 
 
 async def test_what_is_staged_outlives_a_drop(catalog: SqlCatalog) -> None:
@@ -337,6 +338,45 @@ async def test_what_is_staged_outlives_a_drop(catalog: SqlCatalog) -> None:
     await catalog.drop_snapshots(home.id, [3])
     await catalog.unstage(home.id, 5)
     assert await paths(catalog, home, 4) == [b"a", b"db", b"new"]
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+async def rows_of(catalog: SqlCatalog, home: Volume) -> list[ManifestRow]:
+    return [row async for page in catalog.rows(home.id) for row in page]
+
+
+async def test_rows_are_told_as_they_lie_there(catalog: SqlCatalog) -> None:
+    home, other = await volume(catalog), await volume(catalog, "other")
+    for each in (home, other):
+        await take(catalog, each, 1, file(b"a", 1), file(b"db"), segment(b"db", 0, 2), segment(b"db", 1, 3))
+        await take(catalog, each, 2, file(b"a", 4), segment(b"db", 1, 5))
+    await catalog.stage(home.id, 3, Delta(entries=[file(b"b", 6)], gone=[b"a"]))
+    found = [(row.path, row.no, row.since, row.until) for row in await rows_of(catalog, home)]
+    entries = [(b"a", -1, 1, 2), (b"a", -1, 2, 3), (b"b", -1, 3, None), (b"db", -1, 1, None)]
+    assert found == [*entries, (b"db", 0, 1, None), (b"db", 1, 1, 2), (b"db", 1, 2, None)]
+    bodies = [row.body for row in await rows_of(catalog, other)]
+    assert msgspec.msgpack.decode(bodies[0], type=Entry) == file(b"a", 1)
+    assert bodies[-1] == segment(b"db", 1, 5).ids
+
+
+async def test_trees_are_replaced_while_no_snapshot_came(catalog: SqlCatalog, store: Store) -> None:
+    home = await begin(catalog)
+    await take(catalog, home, 3)
+    entries = [(1, 3, file(b"new", 1)), (3, None, file(b"new", 2))]
+    with pytest.raises(Overtaken):
+        await catalog.replace_trees(home.id, 2, entries, [])
+    assert b"new" not in await paths(catalog, home, 3)
+    await catalog.tag(home.id, 1, "named")
+    await catalog.replace_trees(home.id, 3, entries, [(2, None, segment(b"new", 0, 9))])
+    trees = [await everything(catalog, home, number) for number in (1, 2, 3)]
+    assert [tree for tree, _ in trees] == [[file(b"new", 1)], [file(b"new", 1)], [file(b"new", 2)]]
+    assert [len(segments) for _, segments in trees] == [0, 1, 1]
+    assert (await catalog.snapshot(home.id, 1)).tags == ["named"]
+    assert [each.data["volume"] for each in await store.events() if each.name == "volume.mended"] == [home.name]
+    with pytest.raises(NotFound):
+        await catalog.replace_trees("nobody", 1, [], [])
 
 
 # --- rebuilding, size ------------------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from relit.manifest import Entry, Snapshot, Volume
 from relit.store.objects import FolderObjects
 from relit.store.sql.sqlite import databases
 from relit.store.sql.sqlite.store import SqliteStore
-from relit.volumes.base import Objects, Watcher
+from relit.volumes.base import Catalog, Objects, Watcher
 from relit.volumes.capture import Limits
 from relit.volumes.consolidate import Consolidator
+from relit.volumes.findings import Findings
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.packindex import SealedPack
 from relit.volumes.prune import Pruner
@@ -156,20 +157,8 @@ class Kit:
 
     def _care(self) -> None:
         self.consolidator = Consolidator(self.catalog, self.spool)
-        self.pruner = Pruner(
-            self.catalog,
-            self.objects,
-            self.spool,
-            self.chunks,
-            self.consolidator,
-            tiers=lambda agent: self.tiers,
-            index=lambda pack: self.open_pack(pack).index(),
-            flush=self.uploader.flush,
-            clock=self.later,
-            node=self.node,
-            grace_ms=self._grace_ms,
-            young_ms=self._young_ms,
-        )
+        self.findings = Findings(self.base / "checks.json")
+        self.pruner = self.made_pruner(self.catalog)
         self.verifier = Verifier(
             self.catalog,
             self.objects,
@@ -178,10 +167,35 @@ class Kit:
             lay=self.homes.lay_at,
             databases=self._databases,
             report=self.store.record,
+            findings=self.findings,
             work=self.base / "verify",
             chance=Random(1),
         )
-        self.rebuilder = Rebuilder(self.catalog, self.objects, self.open_pack, self.node)
+        self.rebuilder = Rebuilder(
+            self.catalog,
+            self.objects,
+            self.open_pack,
+            self.node,
+            at_rest=self.homes.at_rest,
+            flush=self.uploader.flush,
+        )
+
+    def made_pruner(self, catalog: Catalog) -> Pruner:
+        """One that sees the manifest through ``catalog``."""
+        return Pruner(
+            catalog,
+            self.objects,
+            self.spool,
+            self.chunks,
+            self.consolidator,
+            tiers=lambda agent: self.tiers,
+            open_pack=self.open_pack,
+            flush=self.uploader.flush,
+            clock=self.later,
+            node=self.node,
+            grace_ms=self._grace_ms,
+            young_ms=self._young_ms,
+        )
 
     async def settle(self) -> None:
         """What a start brings to an end."""

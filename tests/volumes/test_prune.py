@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from kit import AGENT, DAY, HOUR, Kit, noise, running
@@ -14,6 +16,7 @@ from relit.errors import NotFound, Overtaken, RelitError, StoreUnavailable, Volu
 from relit.manifest import Commit, Delta, Snapshot
 from relit.store.objects import FolderObjects
 from relit.testing.faults import FaultyObjects, Operation, Scripted
+from relit.volumes.base import Catalog
 from relit.volumes.prune import Pruned
 from relit.volumes.retention import parse_keep
 
@@ -153,6 +156,37 @@ async def test_pinned_and_tagged_snapshots_stay(kit: Kit) -> None:
     await sound(kit, {1: shapes[0], 3: shapes[2], 5: shapes[4]})
 
 
+class TaggedMeanwhile:
+    """A catalog in which a snapshot gets a name just before old ones are dropped."""
+
+    def __init__(self, kit: Kit, number: int) -> None:
+        self._kit, self._number = kit, number
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kit.catalog, name)
+
+    async def drop_snapshots(self, volume: str, numbers: Sequence[int]) -> list[int]:
+        await self._kit.catalog.tag(volume, self._number, "before-upgrade")
+        return await self._kit.catalog.drop_snapshots(volume, numbers)
+
+
+async def test_a_snapshot_that_is_named_while_prune_runs_stays_and_the_others_go(kit: Kit) -> None:
+    shapes = await versions(kit, 100_000, 100_000, 100_000)
+    kit.later.offset += 2 * HOUR
+    done = await kit.made_pruner(cast(Catalog, TaggedMeanwhile(kit, 1))).prune()
+    assert [each.snapshot.number for each in done.dropped] == [2]
+    await sound(kit, {1: shapes[0], 3: shapes[2]})
+
+
+async def test_rounds_follow_each_other(kit: Kit) -> None:
+    *_, last = await versions(kit, *[300_000] * 3)
+    await prune(kit, 2 * HOUR)
+    kit.later.offset += 2 * HOUR
+    one, two = await asyncio.gather(kit.pruner.prune(), kit.pruner.prune())
+    assert (one.deleted, two.deleted) == (2, 0)
+    await sound(kit, {3: last})
+
+
 async def test_the_newest_of_each_tier_stays(tmp_path: Path) -> None:
     kit = Kit(tmp_path, keep="1h all, 2d hourly")
     async with running(kit):
@@ -245,6 +279,7 @@ async def test_a_fault_ends_the_round_before_anything_is_condemned(
         assert faults.done
         assert isinstance(failed.value, StoreUnavailable | VolumeDamaged)
         assert before <= {path.name for path in kit.pack_files()}
+        assert operation != "list" or await kit.numbers() == [1, 2]
         assert [pack.state for pack in await kit.catalog.packs() if pack.id in before] == ["stored"] * len(before)
         await prune(kit, 2 * HOUR)
         await prune(kit, 2 * HOUR)
@@ -262,6 +297,7 @@ async def test_a_pack_that_is_not_as_it_was_stored_stops_pruning(kit: Kit, loss:
         victim.write_bytes(victim.read_bytes()[:-1])
     with pytest.raises(VolumeDamaged, match=r"nothing was pruned"):
         await prune(kit, 2 * HOUR)
+    assert await kit.numbers() == [1, 2]
     assert {pack.state for pack in await kit.catalog.packs()} == {"stored"}
     assert [path for path in before if path.exists()] == kit.pack_files()
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from relit import documents
 from relit.lib.names import shown
 from relit.manifest import Entry, Skipped, Snapshot
+from relit.volumes.findings import Damage
 from relit.volumes.prune import Dropped, Pruned
 from relit.volumes.rebuild import Rebuilt
 from relit.volumes.verify import Verified
@@ -52,26 +53,32 @@ def _dropped(each: Dropped) -> documents.Dropped:
     return documents.Dropped(agent=each.agent, number=each.snapshot.number, at=each.snapshot.at_ms, why=each.why)
 
 
+def damage(some: Sequence[Damage]) -> list[documents.Damage]:
+    """What is damaged."""
+    return [
+        documents.Damage(
+            what=each.what, pack=each.pack, agent=each.volume, snapshots=each.snapshots, paths=paths(each.paths),
+            fix=each.fix,
+        )
+        for each in some
+    ]  # fmt: skip
+
+
 def verified(done: Verified, snapshots: int) -> documents.Verified:
     """What a check found."""
-    damage = [
-        documents.Damage(
-            what=each.what, pack=each.pack, agent=each.volume, snapshots=each.snapshots, paths=paths(each.paths)
-        )
-        for each in done.damage
-    ]
     return documents.Verified(
-        snapshots=snapshots, packs=done.packs, chunks=done.chunks, bytes=done.bytes,
-        restored=[f"{agent}#{number}" for agent, number in done.restored], databases=done.databases, damage=damage,
-        notes=done.notes,
+        snapshots=snapshots, packs=done.packs, chunks=done.chunks, bytes=done.bytes, manifests=done.manifests,
+        restored=[f"{agent}#{number}" for agent, number in done.restored], databases=done.databases,
+        damage=damage(done.damage), notes=done.notes,
     )  # fmt: skip
 
 
 def rebuilt(done: Rebuilt) -> documents.Rebuilt:
     """What was put back."""
     return documents.Rebuilt(
-        volumes=done.volumes, snapshots=done.snapshots, packs=done.packs, chunks=done.chunks, problems=done.problems
-    )
+        volumes=done.volumes, snapshots=done.snapshots, packs=done.packs, chunks=done.chunks, mended=done.mended,
+        problems=done.problems,
+    )  # fmt: skip
 
 
 def paths(names: Sequence[bytes]) -> list[str]:

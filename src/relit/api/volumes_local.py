@@ -20,6 +20,7 @@ from relit.lib.moments import At, Named, Number, read_when
 from relit.lib.names import shown
 from relit.manifest import SEGMENT, Change, Entry, Snapshot, Volume
 from relit.volumes.base import Catalog
+from relit.volumes.findings import Findings
 from relit.volumes.laying import Reader as ChunkReader
 from relit.volumes.laying import ranges, split
 from relit.volumes.prune import Pruner
@@ -63,6 +64,7 @@ class Care(msgspec.Struct, frozen=True):
     pruner: Pruner
     verifier: Verifier
     rebuilder: Rebuilder
+    findings: Findings
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +102,8 @@ class LocalVolumes:
 
     async def list(self) -> documents.Volumes:
         some = [each for each in await self._catalog.volumes() if not each.name.startswith(".")]
-        return documents.Volumes(volumes=[await self._described(each) for each in some])
+        damage = shape.damage(self._care.findings.all())
+        return documents.Volumes(volumes=[await self._described(each) for each in some], damage=damage)
 
     async def _described(self, volume: Volume) -> documents.Volume:
         some = await self._catalog.snapshots(volume.id, limit=_ALL)
@@ -339,8 +342,8 @@ class LocalVolumes:
         return shape.rebuilt(await self._care.rebuilder.rebuild())
 
     async def _count(self, agent: str | None) -> int:
-        volume = (await self._catalog.volume(agent)).id if agent else ""
-        return (await self._catalog.stats(volume)).snapshots
+        some = [each for each in await self._catalog.volumes() if agent in (None, each.name)]
+        return sum([len(await self._catalog.snapshots(each.id, limit=_ALL)) for each in some])
 
     async def remove(self, agent: str) -> None:
         await self._homes.forget(agent)

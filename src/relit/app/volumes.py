@@ -29,6 +29,7 @@ from relit.store.sql.sqlite import databases
 from relit.volumes.base import Watcher
 from relit.volumes.caretaker import Caretaker
 from relit.volumes.consolidate import Consolidator
+from relit.volumes.findings import Findings
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.packindex import SealedPack
 from relit.volumes.prune import YOUNG_MS, Pruner
@@ -100,16 +101,19 @@ class Kept:
             fail,
         )
         self._keys = keys
+        self.findings = Findings(settings.data / "spool" / "checks.json")
         self.care = care = self._care(settings, engine, keys)
         self.caretaker = Caretaker(
             self.catalog,
             care.pruner,
             care.verifier,
             self.consolidator,
+            self.findings,
             tidy=self.homes.tidy,
             report=engine.store.record,
             verify_s=settings.volumes.verify_ms / 1000,
             node=NODE,
+            clock=clock,
             chance=system_random(),
             on_failure=fail,
         )
@@ -138,7 +142,7 @@ class Kept:
                 self.chunks,
                 self.consolidator,
                 tiers=lambda agent: snapshots_of(settings, agent).tiers,
-                index=lambda pack: self.open_pack(pack).index(),
+                open_pack=self.open_pack,
                 flush=self.uploader.flush,
                 clock=self._tuning.later,
                 node=NODE,
@@ -153,10 +157,19 @@ class Kept:
                 lay=self.homes.lay_at,
                 databases=databases.check,
                 report=engine.store.record,
+                findings=self.findings,
                 work=settings.data / "spool" / "verify",
                 chance=system_random(),
             ),
-            Rebuilder(self.catalog, self.objects, self.open_pack, NODE),
+            Rebuilder(
+                self.catalog,
+                self.objects,
+                self.open_pack,
+                NODE,
+                at_rest=self.homes.at_rest,
+                flush=self.uploader.flush,
+            ),
+            self.findings,
         )
 
     async def settle(self) -> None:

@@ -39,8 +39,13 @@ def _noted(data: Path) -> str:
 
 
 def volumes(patient: Patient) -> Iterator[Finding]:
-    """Snapshots that fail, and packs that do not get away."""
-    for volume in patient.api.get("/v1/volumes", documents.Volumes).volumes:
+    """Snapshots that fail, damage that checks found, and packs that do not get away."""
+    found = patient.api.get("/v1/volumes", documents.Volumes)
+    for each in found.damage:
+        files = f" ({each.agent}: {', '.join(each.paths[:3]) or each.pack})" if each.agent else ""
+        yield Finding(checkId="volumes", severity="error", message=f"{each.what}{files}", path=each.pack or None,
+                      fixHint=each.fix or "relit volume verify")  # fmt: skip
+    for volume in found.volumes:
         if volume.error:
             yield Finding(
                 checkId="volumes",

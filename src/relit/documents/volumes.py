@@ -75,10 +75,23 @@ class Volume(msgspec.Struct, kw_only=True):
     error: str = ""
 
 
+class Damage(msgspec.Struct, kw_only=True):
+    """Something that is not as it was written, what it takes with it, and what mends it."""
+
+    what: str
+    pack: str = ""
+    agent: str = ""
+    snapshots: list[int] = []
+    paths: list[str] = []
+    fix: str = ""
+
+
 class Volumes(msgspec.Struct, kw_only=True):
-    """All volumes."""
+    """All volumes. ``damage``: what checks found and no later check has found mended; what keeps upkeep from its work
+    is there, too."""
 
     volumes: list[Volume]
+    damage: list[Damage] = []
 
 
 class File(msgspec.Struct, kw_only=True):
@@ -187,23 +200,14 @@ class Pruned(msgspec.Struct, kw_only=True):
     unknown: int = 0  # packs in the blob store that the catalog does not know: never touched
 
 
-class Damage(msgspec.Struct, kw_only=True):
-    """Something that does not match its hash, and what it takes with it."""
-
-    what: str
-    pack: str = ""
-    agent: str = ""
-    snapshots: list[int] = []
-    paths: list[str] = []
-
-
 class Verified(msgspec.Struct, kw_only=True):
-    """What a check read and found."""
+    """What a check read and found. ``manifests``: volumes whose manifest was compared with packs."""
 
     snapshots: int
     packs: int
     chunks: int
     bytes: int
+    manifests: int = 0
     restored: list[str] = []  # AGENT#NUMBER that were test-restored
     databases: int = 0
     damage: list[Damage] = []
@@ -211,12 +215,13 @@ class Verified(msgspec.Struct, kw_only=True):
 
 
 class Rebuilt(msgspec.Struct, kw_only=True):
-    """What was put back into the catalog out of packs."""
+    """What was put back into the catalog out of packs. ``mended``: agents whose manifest was not what packs tell."""
 
     volumes: int
     snapshots: int
     packs: int
     chunks: int
+    mended: list[str] = []
     problems: list[str] = []
 
 

@@ -13,6 +13,7 @@ from relit.manifest import (
     Commit,
     Delta,
     Entry,
+    ManifestRow,
     ObjectInfo,
     Pack,
     Place,
@@ -156,9 +157,9 @@ class Catalog(Protocol):
 
     # --- prune -------------------------------------------------------------------------------------------------
 
-    async def drop_snapshots(self, volume: str, numbers: Sequence[int]) -> int:
-        """Delete snapshots and the intervals that no remaining snapshot lies in; answers how many rows went.
-        Conflict (nothing done) for the newest, a pinned or a ``known-good`` one."""
+    async def drop_snapshots(self, volume: str, numbers: Sequence[int]) -> list[int]:
+        """Delete snapshots and the intervals that no remaining snapshot lies in; answers which went: the newest, and
+        those that are pinned or tagged by now, stay."""
         ...
 
     def references(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
@@ -180,7 +181,12 @@ class Catalog(Protocol):
         ...
 
     async def referrers(self, ids: Collection[bytes]) -> list[Referrer]:
-        """The files that need one of these chunks. Reads every row: for reports of damage."""
+        """The files that need one of these chunks, in snapshots that there are: what is staged needs nothing yet. Reads
+        every row, and passes over those that cannot be read: for reports of damage."""
+        ...
+
+    def rows(self, volume: str) -> AsyncIterator[list[ManifestRow]]:
+        """The rows of a volume's manifest, unread, in pages: entries by path, then segments. Staged ones, too."""
         ...
 
     async def stats(self, volume: str = "") -> VolumeStats: ...
@@ -201,6 +207,21 @@ class Catalog(Protocol):
         segments: Sequence[tuple[int, int | None, Segment]],
     ) -> None:
         """Put a whole volume with its intervals back, as read from packs. Conflict when the name is taken."""
+        ...
+
+    async def replace_trees(
+        self,
+        volume: str,
+        newest: int,
+        entries: Sequence[tuple[int, int | None, Entry]],
+        segments: Sequence[tuple[int, int | None, Segment]],
+    ) -> None:
+        """Put these intervals in the place of all that the volume has. Overtaken when ``newest`` is not its newest
+        snapshot any more. Nothing may be staged."""
+        ...
+
+    async def replace_chunks(self, pack: str, chunks: Sequence[tuple[bytes, Place]]) -> None:
+        """These are what the pack holds, and nothing else. Nothing is done for an unknown pack."""
         ...
 
     async def clear(self, identity: str) -> None:

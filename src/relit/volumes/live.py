@@ -6,10 +6,14 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from relit.manifest import Pack
+from relit.errors import VolumeDamaged
+from relit.lib.names import shown
+from relit.manifest import Pack, Referrer
 from relit.volumes.base import Catalog
 
 _AT_ONCE = 200_000  # chunk ids in memory together
+_LOOKS = 3
+_NAMED = 5  # files that an error names
 
 
 class Need(msgspec.Struct):
@@ -20,7 +24,7 @@ class Need(msgspec.Struct):
 
 
 async def needed(catalog: Catalog, packs: Sequence[Pack]) -> dict[str, Need]:
-    """By pack. ``packs``: the stored and the condemned ones.
+    """By pack. ``packs``: the stored and the condemned ones. VolumeDamaged when a chunk is in no pack at all.
 
     A chunk with several copies counts for one of them only: in a pack that stays rather than in a condemned one, and
     in the larger rather than in the smaller. Goes over the manifest several times when there are very many chunks, so
@@ -33,7 +37,29 @@ async def needed(catalog: Catalog, packs: Sequence[Pack]) -> dict[str, Need]:
         live = {id async for id in catalog.references() if id[0] % passes == turn}
         for pack in best_first:
             await _take(catalog, pack.id, live, found[pack.id])
+        await _refuse_unplaced(catalog, live)
     return found
+
+
+async def _refuse_unplaced(catalog: Catalog, left: set[bytes]) -> None:
+    """What no stored pack holds must be in one that is on its way. If not, the manifest is damaged, and the chunk that
+    it should name looks unused. Staged rows may be ahead of their chunks, and are committed between two looks."""
+    hurt: list[Referrer] = []
+    for _ in range(_LOOKS):
+        left = await _unplaced(catalog, left)
+        hurt = await catalog.referrers(left) if left else []
+        if not hurt:
+            return
+    some = ", ".join(f"{shown(each.path)} of {each.volume} from snapshot {each.since} on" for each in hurt[:_NAMED])
+    raise VolumeDamaged(
+        "nothing was pruned: the manifest needs chunks that are in no pack",
+        why=some + (f" and {len(hurt) - _NAMED} more" if len(hurt) > _NAMED else ""),
+        fix="relit volume rebuild, then relit volume verify",
+    )
+
+
+async def _unplaced(catalog: Catalog, ids: set[bytes]) -> set[bytes]:
+    return ids - (await catalog.places(sorted(ids))).keys()
 
 
 async def _take(catalog: Catalog, pack: str, live: set[bytes], need: Need) -> None:

@@ -102,8 +102,7 @@ class SealedPack:
         """A manifest record that the index lists."""
         sealer, place = await self._opened(), described.place(self.pack)
         data = await self._read(described.offset, described.length)
-        kind, content = await asyncio.to_thread(sealer.open, data, place)
-        found = _decoded(content, DeltaRecord, place)
+        kind, found = await asyncio.to_thread(_delta, sealer, data, place)
         told = (found.volume.id, found.snapshot.number, found.snapshot.id)
         if kind != DELTA or told != (described.volume, described.number, described.snapshot):
             raise damaged(place, "it describes another snapshot than the index says")
@@ -176,6 +175,11 @@ def _settled(each: Described, latest: dict[tuple[str, int], Described]) -> Descr
 def _open(sealer: Sealer, record: bytes, offset: int) -> tuple[int, bytes]:
     raw = RECORD.unpack(record[: RECORD.size])[4] if len(record) >= RECORD.size else 0
     return sealer.open(record, Place(sealer.pack, offset, len(record), raw))
+
+
+def _delta(sealer: Sealer, data: bytes, place: Place) -> tuple[int, DeltaRecord]:
+    kind, content = sealer.open(data, place)
+    return kind, _decoded(content, DeltaRecord, place)
 
 
 def _decoded(content: bytes, type: type[T], place: Place) -> T:

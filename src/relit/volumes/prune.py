@@ -7,12 +7,14 @@
 2. When the grace is over, what is needed is found anew. A condemned pack that is needed after all is taken back; any
    other is deleted, first its object, then its rows.
 
-A node prunes its own packs only. Any error while listing or reading ends the round before anything is condemned or
-deleted: what was not seen is not known to be unused.
+A node prunes its own packs only. Any error while listing or reading ends the round before anything is dropped,
+condemned or deleted: what was not seen is not known to be unused. So does a manifest that needs chunks which are in no
+pack; and one that is not what packs tell is never written anew, nor are its packs condemned.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -21,12 +23,14 @@ import msgspec
 from relit.errors import NotFound, VolumeDamaged
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
+from relit.lib.names import shown
 from relit.manifest import Pack, Place, Snapshot, Volume
+from relit.volumes.audit import Audit
 from relit.volumes.base import Catalog, Objects
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.live import Need, dead, needed, sparse, total, without_records
 from relit.volumes.manifests import Manifests
-from relit.volumes.pack import Index
+from relit.volumes.packindex import SealedPack
 from relit.volumes.retention import Dated, Tier, keep
 from relit.volumes.upload import key_of
 
@@ -82,7 +86,7 @@ class Reading(Protocol):
 
 
 class Pruner:
-    """``tiers`` answers an agent's; ``index`` what a stored pack says of itself; ``flush`` brings the spool to the blob
+    """``tiers`` answers an agent's; ``open_pack`` the reader of a stored pack; ``flush`` brings the spool to the blob
     store."""
 
     def __init__(
@@ -94,7 +98,7 @@ class Pruner:
         consolidator: Consolidator,
         *,
         tiers: Callable[[str], Sequence[Tier]],
-        index: Callable[[str], Awaitable[Index]],
+        open_pack: Callable[[str], SealedPack],
         flush: Callable[[], Awaitable[object]],
         clock: Clock,
         node: str,
@@ -107,7 +111,8 @@ class Pruner:
         self._chunks = chunks
         self._consolidator = consolidator
         self._tiers = tiers
-        self._index = index
+        self._open = open_pack
+        self._round = asyncio.Lock()
         self._flush = flush
         self._clock = clock
         self._node = node
@@ -115,13 +120,19 @@ class Pruner:
         self._young_ms = young_ms
 
     async def prune(self, agent: str | None = None, *, dry_run: bool = False) -> Pruned:
-        """One round. NotFound for an agent without a volume; VolumeDamaged when a pack that must be there is not."""
+        """One round, after any that goes on. NotFound for an agent without a volume; VolumeDamaged when a pack that
+        must be there is not, or the manifest is not sound."""
+        async with self._round:
+            return await self._prune(agent, dry_run=dry_run)
+
+    async def _prune(self, agent: str | None, *, dry_run: bool) -> Pruned:
         kept, dropped = await self._retention(agent)
-        if not dry_run:
-            await self._drop(dropped)
         packs = await self._catalog.packs(("stored", "condemned"))
         unknown = await self._compare(packs)
         need = await needed(self._catalog, packs)
+        if dropped and not dry_run:
+            dropped = await self._drop(dropped)
+            need = await needed(self._catalog, packs)
         done = Pruned(kept=kept, dropped=dropped, unknown=unknown)
         done = await self._second_phase(packs, need, done, dry_run=dry_run)
         return await self._first_phase(packs, need, done, dry_run=dry_run)
@@ -146,13 +157,16 @@ class Pruner:
             dropped += [Dropped(volume.name, each, "no tier keeps it") for each in gone]
         return kept, dropped
 
-    async def _drop(self, dropped: Sequence[Dropped]) -> None:
+    async def _drop(self, dropped: Sequence[Dropped]) -> list[Dropped]:
+        """Answers those that went: one that was named or pinned meanwhile stays."""
         numbers: dict[str, list[int]] = {}
         for each in dropped:
             numbers.setdefault(each.snapshot.volume, []).append(each.snapshot.number)
+        gone: set[tuple[str, int]] = set()
         for volume, some in numbers.items():
-            await self._catalog.drop_snapshots(volume, some)
+            gone |= {(volume, number) for number in await self._catalog.drop_snapshots(volume, some)}
             point("volumes.prune.dropped")
+        return [each for each in dropped if (each.snapshot.volume, each.snapshot.number) in gone]
 
     # --- packs -------------------------------------------------------------------------------------------------
 
@@ -192,7 +206,7 @@ class Pruner:
     async def _first_phase(
         self, packs: Sequence[Pack], need: dict[str, Need], done: Pruned, *, dry_run: bool
     ) -> Pruned:
-        now, manifests = self._clock.now_ms(), Manifests(self._catalog, self._index)
+        now, manifests = self._clock.now_ms(), Manifests(self._catalog, lambda pack: self._open(pack).index())
         own = [pack for pack in packs if pack.node == self._node]
         young = {"now_ms": now, "young_ms": self._young_ms}
         found = [*dead(own, need, **young), *sparse(own, need, **young)]
@@ -235,7 +249,16 @@ class Pruner:
         return into
 
     async def _consolidate(self, volumes: Sequence[Volume]) -> set[str]:
-        """Write the manifests of these volumes anew."""
+        """Write the manifests of these volumes anew. VolumeDamaged: one is not what packs tell, which must not go."""
+        audit = Audit(self._catalog, self._open)
+        for volume in volumes:
+            damage, _ = await audit.check(volume)
+            if damage:
+                raise VolumeDamaged(
+                    f"nothing was condemned: the manifest of {volume.name} is damaged",
+                    why=f"{damage[0].what}, {', '.join(map(shown, damage[0].paths[:5]))}",
+                    fix=damage[0].fix,
+                )
         return {pack for volume in volumes for pack in await self._consolidator.write(volume)}
 
 

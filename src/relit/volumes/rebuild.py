@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import msgspec
 
@@ -10,94 +11,108 @@ from relit.errors import Conflict, VolumeDamaged
 from relit.lib.crashpoints import point
 from relit.lib.names import shown
 from relit.manifest import ID_BYTES, ObjectInfo, Pack, Place, Snapshot, Volume
+from relit.volumes.audit import Audit
 from relit.volumes.base import Catalog, Objects
-from relit.volumes.intervals import Intervals, chain, kept
-from relit.volumes.pack import DROPPED, Described, Index
+from relit.volumes.intervals import Intervals, kept
+from relit.volumes.pack import DeltaRecord, Index
 from relit.volumes.packindex import SealedPack
+from relit.volumes.told import Record, told, usable
 
 POINTS: tuple[str, ...] = ("volumes.rebuild.chunks", "volumes.rebuild.volume")
 
 
 class Rebuilt(msgspec.Struct, kw_only=True):
-    """What was put back. ``problems``: what could not be, and why."""
+    """What was put back. ``mended``: agents whose manifest was not what packs tell; ``problems``: what could not be put
+    back, and why."""
 
     volumes: int = 0
+    mended: list[str] = []
     snapshots: int = 0
     packs: int = 0
     chunks: int = 0
     problems: list[str] = []
 
 
-class Record(msgspec.Struct, frozen=True):
-    """A manifest record and the pack it lies in."""
-
-    pack: str
-    of: Described
-
-    @property
-    def number(self) -> int:
-        """The snapshot that it tells."""
-        return self.of.number
-
-    @property
-    def base(self) -> int:
-        """The snapshot that it starts from."""
-        return self.of.base
-
-
 class Rebuilder:
-    """``open_pack`` answers the reader of a stored pack."""
+    """``open_pack`` answers the reader of a stored pack; inside of ``at_rest`` no snapshot of an agent is taken;
+    ``flush`` brings the spool to the blob store."""
 
-    def __init__(self, catalog: Catalog, objects: Objects, open_pack: Callable[[str], SealedPack], node: str) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        objects: Objects,
+        open_pack: Callable[[str], SealedPack],
+        node: str,
+        *,
+        at_rest: Callable[[str], AbstractAsyncContextManager[None]] = lambda agent: nullcontext(),
+        flush: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self._catalog = catalog
         self._objects = objects
         self._open = open_pack
         self._node = node
+        self._at_rest = at_rest
+        self._flush = flush
         self._packs: dict[str, SealedPack] = {}
 
     async def rebuild(self) -> Rebuilt:
-        """Nothing that the catalog has is changed; run it as often as you like. A list that fails ends it."""
+        """What the catalog has is changed only where it is not what packs tell; run it as often as you like. A list
+        that fails ends it."""
         done = Rebuilt()
         records: dict[str, list[Record]] = {}
         known = {pack.id for pack in await self._catalog.packs()}
         found = [each async for each in self._objects.list("packs/")]
         for info in sorted(found, key=lambda each: (each.modified_ms, each.key)):
             await self._pack(info, known, records, done)
-        there = {volume.id for volume in await self._catalog.volumes()}
-        for volume in sorted(records.keys() - there):
+        there = await self._catalog.volumes()
+        for id in sorted(records.keys() - {volume.id for volume in there}):
             try:
-                await self._volume(records[volume], done)
+                await self._volume(records[id], done)
             except Conflict as taken:  # by a volume that was begun anew; it stays as it is
                 done.problems.append(f"{taken.what}: {taken.why}")
             point("volumes.rebuild.volume")
+        for volume in there:
+            await self._mend(volume, done)
         return done
 
     async def _pack(self, info: ObjectInfo, known: set[str], records: dict[str, list[Record]], done: Rebuilt) -> None:
         pack = info.key.rpartition("/")[2]
         try:
-            index = await self._index(pack, done)
+            index, whole = await self._index(pack, done)
         except (VolumeDamaged, ValueError) as error:
             done.problems.append(f"{info.key} was left out: {error}")
             return
         for each in index.manifests:
             records.setdefault(each.volume, []).append(Record(pack, each))
+        chunks = [(id, Place(pack, offset, length, raw)) for id, offset, length, raw in index.chunks]
         if pack not in known:
-            chunks = [(id, Place(pack, offset, length, raw)) for id, offset, length, raw in index.chunks]
             await self._catalog.load_chunks(chunks, [self._row(pack, info)])
             point("volumes.rebuild.chunks")
             done.packs += 1
             done.chunks += len(chunks)
+        elif whole:
+            await self._right(pack, chunks, done)
 
-    async def _index(self, pack: str, done: Rebuilt) -> Index:
+    async def _right(self, pack: str, chunks: Sequence[tuple[bytes, Place]], done: Rebuilt) -> None:
+        """What the catalog says of a pack that it knows becomes what the pack says itself."""
+        rows = await self._catalog.chunks_of(pack)
+        wrong = set(rows) - set(chunks)
+        missing = {id for id, _ in chunks} - {id for id, _ in rows}
+        if wrong or missing:
+            await self._catalog.replace_chunks(pack, chunks)
+            done.chunks += max(len(wrong), len(missing))
+
+    async def _index(self, pack: str, done: Rebuilt) -> tuple[Index, bool]:
+        """(what it says of itself, or what was found in it; whether that is all)."""
         opened = self._packs[pack] = self._open(pack)
         try:
-            return await opened.index()
+            return await opened.index(), True
         except VolumeDamaged as error:
             done.problems.append(f"the index of pack {pack} cannot be read, so every record was: {error.why}")
             opened.forgive()
             walked = await opened.walk()
             done.problems += [str(each) for each in walked.troubles]
-            return walked.index
+            return walked.index, False
 
     def _row(self, pack: str, info: ObjectInfo) -> Pack:
         return Pack(
@@ -110,34 +125,48 @@ class Rebuilder:
         )
 
     async def _volume(self, records: Sequence[Record], done: Rebuilt) -> None:
-        intervals, volume = Intervals(), None
-        left = _usable(records)
-        while volume is None and (steps := chain(left)):
-            try:
-                intervals, volume = await self._applied(steps)
-            except _Unreadable as unreadable:
-                done.problems.append(f"a manifest record was left out: {unreadable.error}")
-                left.remove(unreadable.record)
-        if volume is None:
+        found = await told(usable(records), self._read)
+        done.problems += [f"a manifest record was left out: {each}" for each in found.unreadable]
+        if found.volume is None:
             done.problems.append(f"volume {records[0].of.volume} has no tree to begin from")
             return
-        await self._load(volume, intervals, done)
+        await self._load(found.volume, found.intervals, done)
 
-    async def _applied(self, records: Sequence[Record]) -> tuple[Intervals, Volume | None]:
-        intervals, volume = Intervals(), None
-        for record in records:
-            try:
-                found = await self._packs[record.pack].delta(record.of)
-            except VolumeDamaged as error:
-                raise _Unreadable(record, error) from error
-            place = record.of.place(record.pack)
-            intervals.apply(_stored(found.snapshot), found.delta, place)
-            volume = found.volume
-        return intervals, volume
+    async def _read(self, record: Record) -> DeltaRecord:
+        return await self._packs[record.pack].delta(record.of)
+
+    async def _mend(self, volume: Volume, done: Rebuilt) -> None:
+        """Put the rows of a volume that the catalog has right, if they are not what packs tell. Its snapshots, names
+        and pins stay as they are."""
+        damage, _ = await Audit(self._catalog, self._open).check(volume)
+        if not damage:
+            return
+        if volume.node != self._node:
+            done.problems.append(f"{volume.name} was not put right: node {volume.node} keeps it")
+            return
+        async with self._at_rest(volume.name):
+            if self._flush is not None:
+                await self._flush()
+            if await self._replaced(await self._catalog.volume(volume.name), done):
+                left, _ = await Audit(self._catalog, self._open).check(volume)
+                done.mended += [volume.name] if left != damage else []
+                done.problems += [f"{volume.name}: {each.what}, {', '.join(map(shown, each.paths))}" for each in left]
+
+    async def _replaced(self, volume: Volume, done: Rebuilt) -> bool:
+        audit = Audit(self._catalog, self._open)
+        snapshots = await audit.snapshots(volume)
+        found = await told(await audit.records(volume, snapshots), audit.read)
+        if untold := snapshots.keys() - set(found.numbers):
+            done.problems.append(f"{volume.name} was not put right: packs do not tell its snapshots {_numbers(untold)}")
+            return False
+        numbers = sorted(snapshots)
+        entries, segments = kept(found.intervals.entries(), numbers), kept(found.intervals.segments(), numbers)
+        await self._catalog.replace_trees(volume.id, volume.newest, entries, segments)
+        return True
 
     async def _load(self, volume: Volume, intervals: Intervals, done: Rebuilt) -> None:
         lost = await self._lost(volume.name, intervals, done)
-        snapshots = [each for each in intervals.snapshots if each[0].number not in lost]
+        snapshots = [(_stored(each), at) for each, at in intervals.snapshots if each.number not in lost]
         if not snapshots:
             done.problems.append(f"no snapshot of {volume.name} is whole")
             return
@@ -172,18 +201,6 @@ class Rebuilder:
                     )
                 lost |= gone
         return lost
-
-
-def _usable(records: Sequence[Record]) -> list[Record]:
-    """A record whose snapshot was not seen to be committed may have been: it counts where no other tells its number."""
-    told = {each.number for each in records if each.of.role != DROPPED}
-    return [each for each in records if each.of.role != DROPPED or each.number not in told]
-
-
-class _Unreadable(Exception):
-    def __init__(self, record: Record, error: VolumeDamaged) -> None:
-        super().__init__(record, error)
-        self.record, self.error = record, error
 
 
 def _stored(snapshot: Snapshot) -> Snapshot:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -245,8 +245,14 @@ class Homes:
 
     async def forget(self, agent: str) -> None:
         """Remove its volume with all snapshots; the home stays. NotFound, Conflict."""
-        async with self._lock(agent):
+        async with self.at_rest(agent):
             await self._parts.catalog.remove_volume(agent)
+
+    @contextlib.asynccontextmanager
+    async def at_rest(self, agent: str) -> AsyncIterator[None]:
+        """Inside no snapshot of it is taken; afterwards its newest tree is read anew."""
+        async with self._lock(agent):
+            yield
             gone = self._captures.pop(agent, None)
             if gone is not None:
                 gone.close()

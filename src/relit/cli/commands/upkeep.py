@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from relit import documents
@@ -10,6 +12,8 @@ from relit.cli.homes import ask
 from relit.cli.screen import ago, clean, when
 from relit.cli.session import Session, pass_session
 from relit.lib.durations import size
+
+_RUNS = 20  # of snapshot numbers, told of one damage
 
 
 @click.command()
@@ -49,32 +53,66 @@ def prune(session: Session, agent: str | None, dry_run: bool) -> None:
 )
 @pass_session
 def verify(session: Session, agent: str | None, sample: float) -> int:
-    """Read packs back, check every chunk, and test-restore the newest snapshot. Exit code 3: damage was found."""
+    """Read packs back, check every chunk, compare the manifest with packs, and test-restore the newest snapshot.
+
+    Exit code 3: damage was found, or something could not be checked.
+    """
     done, screen = ask(session, lambda volumes: volumes.verify(agent, sample=sample)), session.screen
     if screen.as_json:
         screen.json(done)
     else:
         screen.line(
             f"{done.packs} packs, {done.chunks} chunks, {size(done.bytes)} of {done.snapshots} snapshots read; "
-            f"{len(done.restored)} test-restored, {done.databases} databases checked"
+            f"{done.manifests} manifests compared, {len(done.restored)} test-restored, "
+            f"{done.databases} databases checked"
         )
-        for each in done.damage:
-            _damage(session, each)
-        screen.line("no damage" if not done.damage else f"{len(done.damage)} damaged; all other data can be restored")
-    return DEGRADED if done.damage else OK
+        tell(session, done.damage)
+        for note in done.notes:
+            screen.line(f"not checked: {clean(note)}")
+        screen.line(_verdict(done))
+    return DEGRADED if done.damage or done.notes else OK
 
 
-def _damage(session: Session, each: documents.Damage) -> None:
-    where = f"{each.agent} snapshots {', '.join(map(str, each.snapshots))}" if each.agent else each.pack
-    session.screen.line(f"damaged: {each.what} ({where})")
-    for path in each.paths:
-        session.screen.line(f"    {clean(path)}")
+def _verdict(done: documents.Verified) -> str:
+    if done.damage:
+        return f"{len(done.damage)} damaged; all other data can be restored"
+    return "no damage in what was checked" if done.notes else "no damage"
+
+
+def tell(session: Session, damage: Sequence[documents.Damage]) -> None:
+    """Damage, with what it takes along and what mends it."""
+    for each in damage:
+        session.screen.line(f"damaged: {clean(each.what)}{_where(each)}")
+        for path in each.paths:
+            session.screen.line(f"    {clean(path)}")
+        if each.fix:
+            session.screen.line(f"    fix: {clean(each.fix)}")
+
+
+def _where(each: documents.Damage) -> str:
+    where = f"{each.agent} snapshots {_runs(each.snapshots)}" if each.agent else each.pack
+    return f" ({where})" if where else ""
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """1, 2, 5 to 9."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    told = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return ", ".join(told[:_RUNS]) + (f" and on to {numbers[-1]}" if len(told) > _RUNS else "")
 
 
 @click.command()
 @pass_session
 def rebuild(session: Session) -> int:
-    """Put volumes that the store has lost back into it, out of the packs alone. What it has is left as it is."""
+    """Put volumes that the store has lost back into it, out of the packs alone; put manifests that are damaged right.
+
+    What the store has is left as it is where packs tell the same. Names and pins stay.
+    """
     done, screen = ask(session, lambda volumes: volumes.rebuild()), session.screen
     if screen.as_json:
         screen.json(done)
@@ -82,6 +120,8 @@ def rebuild(session: Session) -> int:
         screen.line(
             f"{done.volumes} volumes, {done.snapshots} snapshots, {done.chunks} chunks back out of {done.packs} packs"
         )
+        for agent in done.mended:
+            screen.line(f"the manifest of {agent} was damaged, and is right again")
         for problem in done.problems:
             screen.line(f"not whole: {problem}")
     return DEGRADED if done.problems else OK

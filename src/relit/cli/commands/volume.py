@@ -9,7 +9,7 @@ import click
 from relit import documents
 from relit.cli.commands.aliases import Aliased
 from relit.cli.commands.restore import volume_restore
-from relit.cli.commands.upkeep import prune, rebuild, stats, verify
+from relit.cli.commands.upkeep import prune, rebuild, stats, tell, verify
 from relit.cli.exits import DEGRADED, OK
 from relit.cli.homes import INSIDE, NOW, OTHER, TAG, WHEN, ask, opened
 from relit.cli.screen import ago, brief, clean, when
@@ -35,13 +35,16 @@ for _command in (volume_restore, prune, verify, rebuild, stats):
 @volume.command("ls")
 @pass_session
 def list_volumes(session: Session) -> int:
-    """Volumes: how many snapshots, how large, how old the newest."""
+    """Volumes: how many snapshots, how large, how old the newest; and damage until a later check finds it mended.
+
+    Exit code 3: a snapshot failed, or something is damaged.
+    """
     found, screen = ask(session, lambda volumes: volumes.list()), session.screen
     if screen.as_json:
         screen.json(found)
     else:
         rows = [
-            [each.agent, "failed" if each.error else "ok", str(each.snapshots), ago(each.newest_at), str(each.files),
+            [each.agent, _state(each, found), str(each.snapshots), ago(each.newest_at), str(each.files),
              size(each.bytes), size(each.packed), each.origin]
             for each in found.volumes
         ]  # fmt: skip
@@ -50,7 +53,14 @@ def list_volumes(session: Session) -> int:
         for each in found.volumes:
             if each.error:
                 screen.note(f"{each.agent}: {each.error}")
-    return DEGRADED if any(each.error for each in found.volumes) else OK
+        tell(session, found.damage)
+    return DEGRADED if found.damage or any(each.error for each in found.volumes) else OK
+
+
+def _state(volume: documents.Volume, found: documents.Volumes) -> str:
+    if any(each.agent == volume.agent for each in found.damage):
+        return "damaged"
+    return "failed" if volume.error else "ok"
 
 
 @volume.command()

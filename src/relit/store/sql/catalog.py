@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any
 
-import msgspec
-
+from relit.errors import VolumeDamaged
 from relit.lib.ids import new_id
 from relit.manifest import (
     ID_BYTES,
@@ -17,6 +16,7 @@ from relit.manifest import (
     Commit,
     Delta,
     Entry,
+    ManifestRow,
     Pack,
     Place,
     Position,
@@ -27,14 +27,14 @@ from relit.manifest import (
     VolumeStats,
 )
 from relit.store.sql import volumes
-from relit.store.sql.changes import changed
+from relit.store.sql.changes import changed, entry_of
 from relit.store.sql.tx import Database, Op, Operation, Row
 from relit.store.sql.volumes import listed, no_snapshot, no_volume, snapshot_of, volume_of
 
 _PAGE = 20_000  # rows read together
+_ROWS = 2_000  # of which each may name as many chunks as a segment holds
 _IDS = 2_000  # chunk ids in one statement
 _LAST = 2**62
-_entry = msgspec.msgpack.Decoder(Entry)
 
 
 class SqlCatalog:
@@ -166,7 +166,7 @@ class SqlCatalog:
 
     async def history(self, volume: str, path: bytes) -> list[tuple[int, int | None, Entry]]:
         rows = await self._read("history_of", volume, path)
-        return [(since, until, _entry.decode(body)) for since, until, body in rows]
+        return [(since, until, entry_of(body)) for since, until, body in rows]
 
     # --- chunks and packs --------------------------------------------------------------------------------------
 
@@ -199,32 +199,31 @@ class SqlCatalog:
 
     # --- prune -------------------------------------------------------------------------------------------------
 
-    async def drop_snapshots(self, volume: str, numbers: Sequence[int]) -> int:
+    async def drop_snapshots(self, volume: str, numbers: Sequence[int]) -> list[int]:
         return await self._write(volumes.drop, (volume, numbers))
 
     async def references(self, prefix: bytes = b"") -> AsyncIterator[bytes]:
-        async for row in self._references(""):
-            for id in _split(row[-1]):
+        async for _, row in self._rows(""):
+            for id in _split(_ids_of(row)):
                 if id.startswith(prefix):
                     yield id
 
-    async def _references(self, volume: str) -> AsyncIterator[tuple[str, bytes, int, int | None, bytes]]:
-        """(volume, path, since, until, chunk ids) of every row of one volume or of all."""
+    async def _rows(self, volume: str) -> AsyncIterator[tuple[str, ManifestRow]]:
+        """(volume, row) of one volume or of all."""
+        async for page in self._pages(volume, _PAGE):
+            for each in page:
+                yield each
+
+    async def _pages(self, volume: str, size: int) -> AsyncIterator[list[tuple[str, ManifestRow]]]:
         at: Row = (volume, b"", -1)
-        while rows := await self._read("entries_page", *at, _PAGE):
-            for id, path, since, until, body in rows:
-                if volume and id != volume:
-                    break
-                yield id, path, since, until, _entry.decode(body).parts
+        while rows := await self._read("entries_page", *at, size):
+            yield [(id, ManifestRow(path, -1, *rest)) for id, path, *rest in rows if volume in ("", id)]
             at = (*rows[-1][:3],)
             if volume and at[0] != volume:
                 break
         at = (volume, b"", -1, -1)
-        while rows := await self._read("segments_page", *at, _PAGE):
-            for id, path, _, since, until, ids in rows:
-                if volume and id != volume:
-                    break
-                yield id, path, since, until, ids
+        while rows := await self._read("segments_page", *at, size):
+            yield [(id, ManifestRow(*row)) for id, *row in rows if volume in ("", id)]
             at = (*rows[-1][:4],)
             if volume and at[0] != volume:
                 break
@@ -244,13 +243,17 @@ class SqlCatalog:
     async def referrers(self, ids: Collection[bytes]) -> list[Referrer]:
         wanted, known = frozenset(ids), {each.id: each for each in await self.volumes()}
         found = set()
-        async for id, path, since, until, held in self._references(""):
+        async for id, row in self._rows(""):
             volume = known.get(id)
-            if volume and since <= volume.newest and not wanted.isdisjoint(_split(held)):
-                end = until if until is not None and until <= volume.newest else None  # staged: not yet
-                found.add((volume.name, path, since, end))
+            if volume and row.since <= volume.newest and not wanted.isdisjoint(_split(_readable(row))):
+                end = row.until if row.until is not None and row.until <= volume.newest else None  # staged: not yet
+                found.add((volume.name, row.path, row.since, end))
         ordered = sorted(found, key=lambda row: (*row[:3], row[3] or _LAST))
         return [Referrer(volume=name, path=path, since=since, until=end) for name, path, since, end in ordered]
+
+    async def rows(self, volume: str) -> AsyncIterator[list[ManifestRow]]:
+        async for page in self._pages(volume, _ROWS):
+            yield [row for _, row in page]
 
     async def stats(self, volume: str = "") -> VolumeStats:
         chosen = [each for each in await self.volumes() if volume in ("", each.id)]
@@ -260,9 +263,9 @@ class SqlCatalog:
                 newest = await self.snapshot(each.id, each.newest)
                 files, size = files + newest.files, size + newest.bytes
         ids: set[bytes] = set()
-        async for *_, held in self._references(volume):
+        async for _, row in self._rows(volume):
             rows += 1
-            ids.update(_split(held))
+            ids.update(_split(_ids_of(row)))
         places = await self.places(sorted(ids))
         return VolumeStats(
             volume=volume,
@@ -289,6 +292,18 @@ class SqlCatalog:
     ) -> None:
         await self._write(volumes.load, (volume, snapshots, entries, segments))
 
+    async def replace_trees(
+        self,
+        volume: str,
+        newest: int,
+        entries: Sequence[tuple[int, int | None, Entry]],
+        segments: Sequence[tuple[int, int | None, Segment]],
+    ) -> None:
+        await self._write(volumes.replace_trees, (volume, newest, entries, segments))
+
+    async def replace_chunks(self, pack: str, chunks: Sequence[tuple[bytes, Place]]) -> None:
+        await self._write(volumes.replace_chunks, (pack, chunks))
+
     async def clear(self, identity: str) -> None:
         await self._write(volumes.clear, identity)
 
@@ -301,7 +316,19 @@ def _first(rows: Sequence[Row]) -> Snapshot | None:
 
 
 def _entries(rows: Sequence[Row]) -> Iterator[Entry]:
-    return (_entry.decode(row[0]) for row in rows)
+    return (entry_of(row[0]) for row in rows)
+
+
+def _ids_of(row: ManifestRow) -> bytes:
+    return row.body if row.no >= 0 else entry_of(row.body).parts
+
+
+def _readable(row: ManifestRow) -> bytes:
+    """The chunk ids of a row; none, when it is damaged."""
+    try:
+        return _ids_of(row)
+    except VolumeDamaged:
+        return b""
 
 
 def _split(ids: bytes) -> list[bytes]:

@@ -6,10 +6,23 @@ from collections.abc import Sequence
 
 import msgspec
 
+from relit.errors import VolumeDamaged
 from relit.manifest import Change, Entry
 from relit.store.sql.tx import Row
 
 _entry = msgspec.msgpack.Decoder(Entry)
+
+
+def entry_of(body: bytes) -> Entry:
+    """The entry in a row. VolumeDamaged."""
+    try:
+        return _entry.decode(body)
+    except msgspec.MsgspecError as error:
+        raise VolumeDamaged(
+            "a row of the manifest cannot be read",
+            why=str(error),
+            fix="relit volume verify tells whose; relit volume rebuild puts it right",
+        ) from error
 
 
 def changed(entries: Sequence[Row], segments: Sequence[Row], low: int, high: int) -> dict[bytes, Change | None]:
@@ -21,7 +34,7 @@ def changed(entries: Sequence[Row], segments: Sequence[Row], low: int, high: int
     before: dict[bytes, Entry] = {}
     after: dict[bytes, Entry] = {}
     for since, until, body in entries:
-        entry = _entry.decode(body)
+        entry = entry_of(body)
         if _covers(since, until, low):
             before[entry.path] = entry
         if _covers(since, until, high):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from relit.errors import Conflict, NotFound, Overtaken
+from relit.errors import Conflict, NotFound, Overtaken, VolumeDamaged
 from relit.manifest import Commit, Delta, Entry, Pack, Place, Segment, Snapshot, Volume
 from relit.store.sql import queue
 from relit.store.sql.outside import one_by_one
@@ -28,8 +28,16 @@ def listed(ids: Iterable[bytes]) -> str:
 def snapshot_of(row: Row) -> Snapshot:
     """From (body, stored_at, pinned, tags)."""
     body, stored_at, pinned, tags = row
+    try:
+        found = _snapshot.decode(body)
+    except msgspec.MsgspecError as error:
+        raise VolumeDamaged(
+            "a snapshot's row cannot be read",
+            why=str(error),
+            fix="put relit.db back from a copy, or bring its volumes back into a new data folder: relit recover",
+        ) from error
     return msgspec.structs.replace(
-        _snapshot.decode(body),
+        found,
         stored_at_ms=stored_at,
         pinned=bool(pinned),
         tags=sorted(tags.split(" ")) if tags else [],
@@ -290,30 +298,24 @@ async def stored(tx: Tx, pack: str) -> list[Snapshot]:
 
 
 @one_by_one
-async def drop(tx: Tx, arg: tuple[str, Collection[int]]) -> int:
+async def drop(tx: Tx, arg: tuple[str, Collection[int]]) -> list[int]:
     volume, numbers = arg
-    newest, name = await held(tx, volume)
-    for number in sorted(numbers):
-        found = await tx.many("snapshot_one", [(volume, number)])
-        if found:
-            _refuse_kept(snapshot_of(found[0][1:]), newest, name)
-    rows = [(volume, number) for number in sorted(numbers)]
-    await tx.many("tags_drop", rows)
+    newest, _ = await held(tx, volume)
+    found = [await tx.many("snapshot_one", [(volume, number)]) for number in sorted(numbers)]
+    going = [
+        each.number for rows in found for each in [snapshot_of(row[1:]) for row in rows] if not _stays(each, newest)
+    ]
+    rows = [(volume, number) for number in going]
     await tx.many("snapshot_drop", rows)
     gaps = sorted({(volume, before, after) for _, before, after in await tx.many("snapshots_beside", rows) if after})
-    return len(await tx.many("entries_prune", gaps)) + len(await tx.many("segments_prune", gaps))
+    await tx.many("entries_prune", gaps)
+    await tx.many("segments_prune", gaps)
+    return going
 
 
-def _refuse_kept(snapshot: Snapshot, newest: int, name: str) -> None:
-    why = ""
-    if snapshot.number == newest:
-        why = "it is the newest"
-    elif snapshot.pinned:
-        why = "it is pinned"
-    elif KNOWN_GOOD in snapshot.tags:
-        why = "it is known to be good"
-    if why:
-        raise Conflict(f"cannot drop snapshot {snapshot.number} of {name}", why=why, fix=f"relit volume log {name}")
+def _stays(snapshot: Snapshot, newest: int) -> bool:
+    """Whether it is kept whatever its age. It may have been named or pinned since somebody decided to drop it."""
+    return snapshot.number == newest or snapshot.pinned or bool(snapshot.tags)
 
 
 @one_by_one
@@ -353,6 +355,7 @@ Loaded = tuple[
     Sequence[tuple[int, int | None, Entry]],
     Sequence[tuple[int, int | None, Segment]],
 ]
+Replaced = tuple[str, int, Sequence[tuple[int, int | None, Entry]], Sequence[tuple[int, int | None, Segment]]]
 
 
 @one_by_one
@@ -366,12 +369,43 @@ async def load(tx: Tx, arg: Loaded) -> None:
         await tx.many("tag_add", [(volume.id, word, snapshot.number) for word in snapshot.tags])
         if snapshot.pinned:
             await tx.many("snapshot_pin", [(volume.id, snapshot.number, 1)])
-    await tx.many("entry_add", [(volume.id, each.path, since, until, _encode(each)) for since, until, each in entries])
-    await tx.many(
-        "segment_add",
-        [(volume.id, each.path, each.no, since, until, each.ids) for since, until, each in segments],
-    )
+    await _add_spans(tx, volume.id, entries, segments)
     await tell(tx, "volume.made", volume.name, origin=volume.origin)
+
+
+@one_by_one
+async def replace_trees(tx: Tx, arg: Replaced) -> None:
+    volume, number, entries, segments = arg
+    newest, name = await held(tx, volume)
+    if newest != number:
+        raise Overtaken(
+            f"the manifest of {name} was not put right", why=f"the newest snapshot is {newest} by now", fix="try again"
+        )
+    await tx.many("entries_remove", [(volume,)])
+    await tx.many("segments_remove", [(volume,)])
+    await _add_spans(tx, volume, entries, segments)
+    await tell(tx, "volume.mended", name)
+
+
+async def _add_spans(
+    tx: Tx,
+    volume: str,
+    entries: Sequence[tuple[int, int | None, Entry]],
+    segments: Sequence[tuple[int, int | None, Segment]],
+) -> None:
+    await tx.many("entry_add", [(volume, each.path, since, until, _encode(each)) for since, until, each in entries])
+    await tx.many(
+        "segment_add", [(volume, each.path, each.no, since, until, each.ids) for since, until, each in segments]
+    )
+
+
+@one_by_one
+async def replace_chunks(tx: Tx, arg: tuple[str, Sequence[Chunk]]) -> None:
+    pack, chunks = arg
+    if not await tx.many("pack_state", [(pack,)]):
+        return
+    await tx.many("chunks_forget", [(pack,)])
+    await add_chunks(tx, chunks, [])
 
 
 @one_by_one

@@ -129,10 +129,6 @@ DELETE FROM tags WHERE volume = $1 AND tag = $2 AND number <> $3
 -- params: volume, tag, number
 DELETE FROM tags WHERE volume = $1 AND tag = $2 AND (number = $3 OR $3 = 0)
 
--- name: tags_drop
--- params: volume, number
-DELETE FROM tags WHERE volume = $1 AND number = $2
-
 -- ============================================================== trees
 
 -- Plans are made once, often while a table is empty: ``= ANY (ARRAY(…))`` and ``since + 0`` leave one index to choose.

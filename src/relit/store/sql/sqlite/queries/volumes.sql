@@ -129,10 +129,6 @@ DELETE FROM tags WHERE volume = ?1 AND tag = ?2 AND number <> ?3
 -- params: volume, tag, number
 DELETE FROM tags WHERE volume = ?1 AND tag = ?2 AND (number = ?3 OR ?3 = 0)
 
--- name: tags_drop
--- params: volume, number
-DELETE FROM tags WHERE volume = ?1 AND number = ?2
-
 -- ============================================================== trees
 
 -- SQLite has no figures to choose an index by: ``+since`` keeps it from reading rows one by one through entries_since.
