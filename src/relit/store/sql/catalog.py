@@ -33,6 +33,7 @@ from relit.store.sql.volumes import listed, no_snapshot, no_volume, snapshot_of,
 
 _PAGE = 20_000  # rows read together
 _ROWS = 2_000  # of which each may name as many chunks as a segment holds
+_FEW = 64  # chunk ids that are looked up at once
 _IDS = 2_000  # chunk ids in one statement
 _LAST = 2**62
 
@@ -46,8 +47,8 @@ class SqlCatalog:
     async def _write(self, operation: Operation, arg: Any) -> Any:
         return await self._database.write(Op(operation, arg))
 
-    async def _read(self, name: str, *row: Any) -> list[Row]:
-        return (await self._database.read((name, row)))[0]
+    async def _read(self, name: str, *row: Any, few: bool = False) -> list[Row]:
+        return (await self._database.read((name, row), few=few))[0]
 
     async def identity(self) -> str:
         found = await self._read("store_identity")
@@ -56,11 +57,11 @@ class SqlCatalog:
     # --- volumes -----------------------------------------------------------------------------------------------
 
     async def make_volume(self, volume: Volume) -> Volume:
-        found = await self._read("volume_named", volume.name)
+        found = await self._read("volume_named", volume.name, few=True)
         return volume_of(found[0]) if found else await self._write(volumes.make, volume)
 
     async def volume(self, name: str) -> Volume:
-        found = await self._read("volume_named", name)
+        found = await self._read("volume_named", name, few=True)
         if not found:
             raise no_volume(name)
         return volume_of(found[0])
@@ -92,7 +93,7 @@ class SqlCatalog:
         return [snapshot_of(row) for row in rows]
 
     async def snapshot(self, volume: str, number: int) -> Snapshot:
-        found = await self._read("snapshot_one", volume, number)
+        found = await self._read("snapshot_one", volume, number, few=True)
         if not found:
             raise no_snapshot(number)
         return snapshot_of(found[0])
@@ -171,7 +172,7 @@ class SqlCatalog:
     # --- chunks and packs --------------------------------------------------------------------------------------
 
     async def known(self, ids: Sequence[bytes], node: str) -> set[bytes]:
-        found = [await self._read("chunks_known", some, node) for some in _asked(ids)]
+        found = [await self._read("chunks_known", some, node, few=len(ids) < _FEW) for some in _asked(ids)]
         return {row[0] for rows in found for row in rows}
 
     async def places(self, ids: Sequence[bytes], node: str = "") -> dict[bytes, Place]:
@@ -280,7 +281,7 @@ class SqlCatalog:
     # --- the journal, rebuilding -------------------------------------------------------------------------------
 
     async def position(self, agent: str) -> Position:
-        event, runs = await self._database.read(("event_last", ()), ("position_of", (agent,)))
+        event, runs = await self._database.read(("event_last", ()), ("position_of", (agent,)), few=True)
         return Position(event=str(event[0][0]), runs=dict(runs))
 
     async def load(

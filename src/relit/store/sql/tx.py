@@ -55,8 +55,11 @@ class Database(Protocol):
 
     async def write(self, op: Op) -> Any: ...
 
-    async def read(self, *queries: tuple[str, Row]) -> list[list[Row]]:
-        """Named statements in one consistent view. Rows come without the index."""
+    async def read(self, *queries: tuple[str, Row], few: bool = False) -> list[list[Row]]:
+        """Named statements in one consistent view. Rows come without the index.
+
+        ``few``: a handful of rows found by their keys, which may be read without going to another thread.
+        """
         ...
 
     async def now_ms(self) -> int: ...

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import math
 import os
 import re
@@ -31,6 +30,8 @@ _WRITABLE_SHARED_NEXT_FILE = 0x02 | 0x08 | 0x10 | 0x20
 _NAME = 4096
 _LINE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f:]+ [0-9]+ +(/.*)$", re.MULTILINE)
 _DELETED = b" (deleted)"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
 
 
 class _Mapping(msgspec.Struct, frozen=True):
@@ -48,6 +49,9 @@ class Mappings:
         self._lock = threading.Lock()
         self._asks = queries
         self._name = ctypes.create_string_buffer(_NAME)
+        self._query = bytearray(_QUERY.size)
+        self._at = ctypes.byref((ctypes.c_char * _QUERY.size).from_buffer(self._query))
+        self._first = self._from(0)
         self._seen: list[tuple[int, _Mapping, bool]] = []
         self._seen_at = -math.inf
 
@@ -86,7 +90,7 @@ class Mappings:
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return []
         try:
-            return list(self._asked(fd)) if self._asks else list(_read(fd))
+            return self._asked(fd) if self._asks else list(_read(fd))
         except OSError as error:
             if error.errno == errno.ESRCH:
                 return []
@@ -97,17 +101,22 @@ class Mappings:
         finally:
             os.close(fd)
 
-    def _asked(self, fd: int) -> Iterator[_Mapping]:
-        at = 0
-        while True:
-            where = ctypes.addressof(self._name)
-            query = bytearray(_QUERY.pack(_QUERY.size, _WRITABLE_SHARED_NEXT_FILE, at, *[0] * 8, _NAME, 0, where, 0))
-            try:
-                fcntl.ioctl(fd, _ASK, query)
-            except FileNotFoundError:
-                return
-            start, at = _QUERY.unpack(query)[3:5]
-            yield _Mapping(b"%x-%x" % (start, at), self._name.value)
+    def _asked(self, fd: int) -> list[_Mapping]:
+        """Without exceptions and anything made for it where there is no mapping: every process is asked."""
+        found: list[_Mapping] = []
+        self._query[:] = self._first
+        while _LIBC.ioctl(fd, _ASK, self._at) == 0:
+            start, end = _QUERY.unpack(self._query)[3:5]
+            found.append(_Mapping(b"%x-%x" % (start, end), self._name.value))
+            self._query[:] = self._from(end)
+        code = ctypes.get_errno()
+        if code != errno.ENOENT:
+            raise OSError(code, os.strerror(code))
+        return found
+
+    def _from(self, start: int) -> bytes:
+        where = ctypes.addressof(self._name)
+        return _QUERY.pack(_QUERY.size, _WRITABLE_SHARED_NEXT_FILE, start, *[0] * 8, _NAME, 0, where, 0)
 
 
 def _read(fd: int) -> Iterator[_Mapping]:

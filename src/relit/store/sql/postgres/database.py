@@ -101,7 +101,7 @@ class PostgresDatabase:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    async def read(self, *queries: tuple[str, Row]) -> list[list[Row]]:
+    async def read(self, *queries: tuple[str, Row], few: bool = False) -> list[list[Row]]:
         """Named statements in one consistent view; tried again while the database is away, up to patience."""
         loop = asyncio.get_running_loop()
         end, attempt = loop.time() + self._patience, 0

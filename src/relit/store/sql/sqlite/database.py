@@ -190,9 +190,11 @@ class SqliteDatabase:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    async def read(self, *queries: tuple[str, Row]) -> list[list[Row]]:
+    async def read(self, *queries: tuple[str, Row], few: bool = False) -> list[list[Row]]:
         if self._readers is None:
             raise StoreUnavailable(f"cannot read {self._path}", why="the store is not started, or was stopped")
+        if few:
+            return self._read_all(queries)
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_all, queries)
 
     def _read_all(self, queries: Sequence[tuple[str, Row]]) -> list[list[Row]]:
