@@ -27,6 +27,8 @@ class MemoryVolumes:
         self.homes: dict[str, Tree] = {"clerk": {b"notes/a.md": b"one\n", b"caf\xe9": b"\x00\x01"}}
         self.kept: dict[str, list[tuple[documents.Snapshot, Tree]]] = {}
         self.asked: list[Any] = []
+        self.damage: list[documents.Damage] = []
+        self.notes: list[str] = []
 
     def _of(self, agent: str) -> list[tuple[documents.Snapshot, Tree]]:
         if agent not in self.kept:
@@ -63,7 +65,8 @@ class MemoryVolumes:
             volumes=[
                 documents.Volume(agent=name, node="n", created_at=T0, snapshots=len(some), newest=len(some))
                 for name, some in sorted(self.kept.items())
-            ]
+            ],
+            damage=self.damage,
         )
 
     async def log(self, agent: str, *, limit: int = 100, before: int | None = None) -> documents.Snapshots:
@@ -190,7 +193,8 @@ class MemoryVolumes:
 
     async def verify(self, agent: str | None = None, *, sample: float = 1.0) -> documents.Verified:
         hurt = documents.Damage(what="chunk 00ff", agent="clerk", snapshots=[1, 2], paths=["notes/a.md"])
-        return documents.Verified(snapshots=2, packs=1, chunks=4, bytes=10, damage=[] if sample < 1 else [hurt])
+        damage = [] if sample < 1 else [hurt]
+        return documents.Verified(snapshots=2, packs=1, chunks=4, bytes=10, damage=damage, notes=self.notes)
 
     async def rebuild(self) -> documents.Rebuilt:
         return documents.Rebuilt(volumes=1, snapshots=2, packs=1, chunks=4)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from relit import documents
 from relit.api.auth import ensure_token
 from relit.api.build import build
 from relit.api.parts import Parts
@@ -139,6 +140,31 @@ async def test_looking_after(desk: Desk) -> None:
     assert "damaged: chunk 00ff (clerk snapshots 1, 2)\n    notes/a.md" in damaged.stdout
     assert (await desk.run("volume", "verify", "--sample", "0.5")).exit_code == 0
     assert "2 snapshots" in (await desk.run("volume", "rebuild")).stdout
+
+
+async def test_what_was_not_checked_is_told_and_is_no_success(desk: Desk) -> None:
+    desk.volumes.notes = ["clerk was not test-restored: 9 GB are more than half of what is free below /data"]
+    checked = await desk.run("volume", "verify", "--sample", "0.5")
+    assert checked.exit_code == 3
+    assert "not checked: clerk was not test-restored: 9 GB" in checked.stdout
+    assert "no damage in what was checked" in checked.stdout
+
+
+async def test_damage_that_checks_found_is_listed_with_what_mends_it(desk: Desk) -> None:
+    hurt = documents.Damage(
+        what="chunk 00ff", pack="ab" * 16, agent="clerk", snapshots=[1, 2, 3, 4, 9], paths=["a"], fix="do this"
+    )
+    stuck = documents.Damage(what="prune failed", fix="relit volume stats")
+    desk.volumes.damage = [hurt, stuck]
+    listed = await desk.run("volume", "ls")
+    assert listed.exit_code == 3
+    assert "clerk  damaged" in listed.stdout
+    assert "damaged: chunk 00ff (clerk snapshots 1 to 4, 9)\n    a\n    fix: do this" in listed.stdout
+    assert "damaged: prune failed\n" in listed.stdout
+    found = [each for each in (await desk.json("doctor"))["findings"] if each["checkId"] == "volumes"]
+    assert [(each["message"], each["fixHint"]) for each in found] == [
+        ("chunk 00ff (clerk: a)", "do this"), ("prune failed", "relit volume stats"),
+    ]  # fmt: skip
 
 
 async def test_a_folder_without_a_key_says_when_it_gets_one(desk: Desk) -> None:

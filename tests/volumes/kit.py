@@ -152,10 +152,11 @@ class Kit:
                 node=self.node,
             ),
         )
-        self._care()
+        self.care()
         await self.settle()
 
-    def _care(self) -> None:
+    def care(self) -> None:
+        """Retention, checks and the way back, made anew."""
         self.consolidator = Consolidator(self.catalog, self.spool)
         self.findings = Findings(self.base / "checks.json")
         self.pruner = self.made_pruner(self.catalog)

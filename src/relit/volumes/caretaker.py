@@ -97,7 +97,8 @@ class Caretaker:
                 self._findings.found(check, [])
             except RelitError as error:  # the next round tries again; it is shown until one succeeds
                 log.warning("%s", error)
-                self._findings.found(check, [Damage(what=f"{error.what}: {error.why}", fix=error.fix)])
+                what = f"{name} failed, and is tried again: {error.what}: {error.why}"
+                self._findings.found(check, [Damage(what=what, fix=error.fix or "relit volume stats")])
             await self._sleep(pause_s() * self._chance.uniform(0.9, 1.1))
 
     async def describe(self) -> None:
