@@ -68,3 +68,23 @@ async def test_what_was_written_after_it_was_laid_is_read(watched: Kit, read: li
     assert set(read) == {b"a"}
     laid = await watched.lay(going.after.number, watched.base / "laid")
     assert (laid / "a").read_bytes() == (laid / "b").read_bytes() == b"new"
+
+
+async def test_what_was_laid_is_read_when_a_prune_took_its_packs_meanwhile(watched: Kit) -> None:
+    home = watched.home()
+    (home / "a").write_bytes(noise(100_000))
+    first = await watched.take()
+    await watched.uploader.flush()
+    old = [pack.id for pack in await watched.catalog.packs()]
+    (home / "a").write_bytes(noise(100_000, 1))
+    await watched.take()
+    shutil.rmtree(home)
+
+    async def pruned() -> None:
+        await watched.catalog.drop_snapshots(first.volume, [first.number])
+        await watched.catalog.condemn(old, 0)
+
+    going = await watched.homes.restore(AGENT, first.number, meanwhile=pruned)
+    assert going.after is not None
+    laid = await watched.lay(going.after.number, watched.base / "laid")
+    assert (laid / "a").read_bytes() == noise(100_000)

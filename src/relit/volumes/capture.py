@@ -417,6 +417,7 @@ class Capture:
             )
         except Conflict:
             self._tree = None  # somebody else's snapshot, or a pack that went: read everything anew
+            self._laid = {}
             raise
         finally:
             if staged and taken.number == self.volume.newest + 1:

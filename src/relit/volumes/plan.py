@@ -11,7 +11,7 @@ always go with it, also when that means to remove them: an old database under a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -75,7 +75,8 @@ def check(wanted: Mapping[bytes, Entry]) -> None:
 
 
 def priority(entry: Entry) -> tuple[int, int]:
-    """What an agent needs to start comes first: configuration, databases, then small files, the newest first."""
+    """What an agent needs to start comes first: configuration, databases, then small files, the newest first. It is
+    held until everything is there all the same: what would be missing later is noticed before it starts."""
     if entry.size <= _SMALL and entry.path.endswith(_CONFIG):
         return (0, 0)
     if entry.path.endswith(_DATABASES):
@@ -91,12 +92,11 @@ def plan(
     then: Mapping[bytes, bytes] | None = None,
     paths: Collection[bytes] | None = None,
     exact: bool = False,
-    order: Callable[[Entry], tuple[int, int]] = priority,
 ) -> list[Action]:
     """The actions in the order in which they can be done.
 
     ``now`` and ``then``: chunk ids of files (``contents``); a file that is in neither is compared by its entry.
-    Removals come first, the deepest ahead; then folders from above, files and symlinks by ``order``, hard links,
+    Removals come first, the deepest ahead; then folders from above, files and symlinks by ``priority``, hard links,
     metadata, and last the folders' metadata from below: their times must outlive what was done in them.
     """
     have = {entry.path: entry for entry in current}
@@ -104,17 +104,17 @@ def plan(
     check(want)
     if paths is not None:
         have, want = _only(have, want, paths, exact=exact)
-    return sorted(_actions(have, want, now or {}, then or {}), key=lambda action: _place(action, order))
+    return sorted(_actions(have, want, now or {}, then or {}), key=_place)
 
 
-def _place(action: Action, order: Callable[[Entry], tuple[int, int]]) -> tuple[int, tuple[int, int], bytes]:
+def _place(action: Action) -> tuple[int, tuple[int, int], bytes]:
     rank = _RANK[action.op]
     depth = (action.entry.path.count(b"/") + 1) if action.entry.path else 0
     if action.op in ("aside", "settle"):
         return rank, (-depth, 0), action.entry.path
     if action.op == "folder":
         return rank, (depth, 0), action.entry.path
-    return rank, order(action.entry), action.entry.path
+    return rank, priority(action.entry), action.entry.path
 
 
 def _actions(

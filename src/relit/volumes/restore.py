@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fnmatch
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -163,17 +162,14 @@ class Restorer:
         wanted: Sequence[Entry],
         *,
         segments: Sequence[Segment] = (),
-        lazy_first: Sequence[str] = (),
     ) -> Restored:
-        """Lay a whole tree into a folder that is empty or not there. ``lazy_first``: globs of what comes first.
-
-        When it fails, what was laid so far stays for the caller to remove.
-        """
+        """Lay a whole tree into a folder that is empty or not there. When it fails, what was laid so far stays for the
+        caller to remove."""
         began = self._clock.monotonic()
         with _clear_errors(f"{target} could not be filled"):
             await asyncio.to_thread(_empty, target)
             then = contents(wanted, segments)
-            actions = plan((), wanted, then=then, order=_ordered(lazy_first))
+            actions = plan((), wanted, then=then)
             with Beneath(target) as root:
                 written, skipped = await self._lay_tree(target, root, actions, then)
                 found = await asyncio.to_thread(_facts, root, [entry.path for entry in wanted])
@@ -387,14 +383,3 @@ def _parts(files: Sequence[Entry]) -> list[list[Entry]]:
             last = rank
         parts[-1].append(entry)
     return parts
-
-
-def _ordered(globs: Sequence[str]) -> Callable[[Entry], tuple[int, int]]:
-    def order(entry: Entry) -> tuple[int, int]:
-        path = os.fsdecode(entry.path)
-        for no, glob in enumerate(globs):
-            if fnmatch.fnmatchcase(path, glob):
-                return (no - len(globs), 0)
-        return priority(entry)
-
-    return order
