@@ -74,7 +74,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return problem.unexpected(request.url.path)
+    return problem.unexpected(request.url.path, error)
 
 
 def build(parts: Parts) -> Starlette:

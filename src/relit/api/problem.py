@@ -12,6 +12,7 @@ from starlette.responses import Response
 from relit import errors
 from relit.documents import Problem
 from relit.errors import RelitError
+from relit.lib.space import is_full
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -93,7 +94,9 @@ def from_http(status: int, path: str, detail: Any) -> Response:
     return respond(error, status)
 
 
-def unexpected(path: str) -> Response:
-    """The answer for a fault of ours; the log has the rest."""
-    error = RelitError(f"{path} failed inside the server", why="a fault in relit; the server's log has the traceback")
-    return respond(error, 500)
+def unexpected(path: str, error: Exception) -> Response:
+    """The answer for a fault of ours; the log has the rest. A full disk is nobody's."""
+    if is_full(error):
+        return respond(errors.StoreFull(f"{path}: no space left", why=str(error), fix="df -h; free some space"))
+    what, why = f"{path} failed inside the server", "a fault in relit; the server's log has the traceback"
+    return respond(RelitError(what, why=why), 500)

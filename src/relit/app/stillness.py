@@ -15,6 +15,7 @@ from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.node import record
 from relit.node.client import ensure_keeper
 from relit.node.freeze import Freezing, KeeperLine, Refused, orphans
+from relit.volumes.disk import attempted
 
 HOLD_MS = 2_000  # a freeze that lasts longer is ended by the keeper
 GRACE_S = 10.0  # as the node gives it between SIGTERM and SIGKILL
@@ -112,8 +113,9 @@ class InstanceHolder:
         """Return when no process of them lives. ``Conflict``: another agent holds one of them. Else it is released."""
         what = self._what()
         try:
-            for path in what.holds:
-                await asyncio.to_thread(self._write, path, reason)
+            with attempted(f"{self._agent} was not stopped: nothing was done"):
+                for path in what.holds:
+                    await asyncio.to_thread(self._write, path, reason)
             await self._until_gone(what.names)
         except BaseException:
             self._remove(what.holds)
@@ -135,8 +137,11 @@ class InstanceHolder:
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{self._agent}")
-        draft.write_text(f"{' '.join(reason.split())}\n{self._agent}\n")
-        os.replace(draft, path)
+        try:
+            draft.write_text(f"{' '.join(reason.split())}\n{self._agent}\n")
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in paths:

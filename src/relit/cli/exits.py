@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relit import errors
 from relit.errors import RelitError
+from relit.lib.space import is_full
 
 OK = 0
 FAILED = 1
@@ -54,7 +55,9 @@ def lines_of(error: RelitError) -> list[str]:
 
 
 def unexpected(error: BaseException, verbose: bool) -> RelitError:
-    """A fault of ours, told like any other."""
+    """A fault of ours, told like any other; a full disk is nobody's."""
+    if is_full(error):
+        return errors.StoreFull("relit could not write", why=str(error), fix="df -h; free some space, then again")
     fix = "report it with the traceback above" if verbose else "the same command with -v shows the traceback"
     return RelitError(
         f"relit stumbled: {type(error).__name__}: {error}", why="this is a fault in relit, not in your input", fix=fix

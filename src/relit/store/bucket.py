@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,6 +13,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 from relit.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
 from relit.lib.durations import to_ms
+from relit.lib.space import is_full
 
 _FULL = re.compile(r"InsufficientStorage|QuotaExceeded|os error 28\b|os error 122\b|\b507\b", re.IGNORECASE)
 _CONFIG_KEYS = frozenset({"endpoint", "region", "access_key_id", "secret_access_key", "session_token"})
@@ -69,7 +69,7 @@ def open_folder(path: Path) -> ObjectStore:
         raise ConfigError(
             f"cannot use {path} as a blob store",
             why=str(error).split("\n\nDebug source", maxsplit=1)[0],
-            fix="choose a folder you may write to (server.blobs in relit.toml)",
+            fix="choose a folder you may write to (volumes.store or server.blobs in relit.toml)",
         ) from error
 
 
@@ -78,10 +78,14 @@ def explained(url: str, what: str, error: Exception) -> StoreError:
     # Below its first lines obstore's text is a dump of structures for its own developers.
     why = str(error).split("\n\nDebug source", maxsplit=1)[0]
     what = f"{what} in {url}"
-    if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or _FULL.search(why):
+    if is_full(error) or _FULL.search(why):
         return StoreFull(what, why=why, fix="free some space there; relit goes on by itself")
     if isinstance(error, (PermissionError, PermissionDeniedError, UnauthenticatedError)):
-        return StoreUnavailable(what, why=why, fix="check the permissions or keys of server.blobs, then relit doctor")
+        return StoreUnavailable(what, why=why, fix="check its permissions or keys, then relit doctor")
     if "NoSuchBucket" in why:
-        return StoreUnavailable(what, why=why, fix="make the bucket, or correct server.blobs in relit.toml")
+        return StoreUnavailable(
+            what,
+            why=why,
+            fix="make the bucket, or correct volumes.store or server.blobs in relit.toml, whichever names it",
+        )
     return StoreUnavailable(what, why=why, fix="relit doctor")

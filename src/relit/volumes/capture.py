@@ -10,7 +10,6 @@ that was touched stays due.
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -21,9 +20,6 @@ from relit.errors import (
     Conflict,
     FreezeFailed,
     Overtaken,
-    RelitError,
-    StoreFull,
-    VolumeError,
     VolumeTooLarge,
 )
 from relit.lib.clock import Clock
@@ -36,6 +32,7 @@ from relit.volumes.attempt import Attempt, Behind, Cancelled, Chunks
 from relit.volumes.base import Catalog, Freezer, Watch
 from relit.volumes.chunking import Ends
 from relit.volumes.clones import Clones
+from relit.volumes.disk import failed
 from relit.volumes.ignore import biggest
 from relit.volumes.look import Looked
 from relit.volumes.lookout import Lookout
@@ -133,7 +130,6 @@ class Capture:
         reason: Reason,
         note: str = "",
         *,
-        quiescent: bool = False,
         always: bool = False,
         position: Positions,
     ) -> Snapshot | None:
@@ -145,13 +141,14 @@ class Capture:
             reader = Reader(self._id_of, arena, self._ends)
             for turn in range(_TRIES):
                 try:
-                    done, taken = await self._try(reader, reason, note, quiescent, always, position)
+                    done, taken = await self._try(reader, reason, note, always, position)
                 except Overtaken:
                     if turn + 1 == _TRIES:
                         raise
                     continue  # the tree is read anew
                 except OSError as error:
-                    raise _explained(self.volume.name, error) from error
+                    what = f"no snapshot of {self.volume.name} was taken"
+                    raise failed(what, error, "mend the cause; the next round tries again") from error
                 if done:
                     return taken
             raise FreezeFailed(
@@ -161,7 +158,7 @@ class Capture:
             )
 
     async def _try(
-        self, reader: Reader, reason: Reason, note: str, quiescent: bool, always: bool, position: Positions
+        self, reader: Reader, reason: Reason, note: str, always: bool, position: Positions
     ) -> tuple[bool, Snapshot | None]:
         """(whether this is the answer, the snapshot). A cancellation waits until nothing of it goes on."""
         tree = await self._load()
@@ -172,7 +169,6 @@ class Capture:
             at_ms=0,
             reason=reason,
             note=note,
-            quiescent=quiescent,
         )
         attempt = Attempt(self._buffer)
         # A store to a file that was mapped in the last second can wait for the next interval.
@@ -372,6 +368,7 @@ class Capture:
             bytes=total,
             freeze_us=stopped.freeze_us,
             position=stopped.position,
+            quiescent=not stopped.position.runs,
             skipped=self._lookout.skipped(),
         )
 
@@ -437,13 +434,6 @@ async def _done(work: Callable[[], T], *, light: bool) -> T:
 def _light(looked: Looked) -> bool:
     """Whether these files are read in a few milliseconds."""
     return len(looked) < _FEW and sum(found.st_size for found in looked.values() if found is not None) < _LITTLE
-
-
-def _explained(name: str, error: OSError) -> RelitError:
-    why = str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"no snapshot of {name} was taken: no space left", why=why, fix="df -h; free some space")
-    return VolumeError(f"no snapshot of {name} was taken", why=why, fix="mend the cause; the next round tries again")
 
 
 def _batches(chunks: list[tuple[bytes, Place]]) -> Iterator[list[tuple[bytes, Place]]]:

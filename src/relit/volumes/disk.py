@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relit.errors import RelitError, StoreFull, VolumeError
+from relit.lib.space import is_full
 
 
 def sync_folder(folder: Path) -> None:
@@ -31,9 +31,25 @@ def explained(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         why = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise StoreFull(f"cannot write to the spool {folder}", why=why, fix="free some space there") from error
         raise VolumeError(f"cannot use the spool {folder}", why=why, fix=f"ls -la {folder}") from error
+
+
+@contextlib.contextmanager
+def attempted(what: str, fix: str = "mend the cause, then again") -> Iterator[None]:
+    """An OSError within becomes StoreFull or VolumeError that says ``what`` was not done."""
+    try:
+        yield
+    except OSError as error:
+        raise failed(what, error, fix) from error
+
+
+def failed(what: str, error: BaseException, fix: str) -> RelitError:
+    """What an error of the system means to whoever asked for something."""
+    if is_full(error):
+        return StoreFull(f"{what}: no space left", why=str(error), fix="df -h; free some space")
+    return VolumeError(what, why=str(error), fix=fix)
 
 
 def remove_tree(folder: Path) -> None:

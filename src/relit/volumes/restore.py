@@ -9,7 +9,6 @@ What was replaced stays in ``rejected/ID`` until ``sweep_rejected``. The agent m
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +17,14 @@ from typing import Literal
 
 import msgspec
 
-from relit.errors import StoreFull, VolumeDamaged, VolumeError
+from relit.errors import RelitError, VolumeDamaged, VolumeError
 from relit.lib import crashpoints
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import new_id
 from relit.manifest import Entry, Segment, Skipped
 from relit.volumes import swap
 from relit.volumes.beneath import Beneath, is_folder
-from relit.volumes.disk import remove_tree
+from relit.volumes.disk import failed, remove_tree
 from relit.volumes.laying import Job, Layer, Reader
 from relit.volumes.plan import Action, contents, plan, priority
 from relit.volumes.staging import Staging
@@ -43,7 +42,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     unchanged: int = 0
     skipped: list[Skipped] = []
     ms: int = 0
-    rejected: str = ""  # the folder that holds what was replaced
+    rejected: str = ""  # the folder that holds what was replaced, if anything was
     facts: dict[bytes, tuple[int, int]] = {}
 
 
@@ -62,10 +61,10 @@ def _clear_errors(what: str) -> Iterator[None]:
     except BaseExceptionGroup as group:
         first = _first(group)
         if isinstance(first, OSError):
-            raise _explain(what, first) from group
+            raise _failed(what, first) from group
         raise first from group
     except OSError as error:
-        raise _explain(what, error) from error
+        raise _failed(what, error) from error
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -75,10 +74,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def _explain(what: str, error: BaseException) -> VolumeError | StoreFull:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"{what}: no space left; the home is as it was", why=str(error), fix="df -h; free some space")
-    return VolumeError(f"{what}; the home is as it was", why=str(error), fix="mend the cause and restore again")
+def _failed(what: str, error: BaseException) -> RelitError:
+    return failed(f"{what}; the home is as it was", error, "mend the cause and restore again")
 
 
 class Restorer:
@@ -255,7 +252,15 @@ def _run(home: Beneath, slots: Beneath, journal: Journal, folder: Path) -> Resto
     _done(folder)
     crashpoints.point(swap.DONE)
     touched = [step.path for step in journal.steps if step.op != "aside"]
-    return Restored(skipped=swapping.skipped, facts=_facts(home, touched), rejected=str(_final(folder)))
+    return Restored(skipped=swapping.skipped, facts=_facts(home, touched), rejected=_kept(slots, _final(folder)))
+
+
+def _kept(slots: Beneath, folder: Path) -> str:
+    """The folder of what was replaced. None is kept when nothing was: it would push a real one out."""
+    if slots.names(b"") != [swap.JOURNAL]:
+        return str(folder)
+    remove_tree(folder)
+    return ""
 
 
 def _sync(home: Beneath, journal: Journal) -> None:

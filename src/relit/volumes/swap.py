@@ -32,6 +32,7 @@ POINTS = (
     "volumes.restore.moved",
 )
 STAGED, JOURNALED, STEP, APPLIED, DONE, LAID, EXCHANGED, MOVED = POINTS
+STAYS = "stays: it holds files that snapshots leave out"
 UNDO = "volumes.restore.undo"  # passed only where a step fails
 JOURNAL = b"journal"
 
@@ -185,6 +186,6 @@ class Swap:
         if there is None or self._slots.lstat(step.slot) is not None:
             return
         if is_folder(there) and self._home.names(step.path):
-            self.skipped.append(Skipped(step.path, "stays: it holds files that snapshots leave out"))
+            self.skipped.append(Skipped(step.path, STAYS))
             return
         self._home.move(step.path, self._slots, step.slot)
