@@ -61,6 +61,9 @@ class Skipped(msgspec.Struct, frozen=True, array_like=True):
     why: str
 
 
+KNOWN_GOOD = "known-good"  # a tag: the agent was healthy with it, and none of its runs was half done
+
+
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
     """How a tree differs from the snapshot before it. ``full``: from nothing.
 
@@ -103,7 +106,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0  # sizes of all files
     fresh: int = 0  # bytes that it added to packs
     freeze_us: int = 0  # how long the agent stood still; 0: nothing was running
-    quiescent: bool = False
+    quiescent: bool = False  # no run of the agent was unfinished
     position: Position = Position()
     note: str = ""
     skipped: list[Skipped] = []

@@ -1,12 +1,13 @@
 r"""Names of files as text, exactly: UTF-8 as it is, any other byte as ``\xNN``, a backslash as ``\\``.
 
-A file's name is bytes; JSON and terminals carry text.
+A file's name is bytes; JSON and terminals carry text. And what an agent's name looks like.
 """
 
 from __future__ import annotations
 
 import re
 
+AGENT = r"^[a-z0-9][a-z0-9._-]{0,62}$"  # what an agent may be called
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|(\\))|(\\)")
 
 

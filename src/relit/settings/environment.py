@@ -11,7 +11,7 @@ PLAIN = {
     "RELIT_DATA": "the data folder",
     "RELIT_CONFIG": "the configuration file",
     "RELIT_SERVER": "the server's URL, for the command line and clients",
-    "RELIT_HOME": "an agent's own folder, for programs that relit keeps alive; not read by relit",
+    "RELIT_HOME": "the own folder of an agent of relit.toml, for its program; not read by relit",
     "RELIT_TOKEN": "the API token, for the command line and clients",
 }
 

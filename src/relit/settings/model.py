@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from relit.lib import durations
+from relit.lib.names import AGENT
 from relit.volumes.retention import Tier, parse_keep
 
 Duration = Annotated[
@@ -17,7 +18,7 @@ Size = Annotated[
     str, Meta(pattern=r"^\s*\d+(\.\d+)?\s*[KMGTkmgt]?(i?[bB])?\s*$", extra_json_schema={"format": "relit-size"})
 ]
 Secret = Annotated[str, Meta(min_length=1, extra_json_schema={"writeOnly": True})]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Name = Annotated[str, Meta(pattern=AGENT)]
 Positive = Annotated[int, Meta(ge=1)]
 
 

@@ -67,7 +67,7 @@ async def probe(objects: Objects) -> None:
     raise ConfigError(
         f"cannot use {objects.url} as a blob store",
         why="it overwrites an object that was to be stored only if absent (it ignores If-None-Match)",
-        fix="use a server that honours conditional puts, or a folder (server.blobs in relit.toml)",
+        fix="use a server that honours conditional puts, or a folder (volumes.store in relit.toml, or server.blobs)",
     )
 
 
@@ -79,8 +79,8 @@ def _ours(url: str, found: dict[str, Any] | None, store_id: str) -> dict[str, An
             f"{url} belongs to another relit store",
             why=f"its {CLAIM} names store {found['store']}, made {found.get('made_at', 'at an unknown time')}; "
             f"this one is {store_id}",
-            fix="choose another prefix (server.blobs in relit.toml, s3://BUCKET/ANOTHER-PREFIX or another folder); "
-            "to take over a lost server's, relit recover",
+            fix="choose another prefix (volumes.store in relit.toml, or server.blobs; "
+            "s3://BUCKET/ANOTHER-PREFIX or another folder); to take over a lost server's, relit recover",
         )
     return found
 

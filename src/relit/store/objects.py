@@ -243,5 +243,5 @@ def _missing(url: str, key: str) -> BlobMissing:
     return BlobMissing(
         f"object {key} is not in {url}",
         why="it was deleted there, or this is another blob store",
-        fix="point server.blobs at the store that holds it, then relit volume verify",
+        fix="point volumes.store (or server.blobs) at the store that holds it, then relit volume verify",
     )

@@ -95,7 +95,7 @@ class SqlCatalog:
     async def snapshot(self, volume: str, number: int) -> Snapshot:
         found = await self._read("snapshot_one", volume, number, few=True)
         if not found:
-            raise no_snapshot(number)
+            raise no_snapshot(number, next((each.name for each in await self.volumes() if each.id == volume), "AGENT"))
         return snapshot_of(found[0])
 
     async def snapshot_at(self, volume: str, at_ms: int) -> Snapshot | None:

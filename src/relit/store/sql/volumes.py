@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 
 from relit.errors import Conflict, NotFound, Overtaken, VolumeDamaged
-from relit.manifest import Commit, Delta, Entry, Pack, Place, Segment, Snapshot, Volume
+from relit.manifest import KNOWN_GOOD, Commit, Delta, Entry, Pack, Place, Segment, Snapshot, Volume
 from relit.store.sql import queue
 from relit.store.sql.outside import one_by_one
 from relit.store.sql.tx import Row, Tx
 
-KNOWN_GOOD = "known-good"
 _encode = msgspec.msgpack.Encoder().encode
 _snapshot = msgspec.msgpack.Decoder(Snapshot)
 Chunk = tuple[bytes, Place]
@@ -55,9 +54,10 @@ def no_volume(name: str) -> NotFound:
     return NotFound(f"there is no volume {name!r}", fix="relit volume ls")
 
 
-def no_snapshot(number: int) -> NotFound:
+def no_snapshot(number: int, name: str) -> NotFound:
     """The volume has no such snapshot."""
-    return NotFound(f"there is no snapshot {number}", why="it was never taken, or pruned", fix="relit volume log")
+    why = "it was never taken, or pruned"
+    return NotFound(f"there is no snapshot {number} of {name}", why=why, fix=f"relit volume log {name}")
 
 
 async def held(tx: Tx, volume: str) -> tuple[int, str]:
@@ -223,14 +223,18 @@ async def apply(tx: Tx, volume: str, number: int, delta: Delta) -> None:
 @one_by_one
 async def fork(tx: Tx, arg: tuple[str, int, Volume, Snapshot]) -> Snapshot:
     source, number, new, first = arg
-    await held(tx, source)
+    _, name = await held(tx, source)
     found = await tx.many("snapshot_one", [(source, number)])
     if not found:
-        raise no_snapshot(number)
+        raise no_snapshot(number, name)
     if done := await tx.many("snapshot_by_id", [(first.id,)]):
         return snapshot_of(done[0][1:])
     if await tx.many("volume_named", [(new.name,)]):
-        raise Conflict(f"cannot fork to {new.name!r}", why="that volume exists", fix="choose another name")
+        raise Conflict(
+            f"cannot fork to {new.name!r}",
+            why="there are snapshots of that name: relit up makes a home of each agent of relit.toml",
+            fix=f"choose another name; or, when nothing of it is to be kept, relit volume rm {new.name} and fork again",
+        )
     was = snapshot_of(found[0][1:])
     first = msgspec.structs.replace(first, files=was.files, bytes=was.bytes, quiescent=was.quiescent)
     await _add_volume(tx, msgspec.structs.replace(new, newest=1))
@@ -245,16 +249,12 @@ async def fork(tx: Tx, arg: tuple[str, int, Volume, Snapshot]) -> Snapshot:
 async def tag(tx: Tx, arg: tuple[str, int, str]) -> None:
     volume, number, word = arg
     _, name = await held(tx, volume)
-    await _existing(tx, volume, number)
+    if not await tx.many("snapshot_one", [(volume, number)]):
+        raise no_snapshot(number, name)
     if word != KNOWN_GOOD:
         await tx.many("tag_move", [(volume, word, number)])
     await tx.many("tag_add", [(volume, word, number)])
     await tell(tx, "snapshot.tagged", name, number=number, what=f"tagged {word}")
-
-
-async def _existing(tx: Tx, volume: str, number: int) -> None:
-    if not await tx.many("snapshot_one", [(volume, number)]):
-        raise no_snapshot(number)
 
 
 @one_by_one
@@ -270,7 +270,7 @@ async def pin(tx: Tx, arg: tuple[str, int, bool]) -> None:
     volume, number, pinned = arg
     _, name = await held(tx, volume)
     if not await tx.many("snapshot_pin", [(volume, number, int(pinned))]):
-        raise no_snapshot(number)
+        raise no_snapshot(number, name)
     await tell(tx, "snapshot.tagged", name, number=number, what="pinned" if pinned else "unpinned")
 
 
