@@ -55,7 +55,8 @@ class MemoryVolumes:
         made = documents.Snapshot(
             id=f"{number:026d}", agent=agent, number=number, at=T0 + number * 60_000, reason=reason,
             files=len(self.homes[agent]), bytes=sum(map(len, self.homes[agent].values())), fresh=2048, freeze_us=4200,
-            note=note, tags=[*tags], local_at=T0, skipped=[documents.Skipped(path="run.sock", why="a socket")],
+            quiescent=number > 1, note=note, tags=[*tags], local_at=T0,
+            skipped=[documents.Skipped(path="run.sock", why="a socket")],
         )  # fmt: skip
         some.append((made, dict(self.homes[agent])))
         return made
@@ -143,6 +144,7 @@ class MemoryVolumes:
         paths: Sequence[bytes] = (),
         *,
         dry_run: bool = False,
+        exact: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
         to, tree = self._find(agent, when)
@@ -154,7 +156,8 @@ class MemoryVolumes:
             dry_run=dry_run,
             whole=not paths,
             written=sorted(shown(name) for name in names if name in tree and home.get(name) != tree[name]),
-            removed=sorted(shown(name) for name in names if name not in tree),
+            removed=sorted(shown(name) for name in names if name not in tree and (exact or not paths)),
+            skipped=[documents.Skipped(path="run", why="stays")],
             effects=[documents.SinceEffect(run="r" * 26, pos="1", name="mail", state="done", at=T0)],
             messages=[documents.SinceMessage(run="m" * 26, state="completed", at=T0)],
             choice=messages,
@@ -163,9 +166,10 @@ class MemoryVolumes:
             return done
         before = self._take(agent, "before-restore")
         for name in names:
-            home.pop(name, None)
             if name in tree:
                 home[name] = tree[name]
+            elif exact or not paths:
+                del home[name]
         return msgspec.structs.replace(done, before=before.number, number=self._take(agent, "restore").number)
 
     async def fork(self, agent: str, new: str, when: str) -> documents.Volume:
@@ -176,8 +180,12 @@ class MemoryVolumes:
         self._take(new, "fork")
         return documents.Volume(agent=new, node="n", created_at=T0, origin=f"{agent}@{snapshot.number}", snapshots=1)
 
-    async def tag(self, agent: str, when: str, tag: str, *, remove: bool = False) -> documents.Snapshot:
+    async def tag(
+        self, agent: str, when: str, tag: str, *, remove: bool = False, force: bool = False
+    ) -> documents.Snapshot:
         snapshot = self._find(agent, when)[0]
+        if tag == "known-good" and not (remove or force or snapshot.quiescent):
+            raise Conflict("a run was unfinished")
         snapshot.tags = [each for each in snapshot.tags if each != tag] + ([] if remove else [tag])
         return snapshot
 
@@ -199,7 +207,8 @@ class MemoryVolumes:
     async def rebuild(self) -> documents.Rebuilt:
         return documents.Rebuilt(volumes=1, snapshots=2, packs=1, chunks=4)
 
-    async def remove(self, agent: str) -> None:
+    async def remove(self, agent: str, *, home: bool = False) -> documents.Removed:
         if any(each.pinned for each, _ in self._of(agent)):
             raise Conflict(f"{agent} has a pinned snapshot", fix=f"relit volume pin {agent} NUMBER --off")
         del self.kept[agent]
+        return documents.Removed(agent=agent, home="home.removed-1" if home else "home", put_away=home)

@@ -62,6 +62,7 @@ async def test_looking(desk: Desk) -> None:
     assert "clerk" in (await desk.run("volume")).stdout
     log = (await desk.run("volume", "log", "clerk")).stdout
     assert "known-good, 1 skipped, second" in log
+    assert "mid-run, 1 skipped\n" in log
     assert [each["number"] for each in (await desk.json("volume", "log", "clerk"))["snapshots"]] == [2, 1]
     assert (await desk.run("volume", "cat", "clerk", "notes/a.md", "--at", "1")).stdout == "one\n"
     assert "caf·xe9" not in (await desk.run("volume", "files", "clerk", "--at", "#1")).stdout
@@ -112,6 +113,7 @@ async def test_a_plan_does_nothing(desk: Desk) -> None:
         ("restore", "clerk", "../x", "--at", "1"),
         ("restore", "clerk", "/etc/passwd", "--at", "1"),
         ("restore", "clerk", "notes", "--at", "1", "--messages", "drop"),
+        ("restore", "clerk", "--at", "1", "--exact"),
         ("volume", "tag", "clerk", "1", "yesterday"),
         ("volume", "verify", "--sample", "0"),
     ],
@@ -127,8 +129,25 @@ async def test_forking_and_keeping(desk: Desk) -> None:
     assert (await desk.run("volume", "rm", "clerk", "--yes")).exit_code == 6
     assert "no marks" in (await desk.run("volume", "pin", "clerk", "1", "--off")).stdout
     assert (await desk.json("volume", "tag", "clerk", "2", "known-good", "--remove"))["tags"] == []
+    assert (await desk.run("volume", "tag", "clerk", "1", "known-good")).exit_code == 6
+    assert "known-good" in (await desk.run("volume", "tag", "clerk", "1", "known-good", "--force")).stdout
     assert (await desk.run("volume", "rm", "clerk", "--yes")).exit_code == 0
     assert (await desk.run("volume", "log", "clerk")).exit_code == 4
+
+
+async def test_throwing_away_says_what_becomes_of_the_home(desk: Desk) -> None:
+    stays = (await desk.run("volume", "rm", "clerk", "--yes")).stderr
+    assert "its home stays" in stays
+    assert "--home puts it away" in stays
+    await desk.run("volume", "snapshot", "clerk")
+    assert "is now home.removed-1" in (await desk.run("volume", "rm", "clerk", "--home", "--yes")).stderr
+
+
+async def test_a_restore_says_what_is_not_as_it_was(desk: Desk) -> None:
+    for flag, said in (("--dry-run", "1 would not be as they were then"), ("--yes", "1 are not as they were then")):
+        shown = (await desk.run("volume", "restore", "clerk", "new", "--at", "1", "--exact", flag)).stdout
+        assert f"{said}:\n    run (stays)" in shown
+    assert b"new" not in desk.volumes.homes["clerk"]
 
 
 async def test_looking_after(desk: Desk) -> None:

@@ -22,13 +22,14 @@ from relit.volumes.capture import Limits
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.findings import Findings
 from relit.volumes.keys import Keys, ids_of
+from relit.volumes.mount import Mount
 from relit.volumes.packindex import SealedPack
 from relit.volumes.prune import Pruner
 from relit.volumes.reader import Chunks
 from relit.volumes.rebuild import Rebuilder, Rebuilt
 from relit.volumes.restore import Restorer
 from relit.volumes.retention import Tier, parse_keep
-from relit.volumes.service import Homes, Mount, Parts
+from relit.volumes.service import Homes, Parts
 from relit.volumes.spool import LIMIT, Spool
 from relit.volumes.upload import Uploader, key_of
 from relit.volumes.verify import Verifier
@@ -123,7 +124,7 @@ class Kit:
         self.base, self.keys, self.node = base, keys, node
         self.clock, self.later = MovedClock(), MovedClock()
         self.still = Still()
-        self.patterns, self.limits = tuple(patterns), limits
+        self.patterns, self.limits, self.declared = tuple(patterns), limits, False
         self.tiers: Sequence[Tier] = parse_keep(keep)
         self.store = SqliteStore(base / database, clock=self.clock)
         self.objects = objects or FolderObjects(base / "blobs")
@@ -235,6 +236,7 @@ class Kit:
             holder=self.still,
             patterns=self.patterns,
             limits=self.limits,
+            declared=self.declared,
         )
 
     async def take(self, agent: str = AGENT, *, always: bool = False) -> Snapshot:

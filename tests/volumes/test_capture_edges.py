@@ -339,7 +339,7 @@ async def test_a_home_that_goes_is_an_error_and_one_that_comes_is_watched(watche
     (home / "note").write_text("1")
     await watched.take()
     home.rename(watched.base / "away")
-    with pytest.raises(NotFound, match="no home"):
+    with pytest.raises(NotFound, match="is gone"):
         await watched.take()
     shutil.copytree(watched.base / "away", home)
     await watched.take()

@@ -33,7 +33,7 @@ from relit.node.down import down
 from relit.node.freeze import KeeperLine
 from relit.store.sql.sqlite import databases
 from relit.volumes.base import Freezer, Watch, Watcher
-from relit.volumes.service import Mount
+from relit.volumes.mount import Mount
 from relit.volumes.watch.opening import Kind
 
 LEDGERS, JOINED, MAPS = ("ann", "ben"), ("cat", "dan"), ("eve", "fay")

@@ -11,7 +11,7 @@ import pytest
 from kit import AGENT, HOUR, Kit, noise, running
 from shapes import Shape, difference, shape
 
-from relit.errors import Conflict, NotFound
+from relit.errors import Conflict, NotFound, VolumeError
 
 
 def in_database(path: Path, *statements: str) -> None:
@@ -225,3 +225,17 @@ async def test_forks_rebuild_from_packs_too(volumes: Kit) -> None:
         assert difference(shape(laid), shape(volumes.home("eve"))) == {}
     finally:
         await other.stop()
+
+
+@pytest.mark.parametrize("paths", [(), (b"gone",)])
+async def test_what_the_system_refuses_is_told_with_what_was_attempted(volumes: Kit, paths: tuple[bytes, ...]) -> None:
+    await two_versions(volumes)
+    folder = volumes.home().parent
+    shutil.rmtree(folder)
+    folder.write_text("a file where the agent's folder was")
+    with pytest.raises(VolumeError, match=f"{AGENT} was not put back to snapshot 1"):
+        await volumes.homes.restore(AGENT, 1, paths)
+    (folder.parent / "eve").write_text("another")
+    await volumes.homes.fork(AGENT, 1, "eve")
+    await volumes.homes.laid()
+    assert "eve" in volumes.homes.trouble

@@ -12,6 +12,7 @@ import pytest
 from kit import AGENT, Kit, noise, running
 from shapes import Shape, difference, shape
 
+from relit.app.stillness import InstanceHolder, Instances
 from relit.errors import RelitError, StoreFull
 
 
@@ -119,6 +120,24 @@ async def test_a_full_disk_during_a_restore_leaves_the_home_as_it_was(tmp_path: 
         assert difference(shape(home), wanted) == {}
 
 
+async def test_a_restore_that_cannot_be_recorded_says_that_the_files_are_back(tmp_path: Path) -> None:
+    async with on_small(tmp_path, "spool-local", "2m") as (kit, disk):
+        for no in range(500):
+            (kit.home() / noise(40, no).hex()).touch()  # a record that is larger than what is left of a page
+        (kit.home() / "note").write_text("1")
+        await kit.take()
+        for path in kit.home().iterdir():
+            path.write_text("2")
+
+        async def filled() -> None:
+            fill(disk)
+
+        with pytest.raises(StoreFull, match="is back at snapshot 1, but that is not recorded"):
+            await kit.homes.restore(AGENT, 1, meanwhile=filled)
+        assert (kit.home() / "note").read_text() == "1"
+        assert kit.still.held == []
+
+
 async def test_a_full_disk_below_the_catalog(tmp_path: Path) -> None:
     async with on_small(tmp_path, "small", "4m", database="small/relit.db") as (kit, disk):
         home = kit.home()
@@ -152,3 +171,15 @@ async def test_a_fork_without_room_stays_held_and_is_laid_later(tmp_path: Path) 
         await kit.homes.recover()
         assert kit.still.held == []
         assert difference(shape(kit.home("eve")), shape(kit.home())) == {}
+
+
+async def test_an_agent_that_cannot_be_held_for_want_of_room_is_told_and_goes_on(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "agents", "1m") as disk:
+        hold = disk / "web" / "run" / "hold"
+        hold.parent.mkdir(parents=True)
+        fill(disk)
+        holder = InstanceHolder(tmp_path / "nowhere", "web", lambda: Instances(["web"], [hold]))
+        with pytest.raises(StoreFull, match="web was not stopped") as full:
+            await holder.hold("restore of snapshot 3")
+        assert "df -h" in full.value.fix
+        assert list(hold.parent.iterdir()) == []

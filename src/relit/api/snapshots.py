@@ -58,6 +58,12 @@ class StatsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent: str | None = None
 
 
+class RemoveQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``home``: put the home away too."""
+
+    home: bool = False
+
+
 class TakeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A snapshot. ``wait``: until it is on the node's disk, or in the blob store."""
 
@@ -67,26 +73,29 @@ class TakeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RestoreBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Back to ``at``: everything, or ``paths``. ``messages``: the journal too, and what of messages that came since."""
+    """Back to ``at``: everything, or ``paths`` (``exact``: what came since at and below them is removed). ``messages``:
+    the journal too, and what of messages that came since."""
 
     at: When
     paths: list[Path] = []
     dry_run: bool = False
+    exact: bool = False
     messages: documents.Messages | None = None
 
 
 class ForkAgentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The new agent's name, and of which moment its home is."""
 
-    new: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    new: str
     at: When = "now"
 
 
 class TagBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A name for a snapshot, or one less."""
+    """A name for a snapshot, or one less. ``force``: known-good, although a run was unfinished."""
 
     tag: str
     remove: bool = False
+    force: bool = False
 
 
 class PinBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,7 +216,7 @@ async def diff(call: Call) -> documents.Diff:
 
 async def tag(call: Call) -> documents.Snapshot:
     """Name a snapshot, or take a name off it."""
-    return await _volumes(call).tag(*_at(call), _tag(call.body.tag), remove=call.body.remove)
+    return await _volumes(call).tag(*_at(call), _tag(call.body.tag), remove=call.body.remove, force=call.body.force)
 
 
 async def pin(call: Call) -> documents.Snapshot:
@@ -222,7 +231,12 @@ async def restore(call: Call) -> documents.Restored:
         raise Invalid("messages go back with the whole home only", fix="leave out paths, or messages")
     paths = [_path(each) for each in asked.paths]
     return await _volumes(call).restore(
-        call.path("name"), _when(call, asked.at), paths, dry_run=asked.dry_run, messages=asked.messages
+        call.path("name"),
+        _when(call, asked.at),
+        paths,
+        dry_run=asked.dry_run,
+        exact=asked.exact,
+        messages=asked.messages,
     )
 
 
@@ -246,9 +260,9 @@ async def rebuild(call: Call) -> documents.Rebuilt:
     return await _volumes(call).rebuild()
 
 
-async def remove(call: Call) -> None:
-    """Forget a volume with all its snapshots. The home stays."""
-    await _volumes(call).remove(call.path("name"))
+async def remove(call: Call) -> documents.Removed:
+    """Forget a volume with all its snapshots. The home stays, or is put away."""
+    return await _volumes(call).remove(call.path("name"), home=call.query.home)
 
 
 _AGENT = "/v1/agents/{name}"
@@ -284,7 +298,15 @@ OPERATIONS = (
     _row("POST", "/v1/volumes/prune", prune, "admin", name="prune", body=PruneBody, answer=documents.Pruned),
     _row("POST", "/v1/volumes/verify", verify, "admin", name="verify", body=VerifyBody, answer=documents.Verified),
     _row("POST", "/v1/volumes/rebuild", rebuild, "admin", name="rebuild", body=Nothing, answer=documents.Rebuilt),
-    _row("DELETE", "/v1/volumes/{name}", remove, "admin", name="remove_volume", status=204),
+    _row(
+        "DELETE",
+        "/v1/volumes/{name}",
+        remove,
+        "admin",
+        name="remove_volume",
+        query=RemoveQuery,
+        answer=documents.Removed,
+    ),
     _row("GET", f"{_AGENT}/snapshots", log, name="list_snapshots", query=LogQuery, answer=documents.Snapshots),
     _row("POST", f"{_AGENT}/snapshots", take, "write", name="take_snapshot", body=TakeBody, answer=documents.Taken),
     _row("GET", _SNAPSHOT, resolve, name="get_snapshot", answer=documents.Snapshot),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -14,18 +16,19 @@ from relit import documents
 from relit.api import volume_documents as shape
 from relit.api.volumes_port import NOW
 from relit.documents import Mark, Messages
-from relit.errors import Conflict, NotFound
+from relit.errors import Conflict, Invalid, NotFound
 from relit.lib.clock import Clock
 from relit.lib.moments import At, Named, Number, read_when
-from relit.lib.names import shown
-from relit.manifest import SEGMENT, Change, Entry, Snapshot, Volume
+from relit.lib.names import AGENT, shown
+from relit.manifest import KNOWN_GOOD, SEGMENT, Change, Entry, Snapshot, Volume
 from relit.volumes.base import Catalog
 from relit.volumes.findings import Findings
+from relit.volumes.going import Going
 from relit.volumes.laying import Reader as ChunkReader
 from relit.volumes.laying import ranges, split
 from relit.volumes.prune import Pruner
 from relit.volumes.rebuild import Rebuilder
-from relit.volumes.service import Going, Homes
+from relit.volumes.service import Homes
 from relit.volumes.upload import Uploads
 from relit.volumes.verify import Verifier
 
@@ -113,7 +116,7 @@ class LocalVolumes:
             snapshots=len(some), newest=volume.newest, newest_at=newest.at_ms if newest else None,
             stored=next((each.number for each in some if each.stored_at_ms), 0),
             files=newest.files if newest else 0, bytes=newest.bytes if newest else 0,
-            packed=sum(each.fresh for each in some), error=self._homes.trouble.get(volume.name, ""),
+            packed=sum(each.fresh for each in some), error=self._homes.state(volume),
         )  # fmt: skip
 
     async def log(self, agent: str, *, limit: int = 100, before: int | None = None) -> documents.Snapshots:
@@ -255,6 +258,7 @@ class LocalVolumes:
     ) -> documents.Taken:
         taken, created = await self._homes.snapshot(agent, "request", note, always=bool(note or tag))
         if tag is not None:
+            _check_good(agent, taken, tag)
             await self._catalog.tag(taken.volume, taken.number, tag)
         if wait == "stored":
             await self._stored(taken)
@@ -275,10 +279,13 @@ class LocalVolumes:
         paths: Sequence[bytes] = (),
         *,
         dry_run: bool = False,
+        exact: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
         began = time.monotonic()
         _, to = await self._find(agent, when)
+        for path in paths:
+            await self._check_path(agent, to, path, exact=exact)
         if messages is not None and paths:
             raise Conflict("messages go back with the whole home only", fix="leave out the paths, or the messages")
         since = await self._timeline.since(agent, to, messages)
@@ -290,14 +297,37 @@ class LocalVolumes:
                 await self._timeline.rewind(agent, to, messages)
 
         if dry_run:
-            going = await self._homes.preview(agent, to.number, paths)
+            going = await self._homes.preview(agent, to.number, paths, exact=exact)
         else:
-            going = await self._homes.restore(agent, to.number, paths, meanwhile=rewind)
+            going = await self._homes.restore(agent, to.number, paths, exact=exact, meanwhile=rewind)
         told = self._restored(agent, going, whole=not paths)
         told.effects, told.messages = since
         told.choice = messages
         told.took_ms = round((time.monotonic() - began) * 1000)
         return told
+
+    async def _check_path(self, agent: str, to: Snapshot, path: bytes, *, exact: bool) -> None:
+        """NotFound for a path of which nothing would be put back: it is mistyped, or came since."""
+        if not path or await self._catalog.entry(to.volume, to.number, path) is not None:
+            return
+        since = await self._homes.holds(agent, path)
+        if since and exact:
+            return
+        error = _no_path(agent, to.number, path)
+        error.why = "it came since then: --exact removes it" if since else await self._near(to, path)
+        raise error
+
+    async def _near(self, to: Snapshot, path: bytes) -> str:
+        """Which path was meant, perhaps: one in the same folder, or beside the first folder that is not there."""
+        while path:
+            above, _, _ = path.rpartition(b"/")
+            entries = await self._catalog.tree(to.volume, to.number, under=above)
+            names = {shown(each.path) for each in entries if each.path and each.path.rpartition(b"/")[0] == above}
+            if entries:
+                found = difflib.get_close_matches(shown(path), names, n=3)
+                return f"did you mean {' or '.join(found)}?" if found else ""
+            path = above
+        return ""
 
     def _restored(self, agent: str, going: Going, *, whole: bool) -> documents.Restored:
         done = going.done
@@ -305,11 +335,18 @@ class LocalVolumes:
             agent=agent, to=shape.snapshot(going.to, agent), dry_run=going.after is None, whole=whole,
             written=shape.paths([each.path for each in going.written]), removed=shape.paths(going.removed),
             adjusted=shape.paths([each.path for each in going.adjusted]),
+            skipped=[shape.skipped(each) for each in going.skipped],
             bytes=done.bytes_written if done else sum(each.size for each in going.written), before=going.before.number,
             number=going.after.number if going.after else None, replaced=done.rejected if done else "",
         )  # fmt: skip
 
     async def fork(self, agent: str, new: str, when: str) -> documents.Volume:
+        if not re.fullmatch(AGENT, new):
+            raise Invalid(
+                f"{new!r} is no name for an agent",
+                why="it has up to 63 of a-z, 0-9, dot, dash and underscore, and begins with a letter or a digit",
+                fix="choose another name",
+            )
         asked = read_when(when, self._clock.now_ms())
         if isinstance(asked, At) and asked.ms >= self._clock.now_ms() - _FRESH_MS and self._homes.has(agent):
             at, _ = await self._homes.snapshot(agent, "request")
@@ -319,8 +356,14 @@ class LocalVolumes:
 
     # --- keeping -----------------------------------------------------------------------------------------------
 
-    async def tag(self, agent: str, when: str, tag: str, *, remove: bool = False) -> documents.Snapshot:
+    async def tag(
+        self, agent: str, when: str, tag: str, *, remove: bool = False, force: bool = False
+    ) -> documents.Snapshot:
         volume, found = await self._find(agent, when)
+        if remove and tag not in found.tags:
+            raise NotFound(f"snapshot {found.number} of {agent} has no tag {tag}", fix=f"relit volume log {agent}")
+        if not (remove or force):
+            _check_good(agent, found, tag)
         if remove:
             await self._catalog.untag(volume.id, tag, found.number)
         else:
@@ -345,14 +388,26 @@ class LocalVolumes:
         some = [each for each in await self._catalog.volumes() if agent in (None, each.name)]
         return sum([len(await self._catalog.snapshots(each.id, limit=_ALL)) for each in some])
 
-    async def remove(self, agent: str) -> None:
-        await self._homes.forget(agent)
+    async def remove(self, agent: str, *, home: bool = False) -> documents.Removed:
+        place, away = await self._homes.forget(agent, home=home)
+        return documents.Removed(agent=agent, home=str(place or ""), put_away=away)
 
 
 def _no_path(agent: str, number: int, path: bytes) -> NotFound:
     return NotFound(
         f"snapshot {number} of {agent} has no {shown(path) or 'files'}", fix=f"relit volume files {agent} --at {number}"
     )
+
+
+def _check_good(agent: str, found: Snapshot, tag: str) -> None:
+    """Conflict for known-good when a run was half done: going back to it would not be going back to health."""
+    if tag == KNOWN_GOOD and not found.quiescent:
+        raise Conflict(
+            f"snapshot {found.number} of {agent} is not tagged {KNOWN_GOOD}",
+            why="a run of the agent was unfinished when it was taken, so its files may be half done",
+            fix=f"tag one that relit volume log {agent} does not mark as mid-run; or, if you know better, "
+            f"relit volume tag {agent} {found.number} {KNOWN_GOOD} --force",
+        )
 
 
 def _only_touched(change: Change) -> bool:

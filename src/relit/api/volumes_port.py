@@ -68,20 +68,25 @@ class Volumes(Protocol):
         paths: Sequence[bytes] = (),
         *,
         dry_run: bool = False,
+        exact: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
-        """Put files back as they were: those at and below ``paths``, or all. ``messages``: the journal goes back, too
-        (only for the whole home), and what becomes of messages that came since."""
+        """Put files back as they were: those at and below ``paths``, or all. Of ``paths``, files that came since stay,
+        unless ``exact``; NotFound (nothing done) when the snapshot has no such path. ``messages``: the journal goes
+        back, too (only for the whole home), and what becomes of messages that came since."""
         ...
 
     async def fork(self, agent: str, new: str, when: str) -> documents.Volume:
-        """Make the agent ``new``, whose home is that snapshot. Conflict when the name is taken."""
+        """Make the agent ``new``, whose home is that snapshot. Conflict when the name is taken; Invalid."""
         ...
 
     # --- keeping -----------------------------------------------------------------------------------------------
 
-    async def tag(self, agent: str, when: str, tag: str, *, remove: bool = False) -> documents.Snapshot:
-        """Name a snapshot, or take the name off it. ``known-good`` may stand on many; any other name moves."""
+    async def tag(
+        self, agent: str, when: str, tag: str, *, remove: bool = False, force: bool = False
+    ) -> documents.Snapshot:
+        """Name a snapshot, or take the name off it. ``known-good`` may stand on many; any other name moves. Conflict
+        for ``known-good`` when a run was unfinished, unless ``force``."""
         ...
 
     async def pin(self, agent: str, when: str, *, pinned: bool = True) -> documents.Snapshot:
@@ -100,6 +105,7 @@ class Volumes(Protocol):
         """Put volumes that the store has lost back into it, out of the packs."""
         ...
 
-    async def remove(self, agent: str) -> None:
-        """Forget a volume with all its snapshots. The home stays. Conflict while one of them is pinned."""
+    async def remove(self, agent: str, *, home: bool = False) -> documents.Removed:
+        """Forget a volume with all its snapshots. The home stays (and gets a new volume), or is put away. Conflict
+        while one of them is pinned, or relit.toml wants the home."""
         ...

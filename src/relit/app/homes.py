@@ -13,7 +13,7 @@ from relit.settings import Settings
 from relit.settings.model import Snapshots
 from relit.volumes.capture import Limits
 from relit.volumes.ignore import KINDS
-from relit.volumes.service import Mount
+from relit.volumes.mount import Mount
 
 
 class Mounts:
@@ -83,4 +83,5 @@ def make_mount(settings: Settings, agent: str) -> Mount:
         patterns=(*KINDS.get(known.kind if known else "", ()), *wanted.exclude),
         limits=Limits(bytes=wanted.max_bytes, files=wanted.max_files),
         every_ms=wanted.every_ms if wanted.enabled else 0,
+        declared=known is not None,
     )

@@ -108,20 +108,30 @@ class Volumes:
         paths: Sequence[str | bytes] = (),
         *,
         dry_run: bool = False,
+        exact: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
-        """Put files back as they were. ``messages``: the journal goes back too, and what of messages since then."""
-        body = {"at": _when(when), "paths": [_path(path) for path in paths], "dry_run": dry_run, "messages": messages}
+        """Put files back as they were. ``exact``: what came since at and below ``paths`` is removed. ``messages``: the
+        journal goes back too, and what of messages since then."""
+        body = {
+            "at": _when(when),
+            "paths": [_path(path) for path in paths],
+            "dry_run": dry_run,
+            "exact": exact,
+            "messages": messages,
+        }
         return await self._post(_of(agent, "restore"), documents.Restored, body, repeatable=dry_run)
 
     async def fork(self, agent: str, new: str, when: When = _NOW) -> documents.Volume:
         """Make the agent ``new``, whose home is that snapshot."""
         return await self._post(_of(agent, "fork"), documents.Volume, {"new": new, "at": _when(when)})
 
-    async def tag(self, agent: str, when: When, tag: str, *, remove: bool = False) -> documents.Snapshot:
-        """Name a snapshot, or take the name off it."""
-        body = {"tag": tag, "remove": remove}
-        return await self._post(_at(agent, when, "/tag"), documents.Snapshot, body, repeatable=True)
+    async def tag(
+        self, agent: str, when: When, tag: str, *, remove: bool = False, force: bool = False
+    ) -> documents.Snapshot:
+        """Name a snapshot, or take the name off it. ``force``: known-good, although a run was unfinished."""
+        body = {"tag": tag, "remove": remove, "force": force}
+        return await self._post(_at(agent, when, "/tag"), documents.Snapshot, body, repeatable=not remove)
 
     async def pin(self, agent: str, when: When, *, pinned: bool = True) -> documents.Snapshot:
         """Keep a snapshot whatever the tiers say, or no longer."""
@@ -140,9 +150,10 @@ class Volumes:
         """Put volumes that the store has lost back into it, out of the packs."""
         return await self._post("/v1/volumes/rebuild", documents.Rebuilt, {})
 
-    async def remove(self, agent: str) -> None:
-        """Forget a volume with all its snapshots. The home stays."""
-        await self._link.request("DELETE", f"/v1/volumes/{_part(agent)}")
+    async def remove(self, agent: str, *, home: bool = False) -> documents.Removed:
+        """Forget a volume with all its snapshots. The home stays (and gets a new volume), or is put away."""
+        data = await self._link.request("DELETE", f"/v1/volumes/{_part(agent)}", query={"home": home}, read=_LONG)
+        return msgspec.json.decode(data, type=documents.Removed)
 
     async def _get(self, path: str, shape: type[T], /, **query: Any) -> T:
         return msgspec.json.decode(await self._link.request("GET", path, query=query, read=_LONG), type=shape)

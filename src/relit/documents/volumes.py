@@ -14,7 +14,7 @@ Mark = Literal["local", "stored"]
 
 
 class Skipped(msgspec.Struct, kw_only=True):
-    """A path that a snapshot leaves out, and why."""
+    """A path that a snapshot leaves out, or that a restore did not make what it was, and why."""
 
     path: str
     why: str
@@ -59,7 +59,7 @@ class Taken(msgspec.Struct, kw_only=True):
 
 
 class Volume(msgspec.Struct, kw_only=True):
-    """An agent's home and its versions. ``error``: why its last snapshot failed; empty when it did not."""
+    """An agent's home and its versions. ``error``: why its last snapshot failed, or that the home is gone."""
 
     agent: str
     node: str
@@ -155,9 +155,9 @@ class SinceMessage(msgspec.Struct, kw_only=True):
 class Restored(msgspec.Struct, kw_only=True):
     """What a restore did, or (``dry_run``) would do.
 
-    ``before``: the snapshot taken just before it; ``number``: the one that records it. ``replaced``: the folder in
-    which files lie that it took out of the home. ``effects`` and ``messages`` came after the moment; ``choice`` is
-    what became of the messages, absent when only files were restored.
+    ``before``: the snapshot taken just before it; ``number``: the one that records it. ``skipped``: what is not as it
+    was then. ``replaced``: the folder in which files lie that it took out of the home, if any. ``effects`` and
+    ``messages`` came after the moment; ``choice`` is what became of the messages, absent when only files were restored.
     """
 
     agent: str
@@ -167,6 +167,7 @@ class Restored(msgspec.Struct, kw_only=True):
     written: list[str] = []
     removed: list[str] = []
     adjusted: list[str] = []  # only modes, times, owners
+    skipped: list[Skipped] = []
     bytes: int = 0
     before: int | None = None
     number: int | None = None
@@ -175,6 +176,14 @@ class Restored(msgspec.Struct, kw_only=True):
     messages: list[SinceMessage] = []
     choice: Messages | None = None
     took_ms: int = 0
+
+
+class Removed(msgspec.Struct, kw_only=True):
+    """A volume that is forgotten. ``home``: where its home is, if there is one; ``put_away``: it was moved there."""
+
+    agent: str
+    home: str = ""
+    put_away: bool = False
 
 
 class Dropped(msgspec.Struct, kw_only=True):

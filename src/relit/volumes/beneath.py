@@ -116,11 +116,14 @@ def _renameat2(old: tuple[int, bytes], new: tuple[int, bytes], flags: int) -> No
 
 
 class Beneath:
-    """A folder's inside. ``keep``: how many of its folders stay open; ``openat2``: false walks part by part."""
+    """A folder's inside; a symlink to a folder is refused.
+
+    ``keep``: how many of its folders stay open; ``openat2``: false walks part by part.
+    """
 
     def __init__(self, root: Path, *, keep: int = 128, openat2: bool = True) -> None:
         self.root = root
-        self.fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = os.open(root, _FOLDER)
         self._keep = keep
         self._openat2 = openat2
         self._folders: OrderedDict[bytes, int] = OrderedDict()

@@ -162,7 +162,7 @@ def _only(
 ) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
     """Both trees cut down to ``paths`` and what they need."""
     roots = {path.strip(b"/") for path in paths}
-    chosen = {path for path in (*have, *want) if _within(path, roots)}
+    chosen = {path for path in (*have, *want) if within(path, roots)}
     sides = _sides(chosen)
     keep = {path: want[path] for path in (chosen | sides) if path in want}
     for path in list(keep):
@@ -171,7 +171,8 @@ def _only(
     return {path: have[path] for path in (gone | set(keep)) if path in have}, _own_links(keep, want)
 
 
-def _within(path: bytes, roots: Collection[bytes]) -> bool:
+def within(path: bytes, roots: Collection[bytes]) -> bool:
+    """Whether a path is one of ``roots``, or lies below one."""
     if b"" in roots or path in roots:
         return True
     cut = path.rfind(b"/")

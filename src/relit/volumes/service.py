@@ -20,12 +20,13 @@ from relit.lib.service import OnFailure, Tasks, finished
 from relit.lib.superjournals import JOURNAL, relocate
 from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.arenas import Arenas
-from relit.volumes.base import Catalog, Freezer, Holder, Watcher
+from relit.volumes.base import Catalog, Watcher
 from relit.volumes.between import Trees, between
-from relit.volumes.capture import Capture, Limits, Spooling
-from relit.volumes.disk import remove_tree
+from relit.volumes.capture import Capture, Spooling
+from relit.volumes.disk import attempted, remove_tree
+from relit.volumes.going import Going, going, lost, staying, without
 from relit.volumes.laid import laid
-from relit.volumes.plan import contents, plan
+from relit.volumes.mount import Mount, check_dispensable, holds, is_there, nowhere, put_away, way_back
 from relit.volumes.restore import Restored, Restorer
 
 Meanwhile = Callable[[], Awaitable[None]]
@@ -44,19 +45,6 @@ _LOOK_S = 5.0  # between looks for homes that are new
 log = logging.getLogger("relit.volumes")
 
 
-class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent's home and how it is kept. ``work``: where journals of restores and replaced files lie."""
-
-    agent: str
-    home: Path
-    work: Path
-    freezer: Freezer
-    holder: Holder
-    patterns: tuple[str, ...] = ()
-    limits: Limits = Limits()
-    every_ms: int = 60_000
-
-
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the service is made of. ``waiting``: bytes in the spool; with ``most_waiting`` there snapshots pause."""
 
@@ -71,18 +59,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Callable[[], int] = lambda: 0
     most_waiting: int = 2**63
     node: str = "local"
-
-
-class Going(msgspec.Struct, frozen=True, kw_only=True):
-    """A way back: what would be done, or was. ``before``: the snapshot that undoes it; ``after``: the one of it."""
-
-    to: Snapshot
-    before: Snapshot
-    after: Snapshot | None
-    written: list[Entry]
-    removed: list[bytes]
-    adjusted: list[Entry]
-    done: Restored | None = None
 
 
 class Homes:
@@ -174,13 +150,16 @@ class Homes:
             return await self._take(agent, reason, note, always=always)
 
     async def _take(self, agent: str, reason: Reason, note: str = "", *, always: bool = False) -> tuple[Snapshot, bool]:
-        capture = await self._capture(agent)
         catalog = self._parts.catalog
         try:
+            with attempted(f"no snapshot of {agent} was taken"):
+                capture = await self._capture(agent)
             self._check_room()
             taken = await capture.take(
                 reason, note, always=always or not capture.volume.newest, position=lambda: self._position(agent)
             )
+        except NotFound:
+            raise
         except RelitError as error:
             self.trouble[agent] = error.what
             data = {"volume": agent, "error": error.what, "why": error.why}
@@ -204,9 +183,11 @@ class Homes:
         return await self._parts.catalog.position(agent)
 
     async def _capture(self, agent: str) -> Capture:
-        mount = self.mount(agent)
-        if not mount.home.is_dir():
-            raise NotFound(f"{agent} has no home", why=f"{mount.home} is not there", fix="relit up makes it")
+        mount = await self._mount(agent)
+        if not is_there(mount.home):
+            if await self._volume(agent) is None:
+                raise nowhere(agent)
+            raise NotFound(f"the home of {agent} is gone", why=f"{mount.home} is not there", fix=way_back(agent))
         if agent in self._unsettled:
             raise _unsettled(agent, self._unsettled[agent])
         known = self._captures.get(agent)
@@ -231,116 +212,175 @@ class Homes:
         self._captures[agent] = made
         return made
 
-    def mount(self, agent: str) -> Mount:
-        """NotFound for an agent that this node does not have."""
+    async def _mount(self, agent: str) -> Mount:
+        """NotFound for an agent that has neither a home nor a volume on this node."""
         if agent not in self._mounts:
             self._mounts = dict(self._find_mounts())
-        if agent not in self._mounts:
-            raise NotFound(f"there is no agent {agent!r} here", fix="relit ps shows those that there are")
-        return self._mounts[agent]
+        if agent in self._mounts:
+            return self._mounts[agent]
+        if await self._volume(agent) is not None:
+            return self._make_mount(agent)
+        raise nowhere(agent)
+
+    async def _volume(self, agent: str) -> Volume | None:
+        try:
+            return await self._parts.catalog.volume(agent)
+        except NotFound:
+            return None
+
+    def state(self, volume: Volume) -> str:
+        """What is wrong with a volume's home or its snapshots; empty when nothing is."""
+        agent = volume.name
+        if volume.node != self._parts.node or (agent in self.laying and not self.laying[agent].done()):
+            return self.trouble.get(agent, "")
+        home = (self._mounts.get(agent) or self._make_mount(agent)).home
+        try:
+            there = is_there(home)
+        except VolumeError as error:
+            return error.what
+        return self.trouble.get(agent, "" if there else f"{home} is gone: {way_back(agent)}")
 
     def has(self, agent: str) -> bool:
         """Whether that agent has a home here."""
         return agent in self._mounts and self._mounts[agent].home.is_dir()
 
-    async def forget(self, agent: str) -> None:
-        """Remove its volume with all snapshots; the home stays. NotFound, Conflict."""
-        async with self.at_rest(agent):
-            await self._parts.catalog.remove_volume(agent)
+    async def holds(self, agent: str, path: bytes) -> bool:
+        """Whether that path is in the agent's home now."""
+        return await asyncio.to_thread(holds, (await self._mount(agent)).home, path)
+
+    async def forget(self, agent: str, *, home: bool = False) -> tuple[Path | None, bool]:
+        """Remove its volume with all snapshots. Answers where its home is, if there is one, and whether that was put
+        away there (``home``), so that no new volume is made of it. NotFound, Conflict: nothing was done."""
+        return await finished(self._forget(agent, home))
+
+    async def _forget(self, agent: str, home: bool) -> tuple[Path | None, bool]:
+        async with self._lock(agent):
+            await self._parts.catalog.volume(agent)
+            mount = await self._mount(agent)
+            if home:
+                check_dispensable(mount)
+                await mount.holder.hold("its home is put away")
+            try:
+                await self._parts.catalog.remove_volume(agent)
+                self._let_go(agent)
+                if home:
+                    away = await asyncio.to_thread(put_away, mount, self._parts.new_id())
+                    return away, away is not None
+                return (mount.home if mount.home.is_dir() else None), False
+            finally:
+                if home:
+                    await mount.holder.release()
 
     @contextlib.asynccontextmanager
     async def at_rest(self, agent: str) -> AsyncIterator[None]:
         """Inside no snapshot of it is taken; afterwards its newest tree is read anew."""
         async with self._lock(agent):
             yield
-            gone = self._captures.pop(agent, None)
-            if gone is not None:
-                gone.close()
+            self._let_go(agent)
+
+    def _let_go(self, agent: str) -> None:
+        gone = self._captures.pop(agent, None)
+        if gone is not None:
+            gone.close()
 
     def _lock(self, agent: str) -> asyncio.Lock:
         return self._locks.setdefault(agent, asyncio.Lock())
 
     # --- going back --------------------------------------------------------------------------------------------
 
-    async def preview(self, agent: str, number: int, paths: Collection[bytes] = ()) -> Going:
+    async def preview(self, agent: str, number: int, paths: Collection[bytes] = (), *, exact: bool = False) -> Going:
         """What ``restore`` would do. Takes a snapshot of the home as it is, to compare with."""
         async with self._lock(agent):
-            if not self.mount(agent).home.is_dir():
-                return await self._nothing_left(agent, number)
+            home = (await self._mount(agent)).home
+            if not is_there(home):
+                return await lost(self._parts.catalog, agent, number, paths)
             before, _ = await self._take(agent, "request")
-            return await self._going(before, number, await self._trees(before, number, agent), paths)
+            to, trees = (
+                await self._parts.catalog.snapshot(before.volume, number),
+                await self._trees(before, number, agent),
+            )
+            planned = await asyncio.to_thread(going, to, before, trees, paths, exact=exact)
+            with attempted(f"what a restore of {agent} would do was not found out"):
+                return without(planned, await asyncio.to_thread(staying, home, planned.removed))
 
     async def restore(
-        self, agent: str, number: int, paths: Collection[bytes] = (), *, meanwhile: Meanwhile | None = None
+        self,
+        agent: str,
+        number: int,
+        paths: Collection[bytes] = (),
+        *,
+        exact: bool = False,
+        meanwhile: Meanwhile | None = None,
     ) -> Going:
         """Put files back; the agent is stopped meanwhile. The home as it was is a snapshot before, and the result
-        one after, so that this can be undone. ``meanwhile`` is done when the files are back, the agent still held."""
-        return await finished(self._restore(agent, number, paths, meanwhile))
+        one after, so that this can be undone. ``exact``: what came since at and below ``paths`` is removed.
+        ``meanwhile`` is done when the files are back, the agent still held."""
+        return await finished(self._restore(agent, number, paths, exact, meanwhile))
 
-    async def _restore(self, agent: str, number: int, paths: Collection[bytes], meanwhile: Meanwhile | None) -> Going:
+    async def _restore(
+        self, agent: str, number: int, paths: Collection[bytes], exact: bool, meanwhile: Meanwhile | None
+    ) -> Going:
         async with self._lock(agent):
-            return await self._held(self.mount(agent), number, paths, meanwhile)
+            mount = await self._mount(agent)
+            is_there(mount.home)  # a symlink is refused before anybody is stopped
+            with attempted(f"{agent} was not put back to snapshot {number}"):
+                return await self._held(mount, number, paths, exact, meanwhile)
 
-    async def _held(self, mount: Mount, number: int, paths: Collection[bytes], meanwhile: Meanwhile | None) -> Going:
+    async def _held(
+        self, mount: Mount, number: int, paths: Collection[bytes], exact: bool, meanwhile: Meanwhile | None
+    ) -> Going:
         agent = mount.agent
         await mount.holder.hold(f"restore of snapshot {number}")
         point("volumes.back.held")
         try:
-            if mount.home.is_dir() or paths:
-                going = await self._in_place(mount, number, paths)
+            if is_there(mount.home) or paths:
+                done = await self._in_place(mount, number, paths, exact)
             else:
-                going = await self._anew(mount, number)
+                done = await self._anew(mount, number)
             point("volumes.back.restored")
             if meanwhile is not None:
                 await meanwhile()
-            after, _ = await self._take(agent, "restore", f"as in {number}", always=True)
+            try:
+                after, _ = await self._take(agent, "restore", f"as in {number}", always=True)
+            except RelitError as error:
+                error.what = f"{agent} is back at snapshot {number}, but that is not recorded: {error.what}"
+                raise
             point("volumes.back.taken")
         finally:
             await mount.holder.release()
         point("volumes.back.released")
         data = {"volume": agent, "number": after.number, "to": number, "paths": len(paths)}
         await self._parts.report(
-            [Event("", 0, "volume.restored", agent=agent, data=data | {"before": going.before.number})]
+            [Event("", 0, "volume.restored", agent=agent, data=data | {"before": done.before.number})]
         )
-        return msgspec.structs.replace(going, after=after)
+        return msgspec.structs.replace(done, after=after)
 
-    async def _in_place(self, mount: Mount, number: int, paths: Collection[bytes]) -> Going:
+    async def _in_place(self, mount: Mount, number: int, paths: Collection[bytes], exact: bool) -> Going:
         agent = mount.agent
         await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
         before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
         point("volumes.back.saved")
-        trees = await self._trees(before, number, agent)
-        going = await self._going(before, number, trees, paths)
+        to, trees = await self._parts.catalog.snapshot(before.volume, number), await self._trees(before, number, agent)
+        planned = await asyncio.to_thread(going, to, before, trees, paths, exact=exact)
         done = await self._parts.restorer(mount.work).in_place(
             mount.home,
             trees.current,
             trees.wanted,
             segments=(trees.now, trees.then),
             paths=paths or None,
+            exact=exact,
             note=str(number),
         )
-        return msgspec.structs.replace(going, done=done)
+        return without(planned, done.skipped, done)
 
     async def _anew(self, mount: Mount, number: int) -> Going:
         """The home is gone: lay all of it."""
-        going = await self._nothing_left(mount.agent, number)
+        planned = await lost(self._parts.catalog, mount.agent, number)
         watched = self._captures.pop(mount.agent, None)
         if watched is not None:
             watched.close()  # it watches a folder that is no more
-        return msgspec.structs.replace(going, done=await self._lay(mount, number))
-
-    async def _nothing_left(self, agent: str, number: int) -> Going:
-        """What a restore of a home that is gone does."""
-        catalog = self._parts.catalog
-        volume = await catalog.volume(agent)
-        return Going(
-            to=await catalog.snapshot(volume.id, number),
-            before=await catalog.snapshot(volume.id, volume.newest),
-            after=None,
-            written=[entry for entry in await catalog.tree(volume.id, number) if entry.kind != "folder"],
-            removed=[],
-            adjusted=[],
-        )
+        done = await self._lay(mount, number)
+        return without(planned, done.skipped, done)
 
     async def _trees(self, before: Snapshot, number: int, agent: str) -> Trees:
         capture = await self._capture(agent)
@@ -349,29 +389,6 @@ class Homes:
     async def _whole(self, volume: str, number: int) -> tuple[list[Entry], list[Segment]]:
         catalog = self._parts.catalog
         return await catalog.tree(volume, number), await catalog.all_segments(volume, number)
-
-    async def _going(self, before: Snapshot, number: int, trees: Trees, paths: Collection[bytes]) -> Going:
-        to = await self._parts.catalog.snapshot(before.volume, number)
-        actions = await asyncio.to_thread(
-            plan,
-            trees.current,
-            trees.wanted,
-            now=contents(trees.current, trees.now),
-            then=contents(trees.wanted, trees.then),
-            paths=paths or None,
-        )
-        written = [action.entry for action in actions if action.op in ("write", "link", "hard")]
-        stays = {entry.path for entry in trees.wanted}
-        return Going(
-            to=to,
-            before=before,
-            after=None,
-            written=written,
-            removed=[
-                action.entry.path for action in actions if action.op == "aside" and action.entry.path not in stays
-            ],
-            adjusted=[action.entry for action in actions if action.op == "meta"],
-        )
 
     # --- forks -------------------------------------------------------------------------------------------------
 
@@ -384,7 +401,8 @@ class Homes:
         first = Snapshot(
             id=parts.new_id(), volume=volume.id, number=1, at_ms=now, reason="fork", local_at_ms=now, note=volume.origin
         )
-        await mount.holder.hold(f"its files come from {volume.origin}")
+        with attempted(f"{agent} was not forked to {new}"):
+            await mount.holder.hold(f"its files come from {volume.origin}")
         point("volumes.fork.held")
         try:
             await parts.catalog.fork(source.id, number, volume, first)
@@ -407,7 +425,9 @@ class Homes:
 
     def _new_mount(self, new: str) -> Mount:
         mount = self._mounts.get(new) or self._make_mount(new)
-        if _holds_something(mount.home):
+        with attempted(f"cannot fork to {new}"):
+            taken = is_there(mount.home) and any(mount.home.iterdir())
+        if taken:
             raise Conflict(
                 f"cannot fork to {new}",
                 why=f"{mount.home} holds files already",
@@ -419,7 +439,8 @@ class Homes:
     async def _lay_and_release(self, mount: Mount) -> None:
         async with self._lock(mount.agent):
             try:
-                await self._lay(mount)
+                with attempted(f"{mount.home} was not filled"):
+                    await self._lay(mount)
             except RelitError as error:
                 self.trouble[mount.agent] = f"the files of the fork were not laid down: {error.what}"
                 log.warning("%s: %s", mount.agent, error)
@@ -473,10 +494,6 @@ def _draft(home: Path) -> Path:
 def _real(home: Path) -> bytes:
     """Its path as SQLite writes it down."""
     return os.fsencode(home.resolve())
-
-
-def _holds_something(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
 
 
 def _unsettled(agent: str, error: RelitError | OSError) -> VolumeError:

@@ -27,11 +27,15 @@ _AT = click.option(
 _DRY = click.option("--dry-run", is_flag=True, help="Say what would be done and what stays as it is; do nothing.")
 
 
+_EXACT = click.option("--exact", is_flag=True, help="Of the PATHs, remove what came since.")
+
+
 @click.command()
 @click.argument("agent")
 @click.argument("paths", nargs=-1, type=INSIDE, metavar="[PATH]...")
 @_AT
 @_DRY
+@_EXACT
 @click.option(
     "--messages",
     type=click.Choice(get_args(Messages)),
@@ -39,26 +43,47 @@ _DRY = click.option("--dry-run", is_flag=True, help="Say what would be done and 
 )
 @pass_session
 def restore(
-    session: Session, agent: str, paths: tuple[bytes, ...], at: str, dry_run: bool, messages: Messages | None
+    session: Session,
+    agent: str,
+    paths: tuple[bytes, ...],
+    at: str,
+    dry_run: bool,
+    exact: bool,
+    messages: Messages | None,
 ) -> None:
     """Put an agent back to a moment: its files and its journal.
 
-    With PATHs: only those files; the journal stays. Effects since then stay done; they are listed. The restore is a
-    snapshot, too, so it can be taken back.
+    With PATHs: only those files and folders; what came since stays in them, and so does the journal. Effects since
+    then stay done; they are listed. The restore is a snapshot, too, so it can be taken back.
     """
     if paths and messages:
         raise click.UsageError("--messages goes with the whole agent; with PATH only files go back")
     choice: Messages | None = None if paths else messages or "keep"
-    put_back(session, agent, at, paths, dry_run, choice)
+    put_back(session, agent, at, paths, dry_run, exact, choice)
 
 
 def put_back(
-    session: Session, agent: str, at: str, paths: tuple[bytes, ...], dry_run: bool, messages: Messages | None
+    session: Session,
+    agent: str,
+    at: str,
+    paths: tuple[bytes, ...],
+    dry_run: bool,
+    exact: bool,
+    messages: Messages | None,
 ) -> None:
     """Show the plan, ask, do it, tell."""
     screen = session.screen
+    if exact and not paths:
+        raise click.UsageError("--exact goes with PATHs; a whole agent is always put back exactly")
+
+    def asked(when: str, *, dry_run: bool = False) -> documents.Restored:
+        return ask(
+            session,
+            lambda volumes: volumes.restore(agent, when, paths, dry_run=dry_run, exact=exact, messages=messages),
+        )
+
     if dry_run or not session.yes:
-        plan = ask(session, lambda volumes: volumes.restore(agent, at, paths, dry_run=True, messages=messages))
+        plan = asked(at, dry_run=True)
         if dry_run:
             _tell(screen, plan)
             return
@@ -66,7 +91,7 @@ def put_back(
             _summary(screen, plan, screen.note)
         session.confirm(f"Put {agent} back to snapshot {plan.to.number} of {when(plan.to.at)}?")
         at = f"#{plan.to.number}"  # what was shown is what is done
-    _tell(screen, ask(session, lambda volumes: volumes.restore(agent, at, paths, messages=messages)))
+    _tell(screen, asked(at))
 
 
 def _tell(screen: Screen, done: documents.Restored) -> None:
@@ -88,7 +113,11 @@ def _summary(screen: Screen, done: documents.Restored, say: Callable[[str], None
                 say(f"    {clean(path)}")
             if len(paths) > _SHOWN:
                 say(f"    … and {len(paths) - _SHOWN} more (--json lists all)")
-    if not (done.written or done.removed or done.adjusted):
+    if done.skipped:
+        say(f"  {len(done.skipped)} {'would not be' if done.dry_run else 'are not'} as they were then:")
+        for each in done.skipped[:_SHOWN]:
+            say(f"    {clean(each.path)} ({each.why})")
+    if not (done.written or done.removed or done.adjusted or done.skipped):
         say("  no file differs")
     for line in _since(done):
         say(line)
@@ -123,7 +152,9 @@ def _tags(snapshot: documents.Snapshot) -> str:
 @click.argument("paths", nargs=-1, type=INSIDE, metavar="[PATH]...")
 @_AT
 @_DRY
+@_EXACT
 @pass_session
-def volume_restore(session: Session, agent: str, paths: tuple[bytes, ...], at: str, dry_run: bool) -> None:
-    """Put files back as they were: all, or PATHs. The journal stays as it is (`relit restore` takes it along)."""
-    put_back(session, agent, at, paths, dry_run, None)
+def volume_restore(session: Session, agent: str, paths: tuple[bytes, ...], at: str, dry_run: bool, exact: bool) -> None:
+    """Put files back as they were: all, or PATHs, in which what came since stays. The journal stays as it is (`relit
+    restore` takes it along)."""
+    put_back(session, agent, at, paths, dry_run, exact, None)

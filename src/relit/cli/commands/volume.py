@@ -93,7 +93,8 @@ def _marks(snapshot: documents.Snapshot) -> list[str]:
 
 def _remarks(snapshot: documents.Snapshot) -> str:
     skipped = [f"{len(snapshot.skipped)} skipped"] if snapshot.skipped else []
-    return ", ".join([*_marks(snapshot), *skipped, *([brief(snapshot.note, 40)] if snapshot.note else [])])
+    middle = [] if snapshot.quiescent else ["mid-run"]
+    return ", ".join([*_marks(snapshot), *middle, *skipped, *([brief(snapshot.note, 40)] if snapshot.note else [])])
 
 
 @volume.command()
@@ -219,10 +220,14 @@ def fork(session: Session, agent: str, new: str, at: str) -> None:
 @click.argument("at", type=WHEN, metavar="WHEN")
 @click.argument("name", type=TAG, metavar="TAG")
 @click.option("--remove", is_flag=True, help="Take the name off it.")
+@click.option("--force", is_flag=True, help="known-good although a run was unfinished then (mid-run in the log).")
 @pass_session
-def set_tag(session: Session, agent: str, at: str, name: str, remove: bool) -> None:
-    """Name a snapshot. A name moves; known-good may stand on many. A named one is never pruned."""
-    _changed(session, ask(session, lambda volumes: volumes.tag(agent, at, name, remove=remove)))
+def set_tag(session: Session, agent: str, at: str, name: str, remove: bool, force: bool) -> None:
+    """Name a snapshot. A name moves; known-good may stand on many. A named one is never pruned.
+
+    known-good says that the agent was healthy with it: only a snapshot between runs can be that.
+    """
+    _changed(session, ask(session, lambda volumes: volumes.tag(agent, at, name, remove=remove, force=force)))
 
 
 @volume.command()
@@ -246,12 +251,20 @@ def _changed(session: Session, made: documents.Snapshot) -> None:
 
 @volume.command("rm")
 @click.argument("agent")
+@click.option("--home", is_flag=True, help="Put the home away too: an agent that relit.toml names no more.")
 @pass_session
-def remove(session: Session, agent: str) -> None:
-    """Forget a volume with all its snapshots. The home stays as it is."""
+def remove(session: Session, agent: str, home: bool) -> None:
+    """Forget a volume with all its snapshots. The home stays, and relit makes a new volume of it; --home renames it
+    to home.removed-ID, which relit leaves alone."""
     session.confirm(f"Forget all snapshots of {agent}? They cannot be brought back.")
-    ask(session, lambda volumes: volumes.remove(agent))
+    done = ask(session, lambda volumes: volumes.remove(agent, home=home))
     if session.screen.as_json:
-        session.screen.json({"removed": agent})
-    else:
-        session.screen.note(f"the snapshots of {agent} are forgotten; the next prune frees their space")
+        session.screen.json(done)
+        return
+    session.screen.note(f"the snapshots of {agent} are forgotten; the next prune frees their space")
+    if done.put_away:
+        session.screen.note(f"its home is now {done.home}: remove that when nothing in it is needed")
+    elif done.home:
+        session.screen.note(
+            f"its home stays, and its next snapshot begins a new volume (--home puts it away): {done.home}"
+        )

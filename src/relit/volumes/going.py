@@ -1,0 +1,81 @@
+"""A way back: what a restore would do, or did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from relit.manifest import Entry, Skipped, Snapshot
+from relit.volumes.base import Catalog
+from relit.volumes.beneath import Beneath, is_folder
+from relit.volumes.between import Trees
+from relit.volumes.plan import contents, plan, within
+from relit.volumes.restore import Restored
+from relit.volumes.swap import STAYS
+
+
+class Going(msgspec.Struct, frozen=True, kw_only=True):
+    """``before``: the snapshot that undoes it; ``after``: the one of it. ``skipped``: what is not as it was then."""
+
+    to: Snapshot
+    before: Snapshot
+    after: Snapshot | None = None
+    written: list[Entry]
+    removed: list[bytes]
+    adjusted: list[Entry]
+    skipped: list[Skipped] = []
+    done: Restored | None = None
+
+
+def going(to: Snapshot, before: Snapshot, trees: Trees, paths: Collection[bytes], *, exact: bool) -> Going:
+    """What a restore from ``before`` to ``to`` has to do. Pure."""
+    actions = plan(
+        trees.current,
+        trees.wanted,
+        now=contents(trees.current, trees.now),
+        then=contents(trees.wanted, trees.then),
+        paths=paths or None,
+        exact=exact,
+    )
+    stays = {entry.path for entry in trees.wanted}
+    return Going(
+        to=to,
+        before=before,
+        written=[action.entry for action in actions if action.op in ("write", "link", "hard")],
+        removed=[action.entry.path for action in actions if action.op == "aside" and action.entry.path not in stays],
+        adjusted=[action.entry for action in actions if action.op == "meta"],
+    )
+
+
+async def lost(catalog: Catalog, agent: str, number: int, paths: Collection[bytes] = ()) -> Going:
+    """What a restore of a home that is gone has to do."""
+    volume = await catalog.volume(agent)
+    entries = await catalog.tree(volume.id, number)
+    return Going(
+        to=await catalog.snapshot(volume.id, number),
+        before=await catalog.snapshot(volume.id, volume.newest),
+        written=[each for each in entries if each.kind != "folder" and (not paths or within(each.path, paths))],
+        removed=[],
+        adjusted=[],
+    )
+
+
+def without(planned: Going, skipped: list[Skipped], done: Restored | None = None) -> Going:
+    """The same, when ``skipped`` could not be made what it was: folders that stay are not removed. Pure."""
+    stays = {each.path for each in skipped if each.why == STAYS}
+    removed = [path for path in planned.removed if path not in stays]
+    return msgspec.structs.replace(planned, removed=removed, skipped=skipped, done=done)
+
+
+def staying(home: Path, removed: Collection[bytes]) -> list[Skipped]:
+    """The folders that would stay, since they hold what snapshots leave out."""
+    gone = {*removed, *(path + b"-shm" for path in removed)}  # the index goes with its database
+    stays: list[Skipped] = []
+    with Beneath(home) as root:
+        for path in sorted(removed, key=lambda path: -path.count(b"/")):
+            if is_folder(root.lstat(path)) and any(path + b"/" + name not in gone for name in root.names(path)):
+                gone.remove(path)
+                stays.append(Skipped(path, STAYS))
+    return stays
