@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from relit.control.paths import NODE_RECORD
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.moments import check_tag, fixed
 
@@ -61,10 +62,12 @@ def _answers(session: Session) -> bool:
 
 def _kept(session: Session) -> bool:
     """Whether a node keeps a server here, which is only being restarted."""
+    place = session.run_dir()
+    if place is None or not (place / NODE_RECORD).exists():
+        return False
     from relit.node import status
 
-    place = session.run_dir()
-    return place is not None and status.read(place).node is not None
+    return status.read(place).node is not None
 
 
 class _When(click.ParamType[str]):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import asyncio  # `relit ps` reads sockets without it
 
 
+NODE_RECORD = "node.json"  # in the run folder, while a node runs there or has ended without a word
+
+
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
     """A short name for ``path``, valid inside the block. Raises ``FileNotFoundError`` when its folder is missing."""

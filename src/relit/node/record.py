@@ -7,11 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from relit.control.paths import NODE_RECORD
 from relit.control.values import Desired, InstanceStatus
 from relit.lib.proc import ProcessId, identify
 from relit.node.supervise import History
-
-_NAME = "node.json"
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,16 +33,16 @@ def alive(record: NodeRecord | None) -> bool:
 
 def write(run_dir: Path, record: NodeRecord) -> None:
     """Replace the record, whole or not at all, mode 0600 (specs carry environments). Raises ``OSError``."""
-    fresh = run_dir / f"{_NAME}.new"
+    fresh = run_dir / f"{NODE_RECORD}.new"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
         file.write(msgspec.json.encode(record))
-    os.replace(fresh, run_dir / _NAME)
+    os.replace(fresh, run_dir / NODE_RECORD)
 
 
 def read(run_dir: Path) -> NodeRecord | None:
     """The last record; ``None`` when there is none, or none that we understand (then nothing depends on it)."""
     try:
-        return msgspec.json.decode((run_dir / _NAME).read_bytes(), type=NodeRecord)
+        return msgspec.json.decode((run_dir / NODE_RECORD).read_bytes(), type=NodeRecord)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
