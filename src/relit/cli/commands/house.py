@@ -13,6 +13,7 @@ import click
 from relit.cli.commands.follow import DURATION
 from relit.cli.session import Session, pass_session
 from relit.cli.starting import Start
+from relit.control.paths import NODE_RECORD
 from relit.errors import ConfigError, Conflict
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _end(place: Path, timeout: int) -> Ended:
     from relit.node.down import down as end
 
     ended = asyncio.run(end(place, timeout_s=timeout / 1000))
-    (place / "node.json").unlink(missing_ok=True)
+    (place / NODE_RECORD).unlink(missing_ok=True)
     return ended
 
 
