@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from volume_survivor import Survivor
 
-from relit.app import unlock
+from relit.app import recover, unlock
 from relit.testing.s3 import S3
-from relit.volumes import capture, consolidate, prune, rebuild, service, spool, swap, upload
+from relit.volumes import capture, consolidate, homelaying, prune, rebuild, service, spool, swap, upload
 
 VICTIM = Path(__file__).with_name("volume_victim.py")
-KEEPING = (capture, consolidate, prune, rebuild, service, spool, swap, unlock, upload)
+KEEPING = (capture, consolidate, homelaying, prune, rebuild, service, spool, swap, unlock, upload)
 NOT_PASSED = {  # by ``tell``: of a start after a crash, and of restores that exchange whole homes (test_restore_crash)
     "volumes.spool.cut", "volumes.spool.resealed", "volumes.spool.recovered",
     "volumes.restore.laid", "volumes.restore.exchanged", "volumes.restore.moved",
@@ -32,6 +33,7 @@ QUICK = (
     "volumes.upload.put.after:4",
     "volumes.restore.step:5",
     "volumes.fork.made:1",
+    "volumes.home.noted:1",
     "volumes.prune.condemned:1",
     "volumes.prune.deleted:2",
 )
@@ -43,8 +45,19 @@ TWICE = (  # killed, and killed again by the start that follows
     ("volumes.restore.step:5", "volumes.restore.step:3"),
     ("volumes.restore.step:9", "volumes.restore.applied:1"),
     ("volumes.restore.journaled:1", "volumes.restore.done:1"),
-    ("volumes.fork.made:1", "volumes.fork.laid:1"),
-    ("volumes.fork.laid:2", "volumes.fork.moved:1"),
+    ("volumes.fork.made:1", "volumes.home.laid:1"),
+    ("volumes.home.noted:1", "volumes.home.noted:1"),
+    ("volumes.home.laid:2", "volumes.home.moved:1"),
+    ("volumes.home.moved:2", "volumes.home.settled:1"),
+)
+
+RECOVER = (  # where what brings a lost server back is killed, and what goes on with it
+    *((f"{point}:1", "recover") for point in (*recover.POINTS, *homelaying.POINTS)),
+    ("volumes.home.noted:2", "recover"),
+    ("volumes.rebuild.chunks:1", "recover"),
+    ("volumes.recover.installed:1", "settle"),
+    ("volumes.home.noted:1", "settle"),
+    ("volumes.home.laid:2", "settle"),
 )
 
 
@@ -86,6 +99,31 @@ class Stage:
                 error.add_note(f"after {' and '.join(specs)}")
                 raise
 
+    async def crash_recover(self, spec: str, then: str) -> None:
+        """Lose everything but packs and key, kill what brings it back at this point, go on with ``then``; check."""
+        folder = self.folder()
+        for what in ("tell", "ship"):
+            assert (await run(folder, what))[0] == 0
+        self.lose(folder)
+        assert (await run(folder, "recover", spec, env=self.env()))[0] == -9, f"{spec} is not passed"
+        assert (await run(folder, then, env=self.env()))[0] == 0
+        assert then != "recover" or [*(folder / "data").glob("recovering*")] == []
+        await Survivor(folder, thorough=False).check()
+
+    def lose(self, folder: Path) -> None:
+        """Of a folder of packs: they had lain elsewhere."""
+        (folder / "data").rename(folder / "lost")
+        (folder / "data").mkdir(mode=0o700)
+        (folder / "lost" / "key").rename(folder / "data" / "key")
+        if self._s3 is None:
+            (folder / "lost" / "volumes").rename(folder / "packs")
+            (folder / "relit.toml").write_text(f'[volumes]\nstore = "{folder}/packs"\n')
+
+    def env(self) -> dict[str, str]:
+        """What leads to the bucket."""
+        options = self._s3.options() if self._s3 else {}
+        return {f"AWS_{name.upper()}": value for name, value in options.items()}
+
     async def crash_all(self, specs: Sequence[str]) -> None:
         """Each on its own."""
         done = await asyncio.gather(*(self.crash(spec) for spec in specs), return_exceptions=True)
@@ -94,7 +132,7 @@ class Stage:
             raise ExceptionGroup(f"{len(failed)} of {len(specs)}", failed)
 
 
-async def run(folder: Path, *arguments: str) -> tuple[int, str]:
+async def run(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, str(VICTIM), str(folder), *arguments],
@@ -102,6 +140,7 @@ async def run(folder: Path, *arguments: str) -> tuple[int, str]:
         check=False,
         capture_output=True,
         text=True,
+        env={**os.environ, **(env or {})},
     )
     assert done.returncode in (0, -9), done.stderr
     return done.returncode, done.stdout
@@ -186,4 +225,19 @@ async def test_volumes_survive_a_kill_of_the_start_after_a_kill(
     stage: Stage, specs: tuple[str, str], quiet: pytest.LogCaptureFixture
 ) -> None:
     await stage.crash(*specs)
+    assert quiet.records == []
+
+
+async def test_a_recovery_that_was_killed_goes_on(tmp_path: Path, quiet: pytest.LogCaptureFixture) -> None:
+    await Stage(tmp_path).crash_recover("volumes.home.laid:1", "recover")
+    assert quiet.records == []
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("spec", "then"), RECOVER)
+async def test_a_recovery_survives_a_kill_at(
+    stage: Stage, spec: str, then: str, quiet: pytest.LogCaptureFixture
+) -> None:
+    await stage.crash_recover(spec, then)
     assert quiet.records == []

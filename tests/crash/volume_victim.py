@@ -1,7 +1,7 @@
-"""Keeps volumes until it kills itself: ``volume_victim.py FOLDER (tell|settle|count) [POINT:N]``.
+"""Keeps volumes until it kills itself: ``volume_victim.py FOLDER (tell|settle|count|ship|recover) [POINT:N]``.
 
 ``tell`` does everything that volumes do, ``settle`` only starts and ends; ``count`` is ``tell``, and says which
-points it passed.
+points it passed. ``ship`` sends relit's own store along, if the packs are in a bucket; ``recover`` brings it all back.
 
 Everything that it was answered stands in FOLDER/told, a line each, on disk before it goes on. What it is about to ask
 for stands there before. With POINT:N it ends itself with SIGKILL at the Nth passing of that crash point.
@@ -32,6 +32,8 @@ from shapes import difference as difference
 from shapes import shape
 
 from relit.app import parts
+from relit.app.keeping import _shipping
+from relit.app.recover import recover
 from relit.app.volumes import Kept, Tuning, kept
 from relit.lib import crashpoints
 from relit.lib.clock import SYSTEM_CLOCK
@@ -322,6 +324,22 @@ async def settle(folder: Path) -> None:
         pass
 
 
+async def ship(folder: Path) -> None:
+    """As ``tell`` would have done now and then."""
+    async with volumes(folder, Later()) as made:
+        for shipping in _shipping(settings_in(folder), made, _raise):
+            await shipping.ship()
+        await made.uploader.flush()
+
+
+async def bring_back(folder: Path) -> None:
+    """A lost server."""
+    done = await recover(settings_in(folder))
+    assert [each for each in done.problems if not each.startswith("no copy of the store")] == []
+
+
+DOES = {"tell": main, "settle": settle, "ship": ship, "recover": bring_back}
+
 if __name__ == "__main__":
     where, (what, *spec) = Path(sys.argv[1]), sys.argv[2:]
     if what == "count":
@@ -329,4 +347,4 @@ if __name__ == "__main__":
     else:
         if spec:
             arm(spec[0])
-        asyncio.run(settle(where) if what == "settle" else main(where))
+        asyncio.run(DOES[what](where))

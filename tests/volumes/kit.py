@@ -31,6 +31,7 @@ from relit.volumes.restore import Restorer
 from relit.volumes.retention import Tier, parse_keep
 from relit.volumes.service import Homes, Parts
 from relit.volumes.spool import LIMIT, Spool
+from relit.volumes.syncing import settle
 from relit.volumes.upload import Uploader, key_of
 from relit.volumes.verify import Verifier
 from relit.volumes.watch.opening import Kind, OpenWatcher, open_watcher
@@ -120,6 +121,7 @@ class Kit:
         grace_ms: int = HOUR,
         young_ms: int = 0,
         databases: Callable[[Path], Awaitable[tuple[int, list[tuple[bytes, str]]]]] = databases.check,
+        sync: Callable[[str], None] = settle,
     ) -> None:
         self.base, self.keys, self.node = base, keys, node
         self.clock, self.later = MovedClock(), MovedClock()
@@ -130,7 +132,7 @@ class Kit:
         self.objects = objects or FolderObjects(base / "blobs")
         self.spool = Spool(base / f"spool-{node}", keys, node=node, clock=self.clock, limit=limit)
         self.watcher = watcher or opened_watcher(watch)
-        self._grace_ms, self._young_ms, self._databases = grace_ms, young_ms, databases
+        self._grace_ms, self._young_ms, self._databases, self._sync = grace_ms, young_ms, databases, sync
 
     async def start(self) -> None:
         """As a node's process does."""
@@ -150,6 +152,7 @@ class Kit:
                 clock=self.clock,
                 new_id=new_id,
                 report=self.store.record,
+                sync=self._sync,
                 node=self.node,
             ),
         )
@@ -223,7 +226,9 @@ class Kit:
 
     def mounts(self) -> dict[str, Mount]:
         """That of the agent in the settings, and every other home that there is."""
-        found = {path.parent.name for path in (self.base / "agents").glob("*/home")}
+        found = {
+            path.parent.name for kind in ("home", ".home.due") for path in (self.base / "agents").glob(f"*/{kind}")
+        }
         return {agent: self.mount(agent) for agent in sorted(found | {AGENT})}
 
     def mount(self, agent: str) -> Mount:

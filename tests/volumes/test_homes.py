@@ -236,6 +236,7 @@ async def test_what_the_system_refuses_is_told_with_what_was_attempted(volumes: 
     with pytest.raises(VolumeError, match=f"{AGENT} was not put back to snapshot 1"):
         await volumes.homes.restore(AGENT, 1, paths)
     (folder.parent / "eve").write_text("another")
-    await volumes.homes.fork(AGENT, 1, "eve")
-    await volumes.homes.laid()
-    assert "eve" in volumes.homes.trouble
+    with pytest.raises(VolumeError, match=f"{AGENT} was not forked to eve"):
+        await volumes.homes.fork(AGENT, 1, "eve")
+    assert [each.name for each in await volumes.catalog.volumes()] == [AGENT]
+    assert volumes.still.held == []

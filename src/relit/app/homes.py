@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from relit.app.folder import run_dir
+from relit.app.holding import holder_of
 from relit.app.instances import homes_of, instances_of, residence
 from relit.app.parts import database
 from relit.app.shipping import BLOBS, STORE
-from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances, NoFreezer, NoHolder
+from relit.app.stillness import InstanceFreezer, NoFreezer, NoHolder
 from relit.settings import Settings
 from relit.settings.model import Snapshots
 from relit.volumes.capture import Limits
@@ -68,18 +69,13 @@ def snapshots_of(settings: Settings, agent: str) -> Snapshots:
 def make_mount(settings: Settings, agent: str) -> Mount:
     """One agent's home, and how it is held still."""
     known, wanted = settings.agents.get(agent), snapshots_of(settings, agent)
-    place, run = residence(settings, agent), run_dir(settings)
-
-    def instances() -> Instances:
-        now = residence(settings, agent)
-        return Instances(now.instances, now.holds)
-
+    place = residence(settings, agent)
     return Mount(
         agent=agent,
         home=place.home,
         work=place.work,
-        freezer=InstanceFreezer(run, lambda: instances_of(settings, agent)),
-        holder=InstanceHolder(run, agent, instances),
+        freezer=InstanceFreezer(run_dir(settings), lambda: instances_of(settings, agent)),
+        holder=holder_of(settings, agent),
         patterns=(*KINDS.get(known.kind if known else "", ()), *wanted.exclude),
         limits=Limits(bytes=wanted.max_bytes, files=wanted.max_files),
         every_ms=wanted.every_ms if wanted.enabled else 0,

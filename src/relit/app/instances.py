@@ -12,7 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from relit.errors import Conflict
 from relit.settings import Settings
+from relit.volumes.due import to_be_laid
+from relit.volumes.syncing import record_of
 
 _NOTES = "lives-in"
 
@@ -43,8 +46,12 @@ def hold_of(settings: Settings, owner: str) -> Path:
 
 
 def make_home(settings: Settings, agent: str) -> Path:
-    """The home, made when it is not there."""
+    """The home, made when it is not there. Conflict when files are to be laid down there first."""
     home = home_of(settings, agent)
+    if to_be_laid(home):
+        raise Conflict(
+            f"{agent} has no home yet", why="its files are still to be laid down", fix="relit up does it; then again"
+        )
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     return home
 
@@ -95,10 +102,13 @@ def residence(settings: Settings, agent: str) -> Residence:
 
 
 def homes_of(settings: Settings) -> list[str]:
-    """Every agent of relit.toml, and every other one that has a home here, or is held since its home is being made."""
+    """Every agent of relit.toml, and every other one that has a home here, or is to get one (and held until then)."""
     place = os.fspath(settings.data / "agents")
     names = os.listdir(place) if os.path.isdir(place) else []
-    found = {
-        each for each in names if os.path.isdir(f"{place}/{each}/home") or os.path.exists(f"{place}/{each}/run/hold")
-    }
+    found = {each for each in names if _lives(f"{place}/{each}")}
     return sorted(found | settings.agents.keys())
+
+
+def _lives(folder: str) -> bool:
+    home = f"{folder}/home"
+    return os.path.isdir(home) or os.path.exists(f"{folder}/run/hold") or os.path.exists(record_of(home))

@@ -11,17 +11,22 @@ import msgspec
 
 from relit.app import parts as chosen
 from relit.app.folder import prepare
+from relit.app.instances import home_of, homes_of
 from relit.app.shipping import BLOBS, FILE, STORE
 from relit.app.unlock import unlock
 from relit.app.volumes import NODE, kept
 from relit.errors import ConfigError, Conflict, NotFound, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.crashpoints import point
 from relit.manifest import Snapshot
 from relit.settings import Settings
 from relit.store.claim import read_claim
 from relit.store.objects import Objects, open_objects
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.volumes.base import Catalog
+from relit.volumes.beneath import Beneath
+from relit.volumes.disk import sync_folder
+from relit.volumes.due import Due, holds_something, note, to_be_laid
 from relit.volumes.keys import ids_of
 from relit.volumes.packindex import SealedPack
 from relit.volumes.reader import Chunks
@@ -29,6 +34,8 @@ from relit.volumes.rebuild import Rebuilder
 from relit.volumes.restore import Restorer
 from relit.volumes.spool import Spool
 from relit.volumes.watch.opening import open_watcher
+
+POINTS: tuple[str, ...] = ("volumes.recover.drawn", "volumes.recover.noted", "volumes.recover.installed")
 
 
 class Recovered(msgspec.Struct, kw_only=True):
@@ -56,7 +63,8 @@ class _Drawn:
 
 async def recover(settings: Settings) -> Recovered:
     """Fill an empty data folder. Raises Conflict when a store is there, NotFound when the prefix holds nothing of
-    relit, WrongKey; run again after an error: nothing counts before all of it is done."""
+    relit, WrongKey. Run again, after an error or a kill at any moment, it goes on: the store counts when all of it is
+    there, and by then every home that is to be laid is noted."""
     database = chosen.database(settings)
     if not isinstance(database, Path):
         raise ConfigError(
@@ -64,24 +72,65 @@ async def recover(settings: Settings) -> Recovered:
             why="only relit's own SQLite store is kept in the blob store",
             fix="restore PostgreSQL from its backup; relit volume rebuild for what its backup lacks",
         )
-    if database.exists():
+    if not database.exists():
+        await _bring_back(settings, database)
+    elif not _marker(settings).exists():
         raise Conflict(
-            f"{database} is there", why="a store that exists is not replaced", fix="--data with an empty folder"
+            f"{database} is there",
+            why="a store that exists is not replaced",
+            fix=f"--data with an empty folder; or relit down, mv {database}* to another place, then again",
         )
+    done = msgspec.json.decode(_marker(settings).read_bytes(), type=Recovered)
+    await asyncio.to_thread(shutil.rmtree, _draft(settings), ignore_errors=True)
+    await _lay_homes(settings, done)
+    await asyncio.to_thread(_marker(settings).unlink)
+    return done
+
+
+async def _bring_back(settings: Settings, database: Path) -> None:
     objects = open_objects(settings.volume_store)
     claim = await read_claim(objects)
     if claim is None:
         raise NotFound(f"there is no relit store at {objects.url}", fix="look at volumes.store in relit.toml")
     prepare(settings.data)
     await unlock(settings, objects, claim["store"])  # the right key, before anything is read
-    drawn = _Drawn(settings, objects, settings.data / "recovering")
+    drawn = _Drawn(settings, objects, _draft(settings))
     await asyncio.to_thread(shutil.rmtree, drawn.draft, ignore_errors=True)
     await asyncio.to_thread(drawn.draft.mkdir, mode=0o700)
     await _draw(drawn, claim["store"])
-    await asyncio.to_thread(os.replace, drawn.draft / "relit.db", database)
-    await asyncio.to_thread(shutil.rmtree, drawn.draft, ignore_errors=True)
-    await _lay_homes(settings, drawn.done)
-    return drawn.done
+    point("volumes.recover.noted")
+    await asyncio.to_thread(_install, drawn, database)
+    point("volumes.recover.installed")
+
+
+def _draft(settings: Settings) -> Path:
+    return settings.data / "recovering"
+
+
+def _marker(settings: Settings) -> Path:
+    """There while homes of a store that is there already may be missing. It says what came back."""
+    return settings.data / "recovering.json"
+
+
+def _install(drawn: _Drawn, database: Path) -> None:
+    """From now on the store counts. The disk has everything before that."""
+    data = drawn.settings.data
+    if drawn.done.blobs:
+        _join(drawn.draft / "blobs", data / "blobs")
+    _marker(drawn.settings).write_bytes(msgspec.json.encode(drawn.done))
+    with Beneath(data) as root:
+        root.sync_all()
+    os.replace(drawn.draft / "relit.db", database)
+    sync_folder(database.parent)
+
+
+def _join(found: Path, blobs: Path) -> None:
+    """Payloads are named by their content: those that are there already are the same."""
+    for where, _, files in os.walk(found):
+        target = blobs / os.path.relpath(where, found)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in files:
+            os.replace(os.path.join(where, name), target / name)
 
 
 async def _draw(drawn: _Drawn, store_id: str) -> None:
@@ -101,9 +150,8 @@ async def _draw(drawn: _Drawn, store_id: str) -> None:
     if copied is not None:
         drawn.done.store_at = copied.at_ms
         await asyncio.to_thread(os.replace, drawn.draft / "store" / FILE, drawn.draft / "relit.db")
+    point("volumes.recover.drawn")
     await _merge(drawn, store_id)
-    if blobs is not None:
-        await asyncio.to_thread(os.replace, drawn.draft / "blobs", drawn.settings.data / "blobs")
 
 
 async def _rebuild(drawn: _Drawn, catalog: Catalog, store_id: str) -> None:
@@ -143,6 +191,7 @@ async def _merge(drawn: _Drawn, store_id: str) -> None:
         await _rebuild(drawn, catalog, store_id)
         await _mark(catalog, marks)
         drawn.done.runs = await store.recovered()
+        await _note_homes(drawn.settings, catalog)
     finally:
         await store.stop()
 
@@ -167,20 +216,29 @@ async def _mark(catalog: Catalog, marks: list[tuple[str, Snapshot]]) -> None:
             continue  # it was not in the blob store
 
 
+async def _note_homes(settings: Settings, catalog: Catalog) -> None:
+    """No agent starts before it has its home, as of its newest snapshot. Homes that are there stay."""
+    for volume in await catalog.volumes():
+        home = home_of(settings, volume.name)
+        if not volume.name.startswith(".") and volume.newest and not holds_something(home):
+            wanted = Due(volume=volume.id, number=volume.newest, newest=volume.newest)
+            await asyncio.to_thread(note, home, wanted)
+
+
 async def _lay_homes(settings: Settings, done: Recovered) -> None:
-    """Every agent's home, as of its newest snapshot."""
+    """What was noted is laid down by a start, as any other."""
+    awaited = [agent for agent in homes_of(settings) if to_be_laid(home_of(settings, agent))]
     async with (
         chosen.engine(settings) as engine,
         kept(settings, engine, open_watcher("sweep"), _raise) as made,
     ):
-        for volume in await made.catalog.volumes():
-            if volume.name.startswith(".") or not volume.newest or made.homes.has(volume.name):
-                continue
+        for agent in awaited:
             try:
-                going = await made.homes.restore(volume.name, volume.newest)
-                done.homes[volume.name] = going.to.number
+                number = (await made.catalog.volume(agent)).newest
+                await made.homes.snapshot(agent, "restore", f"as in {number}", always=True)
+                done.homes[agent] = number
             except RelitError as error:
-                done.problems.append(f"the home of {volume.name} was not laid down: {error.what}: {error.why}")
+                done.problems.append(f"the home of {agent} was not laid down: {error.what}: {error.why}")
         await made.uploader.flush()
 
 

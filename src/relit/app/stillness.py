@@ -114,8 +114,7 @@ class InstanceHolder:
         what = self._what()
         try:
             with attempted(f"{self._agent} was not stopped: nothing was done"):
-                for path in what.holds:
-                    await asyncio.to_thread(self._write, path, reason)
+                await asyncio.to_thread(self._mark, what.holds, reason)
             await self._until_gone(what.names)
         except BaseException:
             self._remove(what.holds)
@@ -125,7 +124,15 @@ class InstanceHolder:
         """They may start. Removes only what this agent wrote."""
         await asyncio.to_thread(self._remove, self._what().holds)
 
+    def mark(self, reason: str) -> None:
+        """Where no process of them runs yet: none will be started. ``Conflict`` as for ``hold``."""
+        self._mark(self._what().holds, reason)
+
     # --- the files ---------------------------------------------------------------------------------------------
+
+    def _mark(self, paths: Sequence[Path], reason: str) -> None:
+        for path in paths:
+            self._write(path, reason)
 
     def _write(self, path: Path, reason: str) -> None:
         other = _holder(path)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from relit.app import folder
 from relit.app.folder import run_dir
-from relit.app.instances import copies, hold_of, make_home, module_name
+from relit.app.holding import hold_homeless
+from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.app.stopping import running, until_signal
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe
@@ -21,6 +22,7 @@ from relit.node.client import ensure_keeper
 from relit.node.node import Node
 from relit.settings import Environment, Secrets, Settings
 from relit.settings.model import Agent
+from relit.volumes.due import to_be_laid
 
 # What differs from one terminal to the next must not make an instance look changed.
 _SESSION = (
@@ -124,13 +126,19 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
     return InstanceSpec(
         name=instance,
         argv=argv,
-        env=env | {"RELIT_HOME": str(make_home(settings, name))} | own,
+        env=env | {"RELIT_HOME": str(_home(settings, name))} | own,
         cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
         log=_log(settings, instance),
         ready=_file(ready) if python else None,
         order=WORKER_ORDER,
         hold=str(hold_of(settings, name)),
     )
+
+
+def _home(settings: Settings, name: str) -> Path:
+    """Made, unless its files are to come first: until then the agent is held."""
+    home = home_of(settings, name)
+    return home if to_be_laid(home) else make_home(settings, name)
 
 
 def _module(settings: Settings, env: dict[str, str], module: str) -> InstanceSpec:
@@ -154,6 +162,7 @@ async def up(settings: Settings, environment: Environment, modules: Sequence[str
     folder.prepare(settings.data)
     place = run_dir(settings)
     place.mkdir(mode=0o700, exist_ok=True)
+    hold_homeless(settings)
     wanted = specs(settings, environment, modules)
     keeper = await ensure_keeper(place)
     try:

@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from relit.volumes.restore import Restorer
 from relit.volumes.service import Homes
 from relit.volumes.service import Parts as HomeParts
 from relit.volumes.spool import LIMIT, Spool
+from relit.volumes.syncing import hand_over, settle
 from relit.volumes.upload import Uploader
 from relit.volumes.verify import Verifier
 from relit.volumes.watch.opening import open_watcher
@@ -49,13 +50,14 @@ _WAIT_S = 30.0  # for another process that has the volumes
 
 
 class Tuning(msgspec.Struct, frozen=True):
-    """What no setting says and only tests change. ``later``: the clock that pruning goes by; ``options``: of the blob
-    store's client."""
+    """What no setting says. ``later``: the clock that pruning goes by; ``options``: of the blob store's client;
+    ``sync``: waits until the disk has a home that was laid, or lets somebody else wait."""
 
     pack_bytes: int = LIMIT
     young_ms: int = YOUNG_MS
     later: Clock = SYSTEM_CLOCK
     options: Mapping[str, str] = {}
+    sync: Callable[[str], None] = settle
 
 
 class Kept:
@@ -96,6 +98,7 @@ class Kept:
                 report=engine.store.record,
                 waiting=self.spool.waiting,
                 most_waiting=settings.volumes.spool_bytes,
+                sync=tuning.sync,
                 node=NODE,
             ),
             fail,
@@ -244,8 +247,13 @@ def _raise(error: BaseException) -> None:
 
 @asynccontextmanager
 async def open_local(settings: Settings) -> AsyncIterator[LocalVolumes]:
-    """The volumes in this process, for one command; what it wrote is in the blob store afterwards if that answers."""
-    async with chosen.engine(settings) as engine, kept(settings, engine, open_watcher("sweep"), _raise) as made:
+    """The volumes in this process, for one command; what it wrote is in the blob store afterwards if that answers.
+    What it laid down is brought to the disk by a process that goes on after it."""
+    watcher, tuning = open_watcher("sweep"), Tuning(sync=hand_over)
+    async with (
+        chosen.engine(settings) as engine,
+        kept(settings, engine, watcher, _raise, tuning) as made,
+    ):
         yield made.local
         await made.homes.laid()
         await made.caretaker.describe()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from relit.errors import Conflict, NotFound, VolumeError
+from relit.errors import Conflict, NotFound, RelitError, VolumeError
 from relit.volumes.base import Freezer, Holder
 from relit.volumes.beneath import Beneath
 from relit.volumes.capture import Limits
@@ -81,3 +81,14 @@ def put_away(mount: Mount, id: str) -> Path | None:
     with attempted(f"the snapshots of {mount.agent} are forgotten, but {mount.home} was not put away"):
         mount.home.rename(away)
     return away
+
+
+def unsettled(agent: str, error: RelitError | OSError) -> VolumeError:
+    """Why an agent stays stopped: what a process that was killed had begun could not be brought to an end."""
+    what, why, fix = (error.what, error.why, error.fix) if isinstance(error, RelitError) else (str(error), "", "")
+    return VolumeError(
+        f"the home of {agent} is not in order: what a restore or fork had begun was neither finished nor undone; "
+        "it stays stopped",
+        why=": ".join(filter(None, (what, why))),
+        fix=fix or "mend the cause, then start relit again",
+    )

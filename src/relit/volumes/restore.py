@@ -206,6 +206,12 @@ class Restorer:
             await asyncio.to_thread(remove_tree, stray)
         return found
 
+    def reject(self, home: Path) -> None:
+        """Put a whole home aside, to what restores replaced."""
+        folder = self._slots_for(home)
+        os.rename(folder, _final(folder))
+        os.rename(home, _final(folder) / "home")
+
     def sweep_rejected(self, home: Path, *, keep: int = 3) -> int:
         """Delete what restores replaced, but for the newest ``keep``; answers how many went."""
         swept = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -17,24 +16,24 @@ from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
 from relit.lib.durations import size
 from relit.lib.service import OnFailure, Tasks, finished
-from relit.lib.superjournals import JOURNAL, relocate
-from relit.manifest import Entry, Position, Reason, Segment, Snapshot, Volume
+from relit.manifest import Position, Reason, Snapshot, Volume
 from relit.volumes.arenas import Arenas
 from relit.volumes.base import Catalog, Watcher
 from relit.volumes.between import Trees, between
 from relit.volumes.capture import Capture, Spooling
-from relit.volumes.disk import attempted, remove_tree
+from relit.volumes.disk import attempted
+from relit.volumes.due import Due, to_be_laid
 from relit.volumes.going import Going, going, lost, staying, without
+from relit.volumes.homelaying import HomeLaying, Laid
 from relit.volumes.laid import laid
-from relit.volumes.mount import Mount, check_dispensable, holds, is_there, nowhere, put_away, way_back
+from relit.volumes.mount import Mount, check_dispensable, holds, is_there, nowhere, put_away, unsettled, way_back
 from relit.volumes.restore import Restored, Restorer
+from relit.volumes.syncing import settle
 
 Meanwhile = Callable[[], Awaitable[None]]
 POINTS: tuple[str, ...] = (
     "volumes.fork.held",
     "volumes.fork.made",
-    "volumes.fork.laid",
-    "volumes.fork.moved",
     "volumes.back.held",
     "volumes.back.saved",
     "volumes.back.restored",
@@ -46,7 +45,8 @@ log = logging.getLogger("relit.volumes")
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service is made of. ``waiting``: bytes in the spool; with ``most_waiting`` there snapshots pause."""
+    """What the service is made of. ``waiting``: bytes in the spool; with ``most_waiting`` there snapshots pause.
+    ``sync`` waits until the disk has a home that was laid."""
 
     catalog: Catalog
     spool: Spooling
@@ -58,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     report: Callable[[Sequence[Event]], Awaitable[None]]
     waiting: Callable[[], int] = lambda: 0
     most_waiting: int = 2**63
+    sync: Callable[[str], None] = settle
     node: str = "local"
 
 
@@ -84,6 +85,7 @@ class Homes:
         self._unsettled: dict[str, RelitError | OSError] = {}
         self.trouble: dict[str, str] = {}
         self.laying: dict[str, asyncio.Task[None]] = {}
+        self._laying = HomeLaying(parts.catalog, parts.restorer, self._homes, parts.sync, self._tasks)
 
     # --- service -----------------------------------------------------------------------------------------------
 
@@ -99,18 +101,20 @@ class Homes:
                 await self._settle(mount)
             except (RelitError, OSError) as error:
                 self._unsettled[mount.agent] = error
-                told = _unsettled(mount.agent, error)
+                told = unsettled(mount.agent, error)
                 self.trouble[mount.agent] = told.what
                 log.error("%s", told)
 
     async def _settle(self, mount: Mount) -> None:
-        await asyncio.to_thread(remove_tree, _draft(mount.home))
+        match await self._laying.verdict(mount):
+            case "lay":
+                await mount.holder.hold("its files are to be laid down first")
+                await self._lay(mount)
+            case "sync":
+                self._laying.sync(mount)
         if mount.home.is_dir():
             for done in await self._parts.restorer(mount.work).resume(mount.home):
                 log.warning("%s: an interrupted restore was %s", mount.agent, done.outcome)
-        elif await self._is_unlaid(mount.agent):
-            await self._lay_and_release(mount)
-            return
         await mount.holder.release()
 
     async def start(self) -> None:
@@ -119,7 +123,9 @@ class Homes:
         self._tasks.spawn(self._discover(), "homes")
 
     async def stop(self) -> None:
-        """End the loops and the watches. A snapshot that is being taken is finished or never was."""
+        """End the loops and the watches. A snapshot that is being taken is finished or never was; the disk has what
+        was laid."""
+        await self._laying.settled()
         await self._tasks.stop()
         self._parts.watcher.close()
 
@@ -184,12 +190,12 @@ class Homes:
 
     async def _capture(self, agent: str) -> Capture:
         mount = await self._mount(agent)
+        if agent in self._unsettled:
+            raise unsettled(agent, self._unsettled[agent])
         if not is_there(mount.home):
             if await self._volume(agent) is None:
                 raise nowhere(agent)
             raise NotFound(f"the home of {agent} is gone", why=f"{mount.home} is not there", fix=way_back(agent))
-        if agent in self._unsettled:
-            raise _unsettled(agent, self._unsettled[agent])
         known = self._captures.get(agent)
         if known is not None:
             return known
@@ -292,14 +298,10 @@ class Homes:
         """What ``restore`` would do. Takes a snapshot of the home as it is, to compare with."""
         async with self._lock(agent):
             home = (await self._mount(agent)).home
-            if not is_there(home):
+            if not is_there(home) or to_be_laid(home):
                 return await lost(self._parts.catalog, agent, number, paths)
             before, _ = await self._take(agent, "request")
-            to, trees = (
-                await self._parts.catalog.snapshot(before.volume, number),
-                await self._trees(before, number, agent),
-            )
-            planned = await asyncio.to_thread(going, to, before, trees, paths, exact=exact)
+            planned, _ = await self._planned(agent, before, number, paths, exact)
             with attempted(f"what a restore of {agent} would do was not found out"):
                 return without(planned, await asyncio.to_thread(staying, home, planned.removed))
 
@@ -333,7 +335,7 @@ class Homes:
         await mount.holder.hold(f"restore of snapshot {number}")
         point("volumes.back.held")
         try:
-            if is_there(mount.home) or paths:
+            if paths or (is_there(mount.home) and not to_be_laid(mount.home)):
                 done = await self._in_place(mount, number, paths, exact)
             else:
                 done = await self._anew(mount, number)
@@ -347,7 +349,8 @@ class Homes:
                 raise
             point("volumes.back.taken")
         finally:
-            await mount.holder.release()
+            if not to_be_laid(mount.home):
+                await mount.holder.release()
         point("volumes.back.released")
         data = {"volume": agent, "number": after.number, "to": number, "paths": len(paths)}
         await self._parts.report(
@@ -357,11 +360,16 @@ class Homes:
 
     async def _in_place(self, mount: Mount, number: int, paths: Collection[bytes], exact: bool) -> Going:
         agent = mount.agent
+        if to_be_laid(mount.home):
+            raise Conflict(
+                f"single files of {agent} cannot be put back",
+                why="its home is not laid down yet",
+                fix=f"relit volume restore {agent} --at {number}",
+            )
         await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
         before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
         point("volumes.back.saved")
-        to, trees = await self._parts.catalog.snapshot(before.volume, number), await self._trees(before, number, agent)
-        planned = await asyncio.to_thread(going, to, before, trees, paths, exact=exact)
+        planned, trees = await self._planned(agent, before, number, paths, exact)
         done = await self._parts.restorer(mount.work).in_place(
             mount.home,
             trees.current,
@@ -376,24 +384,30 @@ class Homes:
     async def _anew(self, mount: Mount, number: int) -> Going:
         """The home is gone: lay all of it."""
         planned = await lost(self._parts.catalog, mount.agent, number)
-        watched = self._captures.pop(mount.agent, None)
-        if watched is not None:
-            watched.close()  # it watches a folder that is no more
-        done = await self._lay(mount, number)
+        earlier = await self._laying.noted(mount)
+        await self._laying.note(mount, Due(volume=planned.to.volume, number=number, newest=planned.before.number))
+        try:
+            done = await self._lay(mount)
+        except BaseException:
+            await self._laying.note(mount, earlier)
+            raise
         return without(planned, done.skipped, done)
 
-    async def _trees(self, before: Snapshot, number: int, agent: str) -> Trees:
-        capture = await self._capture(agent)
-        return await between(self._parts.catalog, await capture.tree(), before, number)
-
-    async def _whole(self, volume: str, number: int) -> tuple[list[Entry], list[Segment]]:
+    async def _planned(
+        self, agent: str, before: Snapshot, number: int, paths: Collection[bytes], exact: bool
+    ) -> tuple[Going, Trees]:
         catalog = self._parts.catalog
-        return await catalog.tree(volume, number), await catalog.all_segments(volume, number)
+        to, tree = await catalog.snapshot(before.volume, number), await (await self._capture(agent)).tree()
+        trees = await between(catalog, tree, before, number)
+        return await asyncio.to_thread(going, to, before, trees, paths, exact=exact), trees
 
     # --- forks -------------------------------------------------------------------------------------------------
 
     async def fork(self, agent: str, number: int, new: str) -> Volume:
         """The volume ``new`` with that tree. Its files are laid down afterwards, and its agent is held until then."""
+        return await finished(self._fork(agent, number, new))
+
+    async def _fork(self, agent: str, number: int, new: str) -> Volume:
         parts, mount = self._parts, self._new_mount(new)
         source = await parts.catalog.volume(agent)
         now = parts.clock.now_ms()
@@ -405,8 +419,11 @@ class Homes:
             await mount.holder.hold(f"its files come from {volume.origin}")
         point("volumes.fork.held")
         try:
+            with attempted(f"{agent} was not forked to {new}"):
+                await self._laying.note(mount, Due(volume=volume.id, number=1, newest=1))
             await parts.catalog.fork(source.id, number, volume, first)
         except BaseException:
+            await self._laying.note(mount, None)
             await mount.holder.release()
             raise
         point("volumes.fork.made")
@@ -442,66 +459,36 @@ class Homes:
                 with attempted(f"{mount.home} was not filled"):
                     await self._lay(mount)
             except RelitError as error:
-                self.trouble[mount.agent] = f"the files of the fork were not laid down: {error.what}"
-                log.warning("%s: %s", mount.agent, error)
+                self._unsettled[mount.agent] = error
+                told = unsettled(mount.agent, error)
+                self.trouble[mount.agent] = told.what
+                log.warning("%s", told)
                 return  # it stays held: without its files it must not start; the next start of relit tries again
             await mount.holder.release()
 
-    async def _is_unlaid(self, name: str) -> bool:
-        """Whether it is a fork whose files were never laid down."""
-        try:
-            volume = await self._parts.catalog.volume(name)
-        except NotFound:
-            return False
-        return volume.newest == 1 and (await self._parts.catalog.snapshot(volume.id, 1)).reason == "fork"
+    async def _lay(self, mount: Mount) -> Restored:
+        """What was noted. The disk gets it while the agent goes on."""
+        made = await self._laying.lay(mount)
+        if made is None:
+            return Restored()
+        self._unsettled.pop(mount.agent, None)
+        await self._renewed(mount.agent, made)
+        self._laying.sync(mount)
+        return made.done
 
-    async def _lay(self, mount: Mount, number: int = 1) -> Restored:
-        """Lay a whole tree beside where it belongs, then put it there in one step."""
-        draft = _draft(mount.home)
-        await asyncio.to_thread(mount.home.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-        await asyncio.to_thread(remove_tree, draft)
-        volume = await self._parts.catalog.volume(mount.agent)
-        entries, segments = await self._whole(volume.id, number)
-        done = await self._parts.restorer(mount.work).fresh(draft, entries, segments=segments)
-        await self._settle_journals(mount, entries, draft)
-        point("volumes.fork.laid")
-        await asyncio.to_thread(os.rename, draft, mount.home)
-        point("volumes.fork.moved")
-        (await self._capture(mount.agent)).laid(await asyncio.to_thread(laid, entries, segments, done))
-        return done
+    async def _renewed(self, agent: str, made: Laid) -> None:
+        """Watch the folder that the home is now."""
+        self._let_go(agent)
+        (await self._capture(agent)).laid(await asyncio.to_thread(laid, made.entries, made.segments, made.done))
 
-    async def _settle_journals(self, mount: Mount, entries: Sequence[Entry], draft: Path) -> None:
-        """Databases that were in a transaction together are told that they lie in this home."""
-        journals = [each.path for each in entries if each.kind == "file" and each.path.endswith(JOURNAL)]
-        homes = {_real(each.home) for each in self._mounts.values()}
-        try:
-            await asyncio.to_thread(relocate, os.fsencode(draft), journals, _real(mount.home), homes)
-        except OSError as error:
-            raise VolumeError(f"the journals of {mount.agent}'s databases were not settled", why=str(error)) from error
+    def _homes(self) -> list[Path]:
+        return [each.home for each in self._mounts.values()]
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
         """Put any tree into an empty folder outside of homes. NotFound."""
         await self._parts.catalog.snapshot(volume.id, number)
-        entries, segments = await self._whole(volume.id, number)
+        entries, segments = await self._laying.tree(volume.id, number)
         return await self._parts.restorer(target).fresh(target, entries, segments=segments)
-
-
-def _draft(home: Path) -> Path:
-    """Where its files are laid before they are put in place."""
-    return home.with_name(f".{home.name}.laying")
-
-
-def _real(home: Path) -> bytes:
-    """Its path as SQLite writes it down."""
-    return os.fsencode(home.resolve())
-
-
-def _unsettled(agent: str, error: RelitError | OSError) -> VolumeError:
-    return VolumeError(
-        f"an interrupted restore of {agent} was neither finished nor undone; it stays stopped",
-        why=error.what if isinstance(error, RelitError) else str(error),
-        fix=(error.fix if isinstance(error, RelitError) else "") or "mend the cause, then start relit again",
-    )
 
 
 def _raise(error: BaseException) -> None:
