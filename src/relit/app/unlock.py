@@ -13,7 +13,7 @@ from relit.errors import ConfigError, StoreUnavailable, WrongKey
 from relit.lib.crashpoints import point
 from relit.settings import Secrets, Settings
 from relit.store.claim import claim_prefix, read_claim
-from relit.volumes.base import Objects
+from relit.volumes.base import Catalog, Objects
 from relit.volumes.keys import SCRYPT, Keys
 
 _CACHE = "volumes.json"
@@ -52,6 +52,16 @@ async def unlock(settings: Settings, objects: Objects, store_id: str) -> Unlocke
         point("volumes.unlock.claimed")
     _cache(settings.data, objects.url, store_id, claim["extra"])
     return unlocked
+
+
+async def adopt(settings: Settings, objects: Objects, catalog: Catalog) -> None:
+    """Be the store that the prefix belongs to, if the key opens it and this one has no volumes: its file was lost, its
+    packs were not. Raises WrongKey, ConfigError."""
+    claim = await read_claim(objects)
+    if claim is None or claim["store"] == await catalog.identity() or await catalog.volumes():
+        return
+    _open(settings, claim["extra"])
+    await catalog.clear(claim["store"])
 
 
 def _begin(settings: Settings) -> tuple[Unlocked, dict[str, Any]]:

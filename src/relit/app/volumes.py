@@ -17,7 +17,7 @@ from relit.api.volumes_local import Care, Facts, LocalVolumes
 from relit.app import parts as chosen
 from relit.app.folder import run_dir
 from relit.app.homes import Mounts, make_mount, snapshots_of
-from relit.app.unlock import Unlocked, unlock
+from relit.app.unlock import Unlocked, adopt, unlock
 from relit.durable.engine import Engine
 from relit.errors import Conflict
 from relit.lib.clock import SYSTEM_CLOCK, Clock
@@ -200,11 +200,15 @@ async def kept(
     watcher: Watcher,
     fail: OnFailure,
     tuning: Tuning = Tuning(),  # noqa: B008 - a frozen value
+    *,
+    adopting: bool = False,
 ) -> AsyncIterator[Kept]:
-    """The volumes, while nobody else has them."""
+    """The volumes, while nobody else has them. ``adopting``: a store without any takes those of the blob store."""
     async with _only(run_dir(settings)):
-        objects = open_objects(settings.volume_store, tuning.options)
-        unlocked = await unlock(settings, objects, await chosen.catalog(engine.store).identity())
+        objects, catalog = open_objects(settings.volume_store, tuning.options), chosen.catalog(engine.store)
+        if adopting:
+            await adopt(settings, objects, catalog)
+        unlocked = await unlock(settings, objects, await catalog.identity())
         made = Kept(settings, engine, objects, unlocked, watcher, fail, tuning)
         try:
             await made.settle()
@@ -246,13 +250,13 @@ def _raise(error: BaseException) -> None:
 
 
 @asynccontextmanager
-async def open_local(settings: Settings) -> AsyncIterator[LocalVolumes]:
+async def open_local(settings: Settings, *, adopting: bool = False) -> AsyncIterator[LocalVolumes]:
     """The volumes in this process, for one command; what it wrote is in the blob store afterwards if that answers.
-    What it laid down is brought to the disk by a process that goes on after it."""
+    What it laid down is brought to the disk by a process that goes on after it. ``adopting``: as ``kept`` has it."""
     watcher, tuning = open_watcher("sweep"), Tuning(sync=hand_over)
     async with (
         chosen.engine(settings) as engine,
-        kept(settings, engine, watcher, _raise, tuning) as made,
+        kept(settings, engine, watcher, _raise, tuning, adopting=adopting) as made,
     ):
         yield made.local
         await made.homes.laid()

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def ask(session: Session, question: Callable[[Volumes], Awaitable[T]]) -> T:
+def ask(session: Session, question: Callable[[Volumes], Awaitable[T]], *, adopting: bool = False) -> T:
     """The answer to ``question``."""
 
     async def asked() -> T:
-        async with opened(session) as volumes:
+        async with opened(session, adopting=adopting) as volumes:
             return await question(volumes)
 
     return asyncio.run(asked())
 
 
 @asynccontextmanager
-async def opened(session: Session) -> AsyncIterator[Volumes]:
-    """The volumes, wherever they can be reached."""
+async def opened(session: Session, *, adopting: bool = False) -> AsyncIterator[Volumes]:
+    """The volumes, wherever they can be reached. ``adopting``: a store without any takes those of the blob store."""
     if _elsewhere(session) or _answers(session):
         from relit.client import Client
 
@@ -43,7 +43,7 @@ async def opened(session: Session) -> AsyncIterator[Volumes]:
     else:
         from relit.app.volumes import open_local
 
-        async with open_local(session.settings()) as volumes:
+        async with open_local(session.settings(), adopting=adopting) as volumes:
             yield volumes
 
 

@@ -79,8 +79,9 @@ def _ours(url: str, found: dict[str, Any] | None, store_id: str) -> dict[str, An
             f"{url} belongs to another relit store",
             why=f"its {CLAIM} names store {found['store']}, made {found.get('made_at', 'at an unknown time')}; "
             f"this one is {store_id}",
-            fix="choose another prefix (volumes.store in relit.toml, or server.blobs; "
-            "s3://BUCKET/ANOTHER-PREFIX or another folder); to take over a lost server's, relit recover",
+            fix="choose another prefix (volumes.store in relit.toml, or server.blobs; s3://BUCKET/ANOTHER-PREFIX or "
+            "another folder); to take over a lost server's, relit recover; if only relit.db was lost, relit down, then "
+            "relit volume rebuild",
         )
     return found
 

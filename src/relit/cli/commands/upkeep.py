@@ -111,9 +111,10 @@ def _runs(numbers: Sequence[int]) -> str:
 def rebuild(session: Session) -> int:
     """Put volumes that the store has lost back into it, out of the packs alone; put manifests that are damaged right.
 
-    What the store has is left as it is where packs tell the same. Names and pins stay.
+    What the store has is left as it is where packs tell the same. Names and pins stay. When relit.db itself was lost,
+    stop relit first (`relit down`): a new one takes over the packs that its key opens.
     """
-    done, screen = ask(session, lambda volumes: volumes.rebuild()), session.screen
+    done, screen = ask(session, lambda volumes: volumes.rebuild(), adopting=True), session.screen
     if screen.as_json:
         screen.json(done)
     else:
