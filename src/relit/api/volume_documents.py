@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from relit import documents
 from relit.lib.names import shown
 from relit.manifest import Entry, Skipped, Snapshot
-from relit.volumes.findings import Damage
-from relit.volumes.prune import Dropped, Pruned
-from relit.volumes.rebuild import Rebuilt
-from relit.volumes.verify import Verified
+
+if TYPE_CHECKING:  # commands that need none of it need not wait for it
+    from relit.volumes.findings import Damage
+    from relit.volumes.prune import Dropped, Pruned
+    from relit.volumes.rebuild import Rebuilt
+    from relit.volumes.verify import Verified
 
 TEXT_MAX = 256 << 10  # bytes of a file that a diff shows
 _LINES_MAX = 5_000

@@ -7,8 +7,8 @@ import difflib
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -22,15 +22,17 @@ from relit.lib.moments import At, Named, Number, read_when
 from relit.lib.names import AGENT, shown
 from relit.manifest import KNOWN_GOOD, SEGMENT, Change, Entry, Snapshot, Volume
 from relit.volumes.base import Catalog
-from relit.volumes.findings import Findings
 from relit.volumes.going import Going
 from relit.volumes.laying import Reader as ChunkReader
 from relit.volumes.laying import ranges, split
-from relit.volumes.prune import Pruner
-from relit.volumes.rebuild import Rebuilder
 from relit.volumes.service import Homes
 from relit.volumes.upload import Uploads
-from relit.volumes.verify import Verifier
+
+if TYPE_CHECKING:  # commands that need none of it need not wait for it
+    from relit.volumes.findings import Findings
+    from relit.volumes.prune import Pruner
+    from relit.volumes.rebuild import Rebuilder
+    from relit.volumes.verify import Verifier
 
 _ALL = 2**31
 _FRESH_MS = 5_000  # a moment this near means the home as it is
@@ -61,7 +63,7 @@ class Timeline(Protocol):
         ...
 
 
-class Care(msgspec.Struct, frozen=True):
+class Care(Protocol):
     """Retention, checks, and the way back from packs alone."""
 
     pruner: Pruner
@@ -87,7 +89,7 @@ class LocalVolumes:
         catalog: Catalog,
         chunks: ChunkReader,
         uploads: Storing,
-        care: Care,
+        care: Callable[[], Care],
         timeline: Timeline,
         facts: Facts,
         clock: Clock,
@@ -105,7 +107,7 @@ class LocalVolumes:
 
     async def list(self) -> documents.Volumes:
         some = [each for each in await self._catalog.volumes() if not each.name.startswith(".")]
-        damage = shape.damage(self._care.findings.all())
+        damage = shape.damage(self._care().findings.all())
         return documents.Volumes(volumes=[await self._described(each) for each in some], damage=damage)
 
     async def _described(self, volume: Volume) -> documents.Volume:
@@ -376,13 +378,13 @@ class LocalVolumes:
         return await self.resolve(agent, str(found.number))
 
     async def prune(self, agent: str | None = None, *, dry_run: bool = False) -> documents.Pruned:
-        return shape.pruned(await self._care.pruner.prune(agent, dry_run=dry_run), dry_run=dry_run)
+        return shape.pruned(await self._care().pruner.prune(agent, dry_run=dry_run), dry_run=dry_run)
 
     async def verify(self, agent: str | None = None, *, sample: float = 1.0) -> documents.Verified:
-        return shape.verified(await self._care.verifier.verify(agent, sample=sample), await self._count(agent))
+        return shape.verified(await self._care().verifier.verify(agent, sample=sample), await self._count(agent))
 
     async def rebuild(self) -> documents.Rebuilt:
-        return shape.rebuilt(await self._care.rebuilder.rebuild())
+        return shape.rebuilt(await self._care().rebuilder.rebuild())
 
     async def _count(self, agent: str | None) -> int:
         some = [each for each in await self._catalog.volumes() if agent in (None, each.name)]

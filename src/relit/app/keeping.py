@@ -26,7 +26,7 @@ async def serve(settings: Settings, began: Callable[[], None] = lambda: None) ->
     async with (
         until_signal() as stop,
         chosen.engine(settings) as engine,
-        kept(settings, engine, open_watcher(), stop.fail) as made,
+        kept(settings, engine.store, open_watcher(), stop.fail) as made,
     ):
         await ensure_token(engine.store, settings.data)
         api = Parts(engine, Options(), volumes=made.local)
@@ -34,7 +34,7 @@ async def serve(settings: Settings, began: Callable[[], None] = lambda: None) ->
             build(api), path=run_dir(settings) / VOLUMES_SOCKET, closing=api.closing.close, on_error=stop.fail
         )
         async with running(
-            [made.homes, made.uploader, made.caretaker, *_shipping(settings, made, stop.fail), server], began
+            [made.homes, made.uploader, made.care.caretaker, *_shipping(settings, made, stop.fail), server], began
         ):
             await stop.wait()
 

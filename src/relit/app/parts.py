@@ -6,17 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relit.app import folder
 from relit.app.instances import make_home
-from relit.durable.engine import Engine
-from relit.durable.payload import Codec, Payloads
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.settings import Settings
 from relit.store.base import Store
 from relit.store.blobs import BlobStore, ObstoreBlobs
 from relit.store.sql.store import SqlStore
 from relit.volumes.base import Catalog
+
+if TYPE_CHECKING:
+    from relit.durable.engine import Engine
+    from relit.durable.payload import Codec
 
 
 def database(settings: Settings) -> Path | str:
@@ -62,6 +65,9 @@ def open_blobs(settings: Settings) -> BlobStore:
 
 def open_engine(settings: Settings, store: Store) -> Engine:
     """The engine over a store."""
+    from relit.durable.engine import Engine  # commands that only need the store need not wait for it
+    from relit.durable.payload import Payloads
+
     return Engine(store, Payloads(open_blobs(settings), _codec(settings)), home=partial(make_home, settings))
 
 
@@ -74,11 +80,18 @@ def _codec(settings: Settings) -> Codec | None:
 
 
 @asynccontextmanager
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    """A store that is open inside the block."""
+    opened = open_store(settings)
+    await opened.start()
+    try:
+        yield opened
+    finally:
+        await opened.stop()
+
+
+@asynccontextmanager
 async def engine(settings: Settings) -> AsyncIterator[Engine]:
     """An engine on a store that is open inside the block."""
-    store = open_store(settings)
-    await store.start()
-    try:
-        yield open_engine(settings, store)
-    finally:
-        await store.stop()
+    async with store(settings) as opened:
+        yield open_engine(settings, opened)

@@ -230,7 +230,7 @@ async def _lay_homes(settings: Settings, done: Recovered) -> None:
     awaited = [agent for agent in homes_of(settings) if to_be_laid(home_of(settings, agent))]
     async with (
         chosen.engine(settings) as engine,
-        kept(settings, engine, open_watcher("sweep"), _raise) as made,
+        kept(settings, engine.store, open_watcher("sweep"), _raise) as made,
     ):
         for agent in awaited:
             try:

@@ -12,8 +12,6 @@ import msgspec
 
 from relit.errors import Conflict, FreezeFailed, RelitError
 from relit.lib.clock import SYSTEM_CLOCK, Clock
-from relit.node import record
-from relit.node.client import ensure_keeper
 from relit.node.freeze import Freezing, KeeperLine, Refused, orphans
 from relit.volumes.disk import attempted
 
@@ -174,6 +172,9 @@ class InstanceHolder:
 
     async def _look(self, names: Sequence[str], asked: set[str], patience_over: bool) -> dict[str, str]:
         """Which lives go on, by key. Ends them when there is no node that would."""
+        from relit.node import record  # a freeze needs neither, and commands that take a snapshot would wait for them
+        from relit.node.client import ensure_keeper
+
         watched = record.alive(await asyncio.to_thread(record.read, self._run_dir))
         line = KeeperLine(self._run_dir)
         if not await line.open():

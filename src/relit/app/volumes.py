@@ -8,41 +8,40 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from relit.api.timeline import JournalTimeline
-from relit.api.volumes_local import Care, Facts, LocalVolumes
+from relit.api.volumes_local import Facts, LocalVolumes
 from relit.app import parts as chosen
 from relit.app.folder import run_dir
-from relit.app.homes import Mounts, make_mount, snapshots_of
+from relit.app.homes import Mounts, make_mount
 from relit.app.unlock import Unlocked, adopt, unlock
-from relit.durable.engine import Engine
 from relit.errors import Conflict
 from relit.lib.clock import SYSTEM_CLOCK, Clock
-from relit.lib.ids import new_id, system_random
+from relit.lib.ids import new_id
 from relit.lib.service import OnFailure
 from relit.settings import Settings
+from relit.store.base import Store
 from relit.store.objects import Objects, open_objects
-from relit.store.sql.sqlite import databases
 from relit.volumes.base import Watcher
-from relit.volumes.caretaker import Caretaker
-from relit.volumes.consolidate import Consolidator
-from relit.volumes.findings import Findings
-from relit.volumes.keys import Keys, ids_of
-from relit.volumes.packindex import SealedPack
-from relit.volumes.prune import YOUNG_MS, Pruner
+from relit.volumes.keys import ids_of
 from relit.volumes.reader import Chunks
-from relit.volumes.rebuild import Rebuilder
 from relit.volumes.restore import Restorer
+from relit.volumes.retention import YOUNG_MS
 from relit.volumes.service import Homes
 from relit.volumes.service import Parts as HomeParts
 from relit.volumes.spool import LIMIT, Spool
 from relit.volumes.syncing import hand_over, settle
 from relit.volumes.upload import Uploader
-from relit.volumes.verify import Verifier
 from relit.volumes.watch.opening import open_watcher
+
+if TYPE_CHECKING:
+    from relit.app.care import Care
+    from relit.volumes.keys import Keys
 
 log = logging.getLogger("relit.volumes")
 NODE = "local"
@@ -60,13 +59,20 @@ class Tuning(msgspec.Struct, frozen=True):
     sync: Callable[[str], None] = settle
 
 
+def make_care(kept: Kept, settings: Settings, store: Store, keys: Keys | None, fail: OnFailure) -> Care:
+    """Imported when it is needed: a command that takes a snapshot would wait for it."""
+    from relit.app.care import Care
+
+    return Care(kept, settings, store, keys, fail)
+
+
 class Kept:
     """Everything that keeps volumes, put together. ``settle`` first, ``close`` last."""
 
     def __init__(
         self,
         settings: Settings,
-        engine: Engine,
+        store: Store,
         objects: Objects,
         unlocked: Unlocked,
         watcher: Watcher,
@@ -74,9 +80,10 @@ class Kept:
         tuning: Tuning = Tuning(),  # noqa: B008 - a frozen value
     ) -> None:
         clock = SYSTEM_CLOCK
-        self._tuning = tuning
+        self.tuning = tuning
+        self.node = NODE
         keys = unlocked.keys
-        self.catalog = chosen.catalog(engine.store)
+        self.catalog = chosen.catalog(store)
         self.objects = objects
         self.spool = Spool(settings.data / "spool" / "packs", keys, node=NODE, clock=clock, limit=tuning.pack_bytes)
         id_of = ids_of(keys)
@@ -95,7 +102,7 @@ class Kept:
                 id_of=id_of,
                 clock=clock,
                 new_id=new_id,
-                report=engine.store.record,
+                report=store.record,
                 waiting=self.spool.waiting,
                 most_waiting=settings.volumes.spool_bytes,
                 sync=tuning.sync,
@@ -103,77 +110,22 @@ class Kept:
             ),
             fail,
         )
-        self._keys = keys
-        self.findings = Findings(settings.data / "spool" / "checks.json")
-        self.care = care = self._care(settings, engine, keys)
-        self.caretaker = Caretaker(
-            self.catalog,
-            care.pruner,
-            care.verifier,
-            self.consolidator,
-            self.findings,
-            tidy=self.homes.tidy,
-            report=engine.store.record,
-            verify_s=settings.volumes.verify_ms / 1000,
-            node=NODE,
-            clock=clock,
-            chance=system_random(),
-            on_failure=fail,
-        )
+        self._caring: Callable[[], Care] = lambda: make_care(self, settings, store, keys, fail)
         self.local = LocalVolumes(
             self.homes,
             self.catalog,
             self.chunks,
             self.uploader,
-            care,
-            JournalTimeline(engine.store),
+            lambda: self.care,
+            JournalTimeline(store),
             Facts(store=objects.url, encrypted=keys is not None, key=unlocked.key),
             clock,
         )
 
-    def open_pack(self, pack: str) -> SealedPack:
-        """A stored pack, to be read without the catalog."""
-        return SealedPack(pack, self.objects, self._keys)
-
-    def _care(self, settings: Settings, engine: Engine, keys: Keys | None) -> Care:
-        self.consolidator = Consolidator(self.catalog, self.spool)
-        return Care(
-            Pruner(
-                self.catalog,
-                self.objects,
-                self.spool,
-                self.chunks,
-                self.consolidator,
-                tiers=lambda agent: snapshots_of(settings, agent).tiers,
-                open_pack=self.open_pack,
-                flush=self.uploader.flush,
-                clock=self._tuning.later,
-                node=NODE,
-                grace_ms=settings.volumes.grace_ms,
-                young_ms=self._tuning.young_ms,
-            ),
-            Verifier(
-                self.catalog,
-                self.objects,
-                keys,
-                open_pack=self.open_pack,
-                lay=self.homes.lay_at,
-                databases=databases.check,
-                report=engine.store.record,
-                findings=self.findings,
-                work=settings.data / "spool" / "verify",
-                chance=system_random(),
-            ),
-            Rebuilder(
-                self.catalog,
-                self.objects,
-                self.open_pack,
-                NODE,
-                at_rest=self.homes.at_rest,
-                flush=self.uploader.flush,
-            ),
-            self.findings,
-        )
+    @cached_property
+    def care(self) -> Care:
+        """Made when it is needed."""
+        return self._caring()
 
     async def settle(self) -> None:
         """Bring to an end what an earlier process could not."""
@@ -196,7 +148,7 @@ class Kept:
 @asynccontextmanager
 async def kept(
     settings: Settings,
-    engine: Engine,
+    store: Store,
     watcher: Watcher,
     fail: OnFailure,
     tuning: Tuning = Tuning(),  # noqa: B008 - a frozen value
@@ -205,11 +157,11 @@ async def kept(
 ) -> AsyncIterator[Kept]:
     """The volumes, while nobody else has them. ``adopting``: a store without any takes those of the blob store."""
     async with _only(run_dir(settings)):
-        objects, catalog = open_objects(settings.volume_store, tuning.options), chosen.catalog(engine.store)
+        objects, catalog = open_objects(settings.volume_store, tuning.options), chosen.catalog(store)
         if adopting:
             await adopt(settings, objects, catalog)
         unlocked = await unlock(settings, objects, await catalog.identity())
-        made = Kept(settings, engine, objects, unlocked, watcher, fail, tuning)
+        made = Kept(settings, store, objects, unlocked, watcher, fail, tuning)
         try:
             await made.settle()
             yield made
@@ -255,10 +207,11 @@ async def open_local(settings: Settings, *, adopting: bool = False) -> AsyncIter
     What it laid down is brought to the disk by a process that goes on after it. ``adopting``: as ``kept`` has it."""
     watcher, tuning = open_watcher("sweep"), Tuning(sync=hand_over)
     async with (
-        chosen.engine(settings) as engine,
-        kept(settings, engine, watcher, _raise, tuning, adopting=adopting) as made,
+        chosen.store(settings) as store,
+        kept(settings, store, watcher, _raise, tuning, adopting=adopting) as made,
     ):
         yield made.local
         await made.homes.laid()
-        await made.caretaker.describe()
+        if await made.catalog.undescribed(NODE):
+            await made.care.caretaker.describe()
         await made.uploader.flush()

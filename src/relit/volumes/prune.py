@@ -31,7 +31,7 @@ from relit.volumes.consolidate import Consolidator
 from relit.volumes.live import Need, dead, needed, sparse, total, without_records
 from relit.volumes.manifests import Manifests
 from relit.volumes.packindex import SealedPack
-from relit.volumes.retention import Dated, Tier, keep
+from relit.volumes.retention import YOUNG_MS, Dated, Tier, keep
 from relit.volumes.upload import key_of
 
 POINTS: tuple[str, ...] = (
@@ -44,7 +44,6 @@ POINTS: tuple[str, ...] = (
     "volumes.prune.deleted",
     "volumes.prune.buried",
 )
-YOUNG_MS = 60 * 60_000  # a pack this young may belong to a snapshot that is just being taken
 _ALL = 2**31
 _COPIED = 512  # chunks moved together
 _ENOUGH = 1 << 30  # bytes written anew in one round

@@ -18,6 +18,7 @@ _DAY = 24 * _HOUR
 _WEEK = 7 * _DAY
 _MONDAY = 3 * _DAY  # 1970-01-01 was a Thursday
 _STEPS = {"all": 0, "hourly": _HOUR, "daily": _DAY, "weekly": _WEEK}
+YOUNG_MS = _HOUR  # a pack this young may belong to a snapshot that is just being taken
 _EXAMPLE = "1h all, 2d hourly, 30d daily"
 
 
