@@ -13,6 +13,7 @@ from kit import AGENT, KEYS, Kit, noise, running
 from shapes import Shape, difference, shape
 
 from relit.errors import BlobMissing, NotFound, VolumeDamaged
+from relit.volumes.capture import Limits
 from relit.volumes.keys import Keys
 from relit.volumes.pack import HEADER
 
@@ -59,6 +60,18 @@ async def test_sound_packs_are_sound(kit: Kit) -> None:
     assert list((kit.base / "verify").iterdir()) == []
     with pytest.raises(NotFound):
         await kit.verifier.verify("nobody")
+
+
+async def test_what_is_too_large_to_be_test_restored_is_told(tmp_path: Path) -> None:
+    async with running(Kit(tmp_path, limits=Limits(bytes=1 << 60))) as kit:
+        kit.home().mkdir(parents=True)
+        with open(kit.home() / "sparse", "wb") as file:
+            file.truncate(8 << 40)
+        await kit.take()
+        done = await kit.verifier.verify()
+        assert (done.damage, done.restored) == ([], [])
+        [note] = done.notes
+        assert f"{AGENT} was not test-restored: 8.0T" in note
 
 
 async def test_a_flipped_bit_names_pack_agent_snapshots_and_files(kit: Kit) -> None:

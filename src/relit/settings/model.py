@@ -222,7 +222,7 @@ class Volumes(_Table, frozen=True):
         Duration, Meta(description="An unused pack is deleted no sooner than this after it was found unused.")
     ] = "1h"
     verify: Annotated[
-        Duration, Meta(description="Every pack is read back and checked once in this span; `0s`: never.")
+        Duration, Meta(description="Every pack and every manifest is checked once in this span; `0s`: never.")
     ] = "30d"
 
     @property
