@@ -21,6 +21,7 @@ from relit.durable.worker import Worker
 from relit.errors import Conflict, NotFound, WrongKey
 from relit.settings import Settings, load
 from relit.testing.s3 import S3
+from relit.volumes.keys import Keys
 from relit.volumes.watch.opening import open_watcher
 
 pytestmark = pytest.mark.s3
@@ -171,6 +172,30 @@ async def test_a_store_that_is_there_is_never_replaced(tmp_path: Path, bucket: s
         pass
     with pytest.raises(Conflict, match="is there"):
         await recover(settings)
+
+
+async def test_a_wrong_key_is_refused_and_not_kept(tmp_path: Path, bucket: str) -> None:
+    lost = settings_in(tmp_path / "lost", bucket)
+    async with machine(lost):
+        pass
+    right = Keys.load(lost.data / "key")
+    found = settings_in(tmp_path / "found", bucket)
+    with pytest.raises(WrongKey, match=f"sealed with key {right.id}"):
+        await recover(found, Keys(bytes(32)))
+    assert not (found.data / "key").exists()
+    await recover(found, right)
+    assert Keys.load(found.data / "key").id == right.id
+
+
+async def test_a_key_that_is_there_is_not_replaced(tmp_path: Path, bucket: str) -> None:
+    lost = settings_in(tmp_path / "lost", bucket)
+    async with machine(lost):
+        pass
+    found = settings_in(tmp_path / "found", bucket)
+    found.data.mkdir(mode=0o700)
+    Keys.create(found.data / "key")
+    with pytest.raises(Conflict, match="holds another key"):
+        await recover(found, Keys.load(lost.data / "key"))
 
 
 async def test_an_empty_prefix_and_a_wrong_key_are_told(tmp_path: Path, bucket: str) -> None:

@@ -197,3 +197,30 @@ def test_nobody_is_asked_where_nobody_can_answer(quiet_house: House) -> None:
 def test_options_that_would_do_nothing_are_refused(quiet_house: House) -> None:
     assert quiet_house.run("run", "clerks:count", "--priority", "0").exit_code == 2
     assert quiet_house.run("run", "clerk/count", "--resume", "x").exit_code == 2
+
+
+LEAVING = """
+import atexit, sys
+atexit.register(print, "the interpreter was ended")
+from relit.cli.main import main
+sys.argv[1:] = {words!r}
+main()
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [(["volume", "ls"], 0), (["recover"], 6), (["config", "path"], 0)])
+def test_where_the_s3_client_was_loaded_the_interpreter_is_not_ended(
+    quiet_house: House, words: list[str], code: int
+) -> None:
+    """A thread of it may let go of an object by then, which aborts the process."""
+    quiet_house.run("volume", "ls")
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING.format(words=words)],
+        env=quiet_house.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stdout + done.stderr != ""
+    assert ("the interpreter was ended" in done.stdout) == (words[0] == "config")

@@ -13,7 +13,7 @@ from relit.app import parts as chosen
 from relit.app.folder import prepare
 from relit.app.instances import home_of, homes_of
 from relit.app.shipping import BLOBS, FILE, STORE
-from relit.app.unlock import unlock
+from relit.app.unlock import unlock, use
 from relit.app.volumes import NODE, kept
 from relit.errors import ConfigError, Conflict, NotFound, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
@@ -27,7 +27,7 @@ from relit.volumes.base import Catalog
 from relit.volumes.beneath import Beneath
 from relit.volumes.disk import sync_folder
 from relit.volumes.due import Due, holds_something, note, to_be_laid
-from relit.volumes.keys import ids_of
+from relit.volumes.keys import Keys, ids_of
 from relit.volumes.packindex import SealedPack
 from relit.volumes.reader import Chunks
 from relit.volumes.rebuild import Rebuilder
@@ -61,10 +61,11 @@ class _Drawn:
         self.done = Recovered()
 
 
-async def recover(settings: Settings) -> Recovered:
-    """Fill an empty data folder. Raises Conflict when a store is there, NotFound when the prefix holds nothing of
-    relit, WrongKey. Run again, after an error or a kill at any moment, it goes on: the store counts when all of it is
-    there, and by then every home that is to be laid is noted."""
+async def recover(settings: Settings, keys: Keys | None = None) -> Recovered:
+    """Fill an empty data folder. ``keys``: to be used and kept there, if they open the packs. Raises Conflict when a
+    store is there, NotFound when the prefix holds nothing of relit, WrongKey. Run again, after an error or a kill at
+    any moment, it goes on: the store counts when all of it is there, and by then every home that is to be laid is
+    noted."""
     database = chosen.database(settings)
     if not isinstance(database, Path):
         raise ConfigError(
@@ -73,7 +74,7 @@ async def recover(settings: Settings) -> Recovered:
             fix="restore PostgreSQL from its backup; relit volume rebuild for what its backup lacks",
         )
     if not database.exists():
-        await _bring_back(settings, database)
+        await _bring_back(settings, database, keys)
     elif not _marker(settings).exists():
         raise Conflict(
             f"{database} is there",
@@ -87,12 +88,14 @@ async def recover(settings: Settings) -> Recovered:
     return done
 
 
-async def _bring_back(settings: Settings, database: Path) -> None:
+async def _bring_back(settings: Settings, database: Path, keys: Keys | None) -> None:
     objects = open_objects(settings.volume_store)
     claim = await read_claim(objects)
     if claim is None:
         raise NotFound(f"there is no relit store at {objects.url}", fix="look at volumes.store in relit.toml")
     prepare(settings.data)
+    if keys is not None:
+        await asyncio.to_thread(use, settings, keys, claim["extra"])
     await unlock(settings, objects, claim["store"])  # the right key, before anything is read
     drawn = _Drawn(settings, objects, _draft(settings))
     await asyncio.to_thread(shutil.rmtree, drawn.draft, ignore_errors=True)

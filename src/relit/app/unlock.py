@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from relit.errors import ConfigError, StoreUnavailable, WrongKey
+from relit.errors import ConfigError, Conflict, StoreUnavailable, WrongKey
 from relit.lib.crashpoints import point
 from relit.settings import Secrets, Settings
 from relit.store.claim import claim_prefix, read_claim
@@ -64,6 +64,20 @@ async def adopt(settings: Settings, objects: Objects, catalog: Catalog) -> None:
     await catalog.clear(claim["store"])
 
 
+def use(settings: Settings, keys: Keys, extra: dict[str, Any]) -> None:
+    """Make these this data folder's keys. WrongKey when they do not open what ``extra`` tells of; Conflict when
+    others are there."""
+    if keys.id != extra.get("key"):
+        raise _wrong(extra, keys, "give the file that relit key export wrote for this store")
+    place = settings.data / "key"
+    if keys.keep(place).id != keys.id:
+        raise Conflict(
+            f"{place} holds another key",
+            why="packs that it sealed could not be read any more",
+            fix=f"relit key export KEEP, mv {place} away, then again",
+        )
+
+
 def _begin(settings: Settings) -> tuple[Unlocked, dict[str, Any]]:
     """For a new store: (its key, what the claim shall say of it)."""
     mode = settings.volumes.encryption
@@ -95,12 +109,13 @@ def _open(settings: Settings, extra: dict[str, Any]) -> Unlocked:
         keys = Keys.from_passphrase(_passphrase(settings), bytes.fromhex(extra["salt"]), (n, r, p))
     found = _unlocked(keys)
     if found.key != extra["key"]:
-        raise WrongKey(
-            "this key does not open the packs",
-            why=f"they are sealed with key {extra['key']}, this is {found.key}",
-            fix="relit key import FILE" if mode == "key" else "mend the passphrase",
-        )
+        raise _wrong(extra, keys, "relit key import FILE" if mode == "key" else "mend the passphrase")
     return found
+
+
+def _wrong(extra: dict[str, Any], keys: Keys, fix: str) -> WrongKey:
+    sealed = f"sealed with key {extra['key']}" if "key" in extra else "not encrypted"
+    return WrongKey("this key does not open the packs", why=f"they are {sealed}, this is {keys.id}", fix=fix)
 
 
 def _unlocked(keys: Keys) -> Unlocked:

@@ -218,4 +218,20 @@ def cli(ctx: click.Context, /, **flags: Any) -> None:
 def main() -> None:
     """The entry point. Every file that relit makes is its owner's alone."""
     os.umask(0o077)
-    cli.main()
+    try:
+        cli.main()
+    except SystemExit as end:
+        _leave(end)
+
+
+def _leave(end: SystemExit) -> NoReturn:
+    """A thread of the S3 client that lets go of an object while the interpreter ends aborts the process (exit code
+    134), whatever the command has answered. Where it was loaded, the interpreter is not ended."""
+    if "obstore" not in sys.modules or not isinstance(end.code, int):
+        raise end
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # nobody reads any more
+        os._exit(end.code or exits.FAILED)
+    os._exit(end.code)

@@ -48,21 +48,24 @@ class Keys:
 
     @classmethod
     def create(cls, path: Path) -> Keys:
-        """A new key, on disk before it is used. One that is there already is never overwritten: it is loaded."""
-        keys = cls(secrets.token_bytes(_BYTES))
+        """A new key, on disk before it is used."""
+        return cls(secrets.token_bytes(_BYTES)).keep(path)
+
+    def keep(self, path: Path) -> Keys:
+        """Make this the key in that file. One that is there already is never overwritten: it is the answer."""
         draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         try:
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(keys.export() + "\n")
+                file.write(self.export() + "\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.link(draft, path)  # fails when another process was first
         except FileExistsError:
-            return cls.load(path)
+            return Keys.load(path)
         finally:
             draft.unlink(missing_ok=True)
         sync_folder(path.parent)
-        return keys
+        return self
 
     @classmethod
     def from_passphrase(cls, text: str, salt: bytes, params: tuple[int, int, int] = SCRYPT) -> Keys:

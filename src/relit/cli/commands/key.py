@@ -46,14 +46,7 @@ def export_key(session: Session, file: Path | None) -> None:
 @pass_session
 def import_key(session: Session, file: Path | None) -> None:
     """Make the key in FILE (or on standard input) this data folder's. Another one there is not replaced."""
-    import_from(session, file)
-
-
-def import_from(session: Session, file: Path | None) -> None:
-    """Out of a file, or of standard input."""
-    from relit.volumes.keys import Keys
-
-    keys = Keys.parse((sys.stdin.read() if file is None else _read(file)).strip())
+    keys = keys_in(file)
     place = session.data / "key"
     if place.exists():
         if _keys(session).id != keys.id:
@@ -78,6 +71,13 @@ def show_id(session: Session) -> None:
         session.screen.json({"key": id})
     else:
         session.screen.line(id)
+
+
+def keys_in(file: Path | None) -> Keys:
+    """What ``export`` wrote into a file, or what comes on standard input."""
+    from relit.volumes.keys import Keys
+
+    return Keys.parse((sys.stdin.read() if file is None else _read(file)).strip())
 
 
 def _note(session: Session) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from relit.cli.commands.key import import_from
+from relit.cli.commands.key import keys_in
 from relit.cli.exits import DEGRADED, OK
 from relit.cli.screen import when
 from relit.cli.session import Session, pass_session
@@ -23,12 +23,11 @@ def recover(session: Session, store: str | None, key: Path | None) -> int:
     What came after the newest copy in the blob store is lost; effects of runs that were unfinished then are in doubt
     and are asked about, never blindly repeated. Make sure that the lost machine is really gone.
     """
+    keys = keys_in(key) if key is not None else None  # one that cannot be read is told before anything is opened
     from relit.app.recover import recover as bring_back
 
     settings = session.settings({"volumes.store": store} if store else None)
-    if key is not None:
-        import_from(session, key)
-    done, screen = asyncio.run(bring_back(settings)), session.screen
+    done, screen = asyncio.run(bring_back(settings, keys)), session.screen
     if screen.as_json:
         screen.json(done)
         return DEGRADED if done.problems else OK
