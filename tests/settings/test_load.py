@@ -240,6 +240,11 @@ def test_packs_go_beside_the_blobs_unless_told_otherwise(tmp_path: Path, text: s
     [
         ('[agents.a]\nentry = "a:a"\nsnapshots = { keep = "1h" }', "SPAN all|hourly|daily|weekly"),
         ('[agents.a]\nentry = "a:a"\nsnapshots = { every = "5ms" }', "too often"),
+        (
+            '[agents.a]\nentry = "a:a"\nsnapshots.exclude = ["*.log", "[z-a]"]',
+            'snapshots.exclude: "[z-a]" is not a pattern',
+        ),
+        ("[agents.a]\nentry = 'a:a'\nsnapshots.exclude = ['[a-\\]']", "it runs backwards"),
         ('[volumes]\nstore = "gs://bucket"', "is not a blob store"),
         ('[volumes]\nencryption = "passphrase"', "secret:NAME"),
         ('[volumes]\npassphrase = "secret:x"', "does nothing"),

@@ -14,14 +14,14 @@ from kit import noise
 
 from relit.volumes import chunking
 from relit.volumes.beneath import Beneath
-from relit.volumes.ignore import Ignore
+from relit.volumes.ignore import Ignore, Rules
 from relit.volumes.scan import READ, Home, clipped, holes, ranges, same, windows
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     with Beneath(tmp_path) as beneath:
-        yield Home(beneath, Ignore(("*.log", "cache/")))
+        yield Home(beneath, Ignore(Rules(("*.log", "cache/"))))
 
 
 def paths(home: Home, under: bytes = b"") -> list[bytes]:

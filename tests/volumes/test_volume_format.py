@@ -65,7 +65,7 @@ class Keeper:
     def take(self) -> int:
         """A snapshot of the home as it is."""
         with Beneath(self.home) as beneath:
-            home = Home(beneath, Ignore((), b""))
+            home = Home(beneath, Ignore())
             chunks: dict[bytes, bytes] = {}
             seen = self.reader.see(
                 home, self.tree, sweep(home, View(self.tree)), lambda id, data: chunks.setdefault(id, bytes(data))

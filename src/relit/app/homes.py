@@ -13,7 +13,7 @@ from relit.app.stillness import InstanceFreezer, NoFreezer, NoHolder
 from relit.settings import Settings
 from relit.settings.model import Snapshots
 from relit.volumes.capture import Limits
-from relit.volumes.ignore import KINDS
+from relit.volumes.ignore import of_kind
 from relit.volumes.mount import Mount
 
 
@@ -76,7 +76,7 @@ def make_mount(settings: Settings, agent: str) -> Mount:
         work=place.work,
         freezer=InstanceFreezer(run_dir(settings), lambda: instances_of(settings, agent)),
         holder=holder_of(settings, agent),
-        patterns=(*KINDS.get(known.kind if known else "", ()), *wanted.exclude),
+        patterns=of_kind(known.kind if known else "", wanted.exclude),
         limits=Limits(bytes=wanted.max_bytes, files=wanted.max_files),
         every_ms=wanted.every_ms if wanted.enabled else 0,
         declared=known is not None,

@@ -87,6 +87,16 @@ def _snapshots(path: Path, snapshots: Snapshots) -> Iterator[Fault]:
         parse_keep(snapshots.keep)
     except ValueError as error:
         yield Fault((*path, "keep"), str(error))
+    if snapshots.exclude:
+        yield from _exclude((*path, "exclude"), snapshots.exclude)
+
+
+def _exclude(path: Path, patterns: list[str]) -> Iterator[Fault]:
+    from relit.volumes.ignore import fault  # most configurations need not pay for it
+
+    for pattern in patterns:
+        if why := fault(pattern):
+            yield Fault(path, f'"{pattern}" is not a pattern: {why}', "as in a .gitignore: *.log, cache/, !keep.log")
 
 
 def _schedule(path: Path, schedule: Schedule) -> Iterator[Fault]:

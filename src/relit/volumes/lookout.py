@@ -14,13 +14,12 @@ from relit.lib.clock import Clock
 from relit.manifest import Skipped
 from relit.volumes.base import Changes, Watch
 from relit.volumes.beneath import Beneath
-from relit.volumes.ignore import NAME, Ignore
+from relit.volumes.ignore import BYTES, NAME, Ignore, Rules
 from relit.volumes.look import Looked, sweep, touched
 from relit.volumes.scan import READ, Home
 from relit.volumes.tree import View
 
 SWEEP_MS = 15 * 60_000
-_IGNORE_BYTES = 64 << 10  # of .relitignore that count
 _TICK_MS = 50  # a file touched this shortly before it was read may change once more without a trace
 _RESTART_MS = 10_000  # the same for what an earlier process read: how long it took is not known
 _LIGHT = 200  # paths
@@ -55,6 +54,7 @@ class Lookout:
         self._swept_ms: int | None = None
         self._settled_ns = 0
         self._ignored = b""
+        self._rules = Rules(self._patterns)
 
     @property
     def exact(self) -> bool:
@@ -71,8 +71,8 @@ class Lookout:
         with Beneath(self._home) as beneath:
             text = _ignored(beneath)
             if text != self._ignored:
-                self._ignored, self._swept_ms = text, None
-            home = Home(beneath, Ignore(self._patterns, text))
+                self._ignored, self._rules, self._swept_ms = text, Rules(self._patterns, text), None
+            home = Home(beneath, Ignore(self._rules))
             yield home
             self._skipped |= home.skipped
 
@@ -120,8 +120,9 @@ class Lookout:
         self._due = set(but)
 
     def skipped(self) -> list[Skipped]:
-        """What the snapshot leaves out, in byte order."""
-        some = [self._skipped[path] for path in sorted(self._skipped)]
+        """What the snapshot leaves out, in byte order; and what of the rules for that counts for nothing."""
+        faults = [Skipped(NAME, why) for why in self._rules.faults]
+        some = sorted([*faults, *self._skipped.values()], key=lambda each: each.path)
         more = [Skipped(b"", f"and {len(some) - _TOLD} more")] if len(some) > _TOLD else []
         return some[:_TOLD] + more
 
@@ -131,12 +132,13 @@ class Lookout:
 
 
 def _ignored(beneath: Beneath) -> bytes:
-    """The text of ``.relitignore``; empty when there is none, or one that cannot be read as a file."""
+    """The text of ``.relitignore``, or enough of it to see that it is too long; empty when there is none, or one that
+    cannot be read as a file."""
     try:
         fd = beneath.open(NAME, READ)
     except OSError:
         return b""
     try:
-        return os.pread(fd, _IGNORE_BYTES, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        return os.pread(fd, BYTES + 1, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     finally:
         os.close(fd)
