@@ -15,10 +15,11 @@ import relit
 from relit.app import parts as chosen
 from relit.app.keeping import _shipping
 from relit.app.recover import recover
-from relit.app.volumes import Kept, kept
+from relit.app.volumes import Kept, Tuning, kept
 from relit.durable.engine import Engine
 from relit.durable.worker import Worker
-from relit.errors import Conflict, NotFound, WrongKey
+from relit.errors import Conflict, NotFound, WrongKey, WrongStore
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.settings import Settings, load
 from relit.testing.s3 import S3
 from relit.volumes.keys import Keys
@@ -52,10 +53,10 @@ def fail(error: BaseException) -> None:
 
 
 @asynccontextmanager
-async def machine(settings: Settings) -> AsyncIterator[tuple[Engine, Kept]]:
+async def machine(settings: Settings, tuning: Tuning = Tuning()) -> AsyncIterator[tuple[Engine, Kept]]:  # noqa: B008
     async with (
         chosen.engine(settings) as engine,
-        kept(settings, engine, open_watcher("sweep"), fail) as volumes,
+        kept(settings, engine.store, open_watcher("sweep"), fail, tuning) as volumes,
     ):
         yield engine, volumes
 
@@ -205,3 +206,42 @@ async def test_an_empty_prefix_and_a_wrong_key_are_told(tmp_path: Path, bucket: 
         pass
     with pytest.raises(WrongKey):
         await recover(settings_in(tmp_path / "two", bucket))
+
+
+class Later:
+    """The machine's clocks, moved forward."""
+
+    offset = 0
+
+    def now_ms(self) -> int:
+        return SYSTEM_CLOCK.now_ms() + self.offset
+
+    def boot_ms(self) -> int:
+        return SYSTEM_CLOCK.boot_ms() + self.offset
+
+    def monotonic(self) -> float:
+        return SYSTEM_CLOCK.monotonic() + self.offset / 1000
+
+
+async def test_the_lost_machine_that_was_not_lost_deletes_nothing_and_cannot_come_back(
+    tmp_path: Path, bucket: str
+) -> None:
+    lost, found = settings_in(tmp_path / "lost", bucket), settings_in(tmp_path / "found", bucket)
+    home, clock = lost.data / "agents" / "clerk" / "home", Later()
+    home.mkdir(parents=True)
+    lost.data.chmod(0o700)
+    (home / "notes.md").write_text("one")
+    async with machine(lost, Tuning(young_ms=0, later=clock)) as (_, volumes):
+        await volumes.local.snapshot("clerk", wait="stored")
+        await recover(found, Keys.load(lost.data / "key"))
+        await volumes.homes.forget("clerk")
+        assert (await volumes.care.pruner.prune()).condemned == 1
+        clock.offset += 86_400_000  # the grace is over
+        with pytest.raises(WrongStore, match="recovered elsewhere"):
+            await volumes.care.pruner.prune()
+    with pytest.raises(WrongStore, match="recovered elsewhere"):
+        async with machine(lost):
+            pass
+    async with machine(found) as (_, volumes):
+        assert (await volumes.local.verify()).damage == []
+        assert await volumes.catalog.generation() == 2

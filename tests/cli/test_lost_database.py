@@ -62,6 +62,18 @@ def test_the_packs_rebuild_the_volumes(house: House) -> None:
     assert "no damage" in ok(house, "volume", "verify")
 
 
+def test_the_old_store_does_not_come_back_over_it(house: House) -> None:
+    away = lose(house)
+    ok(house, "volume", "rebuild")
+    for path in house.data.glob("relit.db*"):
+        path.rename(house.folder / path.name)
+    for path in away.iterdir():
+        path.rename(house.data / path.name)
+    told = house.run("volume", "ls")
+    assert told.exit_code == 1
+    assert "it was recovered elsewhere" in told.stderr
+
+
 def test_also_when_other_commands_were_tried_first(house: House) -> None:
     lose(house)
     told = house.run("volume", "ls")

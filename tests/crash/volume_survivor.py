@@ -182,7 +182,7 @@ class Survivor:
         if made.homes.has(AGENT):
             (self.home(AGENT) / "after the crash").write_text("still here")
             await self._takes(made)
-        await made.caretaker.describe()
+        await made.care.caretaker.describe()
         await made.uploader.flush()
         assert [*(self.folder / "data" / "spool" / "packs").iterdir()] == []
         self.nothing_is_staged()

@@ -109,14 +109,14 @@ async def volumes(folder: Path, later: Later) -> AsyncIterator[Kept]:
     tuning = Tuning(pack_bytes=PACK, young_ms=0, later=later, options=options)
     async with (
         parts.engine(settings) as engine,
-        kept(settings, engine, open_watcher("sweep"), _raise, tuning) as made,
+        kept(settings, engine.store, open_watcher("sweep"), _raise, tuning) as made,
     ):
         yield made
 
 
 async def rebuilt(made: Kept, store: SqliteStore) -> Rebuilt:
     """What that store gets out of the packs."""
-    return await Rebuilder(store.catalog, made.objects, made.open_pack, "local").rebuild()
+    return await Rebuilder(store.catalog, made.objects, made.care.open_pack, "local").rebuild()
 
 
 def _raise(error: BaseException) -> None:
@@ -236,7 +236,7 @@ class Story:
         self.took(FORK, 1, self.known[AGENT, number])
         await self.made.homes.laid()
         assert self.at(FORK) == self.known[AGENT, number]
-        await self.made.caretaker.describe()
+        await self.made.care.caretaker.describe()
 
     async def prune(self, hours: int = 0, years: int = 0) -> None:
         self.later.offset += hours * HOUR + years * YEAR
@@ -291,7 +291,7 @@ async def main(folder: Path) -> None:
     async with volumes(folder, later) as made:
         await Story(folder, made, Told(folder), later).tell()
         await made.homes.laid()
-        await made.caretaker.describe()
+        await made.care.caretaker.describe()
         await made.uploader.flush()
 
 

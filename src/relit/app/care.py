@@ -32,6 +32,7 @@ class Care:
         def open_pack(pack: str) -> SealedPack:
             return SealedPack(pack, kept.objects, keys)
 
+        self.open_pack = open_pack
         consolidator = Consolidator(kept.catalog, kept.spool)
         self.findings = Findings(settings.data / "spool" / "checks.json")
         self.pruner = Pruner(

@@ -21,6 +21,7 @@ from relit.lib.crashpoints import point
 from relit.manifest import Snapshot
 from relit.settings import Settings
 from relit.store.claim import read_claim
+from relit.store.generation import begin
 from relit.store.objects import Objects, open_objects
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.volumes.base import Catalog
@@ -54,10 +55,11 @@ class Recovered(msgspec.Struct, kw_only=True):
 class _Drawn:
     """What was read from the blob store into a folder of its own."""
 
-    def __init__(self, settings: Settings, objects: Objects, draft: Path) -> None:
+    def __init__(self, settings: Settings, objects: Objects, draft: Path, generation: int) -> None:
         self.settings = settings
         self.objects = objects
         self.draft = draft
+        self.generation = generation
         self.done = Recovered()
 
 
@@ -97,7 +99,8 @@ async def _bring_back(settings: Settings, database: Path, keys: Keys | None) -> 
     if keys is not None:
         await asyncio.to_thread(use, settings, keys, claim["extra"])
     await unlock(settings, objects, claim["store"])  # the right key, before anything is read
-    drawn = _Drawn(settings, objects, _draft(settings))
+    generation = await begin(objects, claim["store"])  # from now on the lost machine deletes nothing, if it lives
+    drawn = _Drawn(settings, objects, _draft(settings), generation)
     await asyncio.to_thread(shutil.rmtree, drawn.draft, ignore_errors=True)
     await asyncio.to_thread(drawn.draft.mkdir, mode=0o700)
     await _draw(drawn, claim["store"])
@@ -190,7 +193,7 @@ async def _merge(drawn: _Drawn, store_id: str) -> None:
     try:
         catalog = store.catalog
         marks = await _marks(catalog)
-        await catalog.clear(store_id)
+        await catalog.clear(store_id, drawn.generation)
         await _rebuild(drawn, catalog, store_id)
         await _mark(catalog, marks)
         drawn.done.runs = await store.recovered()

@@ -12,6 +12,7 @@ import msgspec
 from relit.errors import ConfigError, Conflict, StoreUnavailable, WrongKey
 from relit.lib.crashpoints import point
 from relit.settings import Secrets, Settings
+from relit.store import generation
 from relit.store.claim import claim_prefix, read_claim
 from relit.volumes.base import Catalog, Objects
 from relit.volumes.keys import SCRYPT, Keys
@@ -61,7 +62,7 @@ async def adopt(settings: Settings, objects: Objects, catalog: Catalog) -> None:
     if claim is None or claim["store"] == await catalog.identity() or await catalog.volumes():
         return
     _open(settings, claim["extra"])
-    await catalog.clear(claim["store"])
+    await catalog.clear(claim["store"], await generation.begin(objects, claim["store"]))
 
 
 def use(settings: Settings, keys: Keys, extra: dict[str, Any]) -> None:

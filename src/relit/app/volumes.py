@@ -26,6 +26,7 @@ from relit.lib.ids import new_id
 from relit.lib.service import OnFailure
 from relit.settings import Settings
 from relit.store.base import Store
+from relit.store.generation import OwnObjects
 from relit.store.objects import Objects, open_objects
 from relit.volumes.base import Watcher
 from relit.volumes.keys import ids_of
@@ -160,8 +161,11 @@ async def kept(
         objects, catalog = open_objects(settings.volume_store, tuning.options), chosen.catalog(store)
         if adopting:
             await adopt(settings, objects, catalog)
-        unlocked = await unlock(settings, objects, await catalog.identity())
-        made = Kept(settings, store, objects, unlocked, watcher, fail, tuning)
+        store_id = await catalog.identity()
+        unlocked = await unlock(settings, objects, store_id)
+        own = OwnObjects(objects, store_id, await catalog.generation())
+        await own.start()
+        made = Kept(settings, store, own, unlocked, watcher, fail, tuning)
         try:
             await made.settle()
             yield made

@@ -33,6 +33,10 @@ class Catalog(Protocol):
         """The store's id, made once and never changed."""
         ...
 
+    async def generation(self) -> int:
+        """1, and one more each time that this store was recovered elsewhere and goes on there."""
+        ...
+
     # --- volumes -----------------------------------------------------------------------------------------------
 
     async def make_volume(self, volume: Volume) -> Volume:
@@ -224,8 +228,9 @@ class Catalog(Protocol):
         """These are what the pack holds, and nothing else. Nothing is done for an unknown pack."""
         ...
 
-    async def clear(self, identity: str) -> None:
-        """Forget all volumes, chunks and packs, and be that store from now on: what is there is rebuilt from packs."""
+    async def clear(self, identity: str, generation: int) -> None:
+        """Forget all volumes, chunks and packs, and be that store, of that generation, from now on: what is there is
+        rebuilt from packs."""
         ...
 
     async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None:

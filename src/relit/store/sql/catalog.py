@@ -54,6 +54,10 @@ class SqlCatalog:
         found = await self._read("store_identity")
         return found[0][0] if found else await self._write(volumes.identify, new_id())
 
+    async def generation(self) -> int:
+        found = await self._read("store_generation")
+        return int(found[0][0]) if found else 1
+
     # --- volumes -----------------------------------------------------------------------------------------------
 
     async def make_volume(self, volume: Volume) -> Volume:
@@ -305,8 +309,8 @@ class SqlCatalog:
     async def replace_chunks(self, pack: str, chunks: Sequence[tuple[bytes, Place]]) -> None:
         await self._write(volumes.replace_chunks, (pack, chunks))
 
-    async def clear(self, identity: str) -> None:
-        await self._write(volumes.clear, identity)
+    async def clear(self, identity: str, generation: int) -> None:
+        await self._write(volumes.clear, (identity, generation))
 
     async def load_chunks(self, chunks: Sequence[tuple[bytes, Place]], packs: Sequence[Pack]) -> None:
         await self._write(volumes.load_chunks, (chunks, packs))

@@ -409,7 +409,7 @@ async def replace_chunks(tx: Tx, arg: tuple[str, Sequence[Chunk]]) -> None:
 
 
 @one_by_one
-async def clear(tx: Tx, identity: str) -> None:
+async def clear(tx: Tx, wanted: tuple[str, int]) -> None:
     for name in (
         "entries_clear",
         "segments_clear",
@@ -420,4 +420,6 @@ async def clear(tx: Tx, identity: str) -> None:
         "packs_clear",
     ):
         await tx.many(name, [()])
+    identity, generation = wanted
     await tx.many("store_identity_set", [(identity,)])
+    await tx.many("store_generation_set", [(str(generation),)])

@@ -4,6 +4,11 @@
 -- params:
 SELECT value FROM meta WHERE key = 'store_id'
 
+-- How often this store was recovered elsewhere and taken on: see store/generation.py.
+-- name: store_generation
+-- params:
+SELECT value FROM meta WHERE key = 'store_generation'
+
 -- name: store_identity_add
 -- params: id
 INSERT INTO meta (key, value) VALUES ('store_id', ?1) ON CONFLICT (key) DO NOTHING
@@ -366,3 +371,7 @@ DELETE FROM packs
 -- name: store_identity_set
 -- params: id
 INSERT INTO meta (key, value) VALUES ('store_id', ?1) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+
+-- name: store_generation_set
+-- params: generation
+INSERT INTO meta (key, value) VALUES ('store_generation', ?1) ON CONFLICT (key) DO UPDATE SET value = excluded.value
