@@ -145,6 +145,7 @@ class MemoryVolumes:
         *,
         dry_run: bool = False,
         exact: bool = False,
+        full: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
         to, tree = self._find(agent, when)
@@ -170,7 +171,10 @@ class MemoryVolumes:
                 home[name] = tree[name]
             elif exact or not paths:
                 del home[name]
-        return msgspec.structs.replace(done, before=before.number, number=self._take(agent, "restore").number)
+        replaced = "rejected/1" if full else ""
+        return msgspec.structs.replace(
+            done, replaced=replaced, before=before.number, number=self._take(agent, "restore").number
+        )
 
     async def fork(self, agent: str, new: str, when: str) -> documents.Volume:
         snapshot, tree = self._find(agent, when)

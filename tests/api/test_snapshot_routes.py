@@ -126,6 +126,14 @@ async def test_a_restore_of_paths_may_be_exact_and_says_what_is_not_as_it_was(
     assert [(each.path, each.why) for each in done.skipped] == [("run", "stays")]
 
 
+async def test_a_whole_home_may_be_laid_anew(client: Client, volumes: MemoryVolumes) -> None:
+    await _two(client, volumes)
+    assert (await client.volumes.restore("clerk", 1)).replaced == ""
+    assert (await client.volumes.restore("clerk", 1, full=True)).replaced == "rejected/1"
+    with pytest.raises(Invalid, match="only a whole home is laid anew"):
+        await client.volumes.restore("clerk", 1, ["new"], full=True)
+
+
 async def test_known_good_amid_a_run_needs_force(client: Client, volumes: MemoryVolumes) -> None:
     await _two(client, volumes)
     with pytest.raises(Conflict):

@@ -114,6 +114,8 @@ async def test_a_plan_does_nothing(desk: Desk) -> None:
         ("restore", "clerk", "/etc/passwd", "--at", "1"),
         ("restore", "clerk", "notes", "--at", "1", "--messages", "drop"),
         ("restore", "clerk", "--at", "1", "--exact"),
+        ("restore", "clerk", "notes", "--at", "1", "--full"),
+        ("volume", "restore", "clerk", "notes", "--at", "1", "--full"),
         ("volume", "tag", "clerk", "1", "yesterday"),
         ("volume", "verify", "--sample", "0"),
     ],
@@ -141,6 +143,12 @@ async def test_throwing_away_says_what_becomes_of_the_home(desk: Desk) -> None:
     assert "--home puts it away" in stays
     await desk.run("volume", "snapshot", "clerk")
     assert "is now home.removed-1" in (await desk.run("volume", "rm", "clerk", "--home", "--yes")).stderr
+
+
+async def test_a_home_is_laid_anew_when_that_is_asked_for(desk: Desk) -> None:
+    for words in (("restore",), ("volume", "restore")):
+        shown = (await desk.run(*words, "clerk", "--at", "1", "--full", "--yes")).stdout
+        assert "what it replaced lies in rejected/1" in shown
 
 
 async def test_a_restore_says_what_is_not_as_it_was(desk: Desk) -> None:

@@ -20,10 +20,7 @@ from relit.volumes import capture, consolidate, homelaying, prune, rebuild, serv
 
 VICTIM = Path(__file__).with_name("volume_victim.py")
 KEEPING = (capture, consolidate, homelaying, prune, rebuild, service, spool, swap, unlock, upload)
-NOT_PASSED = {  # by ``tell``: of a start after a crash, and of restores that exchange whole homes (test_restore_crash)
-    "volumes.spool.cut", "volumes.spool.resealed", "volumes.spool.recovered",
-    "volumes.restore.laid", "volumes.restore.exchanged", "volumes.restore.moved",
-}  # fmt: skip
+NOT_PASSED = {"volumes.spool.cut", "volumes.spool.resealed", "volumes.spool.recovered"}  # by ``tell``: after a crash
 POINTS = [point for module in KEEPING for point in module.POINTS if point not in NOT_PASSED]
 COMMITS = {"store.commit.before": 3, "store.commit.after": 6}  # and which of them
 REMOTE = {*upload.POINTS, *prune.POINTS, *rebuild.POINTS}  # where it matters most what the store is
@@ -32,6 +29,7 @@ QUICK = (
     "volumes.snapshot.staged:1",
     "volumes.upload.put.after:4",
     "volumes.restore.step:5",
+    "volumes.restore.exchanged:1",
     "volumes.fork.made:1",
     "volumes.home.noted:1",
     "volumes.prune.condemned:1",
@@ -45,6 +43,8 @@ TWICE = (  # killed, and killed again by the start that follows
     ("volumes.restore.step:5", "volumes.restore.step:3"),
     ("volumes.restore.step:9", "volumes.restore.applied:1"),
     ("volumes.restore.journaled:1", "volumes.restore.done:1"),
+    ("volumes.restore.journaled:3", "volumes.restore.exchanged:1"),
+    ("volumes.restore.exchanged:1", "volumes.restore.moved:1"),
     ("volumes.fork.made:1", "volumes.home.laid:1"),
     ("volumes.home.noted:1", "volumes.home.noted:1"),
     ("volumes.home.laid:2", "volumes.home.moved:1"),

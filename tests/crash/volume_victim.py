@@ -219,10 +219,10 @@ class Story:
         for each in await self.made.uploader.flush():
             self.told.add(stored=each.volume, number=each.number)
 
-    async def restore(self, number: int, *paths: bytes) -> None:
+    async def restore(self, number: int, *paths: bytes, full: bool = False) -> None:
         was, then = self.at(), self.known[AGENT, number]
         self.told.add(going=AGENT, was=was, then=then)
-        going = await self.made.homes.restore(AGENT, number, paths)
+        going = await self.made.homes.restore(AGENT, number, paths, full=full)
         assert going.after is not None
         if was:
             self.took(AGENT, going.before.number, was)
@@ -267,6 +267,7 @@ class Story:
         await self.restore((await self.newest()), b"large")
         shutil.rmtree(self.home())
         await self.restore(two)
+        await self.restore(three, full=True)
         await self.fork(three)
         await self.flush()
         many_files(self.home())

@@ -73,13 +73,15 @@ class TakeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RestoreBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Back to ``at``: everything, or ``paths`` (``exact``: what came since at and below them is removed). ``messages``:
-    the journal too, and what of messages that came since."""
+    """Back to ``at``: everything, or ``paths`` (``exact``: what came since at and below them is removed). ``full``: the
+    home is laid anew, and what was there put aside. ``messages``: the journal too, and what of messages that came
+    since."""
 
     at: When
     paths: list[Path] = []
     dry_run: bool = False
     exact: bool = False
+    full: bool = False
     messages: documents.Messages | None = None
 
 
@@ -229,6 +231,8 @@ async def restore(call: Call) -> documents.Restored:
     asked: RestoreBody = call.body
     if asked.messages is not None and asked.paths:
         raise Invalid("messages go back with the whole home only", fix="leave out paths, or messages")
+    if asked.full and asked.paths:
+        raise Invalid("only a whole home is laid anew", fix="leave out paths, or full")
     paths = [_path(each) for each in asked.paths]
     return await _volumes(call).restore(
         call.path("name"),
@@ -236,6 +240,7 @@ async def restore(call: Call) -> documents.Restored:
         paths,
         dry_run=asked.dry_run,
         exact=asked.exact,
+        full=asked.full,
         messages=asked.messages,
     )
 

@@ -282,6 +282,7 @@ class LocalVolumes:
         *,
         dry_run: bool = False,
         exact: bool = False,
+        full: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
         began = time.monotonic()
@@ -290,6 +291,8 @@ class LocalVolumes:
             await self._check_path(agent, to, path, exact=exact)
         if messages is not None and paths:
             raise Conflict("messages go back with the whole home only", fix="leave out the paths, or the messages")
+        if full and paths:
+            raise Conflict("only a whole home is laid anew", fix="leave out the paths, or full")
         since = await self._timeline.since(agent, to, messages)
 
         async def rewind() -> None:
@@ -299,9 +302,9 @@ class LocalVolumes:
                 await self._timeline.rewind(agent, to, messages)
 
         if dry_run:
-            going = await self._homes.preview(agent, to.number, paths, exact=exact)
+            going = await self._homes.preview(agent, to.number, paths, exact=exact, full=full)
         else:
-            going = await self._homes.restore(agent, to.number, paths, exact=exact, meanwhile=rewind)
+            going = await self._homes.restore(agent, to.number, paths, exact=exact, full=full, meanwhile=rewind)
         told = self._restored(agent, going, whole=not paths)
         told.effects, told.messages = since
         told.choice = messages

@@ -69,11 +69,13 @@ class Volumes(Protocol):
         *,
         dry_run: bool = False,
         exact: bool = False,
+        full: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
         """Put files back as they were: those at and below ``paths``, or all. Of ``paths``, files that came since stay,
-        unless ``exact``; NotFound (nothing done) when the snapshot has no such path. ``messages``: the journal goes
-        back, too (only for the whole home), and what becomes of messages that came since."""
+        unless ``exact``; NotFound (nothing done) when the snapshot has no such path. ``full``: the home is laid anew
+        and exchanged with what is there, which is put aside with what snapshots leave out. ``messages``: the journal
+        goes back, too (only for the whole home), and what becomes of messages that came since."""
         ...
 
     async def fork(self, agent: str, new: str, when: str) -> documents.Volume:

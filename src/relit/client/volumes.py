@@ -109,15 +109,18 @@ class Volumes:
         *,
         dry_run: bool = False,
         exact: bool = False,
+        full: bool = False,
         messages: Messages | None = None,
     ) -> documents.Restored:
-        """Put files back as they were. ``exact``: what came since at and below ``paths`` is removed. ``messages``: the
-        journal goes back too, and what of messages since then."""
+        """Put files back as they were. ``exact``: what came since at and below ``paths`` is removed. ``full``: the
+        whole home is laid anew, and what was there put aside. ``messages``: the journal goes back too, and what of
+        messages since then."""
         body = {
             "at": _when(when),
             "paths": [_path(path) for path in paths],
             "dry_run": dry_run,
             "exact": exact,
+            "full": full,
             "messages": messages,
         }
         return await self._post(_of(agent, "restore"), documents.Restored, body, repeatable=dry_run)

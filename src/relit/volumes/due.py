@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from relit.errors import VolumeDamaged
+from relit.errors import Conflict, VolumeDamaged
 from relit.lib.proc import boot_id
 from relit.volumes.disk import sync_folder
 from relit.volumes.syncing import only, record_of
@@ -93,6 +93,13 @@ def to_be_laid(home: Path) -> bool:
         return decide(home) == "lay"
     except VolumeDamaged:
         return True
+
+
+def check_laid(home: Path, what: str) -> None:
+    """Conflict, told as ``what``, when it is still to be laid."""
+    if to_be_laid(home):
+        agent = home.parent.name
+        raise Conflict(what, why="its home is not laid down yet", fix=f"relit volume restore {agent} --at WHEN")
 
 
 def holds_something(folder: Path) -> bool:

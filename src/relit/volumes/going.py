@@ -16,6 +16,16 @@ from relit.volumes.restore import Restored
 from relit.volumes.swap import STAYS
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A way back that somebody wants. ``exact``: what came since at and below ``paths`` goes. ``full``: the whole home
+    is laid anew, and what is there goes, with what snapshots leave out."""
+
+    number: int
+    paths: Collection[bytes] = ()
+    exact: bool = False
+    full: bool = False
+
+
 class Going(msgspec.Struct, frozen=True, kw_only=True):
     """``before``: the snapshot that undoes it; ``after``: the one of it. ``skipped``: what is not as it was then."""
 
@@ -29,15 +39,15 @@ class Going(msgspec.Struct, frozen=True, kw_only=True):
     done: Restored | None = None
 
 
-def going(to: Snapshot, before: Snapshot, trees: Trees, paths: Collection[bytes], *, exact: bool) -> Going:
+def going(to: Snapshot, before: Snapshot, trees: Trees, asked: Asked) -> Going:
     """What a restore from ``before`` to ``to`` has to do. Pure."""
     actions = plan(
         trees.current,
         trees.wanted,
         now=contents(trees.current, trees.now),
         then=contents(trees.wanted, trees.then),
-        paths=paths or None,
-        exact=exact,
+        paths=asked.paths or None,
+        exact=asked.exact,
     )
     stays = {entry.path for entry in trees.wanted}
     return Going(
@@ -49,14 +59,16 @@ def going(to: Snapshot, before: Snapshot, trees: Trees, paths: Collection[bytes]
     )
 
 
-async def lost(catalog: Catalog, agent: str, number: int, paths: Collection[bytes] = ()) -> Going:
+async def lost(catalog: Catalog, agent: str, asked: Asked) -> Going:
     """What a restore of a home that is gone has to do."""
     volume = await catalog.volume(agent)
-    entries = await catalog.tree(volume.id, number)
+    entries = await catalog.tree(volume.id, asked.number)
     return Going(
-        to=await catalog.snapshot(volume.id, number),
+        to=await catalog.snapshot(volume.id, asked.number),
         before=await catalog.snapshot(volume.id, volume.newest),
-        written=[each for each in entries if each.kind != "folder" and (not paths or within(each.path, paths))],
+        written=[
+            each for each in entries if each.kind != "folder" and (not asked.paths or within(each.path, asked.paths))
+        ],
         removed=[],
         adjusted=[],
     )

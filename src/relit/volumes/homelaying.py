@@ -21,6 +21,7 @@ from relit.volumes.disk import remove_tree
 from relit.volumes.due import Due
 from relit.volumes.mount import Mount
 from relit.volumes.restore import Restored, Restorer
+from relit.volumes.syncing import settle
 
 log = logging.getLogger("relit.volumes")
 POINTS: tuple[str, ...] = (
@@ -84,7 +85,7 @@ class HomeLaying:
         ``rejected``: it is from before the machine died, or nobody knows from where. ``None``: the volume whose files
         were to come never was; an agent of relit.toml gets an empty home."""
         wanted = await asyncio.to_thread(due.noted, mount.home)
-        volume = await self._volume(mount.agent)
+        volume = await self.volume(mount.agent)
         if wanted is None or volume is None or volume.id != wanted.volume:
             if mount.declared:
                 await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -112,6 +113,20 @@ class HomeLaying:
         draft.mkdir(mode=0o700)
         return draft
 
+    async def exchange(self, mount: Mount, volume: str, number: int) -> Laid:
+        """Lay the whole tree beside the home, then exchange both in one step. A crash of whatever kind is finished or
+        undone by ``Restorer.resume``."""
+        await self.settle(mount)
+        entries, segments = await self.tree(volume, number)
+        done = await self._restorer(mount.work).full(
+            mount.home,
+            entries,
+            segments=segments,
+            note=str(number),
+            prepare=lambda sibling: self._settle_journals(mount, entries, sibling),
+        )
+        return Laid(entries, segments, done)
+
     def sync(self, mount: Mount) -> None:
         """Wait for the disk; the agent does not."""
         self._syncs[mount.agent] = self._tasks.spawn(self._settle(mount), f"sync-{mount.agent}")
@@ -123,6 +138,10 @@ class HomeLaying:
         except OSError as error:  # its record stays: when the machine dies now, it is laid anew
             log.error("the files of %s were not brought to the disk: %s", mount.agent, error)
 
+    async def settle(self, mount: Mount) -> None:
+        """Return when the disk has that home, if it did not yet: another journal is begun on it."""
+        await asyncio.to_thread(settle, os.fspath(mount.home))
+
     async def settled(self) -> None:
         """Return when the disk has all that was laid."""
         await asyncio.gather(*self._syncs.values(), return_exceptions=True)
@@ -131,7 +150,8 @@ class HomeLaying:
         """Everything of a snapshot."""
         return await self._catalog.tree(volume, number), await self._catalog.all_segments(volume, number)
 
-    async def _volume(self, agent: str) -> Volume | None:
+    async def volume(self, agent: str) -> Volume | None:
+        """The agent's, if it has one."""
         try:
             return await self._catalog.volume(agent)
         except NotFound:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -136,12 +136,16 @@ class Restorer:
         *,
         segments: Sequence[Segment] = (),
         note: str = "",
+        prepare: Callable[[Path], Awaitable[None]] | None = None,
     ) -> Restored:
-        """Fill a sibling and exchange it with the home. Files that snapshots leave out go to ``rejected`` too."""
+        """Fill a sibling and exchange it with the home. Files that snapshots leave out go to ``rejected`` too.
+        ``prepare`` is given the sibling when it is filled."""
         folder = self._slots_for(home)
         sibling = home.with_name(f".{home.name}.restoring-{folder.name.removesuffix('.new')}")
         try:
             made = await self.fresh(sibling, wanted, segments=segments)
+            if prepare is not None:
+                await prepare(sibling)
             crashpoints.point(swap.LAID)
             with _clear_errors(f"{home} could not be restored"):
                 journal = Journal(

@@ -22,8 +22,8 @@ from relit.volumes.base import Catalog, Watcher
 from relit.volumes.between import Trees, between
 from relit.volumes.capture import Capture, Spooling
 from relit.volumes.disk import attempted
-from relit.volumes.due import Due, to_be_laid
-from relit.volumes.going import Going, going, lost, staying, without
+from relit.volumes.due import Due, check_laid, to_be_laid
+from relit.volumes.going import Asked, Going, going, lost, staying, without
 from relit.volumes.homelaying import HomeLaying, Laid
 from relit.volumes.laid import laid
 from relit.volumes.mount import Mount, check_dispensable, holds, is_there, nowhere, put_away, unsettled, way_back
@@ -85,7 +85,13 @@ class Homes:
         self._unsettled: dict[str, RelitError | OSError] = {}
         self.trouble: dict[str, str] = {}
         self.laying: dict[str, asyncio.Task[None]] = {}
-        self._laying = HomeLaying(parts.catalog, parts.restorer, self._homes, parts.sync, self._tasks)
+        self._laying = HomeLaying(
+            parts.catalog,
+            parts.restorer,
+            lambda: [each.home for each in self._mounts.values()],
+            parts.sync,
+            self._tasks,
+        )
 
     # --- service -----------------------------------------------------------------------------------------------
 
@@ -193,7 +199,7 @@ class Homes:
         if agent in self._unsettled:
             raise unsettled(agent, self._unsettled[agent])
         if not is_there(mount.home):
-            if await self._volume(agent) is None:
+            if await self._laying.volume(agent) is None:
                 raise nowhere(agent)
             raise NotFound(f"the home of {agent} is gone", why=f"{mount.home} is not there", fix=way_back(agent))
         known = self._captures.get(agent)
@@ -224,15 +230,9 @@ class Homes:
             self._mounts = dict(self._find_mounts())
         if agent in self._mounts:
             return self._mounts[agent]
-        if await self._volume(agent) is not None:
+        if await self._laying.volume(agent) is not None:
             return self._make_mount(agent)
         raise nowhere(agent)
-
-    async def _volume(self, agent: str) -> Volume | None:
-        try:
-            return await self._parts.catalog.volume(agent)
-        except NotFound:
-            return None
 
     def state(self, volume: Volume) -> str:
         """What is wrong with a volume's home or its snapshots; empty when nothing is."""
@@ -294,14 +294,19 @@ class Homes:
 
     # --- going back --------------------------------------------------------------------------------------------
 
-    async def preview(self, agent: str, number: int, paths: Collection[bytes] = (), *, exact: bool = False) -> Going:
+    async def preview(
+        self, agent: str, number: int, paths: Collection[bytes] = (), *, exact: bool = False, full: bool = False
+    ) -> Going:
         """What ``restore`` would do. Takes a snapshot of the home as it is, to compare with."""
+        asked = Asked(number=number, paths=paths, exact=exact, full=full)
         async with self._lock(agent):
             home = (await self._mount(agent)).home
             if not is_there(home) or to_be_laid(home):
-                return await lost(self._parts.catalog, agent, number, paths)
+                return await lost(self._parts.catalog, agent, asked)
             before, _ = await self._take(agent, "request")
-            planned, _ = await self._planned(agent, before, number, paths, exact)
+            planned, _ = await self._planned(agent, before, asked)
+            if full:
+                return planned
             with attempted(f"what a restore of {agent} would do was not found out"):
                 return without(planned, await asyncio.to_thread(staying, home, planned.removed))
 
@@ -312,33 +317,32 @@ class Homes:
         paths: Collection[bytes] = (),
         *,
         exact: bool = False,
+        full: bool = False,
         meanwhile: Meanwhile | None = None,
     ) -> Going:
         """Put files back; the agent is stopped meanwhile. The home as it was is a snapshot before, and the result
-        one after, so that this can be undone. ``exact``: what came since at and below ``paths`` is removed.
-        ``meanwhile`` is done when the files are back, the agent still held."""
-        return await finished(self._restore(agent, number, paths, exact, meanwhile))
+        one after, so that this can be undone. ``exact``: what came since at and below ``paths`` is removed. ``full``:
+        the home is laid anew and exchanged with what is there, which goes to ``rejected``, with what snapshots leave
+        out. ``meanwhile`` is done when the files are back, the agent still held."""
+        asked = Asked(number=number, paths=paths, exact=exact, full=full)
+        return await finished(self._restore(agent, asked, meanwhile))
 
-    async def _restore(
-        self, agent: str, number: int, paths: Collection[bytes], exact: bool, meanwhile: Meanwhile | None
-    ) -> Going:
+    async def _restore(self, agent: str, asked: Asked, meanwhile: Meanwhile | None) -> Going:
         async with self._lock(agent):
             mount = await self._mount(agent)
             is_there(mount.home)  # a symlink is refused before anybody is stopped
-            with attempted(f"{agent} was not put back to snapshot {number}"):
-                return await self._held(mount, number, paths, exact, meanwhile)
+            with attempted(f"{agent} was not put back to snapshot {asked.number}"):
+                return await self._held(mount, asked, meanwhile)
 
-    async def _held(
-        self, mount: Mount, number: int, paths: Collection[bytes], exact: bool, meanwhile: Meanwhile | None
-    ) -> Going:
-        agent = mount.agent
+    async def _held(self, mount: Mount, asked: Asked, meanwhile: Meanwhile | None) -> Going:
+        agent, number = mount.agent, asked.number
         await mount.holder.hold(f"restore of snapshot {number}")
         point("volumes.back.held")
         try:
-            if paths or (is_there(mount.home) and not to_be_laid(mount.home)):
-                done = await self._in_place(mount, number, paths, exact)
+            if asked.paths or (is_there(mount.home) and not to_be_laid(mount.home)):
+                done = await self._back(mount, asked)
             else:
-                done = await self._anew(mount, number)
+                done = await self._anew(mount, asked)
             point("volumes.back.restored")
             if meanwhile is not None:
                 await meanwhile()
@@ -352,38 +356,41 @@ class Homes:
             if not to_be_laid(mount.home):
                 await mount.holder.release()
         point("volumes.back.released")
-        data = {"volume": agent, "number": after.number, "to": number, "paths": len(paths)}
+        data = {"volume": agent, "number": after.number, "to": number, "paths": len(asked.paths)}
         await self._parts.report(
             [Event("", 0, "volume.restored", agent=agent, data=data | {"before": done.before.number})]
         )
         return msgspec.structs.replace(done, after=after)
 
-    async def _in_place(self, mount: Mount, number: int, paths: Collection[bytes], exact: bool) -> Going:
-        agent = mount.agent
-        if to_be_laid(mount.home):
-            raise Conflict(
-                f"single files of {agent} cannot be put back",
-                why="its home is not laid down yet",
-                fix=f"relit volume restore {agent} --at {number}",
-            )
+    async def _back(self, mount: Mount, asked: Asked) -> Going:
+        agent, number = mount.agent, asked.number
+        check_laid(mount.home, f"single files of {agent} cannot be put back")
         await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
         before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
         point("volumes.back.saved")
-        planned, trees = await self._planned(agent, before, number, paths, exact)
-        done = await self._parts.restorer(mount.work).in_place(
+        planned, trees = await self._planned(agent, before, asked)
+        if asked.full:
+            made = await self._laying.exchange(mount, before.volume, number)
+            await self._renewed(agent, made)
+            return without(planned, made.done.skipped, made.done)
+        done = await self._in_place(mount, trees, asked)
+        return without(planned, done.skipped, done)
+
+    async def _in_place(self, mount: Mount, trees: Trees, asked: Asked) -> Restored:
+        await self._laying.settle(mount)  # of a home that is to be laid anew after a power cut no journal must tell
+        return await self._parts.restorer(mount.work).in_place(
             mount.home,
             trees.current,
             trees.wanted,
             segments=(trees.now, trees.then),
-            paths=paths or None,
-            exact=exact,
-            note=str(number),
+            paths=asked.paths or None,
+            exact=asked.exact,
+            note=str(asked.number),
         )
-        return without(planned, done.skipped, done)
 
-    async def _anew(self, mount: Mount, number: int) -> Going:
+    async def _anew(self, mount: Mount, asked: Asked) -> Going:
         """The home is gone: lay all of it."""
-        planned = await lost(self._parts.catalog, mount.agent, number)
+        planned, number = await lost(self._parts.catalog, mount.agent, asked), asked.number
         earlier = await self._laying.noted(mount)
         await self._laying.note(mount, Due(volume=planned.to.volume, number=number, newest=planned.before.number))
         try:
@@ -393,13 +400,11 @@ class Homes:
             raise
         return without(planned, done.skipped, done)
 
-    async def _planned(
-        self, agent: str, before: Snapshot, number: int, paths: Collection[bytes], exact: bool
-    ) -> tuple[Going, Trees]:
+    async def _planned(self, agent: str, before: Snapshot, asked: Asked) -> tuple[Going, Trees]:
         catalog = self._parts.catalog
-        to, tree = await catalog.snapshot(before.volume, number), await (await self._capture(agent)).tree()
-        trees = await between(catalog, tree, before, number)
-        return await asyncio.to_thread(going, to, before, trees, paths, exact=exact), trees
+        to, tree = await catalog.snapshot(before.volume, asked.number), await (await self._capture(agent)).tree()
+        trees = await between(catalog, tree, before, asked.number)
+        return await asyncio.to_thread(going, to, before, trees, asked), trees
 
     # --- forks -------------------------------------------------------------------------------------------------
 
@@ -480,9 +485,6 @@ class Homes:
         """Watch the folder that the home is now."""
         self._let_go(agent)
         (await self._capture(agent)).laid(await asyncio.to_thread(laid, made.entries, made.segments, made.done))
-
-    def _homes(self) -> list[Path]:
-        return [each.home for each in self._mounts.values()]
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
         """Put any tree into an empty folder outside of homes. NotFound."""

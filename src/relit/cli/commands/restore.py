@@ -28,6 +28,9 @@ _DRY = click.option("--dry-run", is_flag=True, help="Say what would be done and 
 
 
 _EXACT = click.option("--exact", is_flag=True, help="Of the PATHs, remove what came since.")
+_FULL = click.option(
+    "--full", is_flag=True, help="Lay the whole home anew; what is there is put aside, with what snapshots leave out."
+)
 
 
 @click.command()
@@ -36,6 +39,7 @@ _EXACT = click.option("--exact", is_flag=True, help="Of the PATHs, remove what c
 @_AT
 @_DRY
 @_EXACT
+@_FULL
 @click.option(
     "--messages",
     type=click.Choice(get_args(Messages)),
@@ -49,6 +53,7 @@ def restore(
     at: str,
     dry_run: bool,
     exact: bool,
+    full: bool,
     messages: Messages | None,
 ) -> None:
     """Put an agent back to a moment: its files and its journal.
@@ -59,7 +64,7 @@ def restore(
     if paths and messages:
         raise click.UsageError("--messages goes with the whole agent; with PATH only files go back")
     choice: Messages | None = None if paths else messages or "keep"
-    put_back(session, agent, at, paths, dry_run, exact, choice)
+    put_back(session, agent, at, paths, dry_run, exact, full, choice)
 
 
 def put_back(
@@ -69,6 +74,7 @@ def put_back(
     paths: tuple[bytes, ...],
     dry_run: bool,
     exact: bool,
+    full: bool,
     messages: Messages | None,
 ) -> None:
     """Show the plan, ask, do it, tell."""
@@ -76,10 +82,15 @@ def put_back(
     if exact and not paths:
         raise click.UsageError("--exact goes with PATHs; a whole agent is always put back exactly")
 
+    if full and paths:
+        raise click.UsageError("--full goes with the whole agent")
+
     def asked(when: str, *, dry_run: bool = False) -> documents.Restored:
         return ask(
             session,
-            lambda volumes: volumes.restore(agent, when, paths, dry_run=dry_run, exact=exact, messages=messages),
+            lambda volumes: volumes.restore(
+                agent, when, paths, dry_run=dry_run, exact=exact, full=full, messages=messages
+            ),
         )
 
     if dry_run or not session.yes:
@@ -153,8 +164,11 @@ def _tags(snapshot: documents.Snapshot) -> str:
 @_AT
 @_DRY
 @_EXACT
+@_FULL
 @pass_session
-def volume_restore(session: Session, agent: str, paths: tuple[bytes, ...], at: str, dry_run: bool, exact: bool) -> None:
+def volume_restore(
+    session: Session, agent: str, paths: tuple[bytes, ...], at: str, dry_run: bool, exact: bool, full: bool
+) -> None:
     """Put files back as they were: all, or PATHs, in which what came since stays. The journal stays as it is (`relit
     restore` takes it along)."""
-    put_back(session, agent, at, paths, dry_run, exact, None)
+    put_back(session, agent, at, paths, dry_run, exact, full, None)
