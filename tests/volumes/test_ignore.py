@@ -76,8 +76,8 @@ LINES = st.builds(
 @settings(max_examples=250, deadline=None)
 @given(lines=st.lists(LINES | st.sampled_from(["", "#a", "\\#a", "!", "/", " "]), min_size=1, max_size=5))
 def test_what_git_ignores_is_left_out(git: Git, lines: list[str]) -> None:
-    text = "\n".join(lines).encode()
-    assert ignored(text) == git.ignores(text)
+    same = [line for line in lines if "backwards" not in fault(line)]  # git takes [z-ab] for [b]; here it is a slip
+    assert ignored("\n".join(lines).encode()) == git.ignores("\n".join(same).encode())
 
 
 @pytest.mark.parametrize(
