@@ -24,12 +24,13 @@ from relit.volumes.findings import Findings
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.mount import Mount
 from relit.volumes.packindex import SealedPack
+from relit.volumes.parts import Parts
 from relit.volumes.prune import Pruner
 from relit.volumes.reader import Chunks
 from relit.volumes.rebuild import Rebuilder, Rebuilt
 from relit.volumes.restore import Restorer
 from relit.volumes.retention import Tier, parse_keep
-from relit.volumes.service import Homes, Parts
+from relit.volumes.service import Homes
 from relit.volumes.spool import LIMIT, Spool
 from relit.volumes.syncing import settle
 from relit.volumes.upload import Uploader, key_of

@@ -30,11 +30,11 @@ from relit.store.generation import OwnObjects
 from relit.store.objects import Objects, open_objects
 from relit.volumes.base import Watcher
 from relit.volumes.keys import ids_of
+from relit.volumes.parts import Parts as HomeParts
 from relit.volumes.reader import Chunks
 from relit.volumes.restore import Restorer
 from relit.volumes.retention import YOUNG_MS
 from relit.volumes.service import Homes
-from relit.volumes.service import Parts as HomeParts
 from relit.volumes.spool import LIMIT, Spool
 from relit.volumes.syncing import hand_over, settle
 from relit.volumes.upload import Uploader

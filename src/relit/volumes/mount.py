@@ -41,6 +41,14 @@ def is_there(home: Path) -> bool:
     return home.is_dir()
 
 
+def is_absent(home: Path) -> bool:
+    """Whether there certainly is no home."""
+    try:
+        return not home.is_dir()
+    except OSError:  # who asks what is in it is told why
+        return False
+
+
 def holds(home: Path, path: bytes) -> bool:
     """Whether that path is in it."""
     if not is_there(home):
@@ -83,12 +91,11 @@ def put_away(mount: Mount, id: str) -> Path | None:
     return away
 
 
-def unsettled(agent: str, error: RelitError | OSError) -> VolumeError:
+def unsettled(agent: str, error: RelitError) -> VolumeError:
     """Why an agent stays stopped: what a process that was killed had begun could not be brought to an end."""
-    what, why, fix = (error.what, error.why, error.fix) if isinstance(error, RelitError) else (str(error), "", "")
     return VolumeError(
         f"the home of {agent} is not in order: what a restore or fork had begun was neither finished nor undone; "
         "it stays stopped",
-        why=": ".join(filter(None, (what, why))),
-        fix=fix or "mend the cause, then start relit again",
+        why=": ".join(filter(None, (error.what, error.why))),
+        fix=error.fix or "mend the cause, then start relit again",
     )

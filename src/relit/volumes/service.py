@@ -5,30 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
-from relit.errors import Conflict, NotFound, RelitError, StoreFull, VolumeError
+from relit.errors import Conflict, NotFound, RelitError, VolumeError
 from relit.events import Event
-from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
-from relit.lib.durations import size
 from relit.lib.service import OnFailure, Tasks, finished
 from relit.manifest import Position, Reason, Snapshot, Volume
 from relit.volumes.arenas import Arenas
-from relit.volumes.base import Catalog, Watcher
 from relit.volumes.between import Trees, between
-from relit.volumes.capture import Capture, Spooling
+from relit.volumes.capture import Capture
 from relit.volumes.disk import attempted
 from relit.volumes.due import Due, check_laid, to_be_laid
 from relit.volumes.going import Asked, Going, going, lost, staying, without
 from relit.volumes.homelaying import HomeLaying, Laid
 from relit.volumes.laid import laid
-from relit.volumes.mount import Mount, check_dispensable, holds, is_there, nowhere, put_away, unsettled, way_back
-from relit.volumes.restore import Restored, Restorer
-from relit.volumes.syncing import settle
+from relit.volumes.mount import (
+    Mount,
+    check_dispensable,
+    holds,
+    is_absent,
+    is_there,
+    nowhere,
+    put_away,
+    unsettled,
+    way_back,
+)
+from relit.volumes.parts import Parts
+from relit.volumes.restore import Restored
+from relit.volumes.troubles import check_room, told
 
 Meanwhile = Callable[[], Awaitable[None]]
 POINTS: tuple[str, ...] = (
@@ -42,24 +50,6 @@ POINTS: tuple[str, ...] = (
 )
 _LOOK_S = 5.0  # between looks for homes that are new
 log = logging.getLogger("relit.volumes")
-
-
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service is made of. ``waiting``: bytes in the spool; with ``most_waiting`` there snapshots pause.
-    ``sync`` waits until the disk has a home that was laid."""
-
-    catalog: Catalog
-    spool: Spooling
-    restorer: Callable[[Path], Restorer]
-    watcher: Watcher
-    id_of: Callable[[memoryview], bytes]
-    clock: Clock
-    new_id: Callable[[], str]
-    report: Callable[[Sequence[Event]], Awaitable[None]]
-    waiting: Callable[[], int] = lambda: 0
-    most_waiting: int = 2**63
-    sync: Callable[[str], None] = settle
-    node: str = "local"
 
 
 class Homes:
@@ -82,7 +72,7 @@ class Homes:
         self._captures: dict[str, Capture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks = Tasks(on_failure or _raise)
-        self._unsettled: dict[str, RelitError | OSError] = {}
+        self._unsettled: dict[str, RelitError] = {}
         self.trouble: dict[str, str] = {}
         self.laying: dict[str, asyncio.Task[None]] = {}
         self._laying = HomeLaying(
@@ -105,11 +95,15 @@ class Homes:
             self._unsettled.pop(mount.agent, None)
             try:
                 await self._settle(mount)
-            except (RelitError, OSError) as error:
-                self._unsettled[mount.agent] = error
-                told = unsettled(mount.agent, error)
-                self.trouble[mount.agent] = told.what
-                log.error("%s", told)
+            except Exception as error:  # noqa: BLE001 - whatever it is: it is told, and the others go on
+                self._hold_back(mount.agent, told(f"the home of {mount.agent} was not settled", error))
+
+    def _hold_back(self, agent: str, error: RelitError) -> None:
+        """Its agent stays held, and no snapshot of it is taken."""
+        self._unsettled[agent] = error
+        trouble = unsettled(agent, error)
+        self.trouble[agent] = trouble.what
+        log.error("%s", trouble)
 
     async def _settle(self, mount: Mount) -> None:
         match await self._laying.verdict(mount):
@@ -138,7 +132,10 @@ class Homes:
     async def _discover(self) -> None:
         """A loop for every home, also for those that come later."""
         while True:
-            self._mounts = dict(self._find_mounts())
+            try:
+                self._mounts = dict(self._find_mounts())
+            except OSError as error:  # those that are known go on
+                log.error("homes could not be looked for: %s", error)
             for agent in self._mounts.keys() - self._kept:
                 self._kept.add(agent)
                 self._tasks.spawn(self._keep(agent), f"snapshots-{agent}")
@@ -146,8 +143,8 @@ class Homes:
 
     async def _keep(self, agent: str) -> None:
         while (mount := self._mounts.get(agent)) is not None and mount.every_ms:
-            if mount.home.is_dir():
-                with contextlib.suppress(RelitError):  # reported already; the next round tries again
+            if not is_absent(mount.home):
+                with contextlib.suppress(RelitError):  # told already; the next round tries again
                     await self.snapshot(agent, "interval")
             await asyncio.sleep(mount.every_ms / 1000)
         self._kept.discard(agent)
@@ -162,34 +159,32 @@ class Homes:
             return await self._take(agent, reason, note, always=always)
 
     async def _take(self, agent: str, reason: Reason, note: str = "", *, always: bool = False) -> tuple[Snapshot, bool]:
-        catalog = self._parts.catalog
         try:
-            with attempted(f"no snapshot of {agent} was taken"):
-                capture = await self._capture(agent)
-            self._check_room()
+            capture = await self._capture(agent)
+            check_room(self._parts.waiting(), self._parts.most_waiting)
             taken = await capture.take(
                 reason, note, always=always or not capture.volume.newest, position=lambda: self._position(agent)
             )
         except NotFound:
             raise
-        except RelitError as error:
-            self.trouble[agent] = error.what
-            data = {"volume": agent, "error": error.what, "why": error.why}
-            await self._parts.report([Event("", 0, "snapshot.failed", agent=agent, data=data)])
-            raise
+        except Exception as error:
+            failed = told(f"no snapshot of {agent} was taken", error)
+            await self._failed(agent, failed, foreseen=isinstance(error, RelitError | OSError))
+            if failed is error:
+                raise
+            raise failed from error
         self.trouble.pop(agent, None)
         if taken is not None:
             return taken, True
-        return await catalog.snapshot(capture.volume.id, capture.volume.newest), False
+        return await self._parts.catalog.snapshot(capture.volume.id, capture.volume.newest), False
 
-    def _check_room(self) -> None:
-        waiting = self._parts.waiting()
-        if waiting > self._parts.most_waiting:
-            raise StoreFull(
-                "no snapshot was taken: too much waits for the blob store",
-                why=f"{size(waiting)} wait, volumes.spool_limit is {size(self._parts.most_waiting)}",
-                fix="relit volume stats shows the blob store; it goes on by itself when that answers again",
-            )
+    async def _failed(self, agent: str, error: RelitError, *, foreseen: bool) -> None:
+        """Tell of it. After what nobody foresaw the next snapshot starts from what the catalog has."""
+        if not foreseen:
+            self._let_go(agent)
+        self.trouble[agent] = error.what
+        data = {"volume": agent, "error": error.what, "why": error.why}
+        await self._parts.report([Event("", 0, "snapshot.failed", agent=agent, data=data)])
 
     async def _position(self, agent: str) -> Position:
         return await self._parts.catalog.position(agent)
@@ -442,8 +437,11 @@ class Homes:
     async def tidy(self) -> None:
         """Remove what restores replaced, but for the newest few of each home."""
         for mount in self._mounts.values():
-            if mount.home.is_dir():
-                await asyncio.to_thread(self._parts.restorer(mount.work).sweep_rejected, mount.home)
+            try:
+                if mount.home.is_dir():
+                    await asyncio.to_thread(self._parts.restorer(mount.work).sweep_rejected, mount.home)
+            except OSError as error:
+                log.warning("what restores of %s replaced was not removed: %s", mount.agent, error)
 
     def _new_mount(self, new: str) -> Mount:
         mount = self._mounts.get(new) or self._make_mount(new)
@@ -461,13 +459,9 @@ class Homes:
     async def _lay_and_release(self, mount: Mount) -> None:
         async with self._lock(mount.agent):
             try:
-                with attempted(f"{mount.home} was not filled"):
-                    await self._lay(mount)
-            except RelitError as error:
-                self._unsettled[mount.agent] = error
-                told = unsettled(mount.agent, error)
-                self.trouble[mount.agent] = told.what
-                log.warning("%s", told)
+                await self._lay(mount)
+            except Exception as error:  # noqa: BLE001 - whatever it is: it is told, and the others go on
+                self._hold_back(mount.agent, told(f"{mount.home} was not filled", error))
                 return  # it stays held: without its files it must not start; the next start of relit tries again
             await mount.holder.release()
 
