@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+import stat
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
 
+from relit.errors import VolumeError
 from relit.manifest import Entry, Skipped, Snapshot
 from relit.volumes.base import Catalog
 from relit.volumes.beneath import Beneath, is_folder
 from relit.volumes.between import Trees
 from relit.volumes.plan import contents, plan, within
 from relit.volumes.restore import Restored
+from relit.volumes.scan import AS_BEFORE
 from relit.volumes.swap import STAYS
 
 
@@ -79,6 +83,29 @@ def without(planned: Going, skipped: list[Skipped], done: Restored | None = None
     stays = {each.path for each in skipped if each.why == STAYS}
     removed = [path for path in planned.removed if path not in stays]
     return msgspec.structs.replace(planned, removed=removed, skipped=skipped, done=done)
+
+
+def unread(taken: Snapshot, paths: Collection[bytes] = ()) -> list[Skipped]:
+    """What of the home, or at and below ``paths``, could not be read. Pure."""
+    closed = [each for each in taken.skipped if each.why.endswith(AS_BEFORE)]
+    return [each for each in closed if not paths or within(each.path, paths)]
+
+
+def open_up(home: Path, closed: Iterable[Skipped]) -> bool:
+    """Let ourselves read what is ours. Answers whether anything is open now that was not."""
+    opened = False
+    with Beneath(home) as root:
+        for each in closed:
+            try:
+                with root.pinned(each.path) as (fd, found):
+                    mode = stat.S_IMODE(found.st_mode)
+                    wanted = mode | (0o700 if is_folder(found) else 0o600)
+                    if mode != wanted and not stat.S_ISLNK(found.st_mode):
+                        os.chmod(f"/proc/self/fd/{fd}", wanted)
+                        opened = True
+            except (OSError, VolumeError):  # not ours, or not there any more: it is told as what it was skipped for
+                continue
+    return opened
 
 
 def staying(home: Path, removed: Collection[bytes]) -> list[Skipped]:

@@ -24,7 +24,7 @@ def sweep(home: Home, known: View, settled_ns: int = _NEVER) -> Looked:
         if entry is None or not same(entry, found) or found.st_ctime_ns >= settled_ns:
             looked[path] = found
     looked.update((path, None) for path in known.paths() if path not in met)
-    return with_links(home, known, looked)
+    return _open(home, known, with_links(home, known, looked))
 
 
 def touched(home: Home, known: View, changes: Changes) -> Looked:
@@ -39,7 +39,21 @@ def touched(home: Home, known: View, changes: Changes) -> Looked:
         parent = path.rpartition(b"/")[0]
         if path and parent not in looked:
             _folder(home, known, parent, looked)
-    return with_links(home, known, looked)
+    return _open(home, known, with_links(home, known, looked))
+
+
+def _open(home: Home, known: View, looked: Looked) -> Looked:
+    """Without what cannot be read: it is neither changed nor gone. But a known folder's own facts count."""
+    if not home.closed:
+        return looked
+
+    def counts(path: bytes, found: os.stat_result | None) -> bool:
+        if path not in home.closed:
+            return not home.hides(path)
+        entry = known.entry(path)
+        return found is not None and entry is not None and entry.kind == "folder"
+
+    return {path: found for path, found in looked.items() if counts(path, found)}
 
 
 def _folder(home: Home, known: View, path: bytes, looked: Looked) -> None:

@@ -16,7 +16,7 @@ from relit.volumes.base import Changes, Watch
 from relit.volumes.beneath import Beneath
 from relit.volumes.ignore import BYTES, NAME, Ignore, Rules
 from relit.volumes.look import Looked, sweep, touched
-from relit.volumes.scan import READ, Home
+from relit.volumes.scan import READ, UNREADABLE, Home
 from relit.volumes.tree import View
 
 SWEEP_MS = 15 * 60_000
@@ -51,6 +51,7 @@ class Lookout:
         self._clock = clock
         self._due: set[bytes] = set()
         self._skipped: dict[bytes, Skipped] = {}
+        self._closed: set[bytes] = set()  # could not be read: nobody knows what happens there
         self._swept_ms: int | None = None
         self._settled_ns = 0
         self._ignored = b""
@@ -69,20 +70,22 @@ class Lookout:
     def opened(self) -> Iterator[Home]:
         """The home, for one pass."""
         with Beneath(self._home) as beneath:
-            text = _ignored(beneath)
+            text = _ignored(beneath, self._ignored)
             if text != self._ignored:
                 self._ignored, self._rules, self._swept_ms = text, Rules(self._patterns, text), None
             home = Home(beneath, Ignore(self._rules))
             yield home
             self._skipped |= home.skipped
+            self._closed |= home.closed
 
     def early(self, recent_s: float = 0.0) -> Due:
         """What may differ from the newest snapshot by now. ``recent_s``: what is mapped may be told as it was that
         long ago."""
         late = self._swept_ms is None or self._clock.now_ms() - self._swept_ms >= SWEEP_MS
-        again = self._due | self._skipped.keys()  # why something was skipped may be over
+        again, closed = self._due | self._skipped.keys(), frozenset(self._closed)  # why it was skipped may be over
         self._skipped.clear()
-        return self._gather(again, sweeps=late, recent_s=recent_s)
+        self._closed.clear()
+        return self._gather(again, closed, sweeps=late, recent_s=recent_s)
 
     def late(self, pids: Collection[int] | None) -> Due:
         """What may differ from what the early pass saw. ``pids``: the processes that stand still, if that is known:
@@ -90,13 +93,19 @@ class Lookout:
         return self._gather(frozenset(), sweeps=False, pids=pids)
 
     def _gather(
-        self, more: Collection[bytes], *, sweeps: bool, recent_s: float = 0.0, pids: Collection[int] | None = None
+        self,
+        more: Collection[bytes],
+        trees: Collection[bytes] = (),
+        *,
+        sweeps: bool,
+        recent_s: float = 0.0,
+        pids: Collection[int] | None = None,
     ) -> Due:
         now, swept_ms = self._clock.now_ms(), self._swept_ms
         self._swept_ms = None  # until it was looked at: events are told once
         changes, mapped = self._watch.drain(), self._watch.mapped(recent_s, pids)
         return Due(
-            Changes(changes.paths.union(mapped, more), changes.trees),
+            Changes(changes.paths.union(mapped, more), changes.trees.union(trees)),
             sweeps=sweeps or changes.everything or not self._watch.exact,
             at_ms=now,
             swept_ms=swept_ms,
@@ -131,14 +140,14 @@ class Lookout:
         self._watch.close()
 
 
-def _ignored(beneath: Beneath) -> bytes:
-    """The text of ``.relitignore``, or enough of it to see that it is too long; empty when there is none, or one that
-    cannot be read as a file."""
+def _ignored(beneath: Beneath, before: bytes) -> bytes:
+    """The text of ``.relitignore``, or enough of it to see that it is too long; empty when there is none, or it is no
+    file. While it cannot be read it says what it said ``before``."""
     try:
         fd = beneath.open(NAME, READ)
-    except OSError:
-        return b""
-    try:
-        return os.pread(fd, BYTES + 1, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
-    finally:
-        os.close(fd)
+        try:
+            return os.pread(fd, BYTES + 1, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return before if error.errno in UNREADABLE else b""

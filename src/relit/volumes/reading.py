@@ -14,7 +14,7 @@ from relit.manifest import SEGMENT, Entry, Skipped
 from relit.volumes import chunking
 from relit.volumes.clones import Clones, Known, Postponed
 from relit.volumes.look import Looked, firsts
-from relit.volumes.scan import READ, Home, clipped, holes, kind_of, pack_holes, same, windows
+from relit.volumes.scan import READ, UNREADABLE, Home, Unread, clipped, holes, kind_of, pack_holes, same, windows
 from relit.volumes.tree import Seen, Tree, split
 
 _TRIES = 3  # for a file that changes while it is read, with nobody standing still
@@ -68,14 +68,20 @@ class Reader:
             else:
                 entry = home.entry(path, found)
                 seen[path] = Seen(entry) if entry else None
+        for path in home.closed:
+            if seen.get(path) is None:
+                seen.pop(path, None)
         return seen
 
     def postponed(self, clones: Clones, sink: Sink) -> dict[bytes, Seen | None]:
-        """The files that were cloned, read now."""
+        """The files that were cloned, read now. Raises OSError that names a file which cannot be."""
         seen: dict[bytes, Seen | None] = {}
         for each in clones.postponed:
             gaps = holes(each.clone, each.blocks)
-            ids, total = self._chunks(each.entry.path, each.clone, each.size, gaps, each.old, sink)
+            try:
+                ids, total = self._chunks(each.entry.path, each.clone, each.size, gaps, each.old, sink)
+            except Unread as error:
+                raise OSError(error.error.errno, error.error.strerror, os.fsdecode(each.entry.path)) from error
             seen[each.entry.path] = Seen(self._entry(each.entry, ids, total, gaps), ids)
         return seen
 
@@ -87,12 +93,18 @@ class Reader:
         except VolumeError as error:  # a part of its path is a symlink by now
             home.skipped[path] = Skipped(path, error.why)
             return None
-        except OSError as error:  # a symlink by now, or not ours to read
-            home.skipped[path] = Skipped(path, error.strerror or "not readable")
+        except OSError as error:
+            if error.errno in UNREADABLE:
+                home.close(path, error)
+            else:  # a symlink by now
+                home.skipped[path] = Skipped(path, error.strerror or "not readable")
             return None
         try:
             cloned = None if clones is None else self._cloned(home, path, fd, old, clones)
             return cloned or self._content(home, path, fd, old, sink)
+        except Unread as error:
+            home.close(path, error.error)
+            return None
         finally:
             os.close(fd)
 

@@ -24,16 +24,31 @@ _ODD = {
     stat.S_IFBLK: "a device",
     stat.S_IFCHR: "a device",
 }
+# What there is cannot be had. Other errors (no descriptors left, no memory) are of the whole process.
+UNREADABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO, errno.ESTALE, errno.ENOTCONN}
+)
+AS_BEFORE = "what earlier snapshots have of it stays"
 Found = tuple[bytes, os.stat_result]
 
 
+class Unread(Exception):
+    """A file's content cannot be had, for the reason ``error``."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Home:
-    """One home, opened for looking. ``skipped`` fills with what cannot be part of a snapshot."""
+    """One home, opened for looking. ``skipped`` fills with what cannot be part of a snapshot; ``closed`` with those of
+    it that cannot be read: what is known at and below them stays as it was, what is not known stays out."""
 
     def __init__(self, beneath: Beneath, ignore: Ignore) -> None:
         self.beneath = beneath
         self.ignore = ignore
         self.skipped: dict[bytes, Skipped] = {}
+        self.closed: set[bytes] = set()
         root = beneath.lstat(b"")
         if root is None:
             raise FileNotFoundError(errno.ENOENT, "the home is gone")
@@ -41,10 +56,40 @@ class Home:
 
     def look(self, path: bytes) -> os.stat_result | None:
         """What is there, if a snapshot takes it."""
-        if path and self.ignore.below(path):
+        if path and (self.ignore.below(path) or self.hides(path)):
             return None
-        found = self.beneath.lstat(path)
+        try:
+            found = self.beneath.lstat(path)
+        except OSError as error:
+            self.close(self._barred(path) if error.errno == errno.EACCES else path, error)
+            return None
         return found if found is not None and self._takes(path, found) else None
+
+    def hides(self, path: bytes) -> bool:
+        """Whether it lies below what cannot be read."""
+        while path and self.closed:
+            path = path.rpartition(b"/")[0]
+            if path in self.closed:
+                return True
+        return False
+
+    def close(self, path: bytes, error: OSError) -> None:
+        """Leave it as it was, and say why. Raises the error when it is not that path's alone."""
+        if not path or error.errno not in UNREADABLE:
+            raise error
+        self.closed.add(path)
+        self._skip(path, f"{error.strerror}; {AS_BEFORE}")
+
+    def _barred(self, path: bytes) -> bytes:
+        """The uppermost folder on the way there that nobody lets us through."""
+        end = path.find(b"/")
+        while end != -1:
+            folder, end = path[:end], path.find(b"/", end + 1)
+            try:
+                self.beneath.lstat(path[:end] if end != -1 else path)
+            except PermissionError:
+                return folder
+        return path
 
     def walk(self, under: bytes = b"") -> Iterator[Found]:
         """Every path at and below a folder that a snapshot takes, folders before what is in them."""
@@ -79,20 +124,30 @@ class Home:
         except VolumeError as error:  # a part of its path is a symlink by now
             self._skip(folder, error.why)
             return []
-        except PermissionError as error:
-            self._skip(folder, error.strerror or "not readable")
+        except OSError as error:
+            self.close(folder, error)
             return []
         try:
-            entries: list[Found] = []
             with os.scandir(fd) as found:
-                for each in found:
-                    try:
-                        entries.append((os.fsencode(each.name), each.stat(follow_symlinks=False)))
-                    except FileNotFoundError:
-                        continue
-            return entries
+                return [entry for each in found if (entry := self._known(folder, each)) is not None]
+        except OSError as error:
+            self.close(folder, error)
+            return []
         finally:
             os.close(fd)
+
+    def _known(self, folder: bytes, each: os.DirEntry[str]) -> tuple[bytes, os.stat_result] | None:
+        """A name and what it is. PermissionError: the folder's names may be read, and no more."""
+        name = os.fsencode(each.name)
+        try:
+            return name, each.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise
+        except OSError as error:
+            self.close(folder + b"/" + name if folder else name, error)
+            return None
 
     def _takes(self, path: bytes, found: os.stat_result) -> bool:
         kind = stat.S_IFMT(found.st_mode)
@@ -113,7 +168,7 @@ class Home:
         self.skipped[path] = Skipped(path, why)
 
     def entry(self, path: bytes, found: os.stat_result, fd: int | None = None) -> Entry | None:
-        """Its facts, without content; ``None`` when it vanished meanwhile."""
+        """Its facts, without content; ``None`` when it vanished meanwhile, or they cannot be read (see ``closed``)."""
         kind = kind_of(found)
         try:
             target = self.beneath.readlink(path) if kind == "link" else b""
@@ -123,7 +178,8 @@ class Home:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP):
                 return None
-            raise
+            self.close(path, error)
+            return None
         return Entry(
             path=path,
             kind=kind,
@@ -235,14 +291,17 @@ def windows(
 ) -> Iterator[memoryview]:
     """A file's content in chunks, read through ``arena``; a chunk is valid until the next one is asked for.
 
-    A chunk at the end of a full window may go on in the file: it is carried over into the next window.
+    A chunk at the end of a full window may go on in the file: it is carried over into the next window. Raises Unread.
     """
     held = 0
     for offset, length in ranges(size, gaps):
         done = 0
         while done < length:
             room = min(len(arena) - held, length - done)
-            got = os.preadv(fd, [arena[held : held + room]], offset + done)
+            try:
+                got = os.preadv(fd, [arena[held : held + room]], offset + done)
+            except OSError as error:
+                raise Unread(error) from error
             if got == 0:
                 break  # it became shorter meanwhile: what is there counts
             held, done = held + got, done + got

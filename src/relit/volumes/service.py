@@ -20,7 +20,7 @@ from relit.volumes.between import Trees, between
 from relit.volumes.capture import Capture
 from relit.volumes.disk import attempted
 from relit.volumes.due import Due, check_laid, to_be_laid
-from relit.volumes.going import Asked, Going, going, lost, staying, without
+from relit.volumes.going import Asked, Going, going, lost, open_up, staying, unread, without
 from relit.volumes.homelaying import HomeLaying, Laid
 from relit.volumes.laid import laid
 from relit.volumes.mount import (
@@ -303,7 +303,8 @@ class Homes:
             if full:
                 return planned
             with attempted(f"what a restore of {agent} would do was not found out"):
-                return without(planned, await asyncio.to_thread(staying, home, planned.removed))
+                stays = await asyncio.to_thread(staying, home, planned.removed)
+            return without(planned, [*unread(before, asked.paths), *stays])
 
     async def restore(
         self,
@@ -361,7 +362,7 @@ class Homes:
         agent, number = mount.agent, asked.number
         check_laid(mount.home, f"single files of {agent} cannot be put back")
         await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
-        before, _ = await self._take(agent, "before-restore", f"before going back to {number}", always=True)
+        before = await self._before(mount, number)
         point("volumes.back.saved")
         planned, trees = await self._planned(agent, before, asked)
         if asked.full:
@@ -369,7 +370,7 @@ class Homes:
             await self._renewed(agent, made)
             return without(planned, made.done.skipped, made.done)
         done = await self._in_place(mount, trees, asked)
-        return without(planned, done.skipped, done)
+        return without(planned, [*unread(before, asked.paths), *done.skipped], done)
 
     async def _in_place(self, mount: Mount, trees: Trees, asked: Asked) -> Restored:
         await self._laying.settle(mount)  # of a home that is to be laid anew after a power cut no journal must tell
@@ -382,6 +383,13 @@ class Homes:
             exact=asked.exact,
             note=str(asked.number),
         )
+
+    async def _before(self, mount: Mount, number: int) -> Snapshot:
+        """The home as it is. What cannot be read is opened if it is ours, so that it goes back like all else."""
+        while True:
+            taken, _ = await self._take(mount.agent, "before-restore", f"before going back to {number}", always=True)
+            if not await asyncio.to_thread(open_up, mount.home, unread(taken)):
+                return taken
 
     async def _anew(self, mount: Mount, asked: Asked) -> Going:
         """The home is gone: lay all of it."""
