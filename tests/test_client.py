@@ -242,6 +242,19 @@ async def test_a_server_that_stays_away_is_told(world: World) -> None:
             await client.runs()
 
 
+async def test_whoever_waits_for_a_server_is_told_so_once() -> None:
+    heard: list[tuple[str, float]] = []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with Client(url, patience=4.5, notice=lambda error, left: heard.append((error.what, left))) as client:
+            with pytest.raises(errors.ServerUnreachable):
+                await client.runs()
+    ((what, left),) = heard
+    assert what == f"no relit server answers at {url}"
+    assert 0 < left <= 1.5
+
+
 async def test_what_is_no_relit_server_is_told(world: World) -> None:
     problem = restore(502, b"<html>Bad Gateway</html>", None)
     assert "502" in problem.what

@@ -133,6 +133,10 @@ class ServerUnreachable(RelitError):
     code = "server-unreachable"
     retry = True
 
+    def __init__(self, what: str, *, why: str = "", fix: str = "", arrived: bool = False) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.arrived = arrived  # the request may have been done: nobody knows
+
 
 class StartFailed(RelitError):
     """The operating system refused to start an instance's program: no such file, folder or log."""

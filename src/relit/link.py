@@ -6,7 +6,7 @@ Needs neither store nor API. httpx is imported at the first use, so that ``impor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 QUIET = 45.0  # seconds without a byte after which a stream counts as lost: three of the server's comments
 _CONNECT = 5.0
 _READ = 30.0
+_UNNOTICED = 3.0  # seconds of waiting that need no word
+Notice = Callable[[RelitError, float], None]  # (what is waited for, for how many seconds at most)
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -35,10 +37,12 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Patience:
-    """How long to go on trying: until ``seconds`` have passed without success (``reset`` is success)."""
+    """How long to go on trying: until ``seconds`` have passed without success (``reset`` is success). After a few of
+    them ``notice`` is told, once, what is waited for."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, notice: Notice | None = None) -> None:
         self._seconds = seconds
+        self._notice = notice
         self._chance = system_random()
         self.reset()
 
@@ -53,6 +57,9 @@ class Patience:
         left = self._until - asyncio.get_running_loop().time()
         if left <= 0:
             raise error
+        if self._notice is not None and self._seconds - left >= _UNNOTICED:
+            self._notice(error, left)
+            self._notice = None
         wait = delay(self._attempt, first=0.05, factor=1.6, most=1.0, jitter=0.3, chance=self._chance)
         await asyncio.sleep(min(wait, left))
 
@@ -60,8 +67,16 @@ class Patience:
 class Link:
     """One server. ``patience``: seconds to go on trying while it does not answer."""
 
-    def __init__(self, url: str, token: str, patience: float, transport: httpx.AsyncBaseTransport | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        patience: float,
+        transport: httpx.AsyncBaseTransport | None,
+        notice: Notice | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
+        self._notice = notice
         self.patience = patience
         self._token = token
         self._transport = transport
@@ -104,7 +119,7 @@ class Link:
         no harm: it reads, or carries a ``key`` by which the server knows it, or is declared ``repeatable``.
         """
         again = repeatable if repeatable is not None else method in ("GET", "PUT") or key is not None
-        trying = Patience(self.patience if patience is None else patience)
+        trying = Patience(self.patience if patience is None else patience, self._notice)
         while True:
             try:
                 return await self._once(method, path, body, query, key, read)
@@ -147,7 +162,7 @@ class Link:
         what = f"no relit server answers at {self.url}"
         if arrived:
             what = f"the relit server at {self.url} went away before it answered: nobody knows whether it did it"
-        return ServerUnreachable(what, why=why, fix="relit up, or name the server with --server URL")
+        return ServerUnreachable(what, why=why, fix="relit up, or name the server with --server URL", arrived=arrived)
 
     async def follow(self, path: str, query: Mapping[str, Any], last_id: str = "") -> AsyncGenerator[Frame, None]:
         """Server-sent events from after ``last_id`` on, for ever: when the stream ends, it is asked for again."""

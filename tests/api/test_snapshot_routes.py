@@ -8,20 +8,32 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from relit import documents
 from relit.api.parts import Parts
 from relit.api.server import ApiServer
 from relit.api.volumes_port import Volumes
 from relit.client import Client
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
-from relit.errors import Conflict, Invalid, NotFound
+from relit.errors import Conflict, Invalid, NotFound, ServerUnreachable, StoreUnavailable, VolumeError
 from relit.store.sql.sqlite.store import SqliteStore
 from volumes_memory import T0, MemoryVolumes
 
 
+class LostVolumes(MemoryVolumes):
+    """The process that keeps them may go away."""
+
+    lost: ServerUnreachable | None = None
+
+    async def pin(self, agent: str, when: str, *, pinned: bool = True) -> documents.Snapshot:
+        if self.lost is not None:
+            raise self.lost
+        return await super().pin(agent, when, pinned=pinned)
+
+
 @pytest.fixture
-def volumes() -> MemoryVolumes:
-    return MemoryVolumes()
+def volumes() -> LostVolumes:
+    return LostVolumes()
 
 
 @pytest.fixture
@@ -50,6 +62,17 @@ async def test_snapshots_are_taken_and_listed(client: Client, volumes: MemoryVol
     assert not (await client.snapshot("clerk")).created
     assert [each.number for each in await client.snapshots("clerk")] == [1]
     assert [each.agent for each in (await client.volumes.list()).volumes] == ["clerk"]
+
+
+async def test_who_asks_is_told_to_ask_again_only_when_nothing_was_done(client: Client, volumes: LostVolumes) -> None:
+    await _two(client, volumes)
+    volumes.lost = ServerUnreachable("it is away", why="refused")
+    with pytest.raises(StoreUnavailable, match="keeps the volumes does not answer"):
+        await client.volumes.pin("clerk", 1)
+    volumes.lost = ServerUnreachable("it went away", why="broken", arrived=True)
+    with pytest.raises(VolumeError, match="nobody knows whether it did it") as told:
+        await client.volumes.pin("clerk", 1)
+    assert not told.value.retry
 
 
 async def test_pages_are_linked(client: Client, volumes: MemoryVolumes) -> None:

@@ -104,6 +104,8 @@ def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
     assert specs["tool"].env["KEY"] == "hunter2"
     assert "SSH_TTY" not in specs["server"].env
     assert specs["clerk-1"].order > specs["server"].order
+    for each in ("server", "volumes"):
+        assert specs[each].live is not None, f"{each} is started again when it hangs"
     assert str(given.data) in specs["more"].argv
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from relit.cli.http import Frame, error_of, parse_frames
+import socket
+
+import pytest
+
+from relit import documents
+from relit.cli.http import Api, Frame, error_of, parse_frames
 from relit.cli.screen import clean
 from relit.documents import Problem
-from relit.errors import MailboxFull, NotFound, Unauthorized
+from relit.errors import MailboxFull, NotFound, ServerUnreachable, Unauthorized
 
 
 def test_frames_are_read_and_comments_skipped() -> None:
@@ -29,6 +34,16 @@ def test_a_full_mailbox_keeps_its_patience() -> None:
     error = error_of(Problem(type="", title="full", status=429, code="mailbox-full"), "7")
     assert isinstance(error, MailboxFull)
     assert error.retry_after == 7
+
+
+def test_a_server_that_hangs_is_not_taken_for_one_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ServerUnreachable, match=r"did not answer within 0\.2 s") as told:
+            Api(url, None, timeout=0.2).get("/v1/volumes", documents.Volumes)
+    assert "relit up" not in told.value.fix
+    with pytest.raises(ServerUnreachable, match="no relit server answers"):
+        Api(url, None, timeout=5).get("/v1/volumes", documents.Volumes)
 
 
 def test_codes_of_newer_servers_are_read_by_their_status() -> None:

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from relit import documents
 from relit.api import volumes_port
 from relit.api.operation import Call, Handle, Nothing, Operation
-from relit.errors import Conflict, Invalid, ServerUnreachable, StoreUnavailable
+from relit.errors import Conflict, Invalid, ServerUnreachable, StoreUnavailable, VolumeError
 from relit.lib import names
 from relit.lib.moments import check_tag, fixed
 
@@ -281,6 +281,12 @@ def _reached(handle: Handle) -> Handle:
         try:
             return await handle(call)
         except ServerUnreachable as error:
+            if error.arrived:  # who is told "unavailable" asks again
+                raise VolumeError(
+                    "the process that keeps the volumes went away before it answered: nobody knows whether it did it",
+                    why=error.why,
+                    fix="relit volume ls and relit volume log AGENT show what there is; then again",
+                ) from error
             raise StoreUnavailable(
                 "the process that keeps the volumes does not answer",
                 why=error.why,

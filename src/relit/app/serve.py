@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
-import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-import httpx
 
 from relit.api import webhooks
 from relit.api.auth import ensure_token
 from relit.api.build import build
 from relit.api.parts import Defaults, Options, Parts, WebhookIn
 from relit.api.server import ApiServer
-from relit.api.volumes_port import Volumes
 from relit.app import parts as chosen
+from relit.app.attended import keeper_of_volumes
 from relit.app.backend import StoreBackend
 from relit.app.declared import declare
-from relit.app.folder import VOLUMES_SOCKET, mark, run_dir
+from relit.app.folder import mark, run_dir
 from relit.app.stopping import running, until_signal
-from relit.client import Client
 from relit.control.unix import UnixControlServer
 from relit.durable.deliveries import Deliveries
 from relit.durable.engine import Engine
@@ -35,7 +29,6 @@ from relit.lib.service import OnFailure, Service
 from relit.settings import Secrets, Settings
 from relit.settings.noted import forget_url, note_url
 
-_PATIENCE_S = 20.0  # while the process that keeps the volumes is restarted
 _LOG = logging.getLogger(__name__)
 
 
@@ -82,19 +75,6 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
             async with running(services(settings, engine, server, stop.fail), lambda: began(server.url)):
                 await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
                 await stop.wait()
-
-
-@asynccontextmanager
-async def keeper_of_volumes(place: Path, token: str) -> AsyncIterator[Volumes]:
-    """The process that keeps this machine's volumes, asked over its socket."""
-    await asyncio.to_thread(place.mkdir, mode=0o700, exist_ok=True)
-    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # however long its name is
-    try:
-        transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{folder}/{VOLUMES_SOCKET}")
-        async with Client("http://localhost", token, patience=_PATIENCE_S, transport=transport) as client:
-            yield client.volumes
-    finally:
-        os.close(folder)
 
 
 def check_secrets(settings: Settings, secrets: Secrets) -> None:

@@ -12,7 +12,7 @@ from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.app.stopping import running, until_signal
 from relit.control.unix import UnixControl
-from relit.control.values import InstanceSpec, Probe
+from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
 from relit.errors import ConfigError
 from relit.lib.clock import SYSTEM_CLOCK
@@ -31,6 +31,7 @@ _SESSION = (
 )  # fmt: skip
 SERVER = "server"
 VOLUMES = "volumes"
+STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
 # Workers stop first: the server still takes their reports, and a snapshot may need them frozen.
 SERVER_ORDER, VOLUMES_ORDER, WORKER_ORDER = 0, 5, 10
 
@@ -90,6 +91,11 @@ def _file(path: str) -> Probe:
     return Probe(kind="file", target=path, every_ms=60_000)
 
 
+def _live(url: str) -> Probe:
+    """Patient: a machine under load is slow, and what hangs does so for longer than a minute."""
+    return Probe(kind="http", target=url, every_ms=10_000, timeout_ms=5_000, failures=6)
+
+
 def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
     return InstanceSpec(
         name=SERVER,
@@ -98,7 +104,7 @@ def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         cwd=str(settings.folder),
         log=_log(settings, SERVER),
         ready=Probe(kind="http", target=f"{settings.url}/readyz?of={folder.mark(settings.data)}"),
-        live=Probe(kind="http", target=f"{settings.url}/healthz", every_ms=10_000, timeout_ms=5_000, failures=6),
+        live=_live(f"{settings.url}/healthz"),
         order=SERVER_ORDER,
     )
 
@@ -112,6 +118,8 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         cwd=str(settings.folder),
         log=_log(settings, VOLUMES),
         ready=_file(ready),
+        startup_ms=STARTUP_MS,
+        live=_live(over_unix(run_dir(settings) / folder.VOLUMES_SOCKET, "/healthz")),
         order=VOLUMES_ORDER,
     )
 

@@ -17,6 +17,7 @@ from relit.lib.moments import check_tag, fixed
 if TYPE_CHECKING:
     from relit.api.volumes_port import Volumes
     from relit.cli.session import Session
+    from relit.errors import RelitError
 
 T = TypeVar("T")
 
@@ -37,8 +38,11 @@ async def opened(session: Session, *, adopting: bool = False) -> AsyncIterator[V
     if _elsewhere(session) or _answers(session):
         from relit.client import Client
 
+        def waits(error: RelitError, seconds: float) -> None:
+            session.screen.note(f"{error.what} ({error.why}); waiting for it for {seconds:.0f} s more")
+
         api = session.patient_api()
-        async with Client(api.url, session.token() or "", patience=api.patience) as client:
+        async with Client(api.url, session.token() or "", patience=api.patience, notice=waits) as client:
             yield client.volumes
     else:
         from relit.app.volumes import open_local

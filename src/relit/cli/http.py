@@ -30,12 +30,14 @@ class Frame(NamedTuple):
 
 
 class Api:
-    """The server at ``url``. ``patience``: seconds to go on trying when it cannot be reached."""
+    """The server at ``url``. ``patience``: seconds to go on trying when it cannot be reached, ``timeout``: to wait
+    for one answer."""
 
-    def __init__(self, url: str, token: str | None, *, patience: float = 0.0) -> None:
+    def __init__(self, url: str, token: str | None, *, patience: float = 0.0, timeout: float = _TIMEOUT_S + 60) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self.patience = patience
+        self._timeout = timeout
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise errors.ConfigError(
@@ -79,7 +81,7 @@ class Api:
         until = time.monotonic() + self.patience
         while True:
             try:
-                return self._once(method, asked, body, headers or {}, _TIMEOUT_S + 60)
+                return self._once(method, asked, body, headers or {}, self._timeout)
             except (ServerUnreachable, errors.StoreUnavailable):
                 # Only what does no harm twice is asked again.
                 if time.monotonic() >= until or (method != "GET" and not headers):
@@ -91,6 +93,10 @@ class Api:
         try:
             response = self._request(connection, method, path, body, headers)
             data = response.read()
+        except TimeoutError as error:
+            if connection.sock is None:
+                raise self._unreachable(error) from error
+            raise self._silent(timeout) from error
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         finally:
@@ -119,6 +125,13 @@ class Api:
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ServerUnreachable(f"no relit server answers at {self.url}", why=why, fix="relit up")
+
+    def _silent(self, seconds: float) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"the relit server at {self.url} did not answer within {seconds:g} s",
+            why="it takes connections: it is busy, or hangs",
+            fix="relit ps shows how its processes are; one that hangs is started again within two minutes",
+        )
 
     def _problem(self, response: http.client.HTTPResponse, data: bytes) -> RelitError:
         try:

@@ -28,7 +28,7 @@ from relit.events import Event
 from relit.lib.durations import Duration, to_ms
 from relit.lib.ids import new_id
 from relit.lib.plain import from_plain, to_plain
-from relit.link import Link
+from relit.link import Link, Notice
 
 if TYPE_CHECKING:
     import httpx
@@ -109,8 +109,9 @@ class Client:
         *,
         patience: float = 30.0,
         transport: httpx.AsyncBaseTransport | None = None,
+        notice: Notice | None = None,
     ) -> None:
-        self._link = Link(url, token, patience, transport)
+        self._link = Link(url, token, patience, transport, notice)
         self.volumes = Volumes(self._link)
 
     @property

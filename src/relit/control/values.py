@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 
 from relit.lib.proc import ProcessId
 
+UNIX = "http+unix"  # scheme of a URL whose host is the path of a socket
+
+
+def over_unix(socket: Path, path: str) -> str:
+    """The URL of what an HTTP server answers on a unix socket."""
+    return f"{UNIX}://{quote(str(socket), safe='')}{path}"
+
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """A question asked of an instance.
 
-    ``tcp`` (``host:port``) and ``unix`` (a path) connect; ``http`` (a URL) wants a status below 400; ``file`` wants a
-    file, which the node removes before each start.
+    ``tcp`` (``host:port``) and ``unix`` (a path) connect; ``http`` (a URL, or what ``over_unix`` makes) wants a status
+    below 400; ``file`` wants a file, which the node removes before each start.
     """
 
     kind: Literal["tcp", "unix", "http", "file"]

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from relit.control.paths import hang_up, short_path
-from relit.control.values import Probe
+from relit.control.values import UNIX, Probe
 
 
 async def ask(probe: Probe) -> str | None:
@@ -50,17 +50,25 @@ async def _file(target: str) -> str | None:
 
 async def _http(target: str) -> str | None:
     url = urlsplit(target)
-    secure = url.scheme == "https"
-    port = url.port or (443 if secure else 80)
-    reader, writer = await asyncio.open_connection(url.hostname, port, ssl=True if secure else None)
+    host = "localhost" if url.scheme == UNIX else url.netloc
+    reader, writer = await _connected(url)
     try:
         where = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        writer.write(f"GET {where} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {where} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         line = (await reader.readuntil(b"\n")).decode("latin-1").split()
     finally:
         await hang_up(writer)
     status = int(line[1]) if len(line) > 1 and line[0].startswith("HTTP/") else 0
     return None if 200 <= status < 400 else f"HTTP status {status}"
+
+
+async def _connected(url: SplitResult) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if url.scheme == UNIX:
+        with short_path(Path(unquote(url.netloc))) as path:
+            return await asyncio.open_unix_connection(path)
+    secure = url.scheme == "https"
+    port = url.port or (443 if secure else 80)
+    return await asyncio.open_connection(url.hostname, port, ssl=True if secure else None)
 
 
 _ASK = {"tcp": _tcp, "unix": _unix, "file": _file, "http": _http}
