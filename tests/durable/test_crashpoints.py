@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import relit
-from relit.app import unlock
+from relit.app import recover, unlock
 from relit.lib import crashpoints
-from relit.volumes import capture, consolidate, prune, rebuild, service, spool, upload
+from relit.volumes import capture, consolidate, homelaying, prune, rebuild, service, spool, upload
 
 SOURCE = Path(relit.__file__).parent
-KEEPING = (capture, consolidate, prune, rebuild, service, spool, unlock, upload)
+KEEPING = (capture, consolidate, homelaying, prune, rebuild, recover, service, spool, unlock, upload)
 CALL = re.compile(r'\bpoint\("([a-z.]+)"\)')
 
 

@@ -166,7 +166,7 @@ async def test_a_fork_without_room_stays_held_and_is_laid_later(tmp_path: Path) 
         await kit.homes.fork(AGENT, 1, "eve")
         await kit.homes.laid()
         assert kit.still.held, "without its files it must not start"
-        assert "not laid down" in kit.homes.trouble["eve"]
+        assert "not in order" in kit.homes.trouble["eve"]
         ballast.unlink()
         await kit.homes.recover()
         assert kit.still.held == []
