@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 import msgspec
@@ -202,15 +203,18 @@ class Layer:
 
     def _write(self, root: Beneath, group: list[tuple[Job, bytes]]) -> list[Skipped]:
         missed: list[Skipped] = []
-        for job, data in group:
-            fd = root.create(job.path)
-            try:
+        with ExitStack() as files:
+            made = []
+            for job, data in group:
+                fd = root.create(job.path)
+                files.callback(os.close, fd)
+                made.append(fd)
                 pour = Pour(fd, job.entry)
                 pour.feed(data)
                 pour.end()
-                missed += self._finish(fd, job)
-            finally:
-                os.close(fd)
+                missed += [Skipped(job.entry.path, why) for why in dress(fd, job.entry)]
+            for fd in made if self._sync else ():  # the first one's wait brings most of the others to the disk, too
+                os.fsync(fd)
         return missed
 
     def _finish(self, fd: int, job: Job) -> list[Skipped]:
