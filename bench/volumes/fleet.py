@@ -17,15 +17,19 @@ VOLUMES, FILES, EVERY_S = 100, 2_000, 10
 SHARE = 0.01  # of the files change in each interval
 
 
-def run(folder: Path, say: Callable[[str], None], *, quick: bool) -> dict[str, float]:
-    """CPU of the process that keeps a fleet's volumes. The short form has a fifth of it, and is scaled up."""
-    count = VOLUMES // 5 if quick else VOLUMES
-    relit = Relit(folder, FILES, every=f"{EVERY_S}s", agents=count)
+def made(folder: Path, *, quick: bool) -> Relit:
+    """A fleet whose homes are there. The short form has a fifth of it."""
+    relit = Relit(folder, FILES, every=f"{EVERY_S}s", agents=VOLUMES // 5 if quick else VOLUMES)
     homes.make(folder / "home", homes.Size(FILES, 8, (0, 0, 0)))
     for name in relit.names():
         shutil.copytree(folder / "home", relit.data / "agents" / name / "home")
     relit.data.chmod(0o700)
-    begin = time.perf_counter()
+    return relit
+
+
+def run(relit: Relit, say: Callable[[str], None], *, quick: bool) -> dict[str, float]:
+    """CPU of the process that keeps a fleet's volumes; that of the short form is scaled up."""
+    count, begin = len(relit.names()), time.perf_counter()
     relit.up()
     try:
         _until_all(relit, count)
