@@ -37,7 +37,7 @@ format: $(VENV)/.dev  ## let ruff put the code in order
 	$(BIN)/ruff check --fix src tests bench docs
 	$(BIN)/ruff format src tests bench docs
 
-test: system-deps lint  ## everything but the long matrices; at most four minutes on two cores
+test: system-deps lint  ## everything but the long matrices; six to fourteen minutes on two cores
 	$(PYTEST) -q -n $(WORKERS) --dist worksteal --durations=10 -m "not crash and not real"
 
 test-fast: $(VENV)/.dev  ## what takes milliseconds
