@@ -14,6 +14,7 @@ from relit.store.objects import FolderObjects
 from relit.testing.faults import FaultyObjects, Scripted
 from relit.volumes.base import Catalog
 from relit.volumes.keys import Keys, ids_of
+from relit.volumes.pack import Data
 from relit.volumes.reader import Chunks
 from relit.volumes.spool import Spool
 from relit.volumes.upload import key_of
@@ -60,17 +61,21 @@ def catalog(known: Places) -> Catalog:
     return known  # type: ignore[return-value]
 
 
+async def read(reader: Chunks, ids: Sequence[bytes]) -> dict[bytes, Data]:
+    return (await reader.fetch(ids)).open()
+
+
 @both
 async def test_chunks_are_read_wherever_they_are(tmp_path: Path, keys: Keys | None) -> None:
     shop = Shop(tmp_path, keys)
     wanted = [text(300_000), noise(200_000), b"", b"last"]
     ids = shop.put(*wanted)
-    assert list((await shop.reader().read(ids)).values()) == wanted
+    assert list((await read(shop.reader(), ids)).values()) == wanted
     shop.spool.seal()
-    assert list((await shop.reader().read(ids)).values()) == wanted
+    assert list((await read(shop.reader(), ids)).values()) == wanted
     await shop.upload()
     assert shop.spool.sealed() == []
-    assert list((await shop.reader().read(ids)).values()) == wanted
+    assert list((await read(shop.reader(), ids)).values()) == wanted
 
 
 async def test_each_chunk_comes_once_in_the_order_of_packs(tmp_path: Path) -> None:
@@ -89,9 +94,9 @@ async def test_near_chunks_are_one_request_and_memory_is_bounded(tmp_path: Path)
     large = shop.put(*(noise(500_000, at) for at in range(20)))
     await shop.upload()
     reader = shop.reader()
-    await reader.read(small)
+    await read(reader, small)
     assert shop.objects.requests == {"get_ranges": 2}  # the header, and all of them
-    await reader.read(large)
+    await read(reader, large)
     assert shop.objects.requests == {"get_ranges": 4}  # 10 MB in two
 
 
@@ -111,7 +116,7 @@ async def test_a_pack_that_leaves_the_spool_meanwhile_is_read_from_the_store(tmp
 async def test_a_chunk_that_nobody_knows_is_damage(tmp_path: Path) -> None:
     shop = Shop(tmp_path, KEYS)
     with pytest.raises(VolumeDamaged, match=f"chunk {'ab' * 16} is in no pack"):
-        await shop.reader().read([b"\xab" * 16])
+        await read(shop.reader(), [b"\xab" * 16])
 
 
 async def test_a_pack_that_is_nowhere_is_named(tmp_path: Path) -> None:
@@ -120,7 +125,7 @@ async def test_a_pack_that_is_nowhere_is_named(tmp_path: Path) -> None:
     [pack] = await shop.upload()
     await shop.folder.delete(key_of(pack.id))
     with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged at {shop.known[id].offset}") as told:
-        await shop.reader().read([id])
+        await read(shop.reader(), [id])
     assert shop.folder.url in told.value.why
 
 
@@ -134,16 +139,16 @@ async def test_every_flipped_bit_of_a_record_is_found_and_one_of_the_header_does
     [pack] = await shop.upload(release=where == "objects")
     [path] = [path for path in (tmp_path / where).rglob(f"{pack.id}*") if path.is_file()]
     whole, place = path.read_bytes(), shop.known[id]
-    assert (await shop.reader().read([id]))[id] == noise(20)
+    assert (await read(shop.reader(), [id]))[id] == noise(20)
     for bit in range((place.offset + place.length) * 8):
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8
         path.write_bytes(broken)
         if bit < place.offset * 8:
-            assert (await shop.reader().read([id]))[id] == noise(20)
+            assert (await read(shop.reader(), [id]))[id] == noise(20)
             continue
         with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged at {place.offset}\n"):
-            await shop.reader().read([id])
+            await read(shop.reader(), [id])
 
 
 @both
@@ -157,7 +162,7 @@ async def test_every_truncation_is_found(tmp_path: Path, keys: Keys | None, wher
     for length in range(place.offset + place.length):
         path.write_bytes(whole[:length])
         with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged at \\d+\n"):
-            await shop.reader().read([first, last])
+            await read(shop.reader(), [first, last])
 
 
 async def test_a_record_that_is_another_chunk_is_found(tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ async def test_a_record_that_is_another_chunk_is_found(tmp_path: Path) -> None:
     a, b = shop.put(noise(20), noise(20, 1))
     shop.known[a] = shop.known[b]
     with pytest.raises(VolumeDamaged) as told:
-        await shop.reader().read([a])
+        await read(shop.reader(), [a])
     assert told.value.why == f"it does not hold chunk {a.hex()}"
 
 
@@ -174,7 +179,7 @@ async def test_another_key_is_told_as_such(tmp_path: Path) -> None:
     [id] = shop.put(b"x")
     for keys in (Keys(b"o" * 32), None):
         with pytest.raises(WrongKey, match=shop.known[id].pack):
-            await shop.reader(keys).read([id])
+            await read(shop.reader(keys), [id])
 
 
 async def test_a_store_that_is_away_is_not_damage(tmp_path: Path) -> None:
@@ -184,8 +189,8 @@ async def test_a_store_that_is_away_is_not_damage(tmp_path: Path) -> None:
     shop.objects = FaultyObjects(shop.folder, Scripted(("get_ranges", "error")))
     reader = shop.reader()
     with pytest.raises(StoreUnavailable):
-        await reader.read([id])
-    assert (await reader.read([id]))[id] == b"x"
+        await read(reader, [id])
+    assert (await read(reader, [id]))[id] == b"x"
 
 
 def test_a_spool_that_cannot_be_read_is_told(tmp_path: Path) -> None:

@@ -9,8 +9,18 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from relit.manifest import SEGMENT, Entry, Segment
+from relit.volumes.laying import Data
 
 Tree = tuple[list[Entry], list[Segment]]
+
+
+class Fetched:
+    def __init__(self, chunks: dict[bytes, bytes]) -> None:
+        self._chunks = chunks
+        self.sizes = {id: len(data) for id, data in chunks.items()}
+
+    def open(self) -> dict[bytes, Data]:
+        return dict(self._chunks)
 
 
 class DictChunks:
@@ -24,12 +34,12 @@ class DictChunks:
         self.kept[name] = data
         return name
 
-    async def read(self, ids: Sequence[bytes]) -> dict[bytes, bytes]:
-        return {each: self.kept[each] for each in ids}
+    async def fetch(self, ids: Sequence[bytes]) -> Fetched:
+        return Fetched({each: self.kept[each] for each in ids})
 
-    async def stream(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def batches(self, ids: Sequence[bytes]) -> AsyncIterator[Fetched]:
         for each in sorted(set(ids)):
-            yield each, self.kept[each]
+            yield Fetched({each: self.kept[each]})
 
 
 def take(home: Path, chunks: DictChunks) -> Tree:

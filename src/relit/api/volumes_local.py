@@ -203,9 +203,10 @@ class LocalVolumes:
     async def _pieces(self, ids: Sequence[bytes]) -> AsyncIterator[bytes]:
         for at in range(0, len(ids), _CHUNKS):
             some = ids[at : at + _CHUNKS]
-            found = await self._chunks.read(some)
+            fetched = await self._chunks.fetch(some)
+            found = await asyncio.to_thread(fetched.open)
             for id in some:
-                yield found[id]
+                yield bytes(found[id])
 
     async def diff(self, agent: str, a: str, b: str = NOW, path: bytes = b"", *, text: bool = True) -> documents.Diff:
         volume, before = await self._find(agent, a)

@@ -19,6 +19,7 @@ from obstore.store import ObjectStore
 
 from relit.errors import BlobMissing, ConfigError, Conflict, StoreCorrupt
 from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.lib.ranges import read_ranges
 from relit.manifest import ObjectInfo
 from relit.store.bucket import explained, open_bucket, open_folder
 from relit.store.folder import DRAFTS, Folder
@@ -220,7 +221,7 @@ def _info(key: str, stat: os.stat_result) -> ObjectInfo:
 
 def _read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     with path.open("rb") as file:
-        return [os.pread(file.fileno(), length, offset) for offset, length in ranges]
+        return read_ranges(file.fileno(), ranges)
 
 
 def _whole(url: str, key: str, ranges: Sequence[tuple[int, int]], found: list[bytes]) -> list[bytes]:

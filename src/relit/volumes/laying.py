@@ -6,13 +6,15 @@ import asyncio
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from relit.errors import VolumeDamaged
+from relit.lib.service import finished
 from relit.manifest import ID_BYTES, Entry, Skipped
 from relit.volumes.beneath import Beneath
 
@@ -20,19 +22,36 @@ BLOCK = 16384  # of database files
 PATCHED = 1 << 20  # from this size on a database's unchanged blocks are copied from the file that is there
 _BATCH = 256  # chunks of one file asked for at once
 _GROUP = 96  # small files written in one turn of a thread
+_THREADS = 2  # what the interpreter's lock leaves to more is little
+_VECTORS = 512  # pieces in one system call
 _FICLONE = 0x40049409
 _XATTRS = msgspec.msgpack.Decoder(dict[bytes, bytes])
+
+
+Data = bytes | memoryview
+Laid = tuple[int, list[Skipped]]  # bytes written, and what was not permitted
+
+
+class Fetched(Protocol):
+    """Chunks that are at hand. ``sizes``: bytes by id."""
+
+    @property
+    def sizes(self) -> Mapping[bytes, int]: ...
+
+    def open(self) -> dict[bytes, Data]:
+        """By id, verified. Blocking; once."""
+        ...
 
 
 class Reader(Protocol):
     """Chunks by id (``relit.volumes.reader.Chunks``)."""
 
-    async def read(self, ids: Sequence[bytes]) -> dict[bytes, bytes]:
-        """All of them, verified."""
+    async def fetch(self, ids: Sequence[bytes]) -> Fetched:
+        """All of them."""
         ...
 
-    def stream(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Each distinct one once, in the order in which packs hold them."""
+    def batches(self, ids: Sequence[bytes]) -> AsyncIterator[Fetched]:
+        """Each distinct one once, in the order in which packs hold them, so many at a time as memory should hold."""
         ...
 
 
@@ -63,30 +82,41 @@ def ranges(size: int, holes: bytes) -> list[tuple[int, int]]:
 
 
 class Pour:
-    """Writes a file's content, as it comes, into its data ranges."""
+    """Writes a file's content into its data ranges, piece by piece in any order."""
 
     def __init__(self, fd: int, entry: Entry) -> None:
         self._fd = fd
         self._entry = entry
         self._ranges = ranges(entry.size, entry.holes)
-        self._ranges.reverse()
+        self._size = sum(length for _, length in self._ranges)
 
-    def feed(self, data: bytes) -> None:
-        """The next piece."""
-        view = memoryview(data)
-        while view:
-            if not self._ranges:
-                raise self._wrong("more")
-            offset, length = self._ranges.pop()
-            part = view[:length]
-            write_at(self._fd, part, offset)
-            if len(part) < length:
-                self._ranges.append((offset + len(part), length - len(part)))
-            view = view[len(part) :]
+    def write(self, at: int, parts: Sequence[Data]) -> None:
+        """These pieces of the content, from its byte ``at`` on; holes do not count."""
+        end = at + sum(map(len, parts))
+        if end > self._size:
+            raise self._wrong("more")
+        for offset, length in self._ranges:
+            if 0 <= at < length and end <= length:  # all of it, as nearly always
+                write_all(self._fd, parts, offset + at)
+                return
+            if at < length:
+                parts = self._first(parts, offset + max(at, 0), length - max(at, 0))
+            at, end = at - length, end - length
 
-    def end(self) -> None:
-        """All was fed: VolumeDamaged when it was too little."""
-        if self._ranges:
+    def _first(self, parts: Sequence[Data], offset: int, room: int) -> list[Data]:
+        """Write what fits; answers what is left."""
+        left: list[Data] = []
+        for part in parts:
+            view = memoryview(part)
+            if room > 0:
+                write_all(self._fd, [view[:room]], offset)
+            left += [view[room:]] if len(view) > room else []
+            offset, room = offset + min(len(view), room), max(0, room - len(view))
+        return left
+
+    def end(self, written: int) -> None:
+        """So much was written in all: VolumeDamaged when it was too little."""
+        if written < self._size:
             raise self._wrong("less")
         if self._entry.holes:
             os.ftruncate(self._fd, self._entry.size)
@@ -98,12 +128,16 @@ class Pour:
         )
 
 
-def write_at(fd: int, data: memoryview | bytes, offset: int) -> None:
-    """All of it."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done
+def write_all(fd: int, parts: Sequence[Data], offset: int) -> None:
+    """One after the other, with few system calls."""
+    for first in range(0, len(parts), _VECTORS):
+        some = parts[first : first + _VECTORS]
+        size = sum(map(len, some))
+        done = os.pwritev(fd, some, offset)
+        while done < size:  # a signal, or no space: then the next one raises
+            rest = b"".join(some)[done:]
+            done += os.pwrite(fd, rest, offset + done)
+        offset += size
 
 
 def dress(path: str | int, entry: Entry) -> list[str]:
@@ -112,15 +146,16 @@ def dress(path: str | int, entry: Entry) -> list[str]:
     The owner first (a change takes set-id bits and capabilities away), the times last.
     """
     missed = []
-    now = os.stat(path)
-    if (now.st_uid, now.st_gid) != (entry.uid, entry.gid):
+    now, mode = os.stat(path), entry.mode & 0o7777
+    moved = (now.st_uid, now.st_gid) != (entry.uid, entry.gid)
+    if moved:
         try:
             os.chown(path, entry.uid, entry.gid)
         except PermissionError as error:
             missed.append(f"owner: {error.strerror}")
     missed += set_xattrs(path, entry.xattrs)
-    if stat.S_IMODE(os.stat(path).st_mode) != entry.mode & 0o7777:
-        os.chmod(path, entry.mode & 0o7777)
+    if moved or entry.xattrs or stat.S_IMODE(now.st_mode) != mode:
+        os.chmod(path, mode)
     os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
     return missed
 
@@ -149,7 +184,7 @@ class Layer:
 
     def __init__(self, chunks: Reader, open_root: Callable[[], Beneath], *, sync: bool = False) -> None:
         self._chunks = chunks
-        self._roots = [open_root(), open_root()]
+        self._roots = [open_root() for _ in range(_THREADS)]
         self._free: asyncio.Queue[Beneath] = asyncio.Queue()
         self._sync = sync
         self.written = 0
@@ -163,45 +198,54 @@ class Layer:
             root.close()
 
     async def lay(self, jobs: Sequence[Job]) -> None:
-        """All of them, durable only when the caller syncs."""
+        """All of them, durable only when the caller syncs. Two threads open chunks and write files, while the next
+        chunks are fetched."""
         single: dict[bytes, list[Job]] = {}
         for job in jobs:
             if len(job.ids) == ID_BYTES:
                 single.setdefault(job.ids, []).append(job)
-        await self._now([(job, b"") for job in jobs if not job.ids])
-        if single:
-            await self._small(single)
-        for job in jobs:
-            if len(job.ids) > ID_BYTES:
-                await self._large(job)
-
-    async def _small(self, single: dict[bytes, list[Job]]) -> None:
         async with asyncio.TaskGroup() as tasks:
-            group: list[tuple[Job, bytes]] = []
-            async for name, data in self._chunks.stream(list(single)):
-                group += [(job, data) for job in single.pop(name)]
-                if len(group) >= _GROUP:
-                    root = await self._free.get()
-                    tasks.create_task(self._turn(root, group))
-                    group = []
-            tasks.create_task(self._now(group))
-        if single:
-            lost = os.fsdecode(next(iter(single.values()))[0].path)
-            raise VolumeDamaged(f"the content of {lost!r} was not found", fix="relit volume verify")
+            if empty := [job for job in jobs if not job.ids]:
+                await self._begin(tasks, partial(self._empty, empty))
+            if single:
+                await self._small(tasks, single)
+            turns = asyncio.Semaphore(_THREADS)
+            for job in jobs:
+                if len(job.ids) > ID_BYTES:
+                    await turns.acquire()
+                    tasks.create_task(self._large(job)).add_done_callback(lambda _: turns.release())
 
-    async def _now(self, group: list[tuple[Job, bytes]]) -> None:
-        if group:
-            await self._turn(await self._free.get(), group)
+    async def _begin(self, tasks: asyncio.TaskGroup, work: Callable[[Beneath], Laid]) -> asyncio.Task[None]:
+        """Have a thread do that, as soon as one is free."""
+        root = await self._free.get()
+        return tasks.create_task(self._do(root, work))
 
-    async def _turn(self, root: Beneath, group: list[tuple[Job, bytes]]) -> None:
+    async def _do(self, root: Beneath, work: Callable[[Beneath], Laid]) -> None:
         try:
-            missed = await asyncio.to_thread(self._write, root, group)
+            written, missed = await finished(asyncio.to_thread(work, root))
         finally:
             self._free.put_nowait(root)
+        self.written += written
         self.skipped += missed
-        self.written += sum(len(data) for _, data in group)
 
-    def _write(self, root: Beneath, group: list[tuple[Job, bytes]]) -> list[Skipped]:
+    # --- small files -------------------------------------------------------------------------------------------
+
+    async def _small(self, tasks: asyncio.TaskGroup, single: dict[bytes, list[Job]]) -> None:
+        async for fetched in self._chunks.batches(list(single)):
+            await self._begin(tasks, partial(self._whole, fetched, single))
+
+    def _whole(self, fetched: Fetched, single: Mapping[bytes, list[Job]], root: Beneath) -> Laid:
+        group = [(job, data) for id, data in fetched.open().items() for job in single[id]]
+        written, missed = 0, list[Skipped]()
+        for at in range(0, len(group), _GROUP):
+            missed += self._write(root, group[at : at + _GROUP])
+            written += sum(len(data) for _, data in group[at : at + _GROUP])
+        return written, missed
+
+    def _empty(self, jobs: Sequence[Job], root: Beneath) -> Laid:
+        return 0, self._write(root, [(job, b"") for job in jobs])
+
+    def _write(self, root: Beneath, group: Sequence[tuple[Job, Data]]) -> list[Skipped]:
         missed: list[Skipped] = []
         with ExitStack() as files:
             made = []
@@ -210,18 +254,14 @@ class Layer:
                 files.callback(os.close, fd)
                 made.append(fd)
                 pour = Pour(fd, job.entry)
-                pour.feed(data)
-                pour.end()
+                pour.write(0, [data])
+                pour.end(len(data))
                 missed += [Skipped(job.entry.path, why) for why in dress(fd, job.entry)]
             for fd in made if self._sync else ():  # the first one's wait brings most of the others to the disk, too
                 os.fsync(fd)
         return missed
 
-    def _finish(self, fd: int, job: Job) -> list[Skipped]:
-        missed = [Skipped(job.entry.path, why) for why in dress(fd, job.entry)]
-        if self._sync:
-            os.fsync(fd)
-        return missed
+    # --- large ones --------------------------------------------------------------------------------------------
 
     async def _large(self, job: Job) -> None:
         fd = self._roots[0].create(job.path)
@@ -230,49 +270,53 @@ class Layer:
                 await self._pour(fd, job)
             else:
                 await self._patch(fd, job, job.base)
-            self.skipped += await asyncio.to_thread(self._finish, fd, job)
+            self.skipped += await finished(asyncio.to_thread(self._finish, fd, job))
         finally:
             os.close(fd)
 
+    def _finish(self, fd: int, job: Job) -> list[Skipped]:
+        missed = [Skipped(job.entry.path, why) for why in dress(fd, job.entry)]
+        if self._sync:
+            os.fsync(fd)
+        return missed
+
     async def _pour(self, fd: int, job: Job) -> None:
-        """A batch is written while the next one is read."""
-        pour = Pour(fd, job.entry)
+        pour, at = Pour(fd, job.entry), 0
         ids = list(split(job.ids))
         async with asyncio.TaskGroup() as tasks:
-            writing: asyncio.Task[None] | None = None
-            for at in range(0, len(ids), _BATCH):
-                batch = ids[at : at + _BATCH]
-                found = await self._chunks.read(batch)
-                if writing is not None:
-                    await writing
-                parts = [found[each] for each in batch]
-                writing = tasks.create_task(asyncio.to_thread(_feed, pour, parts))
-                self.written += sum(map(len, parts))
-        pour.end()
+            for first in range(0, len(ids), _BATCH):
+                batch = ids[first : first + _BATCH]
+                fetched = await self._chunks.fetch(batch)
+                await self._begin(tasks, partial(_poured, pour, at, fetched, batch))
+                at += sum(fetched.sizes[id] for id in batch)
+        pour.end(at)
 
     async def _patch(self, fd: int, job: Job, base: int) -> None:
-        await asyncio.to_thread(clone, base, fd, job.entry.size)
+        await finished(asyncio.to_thread(clone, base, fd, job.entry.size))
         old = list(split(job.base_ids))
         todo = [(no, each) for no, each in enumerate(split(job.ids)) if no >= len(old) or old[no] != each]
-        last = -(-job.entry.size // BLOCK) - 1
-        for at in range(0, len(todo), _BATCH):
-            batch = todo[at : at + _BATCH]
-            found = await self._chunks.read([each for _, each in batch])
-            for no, each in batch:
-                if len(found[each]) != (BLOCK if no < last else job.entry.size - last * BLOCK):
-                    raise VolumeDamaged(f"a block of {os.fsdecode(job.entry.path)!r} has the wrong size")
-            await asyncio.to_thread(_blocks, fd, [(no, found[each]) for no, each in batch])
-            self.written += sum(len(found[each]) for _, each in batch)
+        async with asyncio.TaskGroup() as tasks:
+            for at in range(0, len(todo), _BATCH):
+                batch = todo[at : at + _BATCH]
+                fetched = await self._chunks.fetch([each for _, each in batch])
+                await self._begin(tasks, partial(_patched, fd, job.entry, fetched, batch))
 
 
-def _feed(pour: Pour, parts: list[bytes]) -> None:
-    for part in parts:
-        pour.feed(part)
+def _poured(pour: Pour, at: int, fetched: Fetched, ids: Sequence[bytes], _: Beneath) -> Laid:
+    found = fetched.open()
+    parts = [found[id] for id in ids]
+    pour.write(at, parts)
+    return sum(map(len, parts)), []
 
 
-def _blocks(fd: int, blocks: list[tuple[int, bytes]]) -> None:
-    for no, data in blocks:
-        write_at(fd, data, no * BLOCK)
+def _patched(fd: int, entry: Entry, fetched: Fetched, blocks: Sequence[tuple[int, bytes]], _: Beneath) -> Laid:
+    found = fetched.open()
+    last = -(-entry.size // BLOCK) - 1
+    for no, each in blocks:
+        if len(found[each]) != (BLOCK if no < last else entry.size - last * BLOCK):
+            raise VolumeDamaged(f"a block of {os.fsdecode(entry.path)!r} has the wrong size")
+        write_all(fd, [found[each]], no * BLOCK)
+    return sum(len(found[each]) for _, each in blocks), []
 
 
 def split(ids: bytes) -> Iterator[bytes]:

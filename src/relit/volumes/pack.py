@@ -6,10 +6,11 @@ index takes a random one of the upper half of the counters, since a pack cut sho
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -31,8 +32,12 @@ DROPPED, COMMITTED, CONSOLIDATED = 0, 1, 2  # roles of manifest records
 ZSTD = 1  # flag
 TAG = 16
 _GAIN = 0.97  # of the raw size: what compresses worse is stored as it is
+_MANY = 8  # records from which on they are worked on together
 _INDEX_COUNTERS = 1 << 63
 _threads = threading.local()
+
+
+Data = bytes | memoryview
 
 
 class Described(msgspec.Struct, frozen=True, array_like=True):
@@ -105,31 +110,69 @@ class Sealer:
         head = HEADER.pack(MAGIC, VERSION, self._suite, 0, self._id, self._check, bytes(16))[:-16]
         return head + blake3(head).digest(length=16)
 
-    def seal(self, kind: int, counter: int, data: bytes | memoryview) -> bytes:
+    def seal(self, kind: int, counter: int, data: Data) -> bytes:
         """A record. May be called by several threads at once."""
-        packed = _compressor().compress(data)
+        return self._sealed(kind, counter, data, _compressor().compress(data))
+
+    def seal_all(self, kind: int, counter: int, contents: Sequence[Data]) -> list[bytes]:
+        """Records of these, counted from ``counter`` on. They are compressed in one call, during which other threads
+        go on."""
+        if len(contents) < _MANY:
+            return [self.seal(kind, counter + no, data) for no, data in enumerate(contents)]
+        packed = _compressor().multi_compress_to_buffer(list(contents))
+        return [
+            self._sealed(kind, counter + no, data, memoryview(packed[no]))  # type: ignore[arg-type]
+            for no, data in enumerate(contents)
+        ]
+
+    def _sealed(self, kind: int, counter: int, data: Data, packed: Data) -> bytes:
         flags = ZSTD if len(packed) < len(data) * _GAIN else 0
-        body = packed if flags else bytes(data)
+        body = packed if flags else data
         head = RECORD.pack(kind, flags, 0, len(body) + TAG, len(data), counter)
         if self._cipher is None:
-            return head + body + self._sum(head + body, TAG)
+            plain = head + bytes(body)
+            return plain + self._sum(plain, TAG)
         return head + self._cipher.encrypt(counter.to_bytes(12, "little"), body, head)
 
-    def open(self, record: bytes | memoryview, place: Place) -> tuple[int, bytes]:
+    def open(self, record: Data, place: Place) -> tuple[int, bytes]:
         """(kind, content) of a record. VolumeDamaged when it is not what was written."""
         try:
-            head = bytes(record[: RECORD.size])
-            kind, flags, _, length, raw, counter = RECORD.unpack(head)
-            sealed = memoryview(record)[RECORD.size :]
-            if length != len(sealed) or raw != place.raw:
-                raise ValueError("its lengths do not match")
-            body = self._opened(head, counter, sealed)
-            if (zstandard.frame_content_size(body) if flags & ZSTD else len(body)) != raw:
+            kind, flags, body = self._body(record, place)
+            if (zstandard.frame_content_size(body) if flags & ZSTD else len(body)) != place.raw:
                 raise ValueError("its content has another length")
             data = _decompressor().decompress(body) if flags & ZSTD else body
         except Exception as error:  # every library has its own word for "not what was written"
             raise damaged(place, str(error) or "its authentication fails") from error
         return kind, data
+
+    def open_all(self, records: Sequence[Data], places: Sequence[Place]) -> list[tuple[int, Data]]:
+        """The same of several. They are decompressed in one call, during which other threads go on."""
+        if len(records) >= _MANY:
+            with contextlib.suppress(Exception):  # one is damaged: the loop below finds and names it
+                return self._open_many(records, places)
+        return [self.open(record, place) for record, place in zip(records, places, strict=True)]
+
+    def _open_many(self, records: Sequence[Data], places: Sequence[Place]) -> list[tuple[int, Data]]:
+        bodies = [self._body(record, place) for record, place in zip(records, places, strict=True)]
+        packed = [no for no, (_, flags, _) in enumerate(bodies) if flags & ZSTD]
+        data: list[Data] = [body for _, _, body in bodies]
+        if packed:
+            sizes = struct.pack(f"={len(packed)}Q", *(places[no].raw for no in packed))
+            unpacked = _decompressor().multi_decompress_to_buffer([data[no] for no in packed], sizes)
+            for at, no in enumerate(packed):
+                data[no] = memoryview(unpacked[at])  # type: ignore[arg-type]
+        if any(len(each) != place.raw for each, place in zip(data, places, strict=True)):
+            raise ValueError("a content has another length")
+        return [(kind, each) for (kind, _, _), each in zip(bodies, data, strict=True)]
+
+    def _body(self, record: Data, place: Place) -> tuple[int, int, bytes]:
+        """(kind, flags, what was encrypted) of a record."""
+        head = bytes(record[: RECORD.size])
+        kind, flags, _, length, raw, counter = RECORD.unpack(head)
+        sealed = memoryview(record)[RECORD.size :]
+        if length != len(sealed) or raw != place.raw:
+            raise ValueError("its lengths do not match")
+        return kind, flags, self._opened(head, counter, sealed)
 
     def _opened(self, head: bytes, counter: int, sealed: memoryview) -> bytes:
         if self._cipher is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -11,6 +10,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from relit.errors import BlobMissing, StoreCorrupt, VolumeDamaged
+from relit.lib.ranges import read_ranges
 from relit.manifest import ObjectInfo, Place
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.pack import (
@@ -55,7 +55,7 @@ class PackFile:
 
     def _read(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         with open(self._path, "rb") as file:
-            return [os.pread(file.fileno(), length, offset) for offset, length in ranges]
+            return read_ranges(file.fileno(), ranges)
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Its size, or None."""

@@ -81,7 +81,7 @@ class Copies(Protocol):
 class Reading(Protocol):
     """Chunks out of packs."""
 
-    def stream(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]: ...
+    def stream(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes | memoryview]]: ...
 
 
 class Pruner:

@@ -9,11 +9,33 @@ from relit.errors import BlobMissing, StoreCorrupt, VolumeDamaged
 from relit.manifest import Place
 from relit.volumes.base import Catalog, Objects
 from relit.volumes.keys import Keys
-from relit.volumes.pack import CHUNK, HEADER, Sealer, damaged
+from relit.volumes.pack import CHUNK, HEADER, Data, Sealer, damaged
 from relit.volumes.spool import Spool
 from relit.volumes.upload import key_of
 
 _BATCH = 8 << 20  # bytes read together
+
+Batch = list[tuple[bytes, Place]]  # of one pack, by offset
+
+
+class Fetched:
+    """Sealed records of chunks. ``open`` is work for a thread, once."""
+
+    def __init__(self, parts: list[tuple[Sealer, Batch, list[bytes]]], id_of: Callable[[Data], bytes]) -> None:
+        self._parts = parts
+        self._id_of = id_of
+        self.sizes = {id: place.raw for _, batch, _ in parts for id, place in batch}
+
+    def open(self) -> dict[bytes, Data]:
+        """The chunks, each proven. VolumeDamaged."""
+        opened: dict[bytes, Data] = {}
+        for sealer, batch, records in self._parts:
+            contents = sealer.open_all(records, [place for _, place in batch])
+            for (id, place), (kind, data) in zip(batch, contents, strict=True):
+                if kind != CHUNK or self._id_of(data) != id:
+                    raise damaged(place, f"it does not hold chunk {id.hex()}")
+                opened[id] = data
+        return opened
 
 
 class Chunks:
@@ -25,7 +47,7 @@ class Chunks:
         spool: Spool,
         objects: Objects,
         keys: Keys | None,
-        id_of: Callable[[bytes | memoryview], bytes],
+        id_of: Callable[[Data], bytes],
     ) -> None:
         self._catalog = catalog
         self._spool = spool
@@ -34,12 +56,22 @@ class Chunks:
         self._id_of = id_of
         self._sealers: dict[str, Sealer] = {}
 
-    async def read(self, ids: Sequence[bytes]) -> dict[bytes, bytes]:
-        """These chunks. VolumeDamaged, StoreUnavailable."""
-        return {id: data async for id, data in self.stream(ids)}
-
-    async def stream(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def stream(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, Data]]:
         """Each distinct chunk once, in the order in which they lie in packs."""
+        async for fetched in self.batches(ids):
+            for item in (await asyncio.to_thread(fetched.open)).items():
+                yield item
+
+    async def fetch(self, ids: Sequence[bytes]) -> Fetched:
+        """The records of these chunks, however many."""
+        return Fetched([await self._records(each) for each in await self._ordered(ids)], self._id_of)
+
+    async def batches(self, ids: Sequence[bytes]) -> AsyncIterator[Fetched]:
+        """The same in parts of bounded size, in the order in which they lie in packs."""
+        for batch in await self._ordered(ids):
+            yield Fetched([await self._records(batch)], self._id_of)
+
+    async def _ordered(self, ids: Sequence[bytes]) -> list[Batch]:
         wanted = list(dict.fromkeys(ids))
         places = await self._catalog.places(wanted)
         for id in wanted:
@@ -47,18 +79,14 @@ class Chunks:
                 raise VolumeDamaged(
                     f"chunk {id.hex()} is in no pack", why="the catalog does not know it", fix="relit volume verify"
                 )
-        ordered = sorted(places.items(), key=lambda item: (item[1].pack, item[1].offset))
-        for batch in _batches(ordered):
-            for id, data in await self._batch(batch):
-                yield id, data
+        return _batches(sorted(places.items(), key=lambda item: (item[1].pack, item[1].offset)))
 
-    async def _batch(self, batch: Sequence[tuple[bytes, Place]]) -> list[tuple[bytes, bytes]]:
+    async def _records(self, batch: Batch) -> tuple[Sealer, Batch, list[bytes]]:
         pack, places = batch[0][1].pack, [place for _, place in batch]
         records = await asyncio.to_thread(self._spool.fetch_all, pack, places)
         if records is None:
             records = await self._get(pack, places)
-        sealer = await self._sealer(pack)
-        return await asyncio.to_thread(self._open, sealer, batch, records)
+        return await self._sealer(pack), batch, records
 
     async def _get(self, pack: str, places: Sequence[Place]) -> list[bytes]:
         try:
@@ -67,17 +95,6 @@ class Chunks:
             raise damaged(places[0], f"the pack is not in {self._objects.url}") from error
         except StoreCorrupt as error:  # of the places asked for, the last one is outside for sure
             raise damaged(max(places, key=lambda each: each.offset), error.why) from error
-
-    def _open(
-        self, sealer: Sealer, batch: Sequence[tuple[bytes, Place]], records: Sequence[bytes]
-    ) -> list[tuple[bytes, bytes]]:
-        opened = []
-        for (id, place), record in zip(batch, records, strict=True):
-            kind, data = sealer.open(record, place)
-            if kind != CHUNK or self._id_of(data) != id:
-                raise damaged(place, f"it does not hold chunk {id.hex()}")
-            opened.append((id, data))
-        return opened
 
     async def _sealer(self, pack: str) -> Sealer:
         known = self._sealers.get(pack)
@@ -98,9 +115,9 @@ def _sealer_of(head: bytes, pack: str, keys: Keys | None) -> Sealer:
         return Sealer(pack, keys)
 
 
-def _batches(ordered: Sequence[tuple[bytes, Place]]) -> list[list[tuple[bytes, Place]]]:
+def _batches(ordered: Sequence[tuple[bytes, Place]]) -> list[Batch]:
     """Runs of places of one pack, of bounded size."""
-    batches: list[list[tuple[bytes, Place]]] = []
+    batches: list[Batch] = []
     size = 0
     for item in ordered:
         if not batches or batches[-1][0][1].pack != item[1].pack or size >= _BATCH:

@@ -21,6 +21,7 @@ import msgspec
 from relit.errors import VolumeDamaged, VolumeError
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
+from relit.lib.ranges import read_ranges
 from relit.manifest import Delta, Pack, PackState, Place, Snapshot, Volume
 from relit.volumes.disk import explained, sync_folder
 from relit.volumes.keys import Keys
@@ -148,7 +149,7 @@ class Spool:
         """Records of these, in order; two threads share the work where it is more than handing it over costs."""
 
         def seal(start: int, end: int) -> list[bytes]:
-            return [sealer.seal(CHUNK, first + at, contents[at]) for at in range(start, end)]
+            return sealer.seal_all(CHUNK, first + start, contents[start:end])
 
         total, half, left = sum(map(len, contents)), len(contents), 0
         if total < _SHARED:
@@ -286,7 +287,7 @@ class Spool:
         with explained(self._folder):
             for suffix in (_SEALED, _OPEN, _SEALED):  # it may be sealed between two looks
                 with contextlib.suppress(FileNotFoundError), open(self._folder / (pack + suffix), "rb") as file:
-                    return [os.pread(file.fileno(), place.length, place.offset) for place in places]
+                    return read_ranges(file.fileno(), [(place.offset, place.length) for place in places])
         return None
 
     def recover(self, packs: Sequence[Pack], committed: Collection[str]) -> list[VolumeDamaged]:
