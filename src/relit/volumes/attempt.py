@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 
 from relit.manifest import Place
 
 Chunks = list[tuple[bytes, bytes]]
+_WAITING = 2  # batches: one is written to the disk, one is compressed meanwhile
 
 
 class Cancelled(Exception):
@@ -45,23 +47,22 @@ class Attempt:
 
 
 class Behind:
-    """Packs one batch while the next one is read. ``with``: in the reading thread, made in the loop."""
+    """Packs batches while the next one is read. ``with``: in the reading thread, made in the loop."""
 
     def __init__(self, put: Callable[[Chunks], Coroutine[None, None, None]]) -> None:
         self._put = put
         self._loop = asyncio.get_running_loop()
-        self._last: Future[None] | None = None
+        self._going: deque[Future[None]] = deque()
 
     def take(self, chunks: Chunks) -> None:
-        """Begin with these when those before are done. Raises what went wrong with them."""
-        if self._last is not None:
-            self._last.result()
-        self._last = asyncio.run_coroutine_threadsafe(self._put(chunks), self._loop)
+        """Begin with these when there are not too many under way. Raises what went wrong with those before."""
+        while len(self._going) >= _WAITING:
+            self._going.popleft().result()
+        self._going.append(asyncio.run_coroutine_threadsafe(self._put(chunks), self._loop))
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._last is not None and kind is None:
-            self._last.result()
-        elif self._last is not None:
-            wait([self._last])  # nothing of this attempt goes on when it has failed
+        wait(self._going)  # nothing of this attempt goes on when it has failed
+        for each in self._going if kind is None else ():
+            each.result()

@@ -21,7 +21,8 @@ from relit.volumes.beneath import Beneath
 BLOCK = 16384  # of database files
 PATCHED = 1 << 20  # from this size on a database's unchanged blocks are copied from the file that is there
 _BATCH = 256  # chunks of one file asked for at once
-_GROUP = 96  # small files written in one turn of a thread
+_TOGETHER = 4 << 20  # bytes of files of several chunks that one turn of a thread writes
+_GROUP = 96  # files that are open at a time
 _THREADS = 2  # what the interpreter's lock leaves to more is little
 _VECTORS = 512  # pieces in one system call
 _FICLONE = 0x40049409
@@ -200,18 +201,16 @@ class Layer:
     async def lay(self, jobs: Sequence[Job]) -> None:
         """All of them, durable only when the caller syncs. Two threads open chunks and write files, while the next
         chunks are fetched."""
-        single: dict[bytes, list[Job]] = {}
-        for job in jobs:
-            if len(job.ids) == ID_BYTES:
-                single.setdefault(job.ids, []).append(job)
         async with asyncio.TaskGroup() as tasks:
             if empty := [job for job in jobs if not job.ids]:
-                await self._begin(tasks, partial(self._empty, empty))
-            if single:
-                await self._small(tasks, single)
+                await self._begin(tasks, partial(self._write, [(job, []) for job in empty]))
+            await self._single(tasks, [job for job in jobs if len(job.ids) == ID_BYTES])
+            for group in _groups([job for job in jobs if _few(job)]):
+                fetched = await self._chunks.fetch([id for job in group for id in split(job.ids)])
+                await self._begin(tasks, partial(self._several, fetched, group))
             turns = asyncio.Semaphore(_THREADS)
             for job in jobs:
-                if len(job.ids) > ID_BYTES:
+                if len(job.ids) > ID_BYTES and not _few(job):
                     await turns.acquire()
                     tasks.create_task(self._large(job)).add_done_callback(lambda _: turns.release())
 
@@ -230,36 +229,38 @@ class Layer:
 
     # --- small files -------------------------------------------------------------------------------------------
 
-    async def _small(self, tasks: asyncio.TaskGroup, single: dict[bytes, list[Job]]) -> None:
-        async for fetched in self._chunks.batches(list(single)):
-            await self._begin(tasks, partial(self._whole, fetched, single))
+    async def _single(self, tasks: asyncio.TaskGroup, jobs: Sequence[Job]) -> None:
+        """Files of one chunk, in the order in which packs hold them."""
+        by_id: dict[bytes, list[Job]] = {}
+        for job in jobs:
+            by_id.setdefault(job.ids, []).append(job)
+        async for fetched in self._chunks.batches(list(by_id)):
+            await self._begin(tasks, partial(self._each, fetched, by_id))
 
-    def _whole(self, fetched: Fetched, single: Mapping[bytes, list[Job]], root: Beneath) -> Laid:
-        group = [(job, data) for id, data in fetched.open().items() for job in single[id]]
+    def _each(self, fetched: Fetched, by_id: Mapping[bytes, list[Job]], root: Beneath) -> Laid:
+        return self._write([(job, [data]) for id, data in fetched.open().items() for job in by_id[id]], root)
+
+    def _several(self, fetched: Fetched, jobs: Sequence[Job], root: Beneath) -> Laid:
+        found = fetched.open()
+        return self._write([(job, [found[id] for id in split(job.ids)]) for job in jobs], root)
+
+    def _write(self, files: Sequence[tuple[Job, Sequence[Data]]], root: Beneath) -> Laid:
         written, missed = 0, list[Skipped]()
-        for at in range(0, len(group), _GROUP):
-            missed += self._write(root, group[at : at + _GROUP])
-            written += sum(len(data) for _, data in group[at : at + _GROUP])
+        for at in range(0, len(files), _GROUP):
+            with ExitStack() as opened:
+                made = []
+                for job, parts in files[at : at + _GROUP]:
+                    fd = root.create(job.path)
+                    opened.callback(os.close, fd)
+                    made.append(fd)
+                    size, pour = sum(map(len, parts)), Pour(fd, job.entry)
+                    pour.write(0, parts)
+                    pour.end(size)
+                    missed += [Skipped(job.entry.path, why) for why in dress(fd, job.entry)]
+                    written += size
+                for fd in made if self._sync else ():  # the first one's wait brings most of the others to the disk, too
+                    os.fsync(fd)
         return written, missed
-
-    def _empty(self, jobs: Sequence[Job], root: Beneath) -> Laid:
-        return 0, self._write(root, [(job, b"") for job in jobs])
-
-    def _write(self, root: Beneath, group: Sequence[tuple[Job, Data]]) -> list[Skipped]:
-        missed: list[Skipped] = []
-        with ExitStack() as files:
-            made = []
-            for job, data in group:
-                fd = root.create(job.path)
-                files.callback(os.close, fd)
-                made.append(fd)
-                pour = Pour(fd, job.entry)
-                pour.write(0, [data])
-                pour.end(len(data))
-                missed += [Skipped(job.entry.path, why) for why in dress(fd, job.entry)]
-            for fd in made if self._sync else ():  # the first one's wait brings most of the others to the disk, too
-                os.fsync(fd)
-        return missed
 
     # --- large ones --------------------------------------------------------------------------------------------
 
@@ -300,6 +301,24 @@ class Layer:
                 batch = todo[at : at + _BATCH]
                 fetched = await self._chunks.fetch([each for _, each in batch])
                 await self._begin(tasks, partial(_patched, fd, job.entry, fetched, batch))
+
+
+def _few(job: Job) -> bool:
+    """Whether a file of several chunks is laid with others of its kind."""
+    return job.base is None and 1 < len(job.ids) // ID_BYTES <= _BATCH and job.entry.size <= _TOGETHER
+
+
+def _groups(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    group: list[Job] = []
+    size = 0
+    for job in jobs:
+        if group and size + job.entry.size > _TOGETHER:
+            yield group
+            group, size = [], 0
+        group.append(job)
+        size += job.entry.size
+    if group:
+        yield group
 
 
 def _poured(pour: Pour, at: int, fetched: Fetched, ids: Sequence[bytes], _: Beneath) -> Laid:

@@ -212,10 +212,11 @@ async def apply(tx: Tx, volume: str, number: int, delta: Delta) -> None:
     if delta.full:
         await tx.many("entries_close_all", [(volume, number)])
         await tx.many("segments_close_all", [(volume, number)])
-    paths = {*delta.gone, *(entry.path for entry in delta.entries)}
-    await tx.many("entries_close", [(volume, path, number) for path in sorted(paths)])
-    await tx.many("segments_cut", [(volume, path, no, number) for path, no in delta.cut])
-    await tx.many("segments_close", [(volume, each.path, each.no, number) for each in delta.segments])
+    else:
+        paths = {*delta.gone, *(entry.path for entry in delta.entries)}
+        await tx.many("entries_close", [(volume, path, number) for path in sorted(paths)])
+        await tx.many("segments_cut", [(volume, path, no, number) for path, no in delta.cut])
+        await tx.many("segments_close", [(volume, each.path, each.no, number) for each in delta.segments])
     await tx.many("entry_add", [(volume, each.path, number, None, _encode(each)) for each in delta.entries])
     await tx.many("segment_add", [(volume, each.path, each.no, number, None, each.ids) for each in delta.segments])
 

@@ -25,6 +25,7 @@ def open_connection(path: Path) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), statementcachesize=256)
         connection.set_busy_handler(_Patience())
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else some statements are planned anew at each call
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")

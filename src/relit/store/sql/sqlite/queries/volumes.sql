@@ -138,9 +138,11 @@ DELETE FROM tags WHERE volume = ?1 AND tag = ?2 AND (number = ?3 OR ?3 = 0)
 
 -- SQLite has no figures to choose an index by: ``+since`` keeps it from reading rows one by one through entries_since.
 
+-- Only the newest interval of a path is open: no other is looked at, however many there are.
 -- name: entries_close
 -- params: volume, path, number
-UPDATE entries SET until = ?3 WHERE volume = ?1 AND path = ?2 AND until IS NULL AND since < ?3
+UPDATE entries SET until = ?3 WHERE volume = ?1 AND path = ?2 AND until IS NULL
+AND since = (SELECT max(since) FROM entries WHERE volume = ?1 AND path = ?2 AND since < ?3)
 
 -- name: entries_close_all
 -- params: volume, number
@@ -158,7 +160,8 @@ UPDATE segments SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no >= ?3 AND 
 
 -- name: segments_close
 -- params: volume, path, no, number
-UPDATE segments SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no = ?3 AND until IS NULL AND since < ?4
+UPDATE segments SET until = ?4 WHERE volume = ?1 AND path = ?2 AND no = ?3 AND until IS NULL
+AND since = (SELECT max(since) FROM segments WHERE volume = ?1 AND path = ?2 AND no = ?3 AND since < ?4)
 
 -- name: segments_close_all
 -- params: volume, number
