@@ -44,7 +44,6 @@ class Bench:
         self.home = self.relit.home
         self.found: Figures = {}
         self.ratios: Figures = {}
-        self.made_at = 0.0
 
     def note(self, key: str, value: float) -> None:
         """One measurement."""
@@ -68,7 +67,6 @@ class Bench:
         """The first snapshot of everything."""
         begin = time.perf_counter()
         homes.make(self.home, self.size)
-        self.made_at = time.perf_counter()
         self.relit.data.chmod(0o700)
         say(f"home: {self.size.files} files, {self.size.megabytes} MB, made in {time.perf_counter() - begin:.1f} s")
         for peer in self.peers:
@@ -78,12 +76,6 @@ class Bench:
             lambda: self.relit.command("volume", "snapshot", "bench"),
             lambda peer: peer.backup(self.home),
         )
-
-    def rest(self) -> None:
-        """Until the home is old: a command reads again what was touched in the ten seconds before the last snapshot."""
-        time.sleep(max(0.0, self.made_at + 11 - time.perf_counter()))
-        homes.file_at(self.home, 0).write_bytes(b"so that there is a snapshot")
-        self.relit.command("volume", "snapshot", "bench")
 
     def cold(self, rounds: int) -> None:
         """A fresh process each, with nothing tracked."""
@@ -189,7 +181,6 @@ def run(folder: Path, *, quick: bool, only: str) -> dict[str, Any]:
     rounds = 3 if quick else 7
     bench.first()
     many = None if only else fleet.made(folder / "fleet", quick=quick)
-    bench.rest()
     bench.cold(2 if quick else 4)
     bench.relit.up()
     try:

@@ -93,6 +93,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A version of a volume. ``number`` counts 1, 2, 3 … in its volume; ``id`` is unique everywhere.
 
+    ``began_ms``: no file was read before that moment (0: not known); ``at_ms``: all files are as they were then.
     ``local_at_ms``: its pack is fsynced in the spool of its node. ``stored_at_ms``: everything it needs is in the blob
     store. ``delta``: where its manifest delta lies in a pack (``Place``), for rebuilding.
     """
@@ -102,6 +103,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     at_ms: int
     reason: Reason
+    began_ms: int = 0
     files: int = 0
     bytes: int = 0  # sizes of all files
     fresh: int = 0  # bytes that it added to packs

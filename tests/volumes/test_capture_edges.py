@@ -317,6 +317,20 @@ async def test_what_was_staged_by_a_process_that_died_is_taken_back(tmp_path: Pa
         assert set(await second.tree(2)) == {b"", b"keep", b"lost", b"new"}
 
 
+async def test_a_restart_reads_again_only_what_was_touched_as_its_reading_began(tmp_path: Path) -> None:
+    first = Kit(tmp_path)
+    await first.start()
+    first.home().mkdir(parents=True)
+    (first.home() / "old").write_text("1")
+    await asyncio.sleep(0.1)  # further apart than any kernel's clock ticks
+    (first.home() / "young").write_text("1")
+    await first.take()
+    await first.stop(seal=False)
+    async with running(Kit(tmp_path)) as second:
+        with unreadable(second.home() / "old"), unreadable(second.home() / "young"):
+            assert [each.path for each in (await second.take(always=True)).skipped] == [b"young"]
+
+
 async def test_a_cancelled_snapshot_is_none_and_the_next_one_is_complete(watched: Kit) -> None:
     home = watched.home()
     for no in range(40):

@@ -27,6 +27,7 @@ class Attempt:
         self.held: Chunks = []
         self.size = 0
         self.limit = limit
+        self.began_ms = 0  # no file was read before
         self.cancelled = False
 
     def cancel(self) -> None:

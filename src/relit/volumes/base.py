@@ -292,12 +292,14 @@ class Changes(msgspec.Struct, frozen=True):
     """What was touched since it was last asked. ``everything``: events were lost, only a sweep tells.
 
     ``paths`` are relative to the home. A folder's own path means "its names changed"; ``trees`` are folders below
-    which anything may have changed (moved in, or too much to tell).
+    which anything may have changed (moved in, or too much to tell). ``closed``: files of which nothing is known but
+    that they were open for writing, and were closed.
     """
 
     paths: frozenset[bytes] = frozenset()
     trees: frozenset[bytes] = frozenset()
     everything: bool = False
+    closed: frozenset[bytes] = frozenset()
 
 
 class Watch(Protocol):

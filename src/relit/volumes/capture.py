@@ -205,7 +205,7 @@ class Capture:
             entries = await self._catalog.tree(self.volume.id, number) if number else []
             segments = await self._catalog.all_segments(self.volume.id, number) if number else []
             if number:
-                self._lookout.since((await self._catalog.snapshot(self.volume.id, number)).at_ms)
+                self._lookout.since((await self._catalog.snapshot(self.volume.id, number)).began_ms)
             self._tree = await asyncio.to_thread(Tree, entries, segments)
         return self._tree
 
@@ -223,6 +223,7 @@ class Capture:
 
         with self._lookout.opened() as home:
             due = self._lookout.early(recent_s)
+            attempt.began_ms = due.at_ms
             looked = await _done(lambda: self._lookout.look(home, View(tree), due), light=due.light)
 
             def read() -> dict[bytes, Seen | None]:
@@ -319,7 +320,7 @@ class Capture:
         seen = stopped.seen
         delta = tree.delta(seen)
         chunks = await self._unknown(attempt, attempt.drain())
-        draft = self._described(tree, draft, stopped)
+        draft = msgspec.structs.replace(self._described(tree, draft, stopped), began_ms=attempt.began_ms)
         self._check_limits(tree, seen, draft)
         taken, at, packs = await asyncio.to_thread(self._write, attempt, draft, delta, chunks)
         done = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 
 from relit.volumes.base import Changes
 from relit.volumes.scan import Home, same
@@ -27,10 +28,11 @@ def sweep(home: Home, known: View, settled_ns: int = _NEVER) -> Looked:
     return _open(home, known, with_links(home, known, looked))
 
 
-def touched(home: Home, known: View, changes: Changes) -> Looked:
-    """The paths that events name, with all that hangs on them. None of them is trusted to be as it was."""
+def touched(home: Home, known: View, changes: Changes, unwritten: Collection[bytes] = ()) -> Looked:
+    """The paths that events name, with all that hangs on them. None of them is trusted to be as it was, but for those
+    that are known to be ``unwritten``."""
     looked: Looked = {}
-    for path in changes.paths:
+    for path in changes.paths | changes.closed.difference(unwritten):
         _one(home, known, path, looked)
     for folder in changes.trees:
         looked.update(home.walk(folder))

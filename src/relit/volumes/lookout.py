@@ -18,26 +18,30 @@ from relit.volumes.ignore import BYTES, NAME, Ignore, Rules
 from relit.volumes.look import Looked, sweep, touched
 from relit.volumes.scan import READ, UNREADABLE, Home
 from relit.volumes.tree import View
+from relit.volumes.unwritten import Unwritten
 
 SWEEP_MS = 15 * 60_000
 _TICK_MS = 50  # a file touched this shortly before it was read may change once more without a trace
-_RESTART_MS = 10_000  # the same for what an earlier process read: how long it took is not known
 _LIGHT = 200  # paths
 _TOLD = 1000  # skipped paths
 
 
 class Due(msgspec.Struct, frozen=True):
-    """What is to be looked at; ``sweeps``: every path."""
+    """What is to be looked at; ``sweeps``: every path. ``mapped``: by any process, as it was at ``mapped_ms`` or later;
+    ``None``: only some were asked."""
 
     changes: Changes
     sweeps: bool
     at_ms: int
     swept_ms: int | None  # when that was done last
+    mapped: frozenset[bytes]
+    mapped_ms: int | None
 
     @property
     def light(self) -> bool:
         """Whether that takes a millisecond or so."""
-        return not (self.sweeps or self.changes.trees) and len(self.changes.paths) < _LIGHT
+        few = len(self.changes.paths) + len(self.changes.closed) < _LIGHT
+        return few and not (self.sweeps or self.changes.trees)
 
 
 class Lookout:
@@ -56,15 +60,16 @@ class Lookout:
         self._settled_ns = 0
         self._ignored = b""
         self._rules = Rules(self._patterns)
+        self._unwritten = Unwritten()
 
     @property
     def exact(self) -> bool:
         """Whether events tell what was touched, so that looking again costs nothing."""
         return self._watch.exact
 
-    def since(self, at_ms: int) -> None:
-        """What is known is of a snapshot that an earlier process took then."""
-        self._settled_ns = (at_ms - _RESTART_MS) * 1_000_000
+    def since(self, began_ms: int) -> None:
+        """What is known is of a snapshot whose files an earlier process read from then on."""
+        self._settled_ns = (began_ms - _TICK_MS) * 1_000_000
 
     @contextmanager
     def opened(self) -> Iterator[Home]:
@@ -104,18 +109,25 @@ class Lookout:
         now, swept_ms = self._clock.now_ms(), self._swept_ms
         self._swept_ms = None  # until it was looked at: events are told once
         changes, mapped = self._watch.drain(), self._watch.mapped(recent_s, pids)
+        paths = changes.paths.union(mapped, more)
         return Due(
-            Changes(changes.paths.union(mapped, more), changes.trees.union(trees)),
+            Changes(paths, changes.trees.union(trees), closed=changes.closed - paths),
             sweeps=sweeps or changes.everything or not self._watch.exact,
             at_ms=now,
             swept_ms=swept_ms,
+            mapped=mapped,
+            mapped_ms=now - round(recent_s * 1000) if pids is None else None,
         )
 
     def look(self, home: Home, known: View, due: Due) -> Looked:
         """All of it that may differ from what is known."""
-        looked = touched(home, known, due.changes)
+        self._unwritten.mapped(due.mapped)
+        unwritten = self._unwritten.among(home, known, due.changes.closed)
+        looked = touched(home, known, due.changes, unwritten)
         if due.sweeps:
             looked = sweep(home, known, self._settled_ns) | looked
+        if due.mapped_ms is not None:
+            self._unwritten.read(looked, due.mapped, (due.mapped_ms - _TICK_MS) * 1_000_000)
         self._swept_ms = due.at_ms if due.sweeps else due.swept_ms
         self._settled_ns = (due.at_ms - _TICK_MS) * 1_000_000
         self._due |= looked.keys()

@@ -44,7 +44,7 @@ def test_after_a_storm_of_renames_every_folder_is_watched(watcher: OpenWatcher, 
     watch.drain()
     assert watch.drain() == Changes()
     folders = [Path(folder) for folder, _, _ in os.walk(home)]
-    assert len(folders) > 5
+    assert len(folders) > 1
     for folder in folders:
         (folder / "proof").touch()
     changes = watch.drain()

@@ -199,7 +199,7 @@ class Fanotify:
     def _note(self, spot: _Spot, mask: int, name: bytes) -> None:
         for touched, folder in spot.inside:
             path = folder + b"/" + name if folder and name else folder or name
-            touched.path(path)
+            touched.path(path, mask)
             if mask & ONDIR and mask & (CREATE | MOVED_TO):
                 touched.tree(path)
         if mask & ONDIR and mask & NAMES and spot.above is not None:

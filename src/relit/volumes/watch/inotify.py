@@ -261,7 +261,7 @@ class Inotify:
             self._left(node, mask)
             return
         path = _join(node.path(), name)
-        watch.touched.path(path)
+        watch.touched.path(path, mask)
         if mask & ONDIR and name and (mask & NAMES or (mask & ATTRIB and name not in node.children)):
             self._renew(node, name, path)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relit.volumes.base import Changes
+from relit.volumes.watch.kernel import CLOSE_WRITE
 
 _MOST = 100_000  # paths kept; a sweep is cheaper than more
 
@@ -19,6 +20,7 @@ class Touched:
         self.root = b""
         self._skip = frozenset(each.strip(b"/") for each in skip)
         self._paths: set[bytes] = set()
+        self._closed: set[bytes] = set()
         self._trees: set[bytes] = set()
         self._everything = False
         self._is: tuple[int, int] | None = None
@@ -27,10 +29,10 @@ class Touched:
         """Whether what lies in that folder need not be watched."""
         return bool(self._skip) and (folder in self._skip or any(folder.startswith(each + b"/") for each in self._skip))
 
-    def path(self, path: bytes) -> None:
-        """That name, or what it stands for, was touched."""
-        self._paths.add(path)
-        if len(self._paths) > _MOST:
+    def path(self, path: bytes, mask: int) -> None:
+        """That name, or what it stands for, was touched: an event of these bits."""
+        (self._closed if mask == CLOSE_WRITE else self._paths).add(path)
+        if len(self._paths) + len(self._closed) > _MOST:
             self.lose()
 
     def tree(self, folder: bytes) -> None:
@@ -42,12 +44,14 @@ class Touched:
         """Events are missing."""
         self._everything = True
         self._paths.clear()
+        self._closed.clear()
         self._trees.clear()
 
     def take(self) -> Changes:
         """All of it; from now on it starts anew."""
-        changes = Changes(frozenset(self._paths), frozenset(self._trees), self._everything)
-        self._paths, self._trees, self._everything = set(), set(), False
+        closed = frozenset(self._closed - self._paths)
+        changes = Changes(frozenset(self._paths), frozenset(self._trees), self._everything, closed)
+        self._paths, self._closed, self._trees, self._everything = set(), set(), set(), False
         return changes
 
     def arrived(self) -> bool:
