@@ -22,6 +22,7 @@ from relit.volumes.capture import Limits
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.findings import Findings
 from relit.volumes.keys import Keys, ids_of
+from relit.volumes.laying import Hand
 from relit.volumes.mount import Mount
 from relit.volumes.packindex import SealedPack
 from relit.volumes.parts import Parts
@@ -123,10 +124,12 @@ class Kit:
         young_ms: int = 0,
         databases: Callable[[Path], Awaitable[tuple[int, list[tuple[bytes, str]]]]] = databases.check,
         sync: Callable[[str], None] = settle,
+        helper: Callable[[Path], Hand] | None = None,
     ) -> None:
         self.base, self.keys, self.node = base, keys, node
         self.clock, self.later = MovedClock(), MovedClock()
         self.still = Still()
+        self.helper = helper
         self.patterns, self.limits, self.declared = tuple(patterns), limits, False
         self.tiers: Sequence[Tier] = parse_keep(keep)
         self.store = SqliteStore(base / database, clock=self.clock)
@@ -147,7 +150,7 @@ class Kit:
             Parts(
                 catalog=self.catalog,
                 spool=self.spool,
-                restorer=lambda work: Restorer(self.chunks, work, clock=self.clock),
+                restorer=lambda work: Restorer(self.chunks, work, clock=self.clock, helper=self.helper),
                 watcher=self.watcher,
                 id_of=ids_of(self.keys),
                 clock=self.clock,

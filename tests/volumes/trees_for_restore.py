@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from relit.manifest import SEGMENT, Entry, Segment
-from relit.volumes.laying import Data
+from relit.volumes.fetched import Part
+from relit.volumes.writing import Data
 
 Tree = tuple[list[Entry], list[Segment]]
 
@@ -17,6 +18,7 @@ Tree = tuple[list[Entry], list[Segment]]
 class Fetched:
     def __init__(self, chunks: dict[bytes, bytes]) -> None:
         self._chunks = chunks
+        self.parts: list[Part] = []
         self.sizes = {id: len(data) for id, data in chunks.items()}
 
     def open(self) -> dict[bytes, Data]:

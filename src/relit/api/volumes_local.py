@@ -24,9 +24,9 @@ from relit.manifest import KNOWN_GOOD, SEGMENT, Change, Entry, Snapshot, Volume
 from relit.volumes.base import Catalog
 from relit.volumes.going import Going
 from relit.volumes.laying import Reader as ChunkReader
-from relit.volumes.laying import ranges, split
 from relit.volumes.service import Homes
 from relit.volumes.upload import Uploads
+from relit.volumes.writing import ranges, split
 
 if TYPE_CHECKING:  # commands that need none of it need not wait for it
     from relit.volumes.findings import Findings

@@ -29,6 +29,7 @@ from relit.store.base import Store
 from relit.store.generation import OwnObjects
 from relit.store.objects import Objects, open_objects
 from relit.volumes.base import Watcher
+from relit.volumes.helper import Helper
 from relit.volumes.keys import ids_of
 from relit.volumes.parts import Parts as HomeParts
 from relit.volumes.reader import Chunks
@@ -98,7 +99,7 @@ class Kept:
             HomeParts(
                 catalog=self.catalog,
                 spool=self.spool,
-                restorer=lambda work: Restorer(self.chunks, work, clock=clock),
+                restorer=lambda work: Restorer(self.chunks, work, clock=clock, helper=lambda root: Helper(root, keys)),
                 watcher=watcher,
                 id_of=id_of,
                 clock=clock,

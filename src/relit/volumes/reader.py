@@ -8,34 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from relit.errors import BlobMissing, StoreCorrupt, VolumeDamaged
 from relit.manifest import Place
 from relit.volumes.base import Catalog, Objects
+from relit.volumes.fetched import Batch, Fetched, Part
 from relit.volumes.keys import Keys
-from relit.volumes.pack import CHUNK, HEADER, Data, Sealer, damaged
+from relit.volumes.pack import HEADER, Data, Sealer, damaged
 from relit.volumes.spool import Spool
 from relit.volumes.upload import key_of
 
 _BATCH = 8 << 20  # bytes read together
-
-Batch = list[tuple[bytes, Place]]  # of one pack, by offset
-
-
-class Fetched:
-    """Sealed records of chunks. ``open`` is work for a thread, once."""
-
-    def __init__(self, parts: list[tuple[Sealer, Batch, list[bytes]]], id_of: Callable[[Data], bytes]) -> None:
-        self._parts = parts
-        self._id_of = id_of
-        self.sizes = {id: place.raw for _, batch, _ in parts for id, place in batch}
-
-    def open(self) -> dict[bytes, Data]:
-        """The chunks, each proven. VolumeDamaged."""
-        opened: dict[bytes, Data] = {}
-        for sealer, batch, records in self._parts:
-            contents = sealer.open_all(records, [place for _, place in batch])
-            for (id, place), (kind, data) in zip(batch, contents, strict=True):
-                if kind != CHUNK or self._id_of(data) != id:
-                    raise damaged(place, f"it does not hold chunk {id.hex()}")
-                opened[id] = data
-        return opened
 
 
 class Chunks:
@@ -64,12 +43,15 @@ class Chunks:
 
     async def fetch(self, ids: Sequence[bytes]) -> Fetched:
         """The records of these chunks, however many."""
-        return Fetched([await self._records(each) for each in await self._ordered(ids)], self._id_of)
+        return self._fetched([await self._records(each) for each in await self._ordered(ids)])
 
     async def batches(self, ids: Sequence[bytes]) -> AsyncIterator[Fetched]:
         """The same in parts of bounded size, in the order in which they lie in packs."""
         for batch in await self._ordered(ids):
-            yield Fetched([await self._records(batch)], self._id_of)
+            yield self._fetched([await self._records(batch)])
+
+    def _fetched(self, parts: Sequence[Part]) -> Fetched:
+        return Fetched(parts, self._sealers.__getitem__, self._id_of)
 
     async def _ordered(self, ids: Sequence[bytes]) -> list[Batch]:
         wanted = list(dict.fromkeys(ids))
@@ -81,12 +63,13 @@ class Chunks:
                 )
         return _batches(sorted(places.items(), key=lambda item: (item[1].pack, item[1].offset)))
 
-    async def _records(self, batch: Batch) -> tuple[Sealer, Batch, list[bytes]]:
+    async def _records(self, batch: Batch) -> Part:
         pack, places = batch[0][1].pack, [place for _, place in batch]
         records = await asyncio.to_thread(self._spool.fetch_all, pack, places)
         if records is None:
             records = await self._get(pack, places)
-        return await self._sealer(pack), batch, records
+        await self._know(pack)
+        return Part(pack, batch, records)
 
     async def _get(self, pack: str, places: Sequence[Place]) -> list[bytes]:
         try:
@@ -96,15 +79,14 @@ class Chunks:
         except StoreCorrupt as error:  # of the places asked for, the last one is outside for sure
             raise damaged(max(places, key=lambda each: each.offset), error.why) from error
 
-    async def _sealer(self, pack: str) -> Sealer:
-        known = self._sealers.get(pack)
-        if known is None:
+    async def _know(self, pack: str) -> None:
+        """Have the pack's sealer. WrongKey."""
+        if pack not in self._sealers:
             place = Place(pack, 0, HEADER.size, 0)
             head = await asyncio.to_thread(self._spool.fetch, place)
             if head is None:
                 head = (await self._get(pack, [place]))[0]
-            known = self._sealers[pack] = _sealer_of(head, pack, self._keys)
-        return known
+            self._sealers[pack] = _sealer_of(head, pack, self._keys)
 
 
 def _sealer_of(head: bytes, pack: str, keys: Keys | None) -> Sealer:

@@ -25,7 +25,7 @@ from relit.manifest import Entry, Segment, Skipped
 from relit.volumes import swap
 from relit.volumes.beneath import Beneath, is_folder
 from relit.volumes.disk import failed, remove_tree
-from relit.volumes.laying import Job, Layer, Reader
+from relit.volumes.laying import Hand, Job, Layer, Reader
 from relit.volumes.plan import Action, contents, plan, priority
 from relit.volumes.staging import Staging
 from relit.volumes.swap import Journal, Swap
@@ -80,10 +80,18 @@ def _failed(what: str, error: BaseException) -> RelitError:
 
 class Restorer:
     """Restores homes of one agent. ``work``: a folder outside of the home for journals and what was replaced; when
-    it lies on another filesystem, a hidden sibling of the home is used."""
+    it lies on another filesystem, a hidden sibling of the home is used. ``helper``: see ``Layer``."""
 
-    def __init__(self, chunks: Reader, work: Path, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        chunks: Reader,
+        work: Path,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        helper: Callable[[Path], Hand] | None = None,
+    ) -> None:
         self._chunks = chunks
+        self._helper = helper
         self._work = work
         self._clock = clock
 
@@ -188,7 +196,7 @@ class Restorer:
         for action in actions:
             if action.op == "folder" and action.entry.path:
                 root.mkdir(action.entry.path)
-        layer = Layer(self._chunks, lambda: Beneath(target))
+        layer = Layer(self._chunks, target, helper=self._helper)
         try:
             files = [action.entry for action in actions if action.op == "write"]
             for part in _parts(files):

@@ -51,7 +51,7 @@ class Staging:
         then: Mapping[bytes, bytes],
     ) -> None:
         writes = [action for action in actions if action.op == "write"]
-        layer = Layer(self._chunks, lambda: Beneath(self._folder), sync=len(writes) <= _FEW)
+        layer = Layer(self._chunks, self._folder, sync=len(writes) <= _FEW)
         jobs = [Job(slots[each.entry.path], each.entry, then[each.entry.path]) for each in writes]
         try:
             for job, action in zip(jobs, writes, strict=True):

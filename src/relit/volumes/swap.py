@@ -19,7 +19,7 @@ import msgspec
 from relit.lib import crashpoints
 from relit.manifest import Entry, Skipped
 from relit.volumes.beneath import Beneath, is_folder
-from relit.volumes.laying import dress
+from relit.volumes.writing import dress
 
 POINTS = (
     "volumes.restore.staged",

@@ -1,0 +1,148 @@
+"""Another process that opens chunks and writes files: two processes do not wait for one interpreter's lock.
+
+It is asked over its standard input and answers on its standard output, in frames: eight bytes of length, msgpack. It
+knows the key and the folder, and ends when its input does: a helper whose maker was killed writes no further file.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from relit.errors import RelitError, VolumeDamaged, VolumeError
+from relit.manifest import Skipped
+from relit.volumes.beneath import Beneath
+from relit.volumes.fetched import Fetched, Opens, Part
+from relit.volumes.keys import Keys, ids_of
+from relit.volumes.pack import Sealer
+from relit.volumes.writing import Laid, Piece, write_pieces
+
+_LENGTH = struct.Struct("<Q")
+_GRACE_S = 5.0
+T = TypeVar("T")
+
+
+class _Hello(msgspec.Struct, array_like=True):
+    """``key``: as ``Keys.export`` gives it, if packs are encrypted."""
+
+    root: bytes
+    key: str | None
+
+
+class _Ask(msgspec.Struct, array_like=True):
+    pieces: list[Piece]
+    parts: list[Part]
+
+
+class _Answer(msgspec.Struct, array_like=True):
+    """``damaged`` and ``failed``: what RelitError and OSError say."""
+
+    written: int = 0
+    skipped: list[Skipped] = []
+    damaged: tuple[str, str, str] | None = None
+    failed: tuple[int, str, str] | None = None
+
+
+class Helper:
+    """``hand`` of a ``Layer``: files below ``root``."""
+
+    def __init__(self, root: Path, keys: Keys | None) -> None:
+        words = [sys.executable, "-m", __name__]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        self._hello = _Hello(os.fsencode(root), keys.export() if keys is not None else None)
+        self._greeted = False
+
+    def do(self, pieces: Sequence[Piece], fetched: Opens) -> Laid:
+        """Have these written. Blocking. Raises what went wrong there."""
+        try:
+            if not self._greeted:
+                _send(self._to, self._hello)
+                self._greeted = True
+            _send(self._to, _Ask(list(pieces), list(fetched.parts)))
+            answer = _receive(self._from, _Answer)
+        except (BrokenPipeError, EOFError) as error:
+            raise VolumeError(
+                "files were not laid down",
+                why=f"the process that wrote them ended with {self._process.wait(_GRACE_S)}",
+                fix="relit logs volumes tells why; then again",
+            ) from error
+        if answer.damaged is not None:
+            what, why, fix = answer.damaged
+            raise VolumeDamaged(what, why=why, fix=fix)
+        if answer.failed is not None:
+            raise OSError(*answer.failed)
+        return answer.written, answer.skipped
+
+    def close(self) -> None:
+        """Let it end. Safe twice."""
+        if not self._to.closed:
+            try:
+                self._to.close()
+            except BrokenPipeError:
+                pass  # it has ended already
+        try:
+            self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._from.close()
+
+
+def _send(to: IO[bytes], message: msgspec.Struct) -> None:
+    data = msgspec.msgpack.encode(message)
+    to.write(_LENGTH.pack(len(data)))
+    to.write(data)
+    to.flush()
+
+
+def _receive(source: IO[bytes], kind: type[T]) -> T:
+    length = source.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        raise EOFError
+    data = source.read(_LENGTH.unpack(length)[0])
+    if len(data) < _LENGTH.unpack(length)[0]:
+        raise EOFError
+    return msgspec.msgpack.decode(data, type=kind)
+
+
+def _answered(root: Beneath, ask: _Ask, fetched: Opens) -> _Answer:
+    try:
+        return _Answer(*write_pieces(root, ask.pieces, fetched.open()))
+    except RelitError as error:
+        return _Answer(damaged=(error.what, error.why, error.fix))
+    except OSError as error:
+        return _Answer(failed=(error.errno or 0, error.strerror or str(error), str(error.filename or "")))
+
+
+def main(source: IO[bytes], to: IO[bytes]) -> None:
+    """Do what is asked until the input ends."""
+    hello = _receive(source, _Hello)
+    keys = Keys.parse(hello.key) if hello.key is not None else None
+    sealer = cache(lambda pack: Sealer(pack, keys))
+    with Beneath(Path(os.fsdecode(hello.root))) as root:
+        while True:
+            try:
+                ask = _receive(source, _Ask)
+            except EOFError:
+                return
+            _send(to, _answered(root, ask, Fetched(ask.parts, sealer, ids_of(keys))))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.stdin.buffer, sys.stdout.buffer)
+    except BrokenPipeError:
+        traceback.print_exc()
+        os._exit(1)
