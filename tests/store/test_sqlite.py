@@ -16,6 +16,7 @@ import pytest
 from relit.errors import ConfigError, SchemaTooNew, StoreCorrupt, StoreFull, StoreUnavailable
 from relit.lib.ids import new_id
 from relit.lib.proc import myself
+from relit.store.sql.sqlite.database import CHECKPOINT_PAGES
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.sql.tx import Op, Tx
 from relit.store.values import Fence, NewRun, Step, WorkerInfo
@@ -66,6 +67,17 @@ async def test_writes_that_wait_share_one_commit(tmp_path: Path) -> None:
     await asyncio.gather(*(store.enqueue([new_run()]) for _ in range(200)))
     frames = ((tmp_path / "relit.db-wal").stat().st_size - before) / 4120
     assert frames < 200, "each commit writes at least two frames: 200 commits would be 400"
+    await store.stop()
+
+
+async def test_the_log_is_brought_into_the_file_when_it_is_long(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "relit.db")
+    for _ in range(20):
+        await store.enqueue([new_run() for _ in range(400)])
+    log = (tmp_path / "relit.db-wal").stat().st_size
+    file = (tmp_path / "relit.db").stat().st_size
+    assert log < 3 * 4120 * CHECKPOINT_PAGES
+    assert file > 1_000_000
     await store.stop()
 
 

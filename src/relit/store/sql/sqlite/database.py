@@ -8,6 +8,7 @@ only itself. After FULL, IOERR or NOMEM nothing of the batch is trusted: all of 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import re
 import threading
@@ -26,8 +27,10 @@ from relit.store.sql import rows, statements
 from relit.store.sql.sqlite.connection import FATAL, PACKAGE, migrate, open_connection, translate
 from relit.store.sql.tx import Op, Row, WholeOpFailed
 
+log = logging.getLogger("relit.store")
 READERS = 2
 MOST_AT_ONCE = 2000
+CHECKPOINT_PAGES = 1000  # SQLite's own default
 _ANSWERS = re.compile(r"\bRETURNING\b|^\s*(SELECT|WITH)\b")
 
 
@@ -75,6 +78,7 @@ class SqliteDatabase:
         self._readers: ThreadPoolExecutor | None = None
         self._local = threading.local()
         self._reading: list[apsw.Connection] = []
+        self._logged = 0  # pages in the write-ahead log
 
     async def start(self) -> None:
         """Open and migrate the file."""
@@ -86,7 +90,12 @@ class SqliteDatabase:
     def _open(self) -> apsw.Connection:
         connection = open_connection(self._path)
         migrate(connection, self._path)
+        connection.set_wal_hook(self._note_log)
         return connection
+
+    def _note_log(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._logged = pages
+        return apsw.SQLITE_OK
 
     async def stop(self) -> None:
         """Commit what waits, then close."""
@@ -121,7 +130,18 @@ class SqliteDatabase:
             waiting = [item for item in batch if item is not None]
             if waiting:
                 self._commit(connection, waiting)
+                self._checkpoint(connection)
         connection.close()
+
+    def _checkpoint(self, connection: apsw.Connection) -> None:
+        """Bring a long log into the file. By itself SQLite does it within the commit, and all would wait for it."""
+        if self._logged < CHECKPOINT_PAGES:
+            return
+        self._logged = 0
+        try:
+            connection.wal_checkpoint()
+        except apsw.Error as error:  # nothing is lost: the log stays, and grows until it can be done
+            log.warning("the log of %s was not brought into it: %s", self._path, error)
 
     def _take(self) -> list[_Waiting | None]:
         batch = [self._inbox.get()]
