@@ -50,11 +50,13 @@ class Bench:
         self.found.setdefault(key, []).append(value)
 
     def compare(self, what: str, ours: Callable[[], float], theirs: Callable[[Peer], float], number: int = 0) -> None:
-        """Run everybody once, in an order that changes from round to round; note seconds and ratios."""
+        """Run everybody once, in an order that changes from round to round; note seconds and ratios. What others wrote
+        before is on the disk when somebody begins: peers leave that to whoever comes next."""
         took: dict[str, float] = {}
         turns: list[tuple[str, Callable[[], float]]] = [("relit", ours)]
         turns += [(peer.name, lambda peer=peer: theirs(peer)) for peer in self.peers]  # type: ignore[misc]
         for name, run in turns if number % 2 == 0 else turns[::-1]:
+            os.sync()
             took[name] = run()
             self.note(f"{what}_{name}_s", took[name])
         for peer in self.peers:

@@ -20,6 +20,7 @@ from shapes import difference, shape
 from relit.errors import NotFound, Overtaken, VolumeTooLarge
 from relit.manifest import Commit, Delta, Snapshot
 from relit.store.sql.catalog import SqlCatalog
+from relit.volumes import look, lookout
 from relit.volumes.capture import Limits
 from relit.volumes.disk import remove_tree
 
@@ -329,6 +330,33 @@ async def test_a_restart_reads_again_only_what_was_touched_as_its_reading_began(
     async with running(Kit(tmp_path)) as second:
         with unreadable(second.home() / "old"), unreadable(second.home() / "young"):
             assert [each.path for each in (await second.take(always=True)).skipped] == [b"young"]
+
+
+async def test_after_a_restore_only_what_it_touched_is_looked_at_and_the_next_snapshot_sees_all(
+    volumes: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = volumes.home()
+    for folder in ("folder", "quiet"):
+        (home / folder).mkdir()
+    for name in ("quiet/note", "folder/back", "gone"):
+        (home / name).write_text("1")
+    first = await volumes.take()
+    (home / "folder" / "back").write_text("2")
+    (home / "gone").unlink()
+    (home / "new").write_text("2")
+    sweeps = []
+    real = look.sweep
+    monkeypatch.setattr(lookout, "sweep", lambda *given: sweeps.append(1) or real(*given))
+    volumes.still.before = lambda: (home / "quiet" / "note").write_text("by a stranger")
+    done = await volumes.homes.restore(AGENT, 1)
+    assert len(sweeps) == 1, "for the snapshot before"
+    volumes.still.before = lambda: None
+    assert done.after is not None
+    changed = await volumes.catalog.changes(first.volume, 1, done.after.number)
+    assert {each.path for each in changed if each.before is None or each.after is None} == set()
+    assert (await volumes.tree(done.after.number))[b"quiet/note"].size == 1
+    taken = await volumes.take()
+    assert (await volumes.tree(taken.number))[b"quiet/note"].size == len("by a stranger")
 
 
 async def test_a_cancelled_snapshot_is_none_and_the_next_one_is_complete(watched: Kit) -> None:

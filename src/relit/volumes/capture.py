@@ -10,7 +10,7 @@ that was touched stays due.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -185,6 +185,10 @@ class Capture:
     def laid(self, files: dict[bytes, Seen]) -> None:
         """A restore has just written these: the next snapshot need not read them again."""
         self._laid = files
+
+    def only(self, paths: Collection[bytes]) -> None:
+        """Nothing but these was touched since the last snapshot: for certain, since nobody else runs."""
+        self._lookout.only(paths)
 
     async def tree(self) -> Tree:
         """What the newest snapshot holds."""

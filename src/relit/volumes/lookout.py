@@ -61,6 +61,7 @@ class Lookout:
         self._ignored = b""
         self._rules = Rules(self._patterns)
         self._unwritten = Unwritten()
+        self._only: frozenset[bytes] | None = None
 
     @property
     def exact(self) -> bool:
@@ -70,6 +71,11 @@ class Lookout:
     def since(self, began_ms: int) -> None:
         """What is known is of a snapshot whose files an earlier process read from then on."""
         self._settled_ns = (began_ms - _TICK_MS) * 1_000_000
+
+    def only(self, paths: Collection[bytes]) -> None:
+        """Nobody but us was about since the last look, and we touched only these: where no events tell, the next early
+        pass need not sweep."""
+        self._only = frozenset(paths)
 
     @contextmanager
     def opened(self) -> Iterator[Home]:
@@ -90,7 +96,18 @@ class Lookout:
         again, closed = self._due | self._skipped.keys(), frozenset(self._closed)  # why it was skipped may be over
         self._skipped.clear()
         self._closed.clear()
-        return self._gather(again, closed, sweeps=late, recent_s=recent_s)
+        only, self._only = self._only, None
+        if only is None or late or self._watch.exact:
+            return self._gather(again, closed, sweeps=late, recent_s=recent_s)
+        mapped = self._watch.mapped(recent_s)
+        return Due(  # as of the last sweep: what was not looked at since is known from then
+            Changes(only.union(mapped, again), closed),
+            sweeps=False,
+            at_ms=self._swept_ms or 0,
+            swept_ms=self._swept_ms,
+            mapped=mapped,
+            mapped_ms=None,
+        )
 
     def late(self, pids: Collection[int] | None) -> Due:
         """What may differ from what the early pass saw. ``pids``: the processes that stand still, if that is known:
