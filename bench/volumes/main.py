@@ -110,7 +110,7 @@ class Bench:
             self.note("freeze_ms", taken.snapshot.freeze_us / 1000)
         for number in range(rounds):
             self._mixed(number)
-        for number in range(max(2, rounds // 2)):
+        for number in range(3):
             self._go_back("inplace", number, self._restore_resident)
 
     def _mixed(self, number: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
@@ -52,9 +51,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "volumes": ("services", "Keep versions of this machine's homes, in the foreground."),
     "node": ("services", "Keep this machine's instances alive, in the foreground."),
 }
-gc.set_threshold(
-    20_000, 20, 50
-)  # modules and manifests are made and stay: looking at them again takes a tenth of a start
 _HIDDEN = frozenset({"node", "volumes"})
 _FLAGS = {"--json": 0, "-q": 0, "--quiet": 0, "-v": 0, "--verbose": 0, "--no-color": 0, "--yes": 0, "-y": 0}
 _VALUES = {"--server", "--data", "--config"}
