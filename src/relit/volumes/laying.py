@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -76,8 +76,8 @@ class Job(msgspec.Struct):
 class Layer:
     """Lays files below a folder. ``skipped`` collects what could not be set.
 
-    Units of work are done by two hands: threads of this process or, where ``helper`` makes one and there is enough to
-    do, a thread and another process, which do not wait for each other's interpreter.
+    Work is done by two hands: two threads of this process or, with ``helper``, a thread and what that makes: another
+    process, since two do not wait for one interpreter's lock.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Layer:
         self.skipped: list[Skipped] = []
 
     def close(self) -> None:
-        """Safe twice."""
+        """Safe twice. Blocking: another process may have to end."""
         self._own.close()
         for hand in self._hands:
             hand.close()
@@ -102,7 +102,7 @@ class Layer:
 
     async def lay(self, jobs: Sequence[Job]) -> None:
         """All of them, durable only when the caller syncs. Chunks are fetched while others are written."""
-        await self._ready(jobs)
+        await self._ready()
         async with asyncio.TaskGroup() as tasks:
             await self._single(tasks, [job for job in jobs if len(job.ids) == ID_BYTES])
             for group in _groups([job for job in jobs if _few(job)]):
@@ -116,11 +116,11 @@ class Layer:
         if empty := [Piece(job.path, job.entry, b"") for job in jobs if not job.ids]:
             self._add(await finished(asyncio.to_thread(write_pieces, self._own, empty, {}, sync=self._sync)))
 
-    async def _ready(self, jobs: Sequence[Job]) -> None:
-        """Have hands enough for this."""
+    async def _ready(self) -> None:
+        """Have all hands."""
         while len(self._hands) < _HANDS:
             hand: Hand
-            if self._helper is not None and self._hands and _much(jobs):
+            if self._helper is not None and self._hands:
                 hand = await asyncio.to_thread(self._helper, self._root)
             else:
                 hand = _Thread(self._root, sync=self._sync)
@@ -190,8 +190,9 @@ class Layer:
             self.written += await finished(asyncio.to_thread(_patched, fd, job.entry, fetched, batch))
 
 
-def _much(jobs: Sequence[Job]) -> bool:
-    return len(os.sched_getaffinity(0)) > 1 and sum(job.entry.size for job in jobs) >= _MUCH
+def much(files: Iterable[Entry]) -> bool:
+    """Whether a helper is worth its start for these."""
+    return len(os.sched_getaffinity(0)) > 1 and sum(entry.size for entry in files) >= _MUCH
 
 
 def _few(job: Job) -> bool:

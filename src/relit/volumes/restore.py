@@ -25,7 +25,7 @@ from relit.manifest import Entry, Segment, Skipped
 from relit.volumes import swap
 from relit.volumes.beneath import Beneath, is_folder
 from relit.volumes.disk import failed, remove_tree
-from relit.volumes.laying import Hand, Job, Layer, Reader
+from relit.volumes.laying import Hand, Job, Layer, Reader, much
 from relit.volumes.plan import Action, contents, plan, priority
 from relit.volumes.staging import Staging
 from relit.volumes.swap import Journal, Swap
@@ -196,14 +196,14 @@ class Restorer:
         for action in actions:
             if action.op == "folder" and action.entry.path:
                 root.mkdir(action.entry.path)
-        layer = Layer(self._chunks, target, helper=self._helper)
+        files = [action.entry for action in actions if action.op == "write"]
+        layer = Layer(self._chunks, target, helper=self._helper if much(files) else None)
         try:
-            files = [action.entry for action in actions if action.op == "write"]
             for part in _parts(files):
                 await layer.lay([Job(each.path, each, then[each.path]) for each in part])
             missed = await asyncio.to_thread(_finish_tree, root, actions)
         finally:
-            layer.close()
+            await asyncio.to_thread(layer.close)
         return layer.written, [*layer.skipped, *missed]
 
     async def resume(self, home: Path) -> list[Resumed]:
