@@ -84,6 +84,12 @@ def connect(path: Path) -> apsw.Connection:
     return db
 
 
+def small(home: Path, files: int, chance: random.Random) -> None:
+    """Write ten small files anew."""
+    for number in chance.sample(range(files), 10):
+        file_at(home, number).write_bytes(text(chance, chance.randint(500, 4000)))
+
+
 class Editor:
     """Changes a home as an agent at work does. Holds the databases open."""
 
@@ -93,12 +99,9 @@ class Editor:
         self.chance = random.Random(seed)
         self.databases = [connect(home / name) for name in DATABASES if (home / name).exists()]
 
-    def small(self, count: int = 10) -> list[Path]:
-        """Write ``count`` small files anew."""
-        touched = [file_at(self.home, number) for number in self.chance.sample(range(self.files), count)]
-        for path in touched:
-            path.write_bytes(text(self.chance, self.chance.randint(500, 4000)))
-        return touched
+    def small(self) -> None:
+        """Write ten small files anew."""
+        small(self.home, self.files, self.chance)
 
     def mixed(self) -> None:
         """Ten files, three logs, a hundred rows of the databases."""

@@ -25,6 +25,7 @@ import verdict
 from ours import Relit, memory_mb
 from peers import Borg, Peer, Restic, installed
 
+_SNAPSHOTS = ("first", "mixed_cold", "mixed")
 Figures = dict[str, list[float]]
 
 
@@ -50,13 +51,14 @@ class Bench:
         self.found.setdefault(key, []).append(value)
 
     def compare(self, what: str, ours: Callable[[], float], theirs: Callable[[Peer], float], number: int = 0) -> None:
-        """Run everybody once, in an order that changes from round to round; note seconds and ratios. What others wrote
-        before is on the disk when somebody begins: peers leave that to whoever comes next."""
+        """Run everybody once, in an order that changes from round to round; note seconds and ratios. What others
+        restored is on the disk when somebody begins: peers leave that to whoever comes next."""
         took: dict[str, float] = {}
         turns: list[tuple[str, Callable[[], float]]] = [("relit", ours)]
         turns += [(peer.name, lambda peer=peer: theirs(peer)) for peer in self.peers]  # type: ignore[misc]
         for name, run in turns if number % 2 == 0 else turns[::-1]:
-            os.sync()
+            if what not in _SNAPSHOTS:
+                os.sync()
             took[name] = run()
             self.note(f"{what}_{name}_s", took[name])
         for peer in self.peers:
@@ -134,9 +136,10 @@ class Bench:
     def _go_back(self, what: str, number: int, ours: Callable[[int], float]) -> None:
         """Ten files changed, and back. The peers restore over a copy of the home, as they would over the home."""
         to = self._newest()
-        touched = homes.Editor(self.home, self.size.files, seed=random.randrange(10**9))
-        touched.small()
-        touched.close()
+        if self.relit.runs():
+            self.relit.edit("small")
+        else:
+            homes.small(self.home, self.size.files, random.Random())
         self.compare(what, lambda: ours(to), lambda peer: peer.restore(self.folder / f"{peer.name}-target"), number)
 
     def _restore_resident(self, to: int) -> float:
@@ -164,14 +167,18 @@ class Bench:
     def _forked(self, name: str, to: int) -> float:
         return self.relit.timed(lambda volumes: volumes.fork("bench", name, to), api=False)[0]
 
-    def full(self) -> None:
-        """Everything lost: the whole home laid down anew. relit runs no agent then, as the peers do. The old home is
-        moved away: ext4 makes new files very slowly for minutes after thousands of others were deleted."""
+    def full(self, rounds: int) -> None:
+        """Everything lost: the whole home laid down anew. relit runs no agent then, as the peers do. Before anything
+        was deleted: ext4 makes new files very slowly for minutes after that, and then measures nothing else."""
         to = self.relit.newest()
-        self.home.rename(self.folder / "lost")
-        self.compare(
-            "full", lambda: self._restore_cold(to), lambda peer: peer.restore(self.folder / f"{peer.name}-whole")
-        )
+        for number in range(rounds):
+            self.home.rename(self.folder / f"lost-{number}")
+            self.compare(
+                "full",
+                lambda: self._restore_cold(to),
+                lambda peer, number=number: peer.restore(self.folder / f"{peer.name}-whole-{number}"),  # type: ignore[misc]
+                number,
+            )
 
 
 def run(folder: Path, *, quick: bool, only: str) -> dict[str, Any]:
@@ -182,6 +189,7 @@ def run(folder: Path, *, quick: bool, only: str) -> dict[str, Any]:
     more: dict[str, float] = {}
     rounds = 3 if quick else 7
     bench.first()
+    bench.full(1 if quick else 3)
     many = None if only else fleet.made(folder / "fleet", quick=quick)
     bench.cold(2 if quick else 4)
     bench.relit.up()
@@ -191,7 +199,6 @@ def run(folder: Path, *, quick: bool, only: str) -> dict[str, Any]:
         more["daemon_rss_mb"] = memory_mb(bench.relit.daemon())
     finally:
         bench.relit.down()
-    bench.full()
     if many is not None:
         more |= fleet.run(many, say, quick=quick)
         if not quick:

@@ -47,7 +47,7 @@ POINTS: tuple[str, ...] = (
     "volumes.snapshot.staged",
     "volumes.snapshot.committed",
 )
-_BATCH = 8 << 20
+_BATCH = 4 << 20
 _ROWS = 5_000  # of the manifest in one transaction
 _EARLY = 1 << 20  # bytes of new chunks that are packed before the freeze; less than that waits
 _FEW, _LITTLE = 200, 1 << 20  # paths, and bytes of files, that are no work for a thread

@@ -51,7 +51,7 @@ POINTS: tuple[str, ...] = (
     "volumes.spool.recovered",
 )
 LIMIT = 64 << 20
-_BATCH, _BATCH_BYTES = 1024, 16 << 20  # records sealed together before they are written
+_BATCH, _BATCH_BYTES = 1024, 8 << 20  # records sealed together before they are written
 _SHARED = 256 << 10  # bytes from which on two threads seal them
 _OPEN, _SEALED, _ORPHAN = ".open", ".pack", ".orphan"
 
