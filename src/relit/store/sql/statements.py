@@ -22,7 +22,7 @@ def load(package: str, columns: dict[str, str], folder: str = "queries") -> dict
 
 
 def sql_files(package: str, folder: str) -> list[Path]:
-    """The SQL files of a folder of ``package``, by name. (``importlib.resources`` would import more than all of this.)"""
+    """The SQL files of a folder of ``package``, by name. (``importlib.resources`` would import more than all this.)"""
     [where] = import_module(package).__path__
     return sorted(Path(where, folder).glob("*.sql"))
 
