@@ -69,6 +69,14 @@ async def how(keeper: KeeperClient, run_dir: Path) -> str:
     return "cgroup" if groups else "signals"
 
 
+async def patiently(freezing: Freezing) -> bool:
+    """As a snapshot does it: by signals, on a busy machine, a tree may not stand still in time."""
+    for _ in range(4):
+        with contextlib.suppress(FreezeFailed):
+            return await freezing.freeze()
+    return await freezing.freeze()
+
+
 @pytest.mark.parametrize(("threads", "children", "words"), [(1, 0, ()), (11, 0, ()), (2, 5, ()), (2, 5, ("escape",))])
 async def test_a_frozen_tree_stands_still_to_its_last_thread(
     keeper: KeeperClient, run_dir: Path, tmp_path: Path, how: str, threads: int, children: int, words: tuple[str, ...]
@@ -77,7 +85,7 @@ async def test_a_frozen_tree_stands_still_to_its_last_thread(
     await start(keeper, counters)
     for _ in range(3):
         freezing = Freezing(run_dir, ["a"], 2_000)
-        assert await freezing.freeze()
+        assert await patiently(freezing)
         assert (freezing.how, freezing.processes) == ({how}, children + 1)
         assert await counters.none_moves()
         assert await freezing.thaw()
