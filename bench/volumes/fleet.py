@@ -53,16 +53,16 @@ def _until_all(relit: Relit, count: int) -> None:
         time.sleep(0.5)
 
 
-def _measure(relit: Relit, count: int, seconds: float) -> float:
+def _measure(relit: Relit, count: int, seconds: float, files: int = FILES) -> float:
     """Percent of a core while one in a hundred files changes in each interval, evenly."""
     chance, names, pid = random.Random(5), relit.names(), relit.daemon()
-    pause = EVERY_S / (count * FILES * SHARE)
+    pause = EVERY_S / (count * files * SHARE)
     began, cpu = time.perf_counter(), cpu_s(pid)
     done = 0
     while (passed := time.perf_counter() - began) < seconds:
         while done * pause < passed:
             home = relit.data / "agents" / chance.choice(names) / "home"
-            homes.file_at(home, chance.randrange(FILES)).write_bytes(homes.text(chance, 2000))
+            homes.file_at(home, chance.randrange(files)).write_bytes(homes.text(chance, 2000))
             done += 1
         time.sleep(0.02)
     return (cpu_s(pid) - cpu) / seconds * 100
@@ -118,7 +118,7 @@ def s3(folder: Path, say: Callable[[str], None]) -> dict[str, float]:
         relit.up()
         try:
             _until_all(relit, 20)
-            _measure(relit, 20, 25.0)
+            _measure(relit, 20, 25.0, 100)
             stats = relit.ask(lambda volumes: volumes.stats())
         finally:
             relit.down()
