@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kit import AGENT, Kit, noise, running
@@ -23,6 +24,7 @@ from relit.store.sql.catalog import SqlCatalog
 from relit.volumes import look, lookout
 from relit.volumes.capture import Limits
 from relit.volumes.disk import remove_tree
+from relit.volumes.reading import Reader
 
 
 def needs_root() -> None:
@@ -357,6 +359,25 @@ async def test_after_a_restore_only_what_it_touched_is_looked_at_and_the_next_sn
     assert (await volumes.tree(done.after.number))[b"quiet/note"].size == 1
     taken = await volumes.take()
     assert (await volumes.tree(taken.number))[b"quiet/note"].size == len("by a stranger")
+
+
+async def test_a_file_that_is_much_larger_when_it_is_read_than_when_it_was_looked_at(
+    watched: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = watched.home()
+    (home / "note").write_text("1")
+    await watched.take()
+    real = Reader.see
+
+    def see(self: Reader, *given: Any, **named: Any) -> Any:
+        (home / "note").write_bytes(noise(20 << 20))
+        return real(self, *given, **named)
+
+    (home / "note").write_text("2")
+    monkeypatch.setattr(Reader, "see", see)
+    async with asyncio.timeout(60):
+        taken = await watched.take()
+    assert taken.bytes == 20 << 20
 
 
 async def test_a_cancelled_snapshot_is_none_and_the_next_one_is_complete(watched: Kit) -> None:

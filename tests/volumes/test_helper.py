@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,12 +29,16 @@ class Watched(Helper):
     """One whose work is counted, and which a test may harm."""
 
     made: ClassVar[list[Watched]] = []
+    ready: ClassVar[threading.Event] = threading.Event()
     deadly = False
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, KEYS)
-        self.pieces = 0
-        self.made.append(self)
+        try:
+            super().__init__(root, KEYS)
+            self.pieces = 0
+            self.made.append(self)
+        finally:
+            self.ready.set()
 
     def do(self, pieces: Sequence[Piece], fetched: Opens) -> Laid:
         self.pieces += len(pieces)
@@ -44,7 +50,15 @@ class Watched(Helper):
 
 @pytest.fixture
 async def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kit]:
-    """Homes however small are laid with help."""
+    """Homes however small are laid with help: the first hand waits for the other one."""
+    real = laying._Thread.do
+
+    def do(self: laying._Thread, pieces: Sequence[Piece], fetched: Opens) -> Laid:
+        Watched.ready.wait(30)
+        return real(self, pieces, fetched)
+
+    Watched.ready.clear()
+    monkeypatch.setattr(laying._Thread, "do", do)
     monkeypatch.setattr(laying, "_MUCH", 0)
     monkeypatch.setattr(laying.os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(Watched, "made", [])
@@ -157,8 +171,32 @@ def test_what_the_system_refuses_is_an_error_of_the_same_kind(tmp_path: Path) ->
     assert (tmp_path / "file").exists()
 
 
-def test_input_that_ends_ends_the_helper(tmp_path: Path) -> None:
+def test_input_that_ends_ends_the_helper() -> None:
     told = io.BytesIO()
-    with pytest.raises(EOFError):
-        main(io.BytesIO(b"\x05\0\0\0\0\0\0\0ab"), told)
+    main(io.BytesIO(b"\x05\0\0\0\0\0\0\0ab"), told)
     assert told.getvalue() == b""
+
+
+async def test_where_no_helper_can_be_made_the_home_is_laid_without(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(kit.home())
+    await kit.take()
+    before = shape(kit.home())
+    shutil.rmtree(kit.home())
+    monkeypatch.setattr("relit.volumes.helper.sys.executable", "/bin/false")
+    await kit.homes.restore(AGENT, 1)
+    assert difference(shape(kit.home()), before) == {}
+    assert "no second process helps" in caplog.text
+
+
+def test_ctrl_c_is_not_for_the_helper(tmp_path: Path) -> None:
+    helper = Helper(tmp_path, KEYS)
+    try:
+        assert os.getpgid(helper._process.pid) != os.getpgid(0)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            helper._process.send_signal(number)
+        assert helper.do([Piece(b"file", empty(b"file"), b"")], Nothing()) == (0, [])
+    finally:
+        helper.close()
+    assert helper._process.returncode == 0

@@ -95,6 +95,20 @@ async def test_a_store_through_a_mapping_that_is_gone_is_in_the_next_snapshot(ki
     assert await stored(kit, taken.number) == db.read_bytes()
 
 
+async def test_a_mapping_by_another_name_counts_too(kit: Kit, tmp_path: Path) -> None:
+    db = kit.home() / "db"
+    os.link(db, tmp_path / "elsewhere")
+    with mapped(tmp_path / "elsewhere") as other:
+        other.store()
+        kit.clock.offset += 200
+        opened_and_closed(db)
+        await kit.take()
+        other.store()  # the page is writable already: this one changes no times
+    opened_and_closed(db)
+    taken = await kit.take()
+    assert await stored(kit, taken.number) == db.read_bytes()
+
+
 async def test_a_store_before_a_snapshot_and_one_after_it_are_both_seen(kit: Kit) -> None:
     db = kit.home() / "db"
     with mapped(db) as other:

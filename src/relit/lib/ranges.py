@@ -13,9 +13,17 @@ def read_ranges(fd: int, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """(offset, length) each; short where the file ends."""
     found: list[bytes] = []
     for start, end, inside in _runs(ranges):
-        data = os.pread(fd, end - start, start)
+        data = _pread(fd, end - start, start)
         found += [data] if len(inside) == 1 else [data[at - start : at - start + length] for at, length in inside]
     return found
+
+
+def _pread(fd: int, length: int, offset: int) -> bytes:
+    """All of it, or up to the file's end: before a bad sector a read is short, and the next one raises OSError."""
+    data = os.pread(fd, length, offset)
+    while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 def _runs(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:

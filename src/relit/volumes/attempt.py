@@ -17,6 +17,10 @@ class Cancelled(Exception):
     """Ends a thread for which nobody waits."""
 
 
+class Grew(Exception):
+    """There is more to read than there seemed to be."""
+
+
 class Attempt:
     """Chunks by id. ``limit``: bytes that may be held."""
 

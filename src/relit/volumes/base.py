@@ -318,6 +318,10 @@ class Watch(Protocol):
         """
         ...
 
+    def mapped_inodes(self) -> frozenset[int]:
+        """Of all that any process had mapped so, by whatever name, when all were asked last."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -28,7 +28,7 @@ from relit.lib.durations import size as shown_size
 from relit.lib.service import finished
 from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapshot, Volume
 from relit.volumes.arenas import Arenas
-from relit.volumes.attempt import Attempt, Behind, Cancelled, Chunks
+from relit.volumes.attempt import Attempt, Behind, Cancelled, Chunks, Grew
 from relit.volumes.base import Catalog, Freezer, Watch
 from relit.volumes.chunking import Ends
 from relit.volumes.clones import Clones
@@ -131,9 +131,11 @@ class Capture:
         note: str = "",
         *,
         always: bool = False,
+        only: Collection[bytes] | None = None,
         position: Positions,
     ) -> Snapshot | None:
-        """Take a snapshot; ``None`` when nothing has changed (unless ``always``).
+        """Take a snapshot; ``None`` when nothing has changed (unless ``always``). ``only``: nothing else was touched
+        since the last one.
 
         Raises FreezeFailed, StoreFull, VolumeTooLarge and what the catalog raises; the agent goes on either way.
         """
@@ -141,7 +143,7 @@ class Capture:
             reader = Reader(self._id_of, arena, self._ends)
             for turn in range(_TRIES):
                 try:
-                    done, taken = await self._try(reader, reason, note, always, position)
+                    done, taken = await self._try(reader, reason, note, always, only, position)
                 except Overtaken:
                     if turn + 1 == _TRIES:
                         raise
@@ -158,7 +160,13 @@ class Capture:
             )
 
     async def _try(
-        self, reader: Reader, reason: Reason, note: str, always: bool, position: Positions
+        self,
+        reader: Reader,
+        reason: Reason,
+        note: str,
+        always: bool,
+        only: Collection[bytes] | None,
+        position: Positions,
     ) -> tuple[bool, Snapshot | None]:
         """(whether this is the answer, the snapshot). A cancellation waits until nothing of it goes on."""
         tree = await self._load()
@@ -173,7 +181,7 @@ class Capture:
         attempt = Attempt(self._buffer)
         # A store to a file that was mapped in the last second can wait for the next interval.
         recent_s = _RECENT_S if reason == "interval" else 0.0
-        early = await finished(self._copy(tree, attempt, reader, recent_s), attempt.cancel)
+        early = await finished(self._copy(tree, attempt, reader, recent_s, only), attempt.cancel)
         if not always and tree.delta(early).empty:
             self._lookout.done()
             return True, None
@@ -185,10 +193,6 @@ class Capture:
     def laid(self, files: dict[bytes, Seen]) -> None:
         """A restore has just written these: the next snapshot need not read them again."""
         self._laid = files
-
-    def only(self, paths: Collection[bytes]) -> None:
-        """Nothing but these was touched since the last snapshot: for certain, since nobody else runs."""
-        self._lookout.only(paths)
 
     async def tree(self) -> Tree:
         """What the newest snapshot holds."""
@@ -213,28 +217,43 @@ class Capture:
             self._tree = await asyncio.to_thread(Tree, entries, segments)
         return self._tree
 
-    async def _copy(self, tree: Tree, attempt: Attempt, reader: Reader, recent_s: float) -> dict[bytes, Seen | None]:
+    async def _copy(
+        self, tree: Tree, attempt: Attempt, reader: Reader, recent_s: float, only: Collection[bytes] | None
+    ) -> dict[bytes, Seen | None]:
         """Read what changed while the agent goes on."""
         packing = Behind(lambda chunks: self._put(attempt, chunks))
 
-        def sink(id: bytes, data: memoryview) -> None:
+        def hold(id: bytes, data: memoryview) -> bool:
+            """Whether a batch is full."""
             if attempt.cancelled:
                 raise Cancelled
             if attempt.new(id):
                 attempt.hold(id, data)
-                if attempt.size >= _BATCH:
-                    packing.take(attempt.drain())
+            return attempt.size >= _BATCH
+
+        def pack(id: bytes, data: memoryview) -> None:
+            if hold(id, data):
+                packing.take(attempt.drain())
+
+        def stay_light(id: bytes, data: memoryview) -> None:
+            if hold(id, data):
+                raise Grew
 
         with self._lookout.opened() as home:
-            due = self._lookout.early(recent_s)
+            due = self._lookout.early(recent_s, only)
             attempt.began_ms = due.at_ms
             looked = await _done(lambda: self._lookout.look(home, View(tree), due), light=due.light)
 
             def read() -> dict[bytes, Seen | None]:
                 with packing:
-                    return reader.see(home, tree, looked, sink, laid=self._laid)
+                    return reader.see(home, tree, looked, pack, laid=self._laid)
 
-            seen = await _done(read, light=_light(looked))
+            try:
+                if not _light(looked):
+                    raise Grew
+                seen = reader.see(home, tree, looked, stay_light, laid=self._laid)
+            except Grew:  # packing waits for this loop, so that a thread has to wait for packing
+                seen = await asyncio.to_thread(read)
         attempt.reused |= {id for path in self._laid.keys() & seen.keys() for id in split(self._laid[path].ids)}
         if attempt.size >= _EARLY:
             await self._put(attempt, attempt.drain())

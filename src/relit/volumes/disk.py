@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -85,4 +86,8 @@ def _lift(name: str, fd: int) -> None:
                 os.rename(each, f".{secrets.token_hex(16)}", src_dir_fd=inner, dst_dir_fd=fd)
     finally:
         os.close(inner)
-    os.rmdir(name, dir_fd=fd)
+    try:
+        os.rmdir(name, dir_fd=fd)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:  # a helper of a killed process has just written there: once more
+            raise

@@ -6,11 +6,12 @@ knows the key and the folder, and ends when its input does: a helper whose maker
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
-import traceback
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -53,29 +54,37 @@ class _Answer(msgspec.Struct, array_like=True):
 
 
 class Helper:
-    """``hand`` of a ``Layer``: files below ``root``."""
+    """``hand`` of a ``Layer``: files below ``root``. Made, it is ready. VolumeError, OSError: it cannot be."""
 
     def __init__(self, root: Path, keys: Keys | None) -> None:
-        words = [sys.executable, "-m", __name__]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,  # Ctrl-C is for its maker, which brings to an end what it has begun
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
-        self._hello = _Hello(os.fsencode(root), keys.export() if keys is not None else None)
-        self._greeted = False
+        try:
+            self._asked(_Hello(os.fsencode(root), keys.export() if keys is not None else None))
+        except BaseException:
+            self.close()
+            raise
 
     def do(self, pieces: Sequence[Piece], fetched: Opens) -> Laid:
         """Have these written. Blocking. Raises what went wrong there."""
+        return self._asked(_Ask(list(pieces), list(fetched.parts)))
+
+    def _asked(self, message: _Hello | _Ask) -> Laid:
         try:
-            if not self._greeted:
-                _send(self._to, self._hello)
-                self._greeted = True
-            _send(self._to, _Ask(list(pieces), list(fetched.parts)))
+            _send(self._to, message)
             answer = _receive(self._from, _Answer)
-        except (BrokenPipeError, EOFError) as error:
+        except (BrokenPipeError, EOFError, msgspec.MsgspecError) as error:
             raise VolumeError(
                 "files were not laid down",
-                why=f"the process that wrote them ended with {self._process.wait(_GRACE_S)}",
+                why=f"the process that should have written them ended with {self._ended()}",
                 fix="relit logs volumes tells why; then again",
             ) from error
         if answer.damaged is not None:
@@ -88,16 +97,18 @@ class Helper:
     def close(self) -> None:
         """Let it end. Safe twice."""
         if not self._to.closed:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
                 self._to.close()
-            except BrokenPipeError:
-                pass  # it has ended already
+        self._ended()
+        self._from.close()
+
+    def _ended(self) -> int:
+        """Its exit code. One that does not end is killed."""
         try:
-            self._process.wait(_GRACE_S)
+            return self._process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
-        self._from.close()
+            return self._process.wait()
 
 
 def _send(to: IO[bytes], message: msgspec.Struct) -> None:
@@ -128,10 +139,14 @@ def _answered(root: Beneath, ask: _Ask, fetched: Opens) -> _Answer:
 
 def main(source: IO[bytes], to: IO[bytes]) -> None:
     """Do what is asked until the input ends."""
-    hello = _receive(source, _Hello)
+    try:
+        hello = _receive(source, _Hello)
+    except EOFError:
+        return
     keys = Keys.parse(hello.key) if hello.key is not None else None
     sealer = cache(lambda pack: Sealer(pack, keys))
     with Beneath(Path(os.fsdecode(hello.root))) as root:
+        _send(to, _Answer())
         while True:
             try:
                 ask = _receive(source, _Ask)
@@ -141,8 +156,8 @@ def main(source: IO[bytes], to: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.stdin.buffer, sys.stdout.buffer)
-    except BrokenPipeError:
-        traceback.print_exc()
-        os._exit(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # whatever else prints here does not answer
+        main(sys.stdin.buffer, answers)

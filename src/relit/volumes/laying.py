@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Protocol
 
 import msgspec
 
-from relit.errors import VolumeDamaged
+from relit.errors import VolumeDamaged, VolumeError
 from relit.lib.service import finished
 from relit.manifest import ID_BYTES, Entry, Skipped
 from relit.volumes.beneath import Beneath
 from relit.volumes.fetched import Opens
 from relit.volumes.writing import Laid, Piece, Pour, dress, split, write_all, write_pieces
 
+log = logging.getLogger("relit.volumes")
 BLOCK = 16384  # of database files
 PATCHED = 1 << 20  # from this size on a database's unchanged blocks are copied from the file that is there
 _BATCH = 256  # chunks of one file asked for at once
@@ -102,8 +104,10 @@ class Layer:
 
     async def lay(self, jobs: Sequence[Job]) -> None:
         """All of them, durable only when the caller syncs. Chunks are fetched while others are written."""
-        await self._ready()
         async with asyncio.TaskGroup() as tasks:
+            if not self._hands:
+                self._free.put_nowait(self._thread())
+                tasks.create_task(self._second())
             await self._single(tasks, [job for job in jobs if len(job.ids) == ID_BYTES])
             for group in _groups([job for job in jobs if _few(job)]):
                 fetched = await self._chunks.fetch([id for job in group for id in split(job.ids)])
@@ -116,16 +120,23 @@ class Layer:
         if empty := [Piece(job.path, job.entry, b"") for job in jobs if not job.ids]:
             self._add(await finished(asyncio.to_thread(write_pieces, self._own, empty, {}, sync=self._sync)))
 
-    async def _ready(self) -> None:
-        """Have all hands."""
-        while len(self._hands) < _HANDS:
-            hand: Hand
-            if self._helper is not None and self._hands:
-                hand = await asyncio.to_thread(self._helper, self._root)
-            else:
-                hand = _Thread(self._root, sync=self._sync)
-            self._hands.append(hand)
-            self._free.put_nowait(hand)
+    def _thread(self) -> Hand:
+        self._hands.append(_Thread(self._root, sync=self._sync))
+        return self._hands[-1]
+
+    async def _second(self) -> None:
+        """The other hand joins when it is ready."""
+        self._free.put_nowait(await finished(asyncio.to_thread(self._other)))
+
+    def _other(self) -> Hand:
+        if self._helper is None:
+            return self._thread()
+        try:
+            self._hands.append(self._helper(self._root))
+        except (VolumeError, OSError) as error:
+            log.warning("no second process helps to lay files: %s", error)
+            return self._thread()
+        return self._hands[-1]
 
     async def _begin(self, tasks: asyncio.TaskGroup, pieces: list[Piece], fetched: Opens) -> None:
         """Have a hand do that, as soon as one is free."""

@@ -27,15 +27,15 @@ _TOLD = 1000  # skipped paths
 
 
 class Due(msgspec.Struct, frozen=True):
-    """What is to be looked at; ``sweeps``: every path. ``mapped``: by any process, as it was at ``mapped_ms`` or later;
-    ``None``: only some were asked."""
+    """What is to be looked at; ``sweeps``: every path. ``inodes``: of all files that any process had mapped at
+    ``mapped_ms`` or later; ``None``: not all were asked."""
 
     changes: Changes
     sweeps: bool
     at_ms: int
     swept_ms: int | None  # when that was done last
-    mapped: frozenset[bytes]
-    mapped_ms: int | None
+    inodes: frozenset[int] = frozenset()
+    mapped_ms: int | None = None
 
     @property
     def light(self) -> bool:
@@ -61,7 +61,6 @@ class Lookout:
         self._ignored = b""
         self._rules = Rules(self._patterns)
         self._unwritten = Unwritten()
-        self._only: frozenset[bytes] | None = None
 
     @property
     def exact(self) -> bool:
@@ -71,11 +70,6 @@ class Lookout:
     def since(self, began_ms: int) -> None:
         """What is known is of a snapshot whose files an earlier process read from then on."""
         self._settled_ns = (began_ms - _TICK_MS) * 1_000_000
-
-    def only(self, paths: Collection[bytes]) -> None:
-        """Nobody but us was about since the last look, and we touched only these: where no events tell, the next early
-        pass need not sweep."""
-        self._only = frozenset(paths)
 
     @contextmanager
     def opened(self) -> Iterator[Home]:
@@ -89,24 +83,21 @@ class Lookout:
             self._skipped |= home.skipped
             self._closed |= home.closed
 
-    def early(self, recent_s: float = 0.0) -> Due:
+    def early(self, recent_s: float = 0.0, only: Collection[bytes] | None = None) -> Due:
         """What may differ from the newest snapshot by now. ``recent_s``: what is mapped may be told as it was that
-        long ago."""
+        long ago. ``only``: where no events tell, look at these instead of sweeping: somebody who knows says so."""
         late = self._swept_ms is None or self._clock.now_ms() - self._swept_ms >= SWEEP_MS
         again, closed = self._due | self._skipped.keys(), frozenset(self._closed)  # why it was skipped may be over
         self._skipped.clear()
         self._closed.clear()
-        only, self._only = self._only, None
         if only is None or late or self._watch.exact:
             return self._gather(again, closed, sweeps=late, recent_s=recent_s)
         mapped = self._watch.mapped(recent_s)
         return Due(  # as of the last sweep: what was not looked at since is known from then
-            Changes(only.union(mapped, again), closed),
+            Changes(mapped.union(only, again), closed),
             sweeps=False,
             at_ms=self._swept_ms or 0,
             swept_ms=self._swept_ms,
-            mapped=mapped,
-            mapped_ms=None,
         )
 
     def late(self, pids: Collection[int] | None) -> Due:
@@ -132,19 +123,19 @@ class Lookout:
             sweeps=sweeps or changes.everything or not self._watch.exact,
             at_ms=now,
             swept_ms=swept_ms,
-            mapped=mapped,
+            inodes=self._watch.mapped_inodes() if pids is None else frozenset(),
             mapped_ms=now - round(recent_s * 1000) if pids is None else None,
         )
 
     def look(self, home: Home, known: View, due: Due) -> Looked:
         """All of it that may differ from what is known."""
-        self._unwritten.mapped(due.mapped)
+        self._unwritten.mapped(due.inodes)
         unwritten = self._unwritten.among(home, known, due.changes.closed)
         looked = touched(home, known, due.changes, unwritten)
         if due.sweeps:
             looked = sweep(home, known, self._settled_ns) | looked
         if due.mapped_ms is not None:
-            self._unwritten.read(looked, due.mapped, (due.mapped_ms - _TICK_MS) * 1_000_000)
+            self._unwritten.read(looked, due.inodes, (due.mapped_ms - _TICK_MS) * 1_000_000)
         self._swept_ms = due.at_ms if due.sweeps else due.swept_ms
         self._settled_ns = (due.at_ms - _TICK_MS) * 1_000_000
         self._due |= looked.keys()

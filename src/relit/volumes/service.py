@@ -158,13 +158,20 @@ class Homes:
         async with self._lock(agent):
             return await self._take(agent, reason, note, always=always)
 
-    async def _take(self, agent: str, reason: Reason, note: str = "", *, always: bool = False) -> tuple[Snapshot, bool]:
+    async def _take(
+        self,
+        agent: str,
+        reason: Reason,
+        note: str = "",
+        *,
+        always: bool = False,
+        only: Collection[bytes] | None = None,
+    ) -> tuple[Snapshot, bool]:
         try:
             capture = await self._capture(agent)
             check_room(self._parts.waiting(), self._parts.most_waiting)
-            taken = await capture.take(
-                reason, note, always=always or not capture.volume.newest, position=lambda: self._position(agent)
-            )
+            always = always or not capture.volume.newest
+            taken = await capture.take(reason, note, always=always, only=only, position=lambda: self._position(agent))
         except NotFound:
             raise
         except Exception as error:
@@ -337,13 +344,14 @@ class Homes:
         try:
             if asked.paths or (is_there(mount.home) and not to_be_laid(mount.home)):
                 done = await self._back(mount, asked)
+                only = None if asked.full or done.done is None else {*done.done.facts, *done.removed}
             else:
-                done = await self._anew(mount, asked)
+                done, only = await self._anew(mount, asked), None
             point("volumes.back.restored")
             if meanwhile is not None:
                 await meanwhile()
             try:
-                after, _ = await self._take(agent, "restore", f"as in {number}", always=True)
+                after, _ = await self._take(agent, "restore", f"as in {number}", always=True, only=only)
             except RelitError as error:
                 error.what = f"{agent} is back at snapshot {number}, but that is not recorded: {error.what}"
                 raise
@@ -370,7 +378,6 @@ class Homes:
             await self._renewed(agent, made)
             return without(planned, made.done.skipped, made.done)
         done = await self._in_place(mount, trees, asked)
-        (await self._capture(agent)).only({*done.facts, *planned.removed})
         return without(planned, [*unread(before, asked.paths), *done.skipped], done)
 
     async def _in_place(self, mount: Mount, trees: Trees, asked: Asked) -> Restored:

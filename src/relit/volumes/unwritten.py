@@ -27,18 +27,18 @@ class Unwritten:
     """For one home: when databases were known not to be mapped, before they were read."""
 
     def __init__(self) -> None:
-        self._unmapped: dict[bytes, int] = {}
+        self._unmapped: dict[bytes, tuple[int, int]] = {}  # path → (inode, moment)
 
-    def mapped(self, paths: Collection[bytes]) -> None:
-        """Some process has these mapped now."""
-        for path in paths if self._unmapped else ():
-            self._unmapped.pop(path, None)
+    def mapped(self, inodes: Collection[int]) -> None:
+        """Some process has these mapped, whatever they are called."""
+        for path in [path for path, (ino, _) in self._unmapped.items() if ino in inodes]:
+            del self._unmapped[path]
 
-    def read(self, looked: Looked, mapped: Collection[bytes], asked_ns: int) -> None:
-        """These are read now. At ``asked_ns`` or later no other than ``mapped`` were mapped."""
+    def read(self, looked: Looked, mapped: Collection[int], asked_ns: int) -> None:
+        """These are read now. At ``asked_ns`` or later no other inodes than ``mapped`` were mapped."""
         for path, found in looked.items():
-            if found is not None and found.st_size >= PATCHED and path not in mapped:
-                self._unmapped[path] = asked_ns
+            if found is not None and found.st_size >= PATCHED and found.st_ino not in mapped:
+                self._unmapped[path] = found.st_ino, asked_ns
             else:
                 self._unmapped.pop(path, None)
 
@@ -56,7 +56,7 @@ class Unwritten:
             and found is not None
             and in_blocks(entry)
             and same(entry, found)
-            and found.st_ctime_ns < self._unmapped[path]
+            and found.st_ctime_ns < self._unmapped[path][1]
         )
 
 

@@ -71,6 +71,10 @@ class InotifyWatch:
         """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago; or one of ``pids``."""
         return self._watcher.mappings.below(self.touched.root, recent_s, pids)
 
+    def mapped_inodes(self) -> frozenset[int]:
+        """Of all that any process had mapped, by whatever name, when all were asked last."""
+        return self._watcher.mappings.inodes()
+
     def close(self) -> None:
         """Safe twice. From now on all that can be told is "everything"."""
         self.exact = False

@@ -28,7 +28,7 @@ _QUERY = struct.Struct("=QQQQQQQQQIIIIQQ")
 _ASK = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17  # PROCMAP_QUERY, Linux 6.11
 _WRITABLE_SHARED_NEXT_FILE = 0x02 | 0x08 | 0x10 | 0x20
 _NAME = 4096
-_LINE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f:]+ [0-9]+ +(/.*)$", re.MULTILINE)
+_LINE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f:]+ ([0-9]+) +(/.*)$", re.MULTILINE)
 _DELETED = b" (deleted)"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
@@ -37,6 +37,7 @@ _LIBC.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
 class _Mapping(msgspec.Struct, frozen=True):
     place: bytes  # the name in /proc/PID/map_files
     path: bytes
+    ino: int
 
 
 class Mappings:
@@ -76,6 +77,11 @@ class Mappings:
             self._seen, self._seen_at = list(self._each(_processes())), now
         return self._seen
 
+    def inodes(self) -> frozenset[int]:
+        """Of all that was mapped when all processes were asked last, by whatever name."""
+        with self._lock:
+            return frozenset(mapping.ino for _, mapping, _ in self._seen)
+
     def _each(self, pids: Iterable[int]) -> Iterator[tuple[int, _Mapping, bool]]:
         """Every mapping, and whether its process has a mount namespace of its own."""
         for pid in pids:
@@ -106,8 +112,8 @@ class Mappings:
         found: list[_Mapping] = []
         self._query[:] = self._first
         while _LIBC.ioctl(fd, _ASK, self._at) == 0:
-            start, end = _QUERY.unpack(self._query)[3:5]
-            found.append(_Mapping(b"%x-%x" % (start, end), self._name.value))
+            _, _, _, start, end, _, _, _, ino, *_ = _QUERY.unpack(self._query)
+            found.append(_Mapping(b"%x-%x" % (start, end), self._name.value, ino))
             self._query[:] = self._from(end)
         code = ctypes.get_errno()
         if code != errno.ENOENT:
@@ -123,9 +129,9 @@ def _read(fd: int) -> Iterator[_Mapping]:
     pieces = []
     while piece := os.read(fd, 1 << 20):
         pieces.append(piece)
-    for place, path in _LINE.findall(b"".join(pieces)):
+    for place, ino, path in _LINE.findall(b"".join(pieces)):
         for each in {path, path.replace(rb"\012", b"\n")}:  # the kernel escapes newlines, but not backslashes
-            yield _Mapping(place, each)
+            yield _Mapping(place, each, int(ino))
 
 
 def _elsewhere(pid: int) -> bool:

@@ -26,6 +26,10 @@ class SweepingWatch:
         """Files that some process has mapped shared and writable, now or up to ``recent_s`` ago; or one of ``pids``."""
         return self._mappings.below(os.fsencode(os.path.realpath(self._home)), recent_s, pids)
 
+    def mapped_inodes(self) -> frozenset[int]:
+        """Of all that any process had mapped, by whatever name, when all were asked last."""
+        return self._mappings.inodes()
+
     def close(self) -> None:
         """Nothing is held."""
 

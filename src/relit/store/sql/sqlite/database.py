@@ -79,6 +79,7 @@ class SqliteDatabase:
         self._local = threading.local()
         self._reading: list[apsw.Connection] = []
         self._logged = 0  # pages in the write-ahead log
+        self._complained = False
 
     async def start(self) -> None:
         """Open and migrate the file."""
@@ -140,8 +141,11 @@ class SqliteDatabase:
         self._logged = 0
         try:
             connection.wal_checkpoint()
+            self._complained = False
         except apsw.Error as error:  # nothing is lost: the log stays, and grows until it can be done
-            log.warning("the log of %s was not brought into it: %s", self._path, error)
+            if not self._complained:
+                log.warning("the log of %s was not brought into it, and grows: %s", self._path, error)
+            self._complained = True
 
     def _take(self) -> list[_Waiting | None]:
         batch = [self._inbox.get()]
