@@ -38,6 +38,9 @@ class Breaking:
     def mapped(self, recent_s: float, pids: Collection[int] | None = None) -> frozenset[bytes]:
         return self._inner.mapped(recent_s, pids)
 
+    def mapped_inodes(self) -> frozenset[int]:
+        return self._inner.mapped_inodes()
+
     def close(self) -> None:
         self._inner.close()
 

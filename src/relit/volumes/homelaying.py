@@ -127,6 +127,12 @@ class HomeLaying:
         )
         return Laid(entries, segments, done)
 
+    async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
+        """Any tree, into an empty folder outside of homes. NotFound."""
+        await self._catalog.snapshot(volume.id, number)
+        entries, segments = await self.tree(volume.id, number)
+        return await self._restorer(target).fresh(target, entries, segments=segments)
+
     def sync(self, mount: Mount) -> None:
         """Wait for the disk; the agent does not."""
         self._syncs[mount.agent] = self._tasks.spawn(self._settle(mount), f"sync-{mount.agent}")

@@ -159,13 +159,7 @@ class Homes:
             return await self._take(agent, reason, note, always=always)
 
     async def _take(
-        self,
-        agent: str,
-        reason: Reason,
-        note: str = "",
-        *,
-        always: bool = False,
-        only: Collection[bytes] | None = None,
+        self, agent: str, reason: Reason, note: str = "", *, always: bool = False, only: Collection[bytes] | None = None
     ) -> tuple[Snapshot, bool]:
         try:
             capture = await self._capture(agent)
@@ -498,9 +492,7 @@ class Homes:
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
         """Put any tree into an empty folder outside of homes. NotFound."""
-        await self._parts.catalog.snapshot(volume.id, number)
-        entries, segments = await self._laying.tree(volume.id, number)
-        return await self._parts.restorer(target).fresh(target, entries, segments=segments)
+        return await self._laying.lay_at(volume, number, target)
 
 
 def _raise(error: BaseException) -> None:
