@@ -1,8 +1,7 @@
 """Compare relit's volumes with restic and borg: ``python bench/volumes/main.py``.
 
 One home, the same edits; every round runs each program once, and every second round backwards. Ratios are taken
-inside a round. The last line printed is one JSON object. ``QUICK=1`` keeps within 55 seconds: a smaller home, restic
-only.
+inside a round. The last line printed is one JSON object. ``QUICK=1`` is the short form: a smaller home, restic only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -37,4 +36,3 @@ def test_a_bad_sector_is_an_error_and_not_a_short_read(tmp_path: Path, monkeypat
     (tmp_path / "file").write_bytes(DATA)
     with (tmp_path / "file").open("rb") as file, pytest.raises(OSError, match="Input/output"):
         read_ranges(file.fileno(), [(0, 4_000), (4_000, 4_000)])
-    assert os.strerror(5) == "Input/output error"

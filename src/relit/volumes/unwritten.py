@@ -51,12 +51,14 @@ class Unwritten:
 
     def _same(self, home: Home, known: View, path: bytes) -> bool:
         entry, found = known.entry(path), home.look(path)
+        ino, asked_ns = self._unmapped[path]
         return (
             entry is not None
             and found is not None
             and in_blocks(entry)
             and same(entry, found)
-            and found.st_ctime_ns < self._unmapped[path][1]
+            and found.st_ino == ino
+            and found.st_ctime_ns < asked_ns
         )
 
 
