@@ -24,6 +24,7 @@ import pytest
 import relit
 from relit import errors, events
 from relit.app import parts
+from relit.cli.main import COMMANDS as ALL_COMMANDS
 from relit.cli.main import cli, hoist
 from relit.durable.definitions import Agent, Workflow
 from relit.durable.engine import Engine
@@ -227,3 +228,14 @@ def test_every_how_to_and_decision_is_in_its_list() -> None:
         listed = (HOME / "docs" / folder / "README.md").read_text("utf-8")
         pages = [page.name for page in (HOME / "docs" / folder).glob("*.md") if page.name != "README.md"]
         assert [name for name in pages if f"({name})" not in listed] == []
+
+
+def test_what_errors_tell_people_to_run_exists() -> None:
+    told = {
+        (path.name, word)
+        for path in Path("src/relit").rglob("*.py")
+        for text in re.findall(r'fix=\(?\s*f?"([^"]*)"', path.read_text())
+        for word in re.findall(r"(?:^|; |or )relit ([a-z]+)", text)
+    }
+    assert len(told) > 30
+    assert {(name, word) for name, word in told if word not in ALL_COMMANDS} == set()

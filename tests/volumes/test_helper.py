@@ -171,6 +171,17 @@ def test_what_the_system_refuses_is_an_error_of_the_same_kind(tmp_path: Path) ->
     assert (tmp_path / "file").exists()
 
 
+def test_a_symlink_in_place_of_a_folder_is_refused_and_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "folder").symlink_to("/tmp")
+    helper = Helper(tmp_path, KEYS)
+    try:
+        with pytest.raises(VolumeError, match="refused to go through") as told:
+            helper.do([Piece(b"folder/file", empty(b"folder/file"), b"")], Nothing())
+        assert not isinstance(told.value, VolumeDamaged)
+    finally:
+        helper.close()
+
+
 def test_input_that_ends_ends_the_helper() -> None:
     told = io.BytesIO()
     main(io.BytesIO(b"\x05\0\0\0\0\0\0\0ab"), told)

@@ -79,7 +79,7 @@ def explained(url: str, what: str, error: Exception) -> StoreError:
     why = str(error).split("\n\nDebug source", maxsplit=1)[0]
     what = f"{what} in {url}"
     if is_full(error) or _FULL.search(why):
-        return StoreFull(what, why=why, fix="free some space there; relit goes on by itself")
+        return StoreFull(what, why=why, fix="free some space there; work goes on by itself")
     if isinstance(error, (PermissionError, PermissionDeniedError, UnauthenticatedError)):
         return StoreUnavailable(what, why=why, fix="check its permissions or keys, then relit doctor")
     if "NoSuchBucket" in why:

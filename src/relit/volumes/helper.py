@@ -45,11 +45,12 @@ class _Ask(msgspec.Struct, array_like=True):
 
 
 class _Answer(msgspec.Struct, array_like=True):
-    """``damaged`` and ``failed``: what RelitError and OSError say."""
+    """``damaged``, ``refused`` and ``failed``: what VolumeDamaged, another RelitError, and OSError say."""
 
     written: int = 0
     skipped: list[Skipped] = []
     damaged: tuple[str, str, str] | None = None
+    refused: tuple[str, str, str] | None = None
     failed: tuple[int, str, str] | None = None
 
 
@@ -85,11 +86,14 @@ class Helper:
             raise VolumeError(
                 "files were not laid down",
                 why=f"the process that should have written them ended with {self._ended()}",
-                fix="relit logs volumes tells why; then again",
+                fix="try again; agents/volumes/log/out.log of the data folder has what it said",
             ) from error
         if answer.damaged is not None:
             what, why, fix = answer.damaged
             raise VolumeDamaged(what, why=why, fix=fix)
+        if answer.refused is not None:
+            what, why, fix = answer.refused
+            raise VolumeError(what, why=why, fix=fix)
         if answer.failed is not None:
             raise OSError(*answer.failed)
         return answer.written, answer.skipped
@@ -131,8 +135,10 @@ def _receive(source: IO[bytes], kind: type[T]) -> T:
 def _answered(root: Beneath, ask: _Ask, fetched: Opens) -> _Answer:
     try:
         return _Answer(*write_pieces(root, ask.pieces, fetched.open()))
-    except RelitError as error:
+    except VolumeDamaged as error:
         return _Answer(damaged=(error.what, error.why, error.fix))
+    except RelitError as error:
+        return _Answer(refused=(error.what, error.why, error.fix))
     except OSError as error:
         return _Answer(failed=(error.errno or 0, error.strerror or str(error), str(error.filename or "")))
 
