@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packs_for_tests import KEYS, chunks, noise, spool_in, text
 
-from relit.errors import RelitError, StoreUnavailable, VolumeDamaged, WrongKey
+from relit.errors import RelitError, StoreUnavailable, VolumeDamaged, VolumeError, WrongKey
 from relit.manifest import Pack, Place
 from relit.store.objects import FolderObjects
 from relit.testing.faults import FaultyObjects, Scripted
@@ -52,9 +52,10 @@ class Shop:
                 self.spool.release(pack)
         return packs
 
-    def reader(self, keys: Keys | str | None = "same") -> Chunks:
-        used = self.keys if isinstance(keys, str) else keys
-        return Chunks(catalog(self.known), self.spool, self.objects, used, ids_of(used))
+    def reader(self, keys: Keys | str | None = "same", *, near: bool = False) -> Chunks:
+        """``near``: of a store whose files are read as such."""
+        used, objects = self.keys if isinstance(keys, str) else keys, self.folder if near else self.objects
+        return Chunks(catalog(self.known), self.spool, objects, used, ids_of(used))
 
 
 def catalog(known: Places) -> Catalog:
@@ -66,16 +67,19 @@ async def read(reader: Chunks, ids: Sequence[bytes]) -> dict[bytes, Data]:
 
 
 @both
-async def test_chunks_are_read_wherever_they_are(tmp_path: Path, keys: Keys | None) -> None:
+@pytest.mark.parametrize("near", [False, True])
+async def test_chunks_are_read_wherever_they_are(tmp_path: Path, keys: Keys | None, near: bool) -> None:
     shop = Shop(tmp_path, keys)
     wanted = [text(300_000), noise(200_000), b"", b"last"]
     ids = shop.put(*wanted)
-    assert list((await read(shop.reader(), ids)).values()) == wanted
+    early = await shop.reader(near=near).fetch(ids)
+    assert list((await read(shop.reader(near=near), ids)).values()) == wanted
     shop.spool.seal()
-    assert list((await read(shop.reader(), ids)).values()) == wanted
+    assert list((await read(shop.reader(near=near), ids)).values()) == wanted
     await shop.upload()
     assert shop.spool.sealed() == []
-    assert list((await read(shop.reader(), ids)).values()) == wanted
+    assert list((await read(shop.reader(near=near), ids)).values()) == wanted
+    assert list(early.open().values()) == wanted, "they were found, and then the pack went on its way"
 
 
 async def test_each_chunk_comes_once_in_the_order_of_packs(tmp_path: Path) -> None:
@@ -130,30 +134,32 @@ async def test_a_pack_that_is_nowhere_is_named(tmp_path: Path) -> None:
 
 
 @both
+@pytest.mark.parametrize("near", [False, True])
 @pytest.mark.parametrize("where", ["spool", "objects"])
 async def test_every_flipped_bit_of_a_record_is_found_and_one_of_the_header_does_no_harm(
-    tmp_path: Path, keys: Keys | None, where: str
+    tmp_path: Path, keys: Keys | None, where: str, near: bool
 ) -> None:
     shop = Shop(tmp_path, keys)
     [id] = shop.put(noise(20))
     [pack] = await shop.upload(release=where == "objects")
     [path] = [path for path in (tmp_path / where).rglob(f"{pack.id}*") if path.is_file()]
     whole, place = path.read_bytes(), shop.known[id]
-    assert (await read(shop.reader(), [id]))[id] == noise(20)
+    assert (await read(shop.reader(near=near), [id]))[id] == noise(20)
     for bit in range((place.offset + place.length) * 8):
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8
         path.write_bytes(broken)
         if bit < place.offset * 8:
-            assert (await read(shop.reader(), [id]))[id] == noise(20)
+            assert (await read(shop.reader(near=near), [id]))[id] == noise(20)
             continue
         with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged at {place.offset}\n"):
-            await read(shop.reader(), [id])
+            await read(shop.reader(near=near), [id])
 
 
 @both
+@pytest.mark.parametrize("near", [False, True])
 @pytest.mark.parametrize("where", ["spool", "objects"])
-async def test_every_truncation_is_found(tmp_path: Path, keys: Keys | None, where: str) -> None:
+async def test_every_truncation_is_found(tmp_path: Path, keys: Keys | None, where: str, near: bool) -> None:
     shop = Shop(tmp_path, keys)
     [first, last] = shop.put(b"first", noise(20))
     [pack] = await shop.upload(release=where == "objects")
@@ -162,7 +168,7 @@ async def test_every_truncation_is_found(tmp_path: Path, keys: Keys | None, wher
     for length in range(place.offset + place.length):
         path.write_bytes(whole[:length])
         with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged at \\d+\n"):
-            await read(shop.reader(), [first, last])
+            await read(shop.reader(near=near), [first, last])
 
 
 async def test_a_record_that_is_another_chunk_is_found(tmp_path: Path) -> None:
@@ -172,6 +178,24 @@ async def test_a_record_that_is_another_chunk_is_found(tmp_path: Path) -> None:
     with pytest.raises(VolumeDamaged) as told:
         await read(shop.reader(), [a])
     assert told.value.why == f"it does not hold chunk {a.hex()}"
+
+
+async def test_a_near_pack_that_goes_or_cannot_be_read_is_named(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, KEYS)
+    [id] = shop.put(b"x")
+    [pack] = await shop.upload()
+    found, path = await shop.reader(near=True).fetch([id]), shop.folder.local(key_of(pack.id))
+    assert path is not None
+    path.unlink()
+    with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged") as told:
+        found.open()
+    assert str(path) in told.value.why
+    with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged"):
+        await read(shop.reader(near=True), [id])
+    path.mkdir()
+    with pytest.raises(VolumeError, match=f"pack {pack.id} cannot be read") as failed:
+        found.open()
+    assert not isinstance(failed.value, VolumeDamaged)
 
 
 async def test_another_key_is_told_as_such(tmp_path: Path) -> None:

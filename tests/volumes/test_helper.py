@@ -19,7 +19,7 @@ from shapes import difference, shape
 
 from relit.errors import VolumeDamaged, VolumeError
 from relit.manifest import Entry, Place
-from relit.volumes import laying
+from relit.volumes import laying, peer
 from relit.volumes.fetched import Opens, Part
 from relit.volumes.helper import Helper, main
 from relit.volumes.writing import Data, Laid, Piece
@@ -43,8 +43,8 @@ class Watched(Helper):
     def do(self, pieces: Sequence[Piece], fetched: Opens) -> Laid:
         self.pieces += len(pieces)
         if self.deadly:
-            self._process.kill()
-            self._process.wait()
+            self._peer.process.kill()
+            self._peer.process.wait()
         return super().do(pieces, fetched)
 
 
@@ -59,8 +59,8 @@ async def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
     Watched.ready.clear()
     monkeypatch.setattr(laying._Thread, "do", do)
-    monkeypatch.setattr(laying, "_MUCH", 0)
-    monkeypatch.setattr(laying.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("relit.volumes.peer._MUCH", 0)
+    monkeypatch.setattr(peer.os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(Watched, "made", [])
     monkeypatch.setattr("relit.volumes.reader._BATCH", 50_000)
     async with running(Kit(tmp_path, helper=Watched)) as made:
@@ -101,7 +101,7 @@ async def test_what_two_processes_lay_is_what_was_there(kit: Kit) -> None:
     assert done.done.bytes_written > 15_000_000
     [helper] = Watched.made
     assert helper.pieces > 0
-    assert helper._process.returncode == 0, "it ended in good order"
+    assert helper._peer.process.returncode == 0, "it ended in good order"
 
 
 async def test_damage_that_the_helper_finds_is_told_as_it_is_told_without_one(kit: Kit) -> None:
@@ -117,7 +117,7 @@ async def test_damage_that_the_helper_finds_is_told_as_it_is_told_without_one(ki
     shutil.rmtree(kit.home())
     with pytest.raises(VolumeDamaged, match=f"pack {place.pack} is damaged at {place.offset}"):
         await kit.homes.restore(AGENT, 1)
-    assert [helper._process.returncode for helper in Watched.made] == [0]
+    assert [helper._peer.process.returncode for helper in Watched.made] == [0]
 
 
 class Nothing:
@@ -195,7 +195,7 @@ async def test_where_no_helper_can_be_made_the_home_is_laid_without(
     await kit.take()
     before = shape(kit.home())
     shutil.rmtree(kit.home())
-    monkeypatch.setattr("relit.volumes.helper.sys.executable", "/bin/false")
+    monkeypatch.setattr("relit.volumes.peer.sys.executable", "/bin/false")
     await kit.homes.restore(AGENT, 1)
     assert difference(shape(kit.home()), before) == {}
     assert "no second process helps" in caplog.text
@@ -204,10 +204,10 @@ async def test_where_no_helper_can_be_made_the_home_is_laid_without(
 def test_ctrl_c_is_not_for_the_helper(tmp_path: Path) -> None:
     helper = Helper(tmp_path, KEYS)
     try:
-        assert os.getpgid(helper._process.pid) != os.getpgid(0)
+        assert os.getpgid(helper._peer.process.pid) != os.getpgid(0)
         for number in (signal.SIGINT, signal.SIGTERM):
-            helper._process.send_signal(number)
+            helper._peer.process.send_signal(number)
         assert helper.do([Piece(b"file", empty(b"file"), b"")], Nothing()) == (0, [])
     finally:
         helper.close()
-    assert helper._process.returncode == 0
+    assert helper._peer.process.returncode == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from relit.lib.pages import was_read
+
 _GAP = 16 << 10  # bytes between two parts that are cheaper to read than to leap over
 _TOGETHER = 8 << 20
 
@@ -23,6 +25,7 @@ def _pread(fd: int, length: int, offset: int) -> bytes:
     data = os.pread(fd, length, offset)
     while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
         data += more
+    was_read(fd, offset, len(data))
     return data
 
 

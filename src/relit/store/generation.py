@@ -105,6 +105,10 @@ class OwnObjects:
         """As they are."""
         return await self._objects.get_ranges(key, ranges)
 
+    def local(self, key: str) -> Path | None:
+        """As it is."""
+        return self._objects.local(key)
+
     async def head(self, key: str) -> ObjectInfo | None:
         """As it is."""
         return await self._objects.head(key)

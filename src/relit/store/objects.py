@@ -45,6 +45,8 @@ class Objects(Protocol):
 
     async def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]: ...
 
+    def local(self, key: str) -> Path | None: ...
+
     async def head(self, key: str) -> ObjectInfo | None: ...
 
     def list(self, prefix: str) -> AsyncIterator[ObjectInfo]: ...
@@ -84,6 +86,10 @@ class FolderObjects:
         """Parts of the content; a file that ends before them is StoreCorrupt."""
         found = await self._do(key, "read", lambda: _read_ranges(self._root / _checked(key), ranges))
         return _whole(self.url, key, ranges, found)
+
+    def local(self, key: str) -> Path | None:
+        """The file of that key."""
+        return self._root / _checked(key)
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Size and age, or None."""
@@ -166,6 +172,10 @@ class S3Objects:
             starts=[each[0] for each in asked], lengths=[each[1] for each in asked], coalesce=_GAP,
         )))  # fmt: skip
         return _whole(self.url, key, ranges, [next(got).to_bytes() if each[1] else b"" for each in ranges])
+
+    def local(self, key: str) -> Path | None:
+        """None: it is elsewhere."""
+        return None
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Size and age, or None."""

@@ -108,6 +108,10 @@ class FaultyObjects:
         self._after(fault, key)
         return found
 
+    def local(self, key: str) -> Path | None:
+        """None: what is read past this does not fail."""
+        return None
+
     async def head(self, key: str) -> ObjectInfo | None:
         """As ``Objects.head``."""
         fault = await self._before("head", key)

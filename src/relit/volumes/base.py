@@ -262,6 +262,10 @@ class Objects(Protocol):
         """(offset, length) each, in one request where they lie close together. A short object is StoreCorrupt."""
         ...
 
+    def local(self, key: str) -> Path | None:
+        """The file that is, or would be, the object, when any process of this machine can read it."""
+        ...
+
     async def head(self, key: str) -> ObjectInfo | None: ...
 
     def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:

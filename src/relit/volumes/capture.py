@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -63,6 +64,8 @@ class Spooling(Protocol):
     """What a snapshot needs of the spool."""
 
     def put(self, chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> list[Place]: ...
+
+    def helped(self, size: int) -> AbstractContextManager[None]: ...
 
     def put_delta(self, volume: Volume, snapshot: Snapshot, delta: Delta) -> Place: ...
 
@@ -245,7 +248,7 @@ class Capture:
             looked = await _done(lambda: self._lookout.look(home, View(tree), due), light=due.light)
 
             def read() -> dict[bytes, Seen | None]:
-                with packing:
+                with self._spool.helped(_bytes(looked)), packing:
                     return reader.see(home, tree, looked, pack, laid=self._laid)
 
             try:
@@ -457,7 +460,11 @@ async def _done(work: Callable[[], T], *, light: bool) -> T:
 
 def _light(looked: Looked) -> bool:
     """Whether these files are read in a few milliseconds."""
-    return len(looked) < _FEW and sum(found.st_size for found in looked.values() if found is not None) < _LITTLE
+    return len(looked) < _FEW and _bytes(looked) < _LITTLE
+
+
+def _bytes(looked: Looked) -> int:
+    return sum(found.st_size for found in looked.values() if found is not None)
 
 
 def _batches(chunks: list[tuple[bytes, Place]]) -> Iterator[list[tuple[bytes, Place]]]:

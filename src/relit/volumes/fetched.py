@@ -1,12 +1,15 @@
-"""Records of chunks that were fetched, and are opened by whoever needs them. Blocking."""
+"""Records of chunks, fetched or near, opened by whoever needs them. Blocking."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from relit.errors import VolumeError
+from relit.lib.ranges import read_ranges
 from relit.manifest import Place
 from relit.volumes.pack import CHUNK, Data, Sealer, damaged
 
@@ -14,11 +17,12 @@ Batch = list[tuple[bytes, Place]]  # of one pack, by offset
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """Some of one pack."""
+    """Some of one pack: its ``records``, or the ``files`` of which the first that is there has them."""
 
     pack: str
     batch: Batch
-    records: list[bytes]
+    records: list[bytes] = []
+    files: list[str] = []
 
 
 class Opens(Protocol):
@@ -42,12 +46,25 @@ class Fetched:
         self._id_of = id_of
 
     def open(self) -> dict[bytes, Data]:
-        """The chunks by id, each proven to be what was written. VolumeDamaged."""
+        """The chunks by id, each proven to be what was written. VolumeDamaged; VolumeError when a disk fails."""
         opened: dict[bytes, Data] = {}
         for part in self.parts:
-            contents = self._sealer(part.pack).open_all(part.records, [place for _, place in part.batch])
+            records = _read(part) if part.files else part.records
+            contents = self._sealer(part.pack).open_all(records, [place for _, place in part.batch])
             for (id, place), (kind, data) in zip(part.batch, contents, strict=True):
                 if kind != CHUNK or self._id_of(data) != id:
                     raise damaged(place, f"it does not hold chunk {id.hex()}")
                 opened[id] = data
         return opened
+
+
+def _read(part: Part) -> list[bytes]:
+    for path in part.files:
+        try:
+            with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+                return read_ranges(file.fileno(), [(place.offset, place.length) for _, place in part.batch])
+        except OSError as error:
+            raise VolumeError(
+                f"pack {part.pack} cannot be read", why=f"{path}: {error.strerror}", fix="look after that disk"
+            ) from error
+    raise damaged(part.batch[0][1], f"the pack is not in {part.files[-1]}")

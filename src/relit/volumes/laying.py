@@ -13,10 +13,12 @@ from typing import Protocol
 import msgspec
 
 from relit.errors import VolumeDamaged, VolumeError
+from relit.lib.pages import Trail
 from relit.lib.service import finished
 from relit.manifest import ID_BYTES, Entry, Skipped
 from relit.volumes.beneath import Beneath
 from relit.volumes.fetched import Opens
+from relit.volumes.peer import worthwhile
 from relit.volumes.writing import Laid, Piece, Pour, dress, split, write_all, write_pieces
 
 log = logging.getLogger("relit.volumes")
@@ -25,7 +27,6 @@ PATCHED = 1 << 20  # from this size on a database's unchanged blocks are copied 
 _BATCH = 256  # chunks of one file asked for at once
 _TOGETHER = 4 << 20  # bytes of files of several chunks that are one piece of work
 _HANDS = 2
-_MUCH = 32 << 20  # bytes of files from which on another process is worth its start
 _FICLONE = 0x40049409
 
 
@@ -36,21 +37,32 @@ class Hand(Protocol):
         """All of them. Blocking."""
         ...
 
+    def finish(self) -> None:
+        """Nothing follows. OSError: something of it did not come to the disk."""
+        ...
+
     def close(self) -> None: ...
 
 
 class _Thread:
     """A hand of this process. What it is asked to do is done in the thread that asks."""
 
-    def __init__(self, root: Path, *, sync: bool) -> None:
+    def __init__(self, root: Path, *, sync: bool, much: bool) -> None:
         self._root = Beneath(root)
         self._sync = sync
+        self._trail = Trail() if much else None
 
     def do(self, pieces: Sequence[Piece], fetched: Opens) -> Laid:
-        return write_pieces(self._root, pieces, fetched.open(), sync=self._sync)
+        return write_pieces(self._root, pieces, fetched.open(), sync=self._sync, trail=self._trail)
+
+    def finish(self) -> None:
+        if self._trail is not None:
+            self._trail.finish()
 
     def close(self) -> None:
         self._root.close()
+        if self._trail is not None:
+            self._trail.close()
 
 
 class Reader(Protocol):
@@ -102,6 +114,11 @@ class Layer:
             hand.close()
         self._hands = []
 
+    async def finish(self) -> None:
+        """Nothing more is to be laid. OSError: something did not come to the disk."""
+        for hand in self._hands:
+            await finished(asyncio.to_thread(hand.finish))
+
     async def lay(self, jobs: Sequence[Job]) -> None:
         """All of them, durable only when the caller syncs. Chunks are fetched while others are written."""
         async with asyncio.TaskGroup() as tasks:
@@ -121,7 +138,7 @@ class Layer:
             self._add(await finished(asyncio.to_thread(write_pieces, self._own, empty, {}, sync=self._sync)))
 
     def _thread(self) -> Hand:
-        self._hands.append(_Thread(self._root, sync=self._sync))
+        self._hands.append(_Thread(self._root, sync=self._sync, much=self._helper is not None))
         return self._hands[-1]
 
     async def _second(self) -> None:
@@ -203,7 +220,7 @@ class Layer:
 
 def much(files: Iterable[Entry]) -> bool:
     """Whether a helper is worth its start for these."""
-    return len(os.sched_getaffinity(0)) > 1 and sum(entry.size for entry in files) >= _MUCH
+    return worthwhile(sum(entry.size for entry in files))
 
 
 def _few(job: Job) -> bool:

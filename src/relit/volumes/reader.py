@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from relit.errors import BlobMissing, StoreCorrupt, VolumeDamaged
@@ -65,11 +66,22 @@ class Chunks:
 
     async def _records(self, batch: Batch) -> Part:
         pack, places = batch[0][1].pack, [place for _, place in batch]
-        records = await asyncio.to_thread(self._spool.fetch_all, pack, places)
+        records: list[bytes] | None = []
+        if not (files := self._near(pack)):
+            records = await asyncio.to_thread(self._spool.fetch_all, pack, places)
         if records is None:
             records = await self._get(pack, places)
         await self._know(pack)
-        return Part(pack, batch, records)
+        return Part(pack, batch, records, files)
+
+    def _near(self, pack: str) -> list[str]:
+        """The files on this machine one of which has that pack from now on, in the order in which it goes from one to
+        the next; none when it may move to another machine."""
+        stored = self._objects.local(key_of(pack))
+        if stored is None:
+            return []
+        files = [os.fspath(path) for path in (*self._spool.files(pack), stored)]
+        return files if any(map(os.path.exists, files)) else []
 
     async def _get(self, pack: str, places: Sequence[Place]) -> list[bytes]:
         try:

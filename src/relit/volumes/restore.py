@@ -201,6 +201,7 @@ class Restorer:
         try:
             for part in _parts(files):
                 await layer.lay([Job(each.path, each, then[each.path]) for each in part])
+            await layer.finish()
             missed = await asyncio.to_thread(_finish_tree, root, actions)
         finally:
             await asyncio.to_thread(layer.close)

@@ -21,6 +21,7 @@ import msgspec
 from relit.errors import VolumeDamaged, VolumeError
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
+from relit.lib.pages import Stream
 from relit.lib.ranges import read_ranges
 from relit.manifest import Delta, Pack, PackState, Place, Snapshot, Volume
 from relit.volumes.disk import explained, sync_folder
@@ -32,8 +33,7 @@ from relit.volumes.pack import (
     DELTA,
     DROPPED,
     HEADER,
-    RECORD,
-    TAG,
+    Data,
     DeltaRecord,
     Described,
     Index,
@@ -41,6 +41,7 @@ from relit.volumes.pack import (
     damaged,
 )
 from relit.volumes.packindex import walk
+from relit.volumes.sealing import Sealing, room
 
 POINTS: tuple[str, ...] = (
     "volumes.spool.opened",
@@ -55,7 +56,7 @@ _BATCH, _BATCH_BYTES = 1024, 8 << 20  # records sealed together before they are 
 _SHARED = 256 << 10  # bytes from which on two threads seal them
 _OPEN, _SEALED, _ORPHAN = ".open", ".pack", ".orphan"
 
-Chunk = tuple[bytes, bytes | memoryview]
+Chunk = tuple[bytes, Data]
 
 
 class _Writing:
@@ -68,11 +69,13 @@ class _Writing:
         self.created_at_ms = created_at_ms
         self.index = Index([], [])
         self.pending: dict[int, Described] = {}  # deltas by offset, until they are settled
+        self.promised = 0  # bytes of records that are being made
         self.finished = False
         self.counter = 0
         self.size = 0
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.named = False  # whether its name is on disk
+        self.stream = Stream(self.fd)
         try:
             self.write(self.sealer.header())
         except OSError:
@@ -80,7 +83,7 @@ class _Writing:
             self.path.unlink(missing_ok=True)
             raise
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Data) -> None:
         """Append all or nothing."""
         try:
             done = 0
@@ -121,6 +124,7 @@ class Spool:
         self._dirty: set[str] = set()  # packs with bytes that no fsync has seen
         self._broken = ""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="relit-seal")
+        self._help = Sealing(keys)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     # --- writing -----------------------------------------------------------------------------------------------
@@ -128,24 +132,51 @@ class Spool:
     def put(self, chunks: Sequence[Chunk]) -> list[Place]:
         """Append chunks; the same id twice in one call is written once. StoreFull: nothing half of it counts."""
         known: dict[bytes, Place] = {}
-        with self._working():
-            for batch in _batches(list(dict(chunks).items()), min(self._limit, _BATCH_BYTES)):
-                self._append(batch, known)
+        for batch in _batches(list(dict(chunks).items()), min(self._limit, _BATCH_BYTES)):
+            self._append(batch, known)
         return [known[id] for id, _ in chunks]
 
     def _append(self, chunks: Sequence[Chunk], known: dict[bytes, Place]) -> None:
-        into = self._pack(sum(_room(data) for _, data in chunks))
-        first = into.counter
-        into.counter += len(chunks)
-        made = self._sealed_records(into.sealer, first, [data for _, data in chunks])
-        offset = into.size
-        into.write(b"".join(made))
-        for (id, data), record in zip(chunks, made, strict=True):
-            known[id] = Place(into.id, offset, len(record), len(data))
-            into.index.chunks.append((id, offset, len(record), len(data)))
-            offset += len(record)
+        """Sealed before it is their turn to be written, so that others can be sealed meanwhile."""
+        contents = [data for _, data in chunks]
+        taken = room(contents)
+        with self._working():
+            into = self._pack(taken)
+            first = into.counter
+            into.counter += len(chunks)
+            into.promised += taken
+        try:
+            with self._records(into.sealer, first, contents) as (records, lengths), self._working():
+                offset = into.size
+                into.write(records)
+                for (id, data), length in zip(chunks, lengths, strict=True):
+                    known[id] = Place(into.id, offset, length, len(data))
+                    into.index.chunks.append((id, offset, length, len(data)))
+                    offset += length
+                with self._once(into):
+                    into.stream.written(into.size)
+        finally:
+            with self._lock:
+                into.promised -= taken
 
-    def _sealed_records(self, sealer: Sealer, first: int, contents: Sequence[bytes | memoryview]) -> list[bytes]:
+    @contextlib.contextmanager
+    def _records(self, sealer: Sealer, first: int, contents: Sequence[Data]) -> Iterator[tuple[Data, list[int]]]:
+        """(records of these, one after the other, the length of each)."""
+        sealed = self._help.seal(sealer.pack, first, contents)
+        if sealed is None:
+            made = self._sealed_records(sealer, first, contents)
+            yield b"".join(made), [len(each) for each in made]
+            return
+        try:
+            yield sealed.records, sealed.lengths
+        finally:
+            sealed.close()
+
+    def helped(self, size: int) -> contextlib.AbstractContextManager[None]:
+        """So many bytes are about to come: another process seals them, if that is worth its start."""
+        return self._help.wanted(size)
+
+    def _sealed_records(self, sealer: Sealer, first: int, contents: Sequence[Data]) -> list[bytes]:
         """Records of these, in order; two threads share the work where it is more than handing it over costs."""
 
         def seal(start: int, end: int) -> list[bytes]:
@@ -172,7 +203,7 @@ class Spool:
             base = 0 if delta.full else snapshot.number - 1
         data = msgspec.msgpack.encode(DeltaRecord(volume, snapshot, delta, consolidated, base))
         with self._working():
-            into = self._pack(_room(data))
+            into = self._pack(room([data]))
             counter, into.counter = into.counter, into.counter + 1
             record, offset = into.sealer.seal(DELTA, counter, data), into.size
             into.write(record)
@@ -189,10 +220,10 @@ class Spool:
                     role = found.role if committed else DROPPED
                     each.index.manifests.append(msgspec.structs.replace(found, role=role))
 
-    def _pack(self, room: int) -> _Writing:
-        """The pack that takes ``room`` more bytes: a new one when the open one would grow over the limit by them."""
+    def _pack(self, more: int) -> _Writing:
+        """The pack that takes so many more bytes: a new one when the open one would grow over the limit by them."""
         last = self._writing
-        if last is not None and last.counter and last.size + room > self._limit:
+        if last is not None and last.counter and last.size + last.promised + more > self._limit:
             self._full.append(last)
             self._writing = None
         if self._writing is None:
@@ -218,15 +249,21 @@ class Spool:
             return [*self._sealed.values(), *(self._described(each, sealed=False) for each in self._unsealed())]
 
     def _flush(self, each: _Writing) -> None:
-        try:
+        with self._once(each):
             os.fdatasync(each.fd)
             if not each.named:  # by now that costs next to nothing
                 sync_folder(self._folder)
                 each.named = True
+        self._dirty.discard(each.id)
+
+    @contextlib.contextmanager
+    def _once(self, each: _Writing) -> Iterator[None]:
+        """The disk says only once that it did not take something."""
+        try:
+            yield
         except OSError as error:
             self._broken = f"{each.path}: {error.strerror or error}"
             raise
-        self._dirty.discard(each.id)
 
     def _unsealed(self) -> list[_Writing]:
         return [*self._full, *([self._writing] if self._writing is not None else [])]
@@ -238,13 +275,14 @@ class Spool:
     # --- sealing -----------------------------------------------------------------------------------------------
 
     def seal(self, force: bool = True) -> list[Pack]:
-        """Seal packs without a pending delta: full ones, with ``force`` the one being written too. One that must wait
-        takes no further record, so that the next call finds it."""
+        """Seal packs without a pending delta, or chunks that are being sealed: full ones, with ``force`` the one being
+        written too. One that must wait takes no further record, so that the next call finds it."""
         with self._working():
-            if force and self._writing is not None and (self._writing.worth or self._writing.pending):
-                self._full.append(self._writing)
+            last = self._writing
+            if force and last is not None and (last.worth or last.pending or last.promised):
+                self._full.append(last)
                 self._writing = None
-            return [self._seal(each) for each in list(self._full) if not each.pending]
+            return [self._seal(each) for each in list(self._full) if not (each.pending or each.promised)]
 
     def _seal(self, each: _Writing) -> Pack:
         if each.path.exists():  # else it was renamed, and only the folder's fsync is missing
@@ -281,6 +319,10 @@ class Spool:
         """A record as it lies in a pack here, short where the file is; ``None`` when the pack is not here."""
         found = self.fetch_all(place.pack, [place])
         return found[0] if found is not None else None
+
+    def files(self, pack: str) -> tuple[Path, Path]:
+        """Where a pack lies here: first while it is written, then until it is in the blob store."""
+        return self._folder / (pack + _OPEN), self._folder / (pack + _SEALED)
 
     def fetch_all(self, pack: str, places: Sequence[Place]) -> list[bytes] | None:
         """The same for several records of one pack."""
@@ -377,26 +419,23 @@ class Spool:
         with self._lock:
             for each in self._unsealed():
                 os.close(each.fd)
+                each.fd = -1  # nothing that is still being sealed is written to another file
             self._full, self._writing = [], None
         self._pool.shutdown()
+        self._help.close()
 
 
 def _batches(chunks: Sequence[Chunk], most: int) -> Iterator[Sequence[Chunk]]:
     batch: list[Chunk] = []
     size = 0
     for chunk in chunks:
-        if batch and (len(batch) == _BATCH or size + _room(chunk[1]) > most):
+        if batch and (len(batch) == _BATCH or size + room([chunk[1]]) > most):
             yield batch
             batch, size = [], 0
         batch.append(chunk)
-        size += _room(chunk[1])
+        size += room([chunk[1]])
     if batch:
         yield batch
-
-
-def _room(data: bytes | memoryview) -> int:
-    """The most that a record of it takes."""
-    return RECORD.size + len(data) + TAG
 
 
 def _settled(each: Described, committed: Collection[str]) -> Described:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import msgspec
 
 from relit.errors import VolumeDamaged
+from relit.lib.pages import Trail
 from relit.manifest import ID_BYTES, Entry, Skipped
 from relit.volumes.beneath import Beneath
 
@@ -31,15 +32,24 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     at: int | None = None
 
 
-def write_pieces(root: Beneath, pieces: Sequence[Piece], found: Mapping[bytes, Data], *, sync: bool = False) -> Laid:
-    """All of them, below ``root``; ``found``: their chunks. ``sync``: whole files are on the disk afterwards."""
+def write_pieces(
+    root: Beneath,
+    pieces: Sequence[Piece],
+    found: Mapping[bytes, Data],
+    *,
+    sync: bool = False,
+    trail: Trail | None = None,
+) -> Laid:
+    """All of them, below ``root``; ``found``: their chunks. ``sync``: whole files are on the disk afterwards.
+    ``trail``: they do not stay in memory."""
     written, missed = 0, list[Skipped]()
     for first in range(0, len(pieces), _GROUP):
         with ExitStack() as opened:
-            made = []
+            made, fds, before = [], [], written
             for piece in pieces[first : first + _GROUP]:
                 fd = root.create(piece.path) if piece.at is None else root.open(piece.path, os.O_WRONLY)
                 opened.callback(os.close, fd)
+                fds.append(fd)
                 parts = [found[id] for id in split(piece.ids)]
                 size, pour = sum(map(len, parts)), Pour(fd, piece.entry)
                 pour.write(piece.at or 0, parts)
@@ -50,6 +60,9 @@ def write_pieces(root: Beneath, pieces: Sequence[Piece], found: Mapping[bytes, D
                     made.append(fd)
             for fd in made if sync else ():  # the first one's wait brings most of the others to the disk, too
                 os.fsync(fd)
+            if trail is not None:
+                opened.pop_all()
+                trail.add(fds, written - before)
     return written, missed
 
 

@@ -1,0 +1,197 @@
+"""Another process that seals chunks. Contents and records pass through memory that both have."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import IO
+
+import msgspec
+
+from relit.errors import VolumeError
+from relit.volumes.keys import Keys
+from relit.volumes.pack import CHUNK, RECORD, TAG, Data, Sealer
+from relit.volumes.peer import Peer, receive, run, send, worthwhile
+
+log = logging.getLogger("relit.volumes")
+ROOM = 9 << 20  # bytes of contents, or of their records, at a time
+_FEW = 8  # records that are made here at once
+_SLOTS = 2  # one is filled or emptied while the other is worked on
+
+
+class _Hello(msgspec.Struct, array_like=True):
+    """``key``: as ``Keys.export`` gives it, if packs are encrypted. ``memory``: a descriptor."""
+
+    key: str | None
+    memory: int
+
+
+class _Ask(msgspec.Struct, array_like=True):
+    """Seal what lies in a slot's first half, counted from ``first``: records go into the second one."""
+
+    pack: str
+    first: int
+    slot: int
+    lengths: list[int]
+
+
+class _Answer(msgspec.Struct, array_like=True):
+    lengths: list[int] = []
+
+
+class Sealed:
+    """``records``, one after the other, and their ``lengths``. They lie in memory that is lent: ``close``."""
+
+    def __init__(self, records: memoryview, lengths: list[int], slot: int, free: queue.SimpleQueue[int]) -> None:
+        self.records = records
+        self.lengths = lengths
+        self._slot = slot
+        self._free = free
+
+    def close(self) -> None:
+        """Give the memory back. Once."""
+        self.records.release()
+        self._free.put(self._slot)
+
+
+class SealingHelper:
+    """Made, it is ready. VolumeError, OSError: it cannot be. Thread-safe."""
+
+    def __init__(self, keys: Keys | None) -> None:
+        fd = os.memfd_create("relit-sealing")
+        try:
+            os.ftruncate(fd, 2 * _SLOTS * ROOM)
+            self._memory = memoryview(mmap.mmap(fd, 2 * _SLOTS * ROOM))
+            self._peer = Peer(__name__, "chunks were not sealed", [fd])
+            self._turn = threading.Lock()
+            self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+            try:
+                self._peer.asked(_Hello(keys.export() if keys is not None else None, fd), _Answer)
+            except BaseException:
+                self.close()
+                raise
+        finally:
+            os.close(fd)
+        for slot in range(_SLOTS):
+            self._free.put(slot)
+
+    def seal(self, pack: str, first: int, contents: Sequence[Data]) -> Sealed:
+        """Records of these chunks, which have no more than ``ROOM`` together. VolumeError: it has ended."""
+        slot = self._free.get()
+        try:
+            at = _put(self._memory[2 * slot * ROOM :], contents)
+            assert at <= ROOM
+            with self._turn:
+                answer = self._peer.asked(_Ask(pack, first, slot, [len(each) for each in contents]), _Answer)
+        except BaseException:
+            self._free.put(slot)
+            raise
+        start = (2 * slot + 1) * ROOM
+        return Sealed(self._memory[start : start + sum(answer.lengths)], answer.lengths, slot, self._free)
+
+    def close(self) -> None:
+        """Let it end. Safe twice."""
+        self._peer.close()
+
+
+class Sealing:
+    """Has a helper when somebody wants one, from when it is ready until nobody does any more. Thread-safe."""
+
+    def __init__(self, keys: Keys | None, make: Callable[[Keys | None], SealingHelper] = SealingHelper) -> None:
+        self._keys = keys
+        self._make = make
+        self._lock = threading.Lock()
+        self._wanted = 0
+        self._helper: SealingHelper | None = None
+        self._starting: threading.Thread | None = None
+        self._fit = True
+
+    @contextmanager
+    def wanted(self, size: int) -> Iterator[None]:
+        """Somebody is about to have so many bytes sealed."""
+        if not worthwhile(size):
+            yield
+            return
+        with self._lock:
+            self._wanted += 1
+            if self._starting is None:
+                self._starting = threading.Thread(target=self._start, name="relit-sealing", daemon=True)
+                self._starting.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wanted -= 1
+                if not self._wanted:
+                    self._stop()
+
+    def _start(self) -> None:
+        try:
+            self._helper = self._make(self._keys)
+        except (VolumeError, OSError) as error:
+            log.warning("no second process helps to seal: %s", error)
+
+    def _stop(self) -> None:
+        if self._starting is not None:
+            self._starting.join()
+        helper, self._helper, self._starting, self._fit = self._helper, None, None, True
+        if helper is not None:
+            helper.close()
+
+    def seal(self, pack: str, first: int, contents: Sequence[Data]) -> Sealed | None:
+        """By the helper; ``None``: by whoever asks. It may have ended: the same again makes the same records."""
+        helper = self._helper
+        if helper is None or not self._fit or len(contents) < _FEW or room(contents) > ROOM:
+            return None
+        try:
+            return helper.seal(pack, first, contents)
+        except (VolumeError, OSError) as error:
+            log.warning("no second process helps to seal any more: %s", error)
+            self._fit = False
+            return None
+
+    def close(self) -> None:
+        """End the helper. Safe twice."""
+        with self._lock:
+            self._stop()
+
+
+def room(contents: Sequence[Data]) -> int:
+    """The most that records of these take."""
+    return sum(map(len, contents)) + len(contents) * (RECORD.size + TAG)
+
+
+def _put(memory: memoryview, contents: Sequence[Data]) -> int:
+    at = 0
+    for each in contents:
+        memory[at : at + len(each)] = each
+        at += len(each)
+    return at
+
+
+def main(source: IO[bytes], to: IO[bytes]) -> None:
+    """Do what is asked until the input ends."""
+    hello = receive(source, _Hello)
+    keys = Keys.parse(hello.key) if hello.key is not None else None
+    memory = memoryview(mmap.mmap(hello.memory, 2 * _SLOTS * ROOM))
+    sealer = cache(lambda pack: Sealer(pack, keys))
+    send(to, _Answer())
+    while True:
+        ask = receive(source, _Ask)
+        at, contents = 2 * ask.slot * ROOM, list[Data]()
+        for length in ask.lengths:
+            contents.append(memory[at : at + length])
+            at += length
+        records = sealer(ask.pack).seal_all(CHUNK, ask.first, contents)
+        _put(memory[(2 * ask.slot + 1) * ROOM :], records)
+        send(to, _Answer([len(each) for each in records]))
+
+
+if __name__ == "__main__":
+    run(main)
