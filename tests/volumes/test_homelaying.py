@@ -58,7 +58,7 @@ async def test_a_home_that_was_to_be_laid_is_laid_by_the_next_start(tmp_path: Pa
     async with running(Kit(tmp_path)) as kit:
         assert difference(shape(kit.home()), wanted) == {}
         assert kit.still.held == []
-    assert [path.name for path in kit.home().parent.glob(".*")] == []
+    assert [path.name for path in kit.home().parent.glob(".*")] == [".home.laid"]
 
 
 async def test_an_empty_folder_that_somebody_made_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
 from relit.lib.durations import size as shown_size
 from relit.lib.service import finished
-from relit.manifest import Commit, Delta, Pack, Place, Position, Reason, Snapshot, Volume
+from relit.manifest import Commit, Delta, Entry, Pack, Place, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.arenas import Arenas
 from relit.volumes.attempt import Attempt, Behind, Cancelled, Chunks, Grew
 from relit.volumes.base import Catalog, Freezer, Watch
@@ -35,9 +35,12 @@ from relit.volumes.chunking import Ends
 from relit.volumes.clones import Clones
 from relit.volumes.disk import failed
 from relit.volumes.ignore import biggest
+from relit.volumes.laid import laid
 from relit.volumes.look import Looked
 from relit.volumes.lookout import Lookout
+from relit.volumes.moved import Moved, noted, remember
 from relit.volumes.reading import Reader
+from relit.volumes.restore import Restored
 from relit.volumes.tree import Seen, Tree, View, consistent, split
 
 POINTS: tuple[str, ...] = (
@@ -193,9 +196,13 @@ class Capture:
             return False, None
         return True, await finished(self._commit(tree, attempt, draft, stopped))
 
-    def laid(self, files: dict[bytes, Seen]) -> None:
-        """A restore has just written these: the next snapshot need not read them again."""
-        self._laid = files
+    async def laid(self, entries: Sequence[Entry], segments: Sequence[Segment], done: Restored) -> None:
+        """The whole home has just been laid anew, with these: the next snapshot need not read them again."""
+        async with self._lock:
+            tree, now_ms = await self._load(), self._clock.now_ms()
+            moved = await asyncio.to_thread(remember, self.home, self.volume, now_ms, tree, entries, segments, done)
+            self._lookout.since(now_ms)
+            self._laid = await asyncio.to_thread(laid, moved.others(entries), segments, done)
 
     async def tree(self) -> Tree:
         """What the newest snapshot holds."""
@@ -215,9 +222,10 @@ class Capture:
             await self._catalog.unstage(self.volume.id, number + 1)  # what a crash left
             entries = await self._catalog.tree(self.volume.id, number) if number else []
             segments = await self._catalog.all_segments(self.volume.id, number) if number else []
-            if number:
-                self._lookout.since((await self._catalog.snapshot(self.volume.id, number)).began_ms)
-            self._tree = await asyncio.to_thread(Tree, entries, segments)
+            began_ms = (await self._catalog.snapshot(self.volume.id, number)).began_ms if number else 0
+            moved = await asyncio.to_thread(noted, self.home, self.volume)
+            self._lookout.since(max(began_ms, moved.at_ms) if moved is not None else began_ms)
+            self._tree = await asyncio.to_thread(_tree, entries, segments, moved)
         return self._tree
 
     async def _copy(
@@ -451,6 +459,14 @@ class Capture:
         """Take staged rows back, unless the snapshot is there after all."""
         if not any(each.number == taken.number for each in await self._catalog.snapshots(self.volume.id, limit=1)):
             await self._catalog.unstage(self.volume.id, taken.number)
+
+
+def _tree(entries: Sequence[Entry], segments: Sequence[Segment], moved: Moved | None) -> Tree:
+    """As the manifest has it, but for where its files are by now."""
+    tree = Tree(entries, segments)
+    if moved is not None:
+        moved.apply(tree)
+    return tree
 
 
 async def _done(work: Callable[[], T], *, light: bool) -> T:

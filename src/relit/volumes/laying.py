@@ -25,7 +25,7 @@ log = logging.getLogger("relit.volumes")
 BLOCK = 16384  # of database files
 PATCHED = 1 << 20  # from this size on a database's unchanged blocks are copied from the file that is there
 _BATCH = 256  # chunks of one file asked for at once
-_TOGETHER = 4 << 20  # bytes of files of several chunks that are one piece of work
+_TOGETHER = 8 << 20  # bytes of files of several chunks that are one piece of work
 _HANDS = 2
 _FICLONE = 0x40049409
 

@@ -12,6 +12,7 @@ from relit.volumes.base import Freezer, Holder
 from relit.volumes.beneath import Beneath
 from relit.volumes.capture import Limits
 from relit.volumes.disk import attempted
+from relit.volumes.moved import forget
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +89,7 @@ def put_away(mount: Mount, id: str) -> Path | None:
     away = mount.home.with_name(f"{mount.home.name}.removed-{id}")
     with attempted(f"the snapshots of {mount.agent} are forgotten, but {mount.home} was not put away"):
         mount.home.rename(away)
+        forget(mount.home)
     return away
 
 

@@ -15,7 +15,7 @@ from relit.volumes.pack import HEADER, Data, Sealer, damaged
 from relit.volumes.spool import Spool
 from relit.volumes.upload import key_of
 
-_BATCH = 4 << 20  # bytes read together
+_BATCH = 8 << 20  # bytes read together
 
 
 class Chunks:

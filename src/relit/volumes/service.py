@@ -22,7 +22,6 @@ from relit.volumes.disk import attempted
 from relit.volumes.due import Due, check_laid, to_be_laid
 from relit.volumes.going import Asked, Going, going, lost, open_up, staying, unread, without
 from relit.volumes.homelaying import HomeLaying, Laid
-from relit.volumes.laid import laid
 from relit.volumes.mount import (
     Mount,
     check_dispensable,
@@ -488,7 +487,7 @@ class Homes:
     async def _renewed(self, agent: str, made: Laid) -> None:
         """Watch the folder that the home is now."""
         self._let_go(agent)
-        (await self._capture(agent)).laid(await asyncio.to_thread(laid, made.entries, made.segments, made.done))
+        await (await self._capture(agent)).laid(made.entries, made.segments, made.done)
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
         """Put any tree into an empty folder outside of homes. NotFound."""

@@ -169,6 +169,16 @@ class Tree:
         for _ in self._counted(now.entry for now in seen.values() if now is not None):
             pass
 
+    def move(self, path: bytes, ino: int, ctime_ns: int) -> None:
+        """A path that is known lies elsewhere, with another time of change, and is as it was."""
+        entry = self.entries[path]
+        if path in (names := self._inodes.get(entry.ino, set())):
+            names.discard(path)
+            if not names:
+                del self._inodes[entry.ino]
+            self._inodes.setdefault(ino, set()).add(path)
+        self.entries.put(msgspec.structs.replace(entry, ino=ino, ctime_ns=ctime_ns))
+
     def _forget(self, path: bytes, *, keep: bool) -> None:
         """Take back what is counted of a path; ``keep``: its entry is about to be replaced."""
         entry = self.entries.find(path) if keep else self.entries.drop(path)
