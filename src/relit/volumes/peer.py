@@ -97,9 +97,11 @@ def receive(source: IO[bytes], kind: type[T]) -> T:
 
 
 def run(main: Callable[[IO[bytes], IO[bytes]], None]) -> None:
-    """Be that other process: ``main`` reads from its first argument and answers to the second."""
+    """Be that other process: ``main`` reads from its first argument and answers to the second. Does not return: its
+    maker waits, and there is nothing to tidy up."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "wb") as answers, contextlib.suppress(BrokenPipeError, EOFError):
         os.dup2(2, 1)  # whatever else prints here does not answer
         main(sys.stdin.buffer, answers)
+    os._exit(0)

@@ -18,6 +18,7 @@ from relit.errors import VolumeError
 from relit.volumes.keys import Keys
 from relit.volumes.pack import CHUNK, RECORD, TAG, Data, Sealer
 from relit.volumes.peer import Peer, receive, run, send, worthwhile
+from relit.volumes.writing import write_all
 
 log = logging.getLogger("relit.volumes")
 ROOM = 9 << 20  # bytes of contents, or of their records, at a time
@@ -64,20 +65,21 @@ class SealingHelper:
     """Made, it is ready. VolumeError, OSError: it cannot be. Thread-safe."""
 
     def __init__(self, keys: Keys | None) -> None:
-        fd = os.memfd_create("relit-sealing")
+        self._turn = threading.Lock()
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._fd = os.memfd_create("relit-sealing")
         try:
-            os.ftruncate(fd, 2 * _SLOTS * ROOM)
-            self._memory = memoryview(mmap.mmap(fd, 2 * _SLOTS * ROOM))
-            self._peer = Peer(__name__, "chunks were not sealed", [fd])
-            self._turn = threading.Lock()
-            self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
-            try:
-                self._peer.asked(_Hello(keys.export() if keys is not None else None, fd), _Answer)
-            except BaseException:
-                self.close()
-                raise
-        finally:
-            os.close(fd)
+            os.ftruncate(self._fd, 2 * _SLOTS * ROOM)
+            self._memory = memoryview(mmap.mmap(self._fd, 2 * _SLOTS * ROOM))
+            self._peer = Peer(__name__, "chunks were not sealed", [self._fd])
+        except BaseException:
+            os.close(self._fd)
+            raise
+        try:
+            self._peer.asked(_Hello(keys.export() if keys is not None else None, self._fd), _Answer)
+        except BaseException:
+            self.close()
+            raise
         for slot in range(_SLOTS):
             self._free.put(slot)
 
@@ -85,8 +87,8 @@ class SealingHelper:
         """Records of these chunks, which have no more than ``ROOM`` together. VolumeError: it has ended."""
         slot = self._free.get()
         try:
-            at = _put(self._memory[2 * slot * ROOM :], contents)
-            assert at <= ROOM
+            assert sum(map(len, contents)) <= ROOM
+            write_all(self._fd, contents, 2 * slot * ROOM)  # other threads go on meanwhile
             with self._turn:
                 answer = self._peer.asked(_Ask(pack, first, slot, [len(each) for each in contents]), _Answer)
         except BaseException:
@@ -98,6 +100,9 @@ class SealingHelper:
     def close(self) -> None:
         """Let it end. Safe twice."""
         self._peer.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class Sealing:
@@ -167,14 +172,6 @@ def room(contents: Sequence[Data]) -> int:
     return sum(map(len, contents)) + len(contents) * (RECORD.size + TAG)
 
 
-def _put(memory: memoryview, contents: Sequence[Data]) -> int:
-    at = 0
-    for each in contents:
-        memory[at : at + len(each)] = each
-        at += len(each)
-    return at
-
-
 def main(source: IO[bytes], to: IO[bytes]) -> None:
     """Do what is asked until the input ends."""
     hello = receive(source, _Hello)
@@ -189,7 +186,7 @@ def main(source: IO[bytes], to: IO[bytes]) -> None:
             contents.append(memory[at : at + length])
             at += length
         records = sealer(ask.pack).seal_all(CHUNK, ask.first, contents)
-        _put(memory[(2 * ask.slot + 1) * ROOM :], records)
+        write_all(hello.memory, records, (2 * ask.slot + 1) * ROOM)
         send(to, _Answer([len(each) for each in records]))
 
 
