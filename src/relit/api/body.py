@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_origin
 
 import msgspec
@@ -82,7 +83,7 @@ def parse(data: bytes, shape: type[T]) -> T:
 
 def parameters(pairs: list[tuple[str, str]], shape: type[T]) -> T:
     """Query parameters as ``shape``: a repeated one, or one with commas, fills a list. Raises ``Invalid``."""
-    lists = {field.encode_name for field in msgspec.structs.fields(shape) if _is_list(field.type)}  # type: ignore[arg-type]
+    lists = _lists(shape)  # type: ignore[arg-type]
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in lists:
@@ -93,6 +94,12 @@ def parameters(pairs: list[tuple[str, str]], shape: type[T]) -> T:
         return msgspec.convert(found, shape, strict=False)
     except msgspec.ValidationError as error:
         raise Invalid(f"a parameter is wrong: {error}", fix="see /openapi.json") from error
+
+
+@cache
+def _lists(shape: type) -> frozenset[str]:
+    """The names of its fields that are lists."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(shape) if _is_list(field.type))
 
 
 def _is_list(annotation: Any) -> bool:

@@ -103,3 +103,17 @@ def test_a_home_that_is_mounted_elsewhere_for_its_process_is_found(
     with mapped(inside / "src" / "deep" / "code.py", "write", *mount) as other:
         assert mappings.below(real(home), pids=[other.process.pid]) == {b"src/deep/code.py"}
         assert mappings.below(real(home / "other")) == frozenset()
+
+
+def test_all_processes_are_asked_but_for_the_kernels_own(mappings: Mappings, home: Path) -> None:
+    with mapped(home / "notes") as other:
+        first, again = mappings._processes(), mappings._processes()
+        assert {os.getpid(), other.process.pid} <= set(first) & set(again)
+        for pid in mappings._threads:
+            assert Path(f"/proc/{pid}/maps").read_bytes() == b""
+
+
+def test_a_process_that_has_the_number_of_a_kernel_thread_that_ended_is_asked(mappings: Mappings, home: Path) -> None:
+    with mapped(home / "notes") as other:
+        mappings._threads[other.process.pid] = os.stat(f"/proc/{other.process.pid}").st_ino + 1
+        assert mappings.below(real(home)) == {b"notes"}

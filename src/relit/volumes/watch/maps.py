@@ -29,6 +29,7 @@ _ASK = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17  # PROCMAP_QUERY, Linux 
 _WRITABLE_SHARED_NEXT_FILE = 0x02 | 0x08 | 0x10 | 0x20
 _NAME = 4096
 _LINE = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f:]+ ([0-9]+) +(/.*)$", re.MULTILINE)
+_PF_KTHREAD = 0x200000
 _DELETED = b" (deleted)"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
@@ -53,6 +54,7 @@ class Mappings:
         self._query = bytearray(_QUERY.size)
         self._at = ctypes.byref((ctypes.c_char * _QUERY.size).from_buffer(self._query))
         self._first = self._from(0)
+        self._threads: dict[int, int] = {}  # the kernel's
         self._seen: list[tuple[int, _Mapping, bool]] = []
         self._seen_at = -math.inf
 
@@ -74,8 +76,16 @@ class Mappings:
     def _all(self, recent_s: float) -> list[tuple[int, _Mapping, bool]]:
         now = time.monotonic()
         if now - self._seen_at > recent_s:
-            self._seen, self._seen_at = list(self._each(_processes())), now
+            self._seen, self._seen_at = list(self._each(self._processes())), now
         return self._seen
+
+    def _processes(self) -> list[int]:
+        """All but the kernel's own threads, most of what is in /proc: they map nothing. A thread's folder keeps its
+        inode number, and another process of that number gets a folder of its own."""
+        with os.scandir("/proc") as entries:
+            found = {int(each.name): each.inode() for each in entries if each.name.isdecimal()}
+        self._threads = {pid: ino for pid, ino in found.items() if self._threads.get(pid) == ino or _is_thread(pid)}
+        return [pid for pid in found if pid not in self._threads]
 
     def inodes(self) -> frozenset[int]:
         """Of all that was mapped when all processes were asked last, by whatever name."""
@@ -168,5 +178,10 @@ def _living(root: bytes, paths: Iterable[bytes]) -> Iterator[bytes]:
             yield path
 
 
-def _processes() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
+def _is_thread(pid: int) -> bool:
+    """Whether it is one of the kernel."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return bool(int(file.read(4096).rpartition(b")")[2].split()[6]) & _PF_KTHREAD)
+    except OSError:
+        return False
