@@ -177,7 +177,7 @@ def test_a_file_of_several_names_moves_with_all_of_them() -> None:
     tree = Tree([entry(b"a"), entry(b"b", b"a"), Entry(b"c", "file", 0o644, 0, 0, 1, ino=8, ctime_ns=1)])
     size = tree.bytes
     for path in (b"a", b"b", b"c"):
-        tree.move(path, 8 if path == b"c" else 70, 5)
+        tree.move(tree.entries[path], 8 if path == b"c" else 70, 5)
     assert (tree.same_file(7), tree.same_file(70), tree.same_file(8)) == (frozenset(), {b"a", b"b"}, frozenset())
     assert [(each.ino, each.ctime_ns) for each in map(tree.entries.__getitem__, (b"a", b"b", b"c"))] == [
         (70, 5), (70, 5), (8, 5)

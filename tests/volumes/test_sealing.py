@@ -27,6 +27,7 @@ both = pytest.mark.parametrize("keys", [KEYS, None], ids=["encrypted", "plain"])
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However little it is, a helper is worthwhile."""
     monkeypatch.setattr(peer, "_MUCH", 0)
+    monkeypatch.setattr(sealing, "_WORTH", 0)
     monkeypatch.setattr(peer.os, "sched_getaffinity", lambda _: {0, 1})
 
 
@@ -49,8 +50,10 @@ def taken(sealed: Sealed | None) -> list[bytes]:
 
 
 def ready(made: Sealing | Spool) -> None:
-    """Return when the helper is there, or cannot be."""
-    starting = (made._help if isinstance(made, Spool) else made)._starting
+    """Have a helper made; return when it is there, or cannot be."""
+    helped = made._help if isinstance(made, Spool) else made
+    assert helped.seal(PACK, 0, [b"the first"]) is None
+    starting = helped._starting
     assert starting is not None
     starting.join(30)
 
@@ -109,6 +112,11 @@ def test_a_little_is_not_worth_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "_MUCH", 100)
     made = Sealing(KEYS)
     with made.wanted(99):
+        assert made.seal(PACK, 0, SOME) is None
+        assert made._starting is None
+    monkeypatch.setattr(sealing, "_WORTH", 1_000_000)
+    with made.wanted(100):
+        assert made.seal(PACK, 0, SOME) is None
         assert made._starting is None
 
 

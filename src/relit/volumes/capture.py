@@ -38,7 +38,7 @@ from relit.volumes.ignore import biggest
 from relit.volumes.laid import laid
 from relit.volumes.look import Looked
 from relit.volumes.lookout import Lookout
-from relit.volumes.moved import Moved, noted, remember
+from relit.volumes.moved import noted, remember
 from relit.volumes.reading import Reader
 from relit.volumes.restore import Restored
 from relit.volumes.tree import Seen, Tree, View, consistent, split
@@ -225,7 +225,8 @@ class Capture:
             began_ms = (await self._catalog.snapshot(self.volume.id, number)).began_ms if number else 0
             moved = await asyncio.to_thread(noted, self.home, self.volume)
             self._lookout.since(max(began_ms, moved.at_ms) if moved is not None else began_ms)
-            self._tree = await asyncio.to_thread(_tree, entries, segments, moved)
+            known = entries if moved is None else moved.apply(entries)
+            self._tree = await asyncio.to_thread(Tree, known, segments)
         return self._tree
 
     async def _copy(
@@ -459,14 +460,6 @@ class Capture:
         """Take staged rows back, unless the snapshot is there after all."""
         if not any(each.number == taken.number for each in await self._catalog.snapshots(self.volume.id, limit=1)):
             await self._catalog.unstage(self.volume.id, taken.number)
-
-
-def _tree(entries: Sequence[Entry], segments: Sequence[Segment], moved: Moved | None) -> Tree:
-    """As the manifest has it, but for where its files are by now."""
-    tree = Tree(entries, segments)
-    if moved is not None:
-        moved.apply(tree)
-    return tree
 
 
 async def _done(work: Callable[[], T], *, light: bool) -> T:

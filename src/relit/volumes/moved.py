@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,13 +39,13 @@ class Moved(msgspec.Struct, frozen=True, array_like=True):
     at_ms: int
     places: dict[bytes, Place]
 
-    def apply(self, tree: Tree, *, fresh: bool = False) -> None:
-        """Have a tree of the manifest say where its files are. What changed since is as the manifest says; ``fresh``:
-        nothing did."""
-        for path, place in self.places.items():
-            entry = tree.entries.find(path)
-            if entry is not None and (fresh or (entry.ino, entry.ctime_ns) == place.manifest):
-                tree.move(path, *place.now)
+    def apply(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Entries of the manifest, placed where their files are. What changed since is as the manifest says."""
+        for entry in entries:
+            place = self.places.get(entry.path)
+            if place is not None and (entry.ino, entry.ctime_ns) == place.manifest:
+                entry = msgspec.structs.replace(entry, ino=place.now[0], ctime_ns=place.now[1])
+            yield entry
 
     def others(self, entries: Iterable[Entry]) -> list[Entry]:
         """Those that are not noted, or were laid so late that they will be looked at again."""
@@ -69,24 +69,23 @@ def remember(
     facts = {**done.facts, b"": (top.st_ino, top.st_ctime_ns)}
     skipped = {each.path for each in done.skipped}
     kept = [entry for entry in entries if entry.path in facts and entry.path not in skipped]
-    places = _places(tree, kept, contents(entries, segments), facts, earlier.places if earlier is not None else {})
+    places = _moved(tree, kept, contents(entries, segments), facts, earlier.places if earlier is not None else {})
     found = Moved(volume.id, volume.newest, now_ms, places)
     data = msgspec.msgpack.encode(found)
     draft = _record(home).with_suffix(".new")
     draft.write_bytes(blake3(data).digest(_SUM) + data)
     os.replace(draft, _record(home))
-    found.apply(tree, fresh=True)
     return found
 
 
-def _places(
+def _moved(
     tree: Tree,
     entries: Sequence[Entry],
     ids: Mapping[bytes, bytes],
     facts: Mapping[bytes, tuple[int, int]],
     earlier: Mapping[bytes, Place],
 ) -> dict[bytes, Place]:
-    """Those of all that ``tree`` knows as it was laid."""
+    """The places of all that ``tree`` knows as it was laid. It knows them, too, from now on."""
     places = {}
     for entry in entries:
         path, known = entry.path, tree.entries.find(entry.path)
@@ -95,6 +94,7 @@ def _places(
         if entry.hard or ids.get(path, b"") == tree.ids(path):
             there, was = (known.ino, known.ctime_ns), earlier.get(path)
             places[path] = Place(was.manifest if was is not None and was.now == there else there, facts[path])
+            tree.move(known, *facts[path])
     return places
 
 

@@ -22,6 +22,7 @@ from relit.volumes.writing import write_all
 
 log = logging.getLogger("relit.volumes")
 ROOM = 9 << 20  # bytes of contents, or of their records, at a time
+_WORTH = 3 << 20  # bytes that are put at once by those who have many
 _FEW = 8  # records that are made here at once
 _SLOTS = 2  # one is filled or emptied while the other is worked on
 
@@ -106,7 +107,7 @@ class SealingHelper:
 
 
 class Sealing:
-    """Has a helper when somebody wants one, from when it is ready until nobody does any more. Thread-safe."""
+    """Has a helper when there is much to seal, from when it is ready until nobody wants it any more. Thread-safe."""
 
     def __init__(self, keys: Keys | None, make: Callable[[Keys | None], SealingHelper] = SealingHelper) -> None:
         self._keys = keys
@@ -119,15 +120,12 @@ class Sealing:
 
     @contextmanager
     def wanted(self, size: int) -> Iterator[None]:
-        """Somebody is about to have so many bytes sealed."""
+        """Somebody may be about to have so many bytes sealed: with the first of them a helper is started."""
         if not worthwhile(size):
             yield
             return
         with self._lock:
             self._wanted += 1
-            if self._starting is None:
-                self._starting = threading.Thread(target=self._start, name="relit-sealing", daemon=True)
-                self._starting.start()
         try:
             yield
         finally:
@@ -135,6 +133,12 @@ class Sealing:
                 self._wanted -= 1
                 if not self._wanted:
                     self._stop()
+
+    def _begin(self, contents: Sequence[Data]) -> None:
+        with self._lock:
+            if self._wanted and self._starting is None and room(contents) >= _WORTH:
+                self._starting = threading.Thread(target=self._start, name="relit-sealing", daemon=True)
+                self._starting.start()
 
     def _start(self) -> None:
         try:
@@ -152,6 +156,8 @@ class Sealing:
     def seal(self, pack: str, first: int, contents: Sequence[Data]) -> Sealed | None:
         """By the helper; ``None``: by whoever asks. It may have ended: the same again makes the same records."""
         helper = self._helper
+        if helper is None:
+            self._begin(contents)
         if helper is None or not self._fit or len(contents) < _FEW or room(contents) > ROOM:
             return None
         try:

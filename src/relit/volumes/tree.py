@@ -169,9 +169,9 @@ class Tree:
         for _ in self._counted(now.entry for now in seen.values() if now is not None):
             pass
 
-    def move(self, path: bytes, ino: int, ctime_ns: int) -> None:
-        """A path that is known lies elsewhere, with another time of change, and is as it was."""
-        entry = self.entries[path]
+    def move(self, entry: Entry, ino: int, ctime_ns: int) -> None:
+        """What is known lies elsewhere, with another time of change, and is as it was."""
+        path = entry.path
         if path in (names := self._inodes.get(entry.ino, set())):
             names.discard(path)
             if not names:
