@@ -18,8 +18,8 @@ SHARE = 0.01  # of the files change in each interval
 
 
 def made(folder: Path, *, quick: bool) -> Relit:
-    """A fleet whose homes are there. The short form has a fifth of it."""
-    relit = Relit(folder, FILES, every=f"{EVERY_S}s", agents=VOLUMES // 5 if quick else VOLUMES)
+    """A fleet whose homes are there. The short form has a tenth of it."""
+    relit = Relit(folder, FILES, every=f"{EVERY_S}s", agents=VOLUMES // 10 if quick else VOLUMES)
     homes.make(folder / "home", homes.Size(FILES, 8, (0, 0, 0)))
     for name in relit.names():
         shutil.copytree(folder / "home", relit.data / "agents" / name / "home")
@@ -34,7 +34,7 @@ def run(relit: Relit, say: Callable[[str], None], *, quick: bool) -> dict[str, f
     try:
         _until_all(relit, count)
         say(f"fleet: {count} volumes of {FILES} files, first snapshots in {time.perf_counter() - begin:.1f} s")
-        percent = _measure(relit, count, 12.0 if quick else 60.0)
+        percent = _measure(relit, count, 10.0 if quick else 60.0)
         used = memory_mb(relit.daemon())
         rounds = relit.ask(lambda volumes: volumes.list())
     finally:

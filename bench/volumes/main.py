@@ -28,9 +28,12 @@ _SNAPSHOTS = ("first", "mixed_cold", "mixed")
 Figures = dict[str, list[float]]
 
 
+_T0 = time.perf_counter()
+
+
 def say(text: str) -> None:
     """Progress goes to stderr, so that stdout is only the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(f"[{time.perf_counter() - _T0:.1f}] {text}", file=sys.stderr, flush=True)
 
 
 class Bench:
@@ -72,6 +75,7 @@ class Bench:
         homes.make(self.home, self.size)
         self.relit.data.chmod(0o700)
         say(f"home: {self.size.files} files, {self.size.megabytes} MB, made in {time.perf_counter() - begin:.1f} s")
+        os.sync()
         for peer in self.peers:
             peer.init()
         self.compare(
@@ -111,7 +115,7 @@ class Bench:
             self.note("freeze_ms", taken.snapshot.freeze_us / 1000)
         for number in range(rounds):
             self._mixed(number)
-        for number in range(3):
+        for number in range(min(3, rounds - 1)):
             self._go_back("inplace", number, self._restore_resident)
 
     def _mixed(self, number: int) -> None:
@@ -156,6 +160,7 @@ class Bench:
         """New agents of the newest snapshot: until the answer, and until its files are there."""
         to = self.relit.snapshot()[1].snapshot.number
         for number in range(rounds):
+            os.sync()  # what the one before has laid
             name, begin = f"fork-{number}", time.perf_counter()
             self.note("fork_ms", self._forked(name, to) * 1000)
             target = self.relit.data / "agents" / name / "home"

@@ -109,11 +109,12 @@ def test_all_processes_are_asked_but_for_the_kernels_own(mappings: Mappings, hom
     with mapped(home / "notes") as other:
         first, again = mappings._processes(), mappings._processes()
         assert {os.getpid(), other.process.pid} <= set(first) & set(again)
-        for pid in mappings._threads:
-            assert Path(f"/proc/{pid}/maps").read_bytes() == b""
+        for (pid, _), thread in mappings._processes_met.items():
+            assert not thread or Path(f"/proc/{pid}/maps").read_bytes() == b""
+    assert other.process.pid not in mappings._processes()
 
 
 def test_a_process_that_has_the_number_of_a_kernel_thread_that_ended_is_asked(mappings: Mappings, home: Path) -> None:
     with mapped(home / "notes") as other:
-        mappings._threads[other.process.pid] = os.stat(f"/proc/{other.process.pid}").st_ino + 1
+        mappings._processes_met[other.process.pid, os.stat(f"/proc/{other.process.pid}").st_ino + 1] = True
         assert mappings.below(real(home)) == {b"notes"}

@@ -54,7 +54,7 @@ class Mappings:
         self._query = bytearray(_QUERY.size)
         self._at = ctypes.byref((ctypes.c_char * _QUERY.size).from_buffer(self._query))
         self._first = self._from(0)
-        self._threads: dict[int, int] = {}  # the kernel's
+        self._processes_met: dict[tuple[int, int], bool] = {}  # whether it is a thread of the kernel
         self._seen: list[tuple[int, _Mapping, bool]] = []
         self._seen_at = -math.inf
 
@@ -80,12 +80,14 @@ class Mappings:
         return self._seen
 
     def _processes(self) -> list[int]:
-        """All but the kernel's own threads, most of what is in /proc: they map nothing. A thread's folder keeps its
+        """All but the kernel's own threads, most of what is in /proc: they map nothing. A process's folder keeps its
         inode number, and another process of that number gets a folder of its own."""
         with os.scandir("/proc") as entries:
-            found = {int(each.name): each.inode() for each in entries if each.name.isdecimal()}
-        self._threads = {pid: ino for pid, ino in found.items() if self._threads.get(pid) == ino or _is_thread(pid)}
-        return [pid for pid in found if pid not in self._threads]
+            now = {(int(each.name), each.inode()) for each in entries if each.name.isdecimal()}
+        new = now - self._processes_met.keys()
+        known = {each: thread for each, thread in self._processes_met.items() if each in now}
+        self._processes_met = known | {each: _is_thread(each[0]) for each in new}
+        return [pid for (pid, _), thread in self._processes_met.items() if not thread]
 
     def inodes(self) -> frozenset[int]:
         """Of all that was mapped when all processes were asked last, by whatever name."""
