@@ -229,4 +229,4 @@ def _outside_of_homes(data: Path) -> Iterator[Path]:
 
 
 def _is_draft(path: Path) -> bool:
-    return path.name.startswith((".", "verify-")) or path.suffix in (".new", ".open")
+    return path.name != ".home.laid" and (path.name.startswith((".", "verify-")) or path.suffix in (".new", ".open"))

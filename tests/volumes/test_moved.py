@@ -81,6 +81,7 @@ async def test_no_later_process_reads_what_was_laid(tmp_path: Path, read: list[b
         was = shape(kit.home())
     read.clear()
     async with running(Kit(tmp_path)) as kit:
+        kit.clock.offset = 1000
         taken = await kit.take()
         assert (taken.number, read) == (1 + times, [])
         (kit.home() / "long").write_bytes(noise(3_000_000, 2))

@@ -15,7 +15,7 @@ from relit.lib.crashpoints import point
 from relit.lib.service import Tasks
 from relit.lib.superjournals import JOURNAL, relocate
 from relit.manifest import Entry, Segment, Volume
-from relit.volumes import due
+from relit.volumes import due, moved
 from relit.volumes.base import Catalog
 from relit.volumes.disk import remove_tree
 from relit.volumes.due import Due
@@ -78,6 +78,7 @@ class HomeLaying:
         """What is to be done at a start. Takes away what a killed process had laid beside the home."""
         found = await asyncio.to_thread(due.decide, mount.home)
         await asyncio.to_thread(remove_tree, _draft(mount.home))
+        await asyncio.to_thread(moved.tidy, mount.home)
         return found
 
     async def lay(self, mount: Mount) -> Laid | None:

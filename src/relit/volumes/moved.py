@@ -72,7 +72,7 @@ def remember(
     places = _moved(tree, kept, contents(entries, segments), facts, earlier.places if earlier is not None else {})
     found = Moved(volume.id, volume.newest, now_ms, places)
     data = msgspec.msgpack.encode(found)
-    draft = _record(home).with_suffix(".new")
+    draft = _draft(home)
     draft.write_bytes(blake3(data).digest(_SUM) + data)
     os.replace(draft, _record(home))
     return found
@@ -118,5 +118,14 @@ def forget(home: Path) -> None:
     _record(home).unlink(missing_ok=True)
 
 
+def tidy(home: Path) -> None:
+    """Take away what a killed process was writing."""
+    _draft(home).unlink(missing_ok=True)
+
+
 def _record(home: Path) -> Path:
     return home.with_name(f".{home.name}.laid")
+
+
+def _draft(home: Path) -> Path:
+    return home.with_name(f".{home.name}.laid.new")
