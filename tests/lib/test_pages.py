@@ -104,6 +104,17 @@ def test_what_the_disk_did_not_take_is_an_error_and_what_the_kernel_cannot_do_is
         Stream(fd).written(8 * MIB)
 
 
+def test_advice_that_is_not_taken_is_no_error(fd: int, libc: Libc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "posix_fadvise", none)
+    stream = Stream(fd)
+    for end in (8 * MIB, 16 * MIB):
+        stream.written(end)
+    pages.was_read(fd, 0, 8 * MIB)
+
+
 def test_a_trail_lets_go_of_files_when_others_follow(tmp_path: Path, libc: Libc) -> None:
     trail, first = Trail(), opened(tmp_path, 3)
     trail.add(first, 100)

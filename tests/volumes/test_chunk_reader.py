@@ -189,13 +189,17 @@ async def test_a_near_pack_that_goes_or_cannot_be_read_is_named(tmp_path: Path) 
     path.unlink()
     with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged") as told:
         found.open()
-    assert str(path) in told.value.why
+    assert str(path.parent) in told.value.why
     with pytest.raises(VolumeDamaged, match=f"pack {pack.id} is damaged"):
         await read(shop.reader(near=True), [id])
     path.mkdir()
     with pytest.raises(VolumeError, match=f"pack {pack.id} cannot be read") as failed:
         found.open()
     assert not isinstance(failed.value, VolumeDamaged)
+    Path(shop.folder.url).rename(tmp_path / "unmounted")
+    with pytest.raises(VolumeError, match=f"pack {pack.id} cannot be read") as away:
+        found.open()
+    assert not isinstance(away.value, VolumeDamaged)
 
 
 async def test_another_key_is_told_as_such(tmp_path: Path) -> None:

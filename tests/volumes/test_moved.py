@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -160,6 +161,42 @@ async def test_a_fork_is_not_read_and_needs_no_snapshot_of_its_own(tmp_path: Pat
     async with running(Kit(tmp_path)) as kit:
         assert (await kit.take("copy")).number == 2
         assert read == [b"b"]
+
+
+@pytest.mark.parametrize("way", ["anew", "full", "fork"])
+async def test_a_note_that_cannot_be_written_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    write = Path.write_bytes
+
+    def none(self: Path, data: bytes) -> int:
+        if self.name.startswith(".home.laid"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    async with running(Kit(tmp_path)) as kit:
+        fill(kit.home())
+        await kit.take()
+        was, agent = shape(kit.home()), AGENT
+        monkeypatch.setattr(Path, "write_bytes", none)
+        match way:
+            case "anew":
+                await lost(kit, to=1)
+            case "full":
+                (kit.home() / "b").write_bytes(b"other")
+                await kit.homes.restore(AGENT, 1, full=True)
+            case "fork":
+                agent = "copy"
+                await kit.homes.fork(AGENT, 1, agent)
+                await kit.homes.laid()
+        assert "files are read once more" in caplog.text
+        assert kit.homes.trouble == {}
+        assert difference(shape(kit.home(agent)), was) == {}
+        await kit.homes._laying.settled()
+        assert not (kit.home(agent).parent / ".home.due").exists()
+    async with running(Kit(tmp_path)) as kit:
+        await kit.take(agent)
+        assert difference(shape(kit.home(agent)), was) == {}
 
 
 async def test_the_note_goes_with_the_home(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from packs_for_tests import KEYS, chunks, content, noise, spool_in, text
+from packs_for_tests import KEYS, VOLUME, chunks, content, delta, noise, snapshot, spool_in, text
 
 from relit.errors import VolumeError
 from relit.volumes import peer, sealing
@@ -73,9 +75,9 @@ def test_its_records_are_those_that_this_process_makes(keys: Keys | None) -> Non
 def test_many_threads_get_each_their_own(helper: SealingHelper) -> None:
     def one(number: int) -> bool:
         contents = [noise(50_000, number), b"%d" % number, text(number * 1000)]
-        return taken(helper.seal(PACK, number * 3, contents)) == Sealer(PACK, KEYS).seal_all(
-            CHUNK, number * 3, contents
-        )
+        while (sealed := helper.seal(PACK, number * 3, contents)) is None:
+            time.sleep(0.001)
+        return taken(sealed) == Sealer(PACK, KEYS).seal_all(CHUNK, number * 3, contents)
 
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(one, range(60)))
@@ -158,6 +160,43 @@ def test_a_dead_helper_is_an_error_of_its_kind(helper: SealingHelper) -> None:
             helper.seal(PACK, 0, SOME)
 
 
+def test_a_helper_is_let_go_when_nobody_is_inside(helper: SealingHelper) -> None:
+    lent = helper.seal(PACK, 0, SOME)
+    assert lent is not None
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(helper.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.2)
+        assert helper._peer.process.poll() is None
+        assert taken(lent) == Sealer(PACK, KEYS).seal_all(CHUNK, 0, SOME)
+        closing.result(30)
+    assert helper._peer.process.returncode == 0
+    assert helper.seal(PACK, 0, SOME) is None, "whoever comes late does it without"
+
+
+def test_who_comes_when_all_memory_is_lent_does_it_without(helper: SealingHelper) -> None:
+    lent = [helper.seal(PACK, 0, SOME), helper.seal(PACK, 0, SOME)]
+    assert helper.seal(PACK, 0, SOME) is None
+    assert taken(lent[0]) == taken(lent[1])
+    assert taken(helper.seal(PACK, 0, [b"x"])) == [Sealer(PACK, KEYS).seal(CHUNK, 0, b"x")]
+
+
+def test_where_no_thread_can_be_had_everything_is_sealed_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = Sealing(KEYS)
+    with monkeypatch.context() as patched, made.wanted(1):
+        patched.setattr(threading.Thread, "start", none)
+        assert made.seal(PACK, 0, SOME) is None
+    assert "can't start new thread" in caplog.text
+    with made.wanted(1):
+        ready(made)
+        taken(made.seal(PACK, 0, SOME))
+
+
 def test_packs_that_several_write_at_once_hold_what_each_was_answered(tmp_path: Path) -> None:
     spool = spool_in(tmp_path, limit=2_000_000)
     with spool.helped(1):
@@ -210,3 +249,35 @@ def test_what_is_sealed_when_the_spool_is_closed_is_written_nowhere(
     monkeypatch.setattr(spool, "_sealed_records", closing)
     with pytest.raises(VolumeError):
         spool.put(chunks(b"a"))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_is_synced_by_others_while_it_is_sealed_is_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    spool = spool_in(tmp_path)
+    spool.put(chunks(b"before"))
+    real, synced = spool._sealed_records, dict[int, int]()
+    fdatasync = os.fdatasync
+
+    def meanwhile(*args: object) -> list[bytes]:
+        made = real(*args)  # type: ignore[arg-type]
+        spool.sync()
+        if full:
+            spool.seal()
+        return made
+
+    def noted(fd: int) -> None:
+        synced[fd] = os.fstat(fd).st_size
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    with monkeypatch.context() as patched:
+        patched.setattr(spool, "_sealed_records", meanwhile)
+        [place] = spool.put(chunks(b"wanted"))
+    into = next(each for each in spool._unsealed() if each.id == place.pack)
+    synced.clear()
+    spool.put_delta(VOLUME, snapshot(), delta(b"f"))
+    spool.sync()
+    assert synced[into.fd] >= place.offset + place.length
+    spool.close()

@@ -6,6 +6,7 @@ and on a virtual machine whose host takes free memory back, every page that was 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -30,12 +31,17 @@ def drop(fd: int, offset: int = 0, length: int = 0) -> None:
     """Wait until the disk has that part, and let go of its pages. OSError: it does not have it, and no later call for
     this descriptor says so."""
     _sync_range(fd, offset, length, _WAIT_BEFORE | _WRITE | _WAIT_AFTER)
-    os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+    _let_go(fd, offset, length)
 
 
 def was_read(fd: int, offset: int, length: int) -> None:
     """Let go of pages that were only read, if it is worth the call."""
     if length >= _LARGE:
+        _let_go(fd, offset, length)
+
+
+def _let_go(fd: int, offset: int, length: int) -> None:
+    with contextlib.suppress(OSError):  # advice, of which some kernels and sandboxes know nothing
         os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
 

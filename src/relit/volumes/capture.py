@@ -224,7 +224,7 @@ class Capture:
             segments = await self._catalog.all_segments(self.volume.id, number) if number else []
             began_ms = (await self._catalog.snapshot(self.volume.id, number)).began_ms if number else 0
             moved = await asyncio.to_thread(noted, self.home, self.volume)
-            self._lookout.since(max(began_ms, moved.at_ms) if moved is not None else began_ms)
+            self._lookout.since(moved.at_ms if moved is not None and moved.number == number else began_ms)
             known = entries if moved is None else moved.apply(entries)
             self._tree = await asyncio.to_thread(Tree, known, segments)
         return self._tree

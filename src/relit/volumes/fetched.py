@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -67,4 +68,6 @@ def _read(part: Part) -> list[bytes]:
             raise VolumeError(
                 f"pack {part.pack} cannot be read", why=f"{path}: {error.strerror}", fix="look after that disk"
             ) from error
-    raise damaged(part.batch[0][1], f"the pack is not in {part.files[-1]}")
+    if not os.path.isdir(folder := os.path.dirname(part.files[-1])):
+        raise VolumeError(f"pack {part.pack} cannot be read", why=f"{folder} is not there", fix="mount the blob store")
+    raise damaged(part.batch[0][1], f"the pack is not in {folder}")

@@ -29,10 +29,11 @@ class _Hello(msgspec.Struct, array_like=True):
 
 
 class _Ask(msgspec.Struct, array_like=True):
-    """Without ``pieces``: let go of all files."""
+    """``last``: let go of all files."""
 
-    pieces: list[Piece]
-    parts: list[Part]
+    pieces: list[Piece] = []
+    parts: list[Part] = []
+    last: bool = False
 
 
 class _Answer(msgspec.Struct, array_like=True):
@@ -62,7 +63,7 @@ class Helper:
 
     def finish(self) -> None:
         """Have it let go of files."""
-        self._asked(_Ask([], []))
+        self._asked(_Ask(last=True))
 
     def _asked(self, message: _Hello | _Ask) -> Laid:
         answer = self._peer.asked(message, _Answer)
@@ -83,7 +84,7 @@ class Helper:
 
 def _answered(root: Beneath, ask: _Ask, fetched: Opens, trail: Trail) -> _Answer:
     try:
-        if not ask.pieces:
+        if ask.last:
             trail.finish()
         return _Answer(*write_pieces(root, ask.pieces, fetched.open(), trail=trail))
     except VolumeDamaged as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -84,12 +85,13 @@ def check_dispensable(mount: Mount) -> None:
 
 def put_away(mount: Mount, id: str) -> Path | None:
     """The home under another name, where relit never touches it; ``None`` when there is none."""
+    with contextlib.suppress(OSError):  # it says nothing of another home
+        forget(mount.home)
     if not os.path.lexists(mount.home):
         return None
     away = mount.home.with_name(f"{mount.home.name}.removed-{id}")
     with attempted(f"the snapshots of {mount.agent} are forgotten, but {mount.home} was not put away"):
         mount.home.rename(away)
-        forget(mount.home)
     return away
 
 

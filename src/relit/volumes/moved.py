@@ -6,6 +6,7 @@ is noted beside the home instead, as a hint: who does not find the note reads th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from relit.volumes.tree import Tree
 
 log = logging.getLogger("relit.volumes")
 _SUM = 32
-_LATE_MS = 1000
+_LATE_MS = 1000  # far longer than files count as just touched
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -32,7 +33,8 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Moved(msgspec.Struct, frozen=True, array_like=True):
-    """Of a volume whose newest snapshot was ``number``. The home was laid whole by ``at_ms``."""
+    """Of a volume whose newest snapshot was ``number``. The home was laid whole by ``at_ms``, which counts until a
+    snapshot tells when its files were read."""
 
     volume: str
     number: int
@@ -69,23 +71,27 @@ def remember(
     facts = {**done.facts, b"": (top.st_ino, top.st_ctime_ns)}
     skipped = {each.path for each in done.skipped}
     kept = [entry for entry in entries if entry.path in facts and entry.path not in skipped]
-    places = _moved(tree, kept, contents(entries, segments), facts, earlier.places if earlier is not None else {})
+    places = _move(tree, kept, contents(entries, segments), facts, earlier.places if earlier is not None else {})
     found = Moved(volume.id, volume.newest, now_ms, places)
-    data = msgspec.msgpack.encode(found)
-    draft = _draft(home)
-    draft.write_bytes(blake3(data).digest(_SUM) + data)
-    os.replace(draft, _record(home))
+    try:
+        data = msgspec.msgpack.encode(found)
+        _draft(home).write_bytes(blake3(data).digest(_SUM) + data)
+        os.replace(_draft(home), _record(home))
+    except OSError as error:
+        log.warning("%s was not written, so that files are read once more: %s", _record(home), error)
+        with contextlib.suppress(OSError):  # an older note says nothing that is wrong
+            tidy(home)
     return found
 
 
-def _moved(
+def _move(
     tree: Tree,
     entries: Sequence[Entry],
     ids: Mapping[bytes, bytes],
     facts: Mapping[bytes, tuple[int, int]],
     earlier: Mapping[bytes, Place],
 ) -> dict[bytes, Place]:
-    """The places of all that ``tree`` knows as it was laid. It knows them, too, from now on."""
+    """Move in the tree whatever it knows as it was laid; answers the places."""
     places = {}
     for entry in entries:
         path, known = entry.path, tree.entries.find(entry.path)

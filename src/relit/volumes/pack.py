@@ -237,6 +237,11 @@ def records(data: bytes | memoryview, start: int = HEADER.size) -> Iterator[tupl
         at = end
 
 
+def room(contents: Sequence[Data]) -> int:
+    """The most that records of these take."""
+    return sum(map(len, contents)) + len(contents) * (RECORD.size + TAG)
+
+
 def damaged(place: Place, why: str) -> VolumeDamaged:
     """The error that names where the damage is."""
     return VolumeDamaged(

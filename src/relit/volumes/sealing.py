@@ -7,7 +7,7 @@ import mmap
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import IO
@@ -16,7 +16,7 @@ import msgspec
 
 from relit.errors import VolumeError
 from relit.volumes.keys import Keys
-from relit.volumes.pack import CHUNK, RECORD, TAG, Data, Sealer
+from relit.volumes.pack import CHUNK, Data, Sealer, room
 from relit.volumes.peer import Peer, receive, run, send, worthwhile
 from relit.volumes.writing import write_all
 
@@ -79,14 +79,18 @@ class SealingHelper:
         try:
             self._peer.asked(_Hello(keys.export() if keys is not None else None, self._fd), _Answer)
         except BaseException:
-            self.close()
+            self._end()
             raise
         for slot in range(_SLOTS):
             self._free.put(slot)
 
-    def seal(self, pack: str, first: int, contents: Sequence[Data]) -> Sealed:
-        """Records of these chunks, which have no more than ``ROOM`` together. VolumeError: it has ended."""
-        slot = self._free.get()
+    def seal(self, pack: str, first: int, contents: Sequence[Data]) -> Sealed | None:
+        """Records of these chunks, which have no more than ``ROOM`` together; ``None``: too many ask at once, or it was
+        closed. VolumeError: it has ended."""
+        try:
+            slot = self._free.get_nowait()
+        except queue.Empty:
+            return None
         try:
             assert sum(map(len, contents)) <= ROOM
             write_all(self._fd, contents, 2 * slot * ROOM)  # other threads go on meanwhile
@@ -99,24 +103,28 @@ class SealingHelper:
         return Sealed(self._memory[start : start + sum(answer.lengths)], answer.lengths, slot, self._free)
 
     def close(self) -> None:
-        """Let it end. Safe twice."""
-        self._peer.close()
+        """Let it end when nobody is inside, and all memory is given back. Safe twice."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            for _ in range(_SLOTS):
+                self._free.get()
+            self._end()
+
+    def _end(self) -> None:
+        self._peer.close()
+        os.close(self._fd)
+        self._fd = -1
 
 
 class Sealing:
     """Has a helper when there is much to seal, from when it is ready until nobody wants it any more. Thread-safe."""
 
-    def __init__(self, keys: Keys | None, make: Callable[[Keys | None], SealingHelper] = SealingHelper) -> None:
+    def __init__(self, keys: Keys | None) -> None:
         self._keys = keys
-        self._make = make
         self._lock = threading.Lock()
         self._wanted = 0
-        self._helper: SealingHelper | None = None
         self._starting: threading.Thread | None = None
-        self._fit = True
+        self._made: SealingHelper | None = None
+        self._helper: SealingHelper | None = None  # what was made, as long as it works
 
     @contextmanager
     def wanted(self, size: int) -> Iterator[None]:
@@ -134,48 +142,50 @@ class Sealing:
                 if not self._wanted:
                     self._stop()
 
-    def _begin(self, contents: Sequence[Data]) -> None:
+    def _begin(self) -> None:
         with self._lock:
-            if self._wanted and self._starting is None and room(contents) >= _WORTH:
-                self._starting = threading.Thread(target=self._start, name="relit-sealing", daemon=True)
-                self._starting.start()
+            if self._wanted and self._starting is None:
+                starting = threading.Thread(target=self._start, name="relit-sealing", daemon=True)
+                try:
+                    starting.start()
+                except RuntimeError as error:  # there are too many
+                    log.warning("no second process helps to seal: %s", error)
+                else:
+                    self._starting = starting
 
     def _start(self) -> None:
         try:
-            self._helper = self._make(self._keys)
+            self._made = self._helper = SealingHelper(self._keys)
         except (VolumeError, OSError) as error:
             log.warning("no second process helps to seal: %s", error)
 
     def _stop(self) -> None:
         if self._starting is not None:
             self._starting.join()
-        helper, self._helper, self._starting, self._fit = self._helper, None, None, True
-        if helper is not None:
-            helper.close()
+        made, self._made, self._helper, self._starting = self._made, None, None, None
+        if made is not None:
+            made.close()
 
     def seal(self, pack: str, first: int, contents: Sequence[Data]) -> Sealed | None:
         """By the helper; ``None``: by whoever asks. It may have ended: the same again makes the same records."""
         helper = self._helper
-        if helper is None:
-            self._begin(contents)
-        if helper is None or not self._fit or len(contents) < _FEW or room(contents) > ROOM:
+        if helper is None and room(contents) >= _WORTH:
+            self._begin()
+        if helper is None or len(contents) < _FEW or room(contents) > ROOM:
             return None
         try:
             return helper.seal(pack, first, contents)
         except (VolumeError, OSError) as error:
             log.warning("no second process helps to seal any more: %s", error)
-            self._fit = False
+            with self._lock:
+                if self._helper is helper:
+                    self._helper = None
             return None
 
     def close(self) -> None:
         """End the helper. Safe twice."""
         with self._lock:
             self._stop()
-
-
-def room(contents: Sequence[Data]) -> int:
-    """The most that records of these take."""
-    return sum(map(len, contents)) + len(contents) * (RECORD.size + TAG)
 
 
 def main(source: IO[bytes], to: IO[bytes]) -> None:

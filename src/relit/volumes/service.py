@@ -480,8 +480,8 @@ class Homes:
         if made is None:
             return Restored()
         self._unsettled.pop(mount.agent, None)
+        self._laying.sync(mount)  # first: what follows may fail, and then the record must not stay for ever
         await self._renewed(mount.agent, made)
-        self._laying.sync(mount)
         return made.done
 
     async def _renewed(self, agent: str, made: Laid) -> None:

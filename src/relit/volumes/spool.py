@@ -39,9 +39,10 @@ from relit.volumes.pack import (
     Index,
     Sealer,
     damaged,
+    room,
 )
 from relit.volumes.packindex import walk
-from relit.volumes.sealing import Sealing, room
+from relit.volumes.sealing import Sealing
 
 POINTS: tuple[str, ...] = (
     "volumes.spool.opened",
@@ -148,6 +149,7 @@ class Spool:
         try:
             with self._records(into.sealer, first, contents) as (records, lengths), self._working():
                 offset = into.size
+                self._dirty.add(into.id)  # somebody's sync may have come since it was promised
                 into.write(records)
                 for (id, data), length in zip(chunks, lengths, strict=True):
                     known[id] = Place(into.id, offset, length, len(data))
