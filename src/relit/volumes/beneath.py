@@ -40,11 +40,11 @@ def check_path(path: bytes) -> bytes:
     """The path itself when it can only name something below the root; VolumeDamaged otherwise."""
     if b"\x00" in path or len(path) > LONGEST:
         raise _hostile(path, f"it has a NUL or is longer than {LONGEST} bytes")
-    for part in path.split(b"/"):
-        if part in (b"", b".", b".."):
-            raise _hostile(path, "it has an empty part, '.' or '..'")
-        if len(part) > 255:
-            raise _hostile(path, "a part is longer than 255 bytes")
+    parts = path.split(b"/")
+    if b"" in parts or b"." in parts or b".." in parts:
+        raise _hostile(path, "it has an empty part, '.' or '..'")
+    if len(path) > 255 and max(map(len, parts)) > 255:
+        raise _hostile(path, "a part is longer than 255 bytes")
     return path
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ _NEVER = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.EINVAL, e
 class Known(NamedTuple):
     """What is known of a file's content: ids of chunks that need not be kept again, and how long it was."""
 
-    ids: set[bytes]
+    ids: Set[bytes]
     size: int
 
 

@@ -20,6 +20,7 @@ from relit.volumes.tree import Seen, Tree, split
 _TRIES = 3  # for a file that changes while it is read, with nobody standing still
 _HEAD = 16
 _NOTHING: Mapping[bytes, Seen] = MappingProxyType({})
+_NEW = Known(frozenset(), 0)
 Sink = Callable[[bytes, memoryview], None]
 
 
@@ -137,8 +138,9 @@ class Reader:
 
     def _entry(self, entry: Entry, ids: bytes, total: int, gaps: Sequence[tuple[int, int]]) -> Entry:
         """What was read counts, if the file became shorter meanwhile."""
-        count = len(ids) // 16
-        size, gaps = clipped(entry.size, gaps, total)
+        count, size = len(ids) // 16, entry.size
+        if gaps or total != size:
+            size, gaps = clipped(size, gaps, total)
         return msgspec.structs.replace(
             entry,
             size=size,
@@ -181,6 +183,8 @@ class Reader:
 
 
 def _known(tree: Tree, early: Mapping[bytes, Seen | None], path: bytes) -> Known:
+    if path not in tree.entries and path not in early:
+        return _NEW
     ids, entry, before = tree.ids(path), tree.entries.find(path), early.get(path)
     if before is not None:
         ids, entry = ids + before.ids, before.entry

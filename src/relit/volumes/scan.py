@@ -202,7 +202,8 @@ class Home:
 def _xattrs(place: int | bytes) -> bytes:
     """As ``Entry.xattrs`` has them."""
     try:
-        names = os.listxattr(place)
+        if not (names := os.listxattr(place)):
+            return b""
         held = {os.fsencode(name): os.getxattr(place, name) for name in sorted(names)}
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENODATA):
