@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import homes
-from ours import Relit, cpu_s, memory_mb
+from ours import Relit, cpu_s, memory_mb, until
 
 from relit.testing.s3 import S3
 
@@ -46,11 +46,11 @@ def run(relit: Relit, say: Callable[[str], None], *, quick: bool) -> dict[str, f
 
 
 def _until_all(relit: Relit, count: int) -> None:
-    while True:
+    def done() -> bool:
         volumes = relit.ask(lambda volumes: volumes.list()).volumes
-        if len(volumes) == count and all(each.newest for each in volumes):
-            return
-        time.sleep(0.5)
+        return len(volumes) == count and all(each.newest for each in volumes)
+
+    until(done, "the fleet has no first snapshots", every_s=0.5)
 
 
 def _measure(relit: Relit, count: int, seconds: float, files: int = FILES) -> float:

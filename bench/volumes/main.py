@@ -21,7 +21,7 @@ from typing import Any
 import fleet
 import homes
 import verdict
-from ours import Relit, memory_mb
+from ours import Relit, memory_mb, until
 from peers import Borg, Peer, Restic, installed
 
 _SNAPSHOTS = ("first", "mixed_cold", "mixed")
@@ -164,8 +164,7 @@ class Bench:
             name, begin = f"fork-{number}", time.perf_counter()
             self.note("fork_ms", self._forked(name, to) * 1000)
             target = self.relit.data / "agents" / name / "home"
-            while not target.is_dir():
-                time.sleep(0.01)
+            until(target.is_dir, f"the files of {name} did not come")
             self.note("fork_files_s", time.perf_counter() - begin)
 
     def _forked(self, name: str, to: int) -> float:

@@ -24,6 +24,15 @@ HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 
 
+def until(done: Callable[[], bool], failure: str, *, every_s: float = 0.01, limit_s: float = 300) -> None:
+    """Return when it is done."""
+    deadline = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(failure)
+        time.sleep(every_s)
+
+
 def free_port() -> int:
     """One that is free now."""
     with socket.socket() as probe:
@@ -81,11 +90,7 @@ class Relit:
     def up(self) -> None:
         """Start everything, and wait until snapshots can be asked for."""
         self.command("up")
-        deadline = time.monotonic() + 120
-        while not (self.data / "run" / "volumes.ready").exists():
-            if time.monotonic() > deadline:
-                raise SystemExit("the volumes did not come up")
-            time.sleep(0.05)
+        until((self.data / "run" / "volumes.ready").exists, "the volumes did not come up")
 
     def down(self) -> None:
         """Stop everything."""

@@ -196,7 +196,7 @@ class Capture:
             return False, None
         return True, await finished(self._commit(tree, attempt, draft, stopped))
 
-    async def laid(self, entries: Sequence[Entry], segments: Sequence[Segment], done: Restored) -> None:
+    async def renewed(self, entries: Sequence[Entry], segments: Sequence[Segment], done: Restored) -> None:
         """The whole home has just been laid anew, with these: the next snapshot need not read them again."""
         async with self._lock:
             tree, now_ms = await self._load(), self._clock.now_ms()

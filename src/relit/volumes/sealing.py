@@ -157,7 +157,7 @@ class Sealing:
         try:
             self._made = self._helper = SealingHelper(self._keys)
         except (VolumeError, OSError) as error:
-            log.warning("no second process helps to seal: %s", error)
+            log.warning("no second process helps to seal: %s", _why(error))
 
     def _stop(self) -> None:
         if self._starting is not None:
@@ -176,7 +176,7 @@ class Sealing:
         try:
             return helper.seal(pack, first, contents)
         except (VolumeError, OSError) as error:
-            log.warning("no second process helps to seal any more: %s", error)
+            log.warning("no second process helps to seal any more: %s", _why(error))
             with self._lock:
                 if self._helper is helper:
                     self._helper = None
@@ -186,6 +186,11 @@ class Sealing:
         """End the helper. Safe twice."""
         with self._lock:
             self._stop()
+
+
+def _why(error: VolumeError | OSError) -> str:
+    """What there is to know of an error after which the work goes on."""
+    return error.why if isinstance(error, VolumeError) else str(error)
 
 
 def main(source: IO[bytes], to: IO[bytes]) -> None:

@@ -487,7 +487,7 @@ class Homes:
     async def _renewed(self, agent: str, made: Laid) -> None:
         """Watch the folder that the home is now."""
         self._let_go(agent)
-        await (await self._capture(agent)).laid(made.entries, made.segments, made.done)
+        await (await self._capture(agent)).renewed(made.entries, made.segments, made.done)
 
     async def lay_at(self, volume: Volume, number: int, target: Path) -> Restored:
         """Put any tree into an empty folder outside of homes. NotFound."""
