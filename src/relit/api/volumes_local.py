@@ -17,7 +17,7 @@ from relit.api import volume_documents as shape
 from relit.api.volumes_port import NOW
 from relit.documents import Mark, Messages
 from relit.errors import Conflict, Invalid, NotFound
-from relit.lib.clock import Clock
+from relit.lib.clock import Clock, iso
 from relit.lib.moments import At, Named, Number, read_when
 from relit.lib.names import AGENT, shown
 from relit.manifest import KNOWN_GOOD, SEGMENT, Change, Entry, Snapshot, Volume
@@ -141,6 +141,8 @@ class LocalVolumes:
                 found = await self._catalog.snapshot_at(volume.id, ms)
             case Named(name):
                 found = await self._catalog.tagged(volume.id, name) or await self._by_id(volume, name)
+        if found is None and isinstance(asked, At):
+            raise NotFound(f"{agent} has no snapshot as old as {iso(asked.ms)}", fix=f"relit volume log {agent}")
         if found is None:
             raise NotFound(f"{agent} has no snapshot {when}", fix=f"relit volume log {agent}")
         return volume, found

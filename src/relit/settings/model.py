@@ -219,7 +219,11 @@ class Volumes(_Table, frozen=True):
         Size, Meta(description="Disk for packs that the store has not taken yet; above it snapshots pause.")
     ] = "10G"
     grace: Annotated[
-        Duration, Meta(description="An unused pack is deleted no sooner than this after it was found unused.")
+        Duration,
+        Meta(
+            description="An unused pack is deleted no sooner than this after it was found unused; one that is younger "
+            "than an hour is not looked at."
+        ),
     ] = "1h"
     verify: Annotated[
         Duration, Meta(description="Every pack and every manifest is checked once in this span; `0s`: never.")
