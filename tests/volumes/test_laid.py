@@ -88,3 +88,34 @@ async def test_what_was_laid_is_read_when_a_prune_took_its_packs_meanwhile(watch
     assert going.after is not None
     laid = await watched.lay(going.after.number, watched.base / "laid")
     assert (laid / "a").read_bytes() == noise(100_000)
+
+
+async def test_files_that_go_back_in_place_are_not_read_again_and_are_as_they_were_chunk_by_chunk(
+    watched: Kit, read: list[bytes]
+) -> None:
+    home = watched.home()
+    (home / "log").write_bytes(noise(30_000))
+    (home / "long").write_bytes(noise(3_000_000, 1))
+    await watched.take()
+    for _ in range(2):  # a file that grows is cut where it ended before
+        with open(home / "log", "ab") as log:
+            log.write(b"more\n")
+        first = await watched.take()
+    (home / "log").write_bytes(noise(30_001))
+    (home / "long").write_bytes(noise(3_000_000, 2))
+    await watched.take()
+
+    async def meanwhile() -> None:
+        read.clear()
+
+    watched.clock.offset = 1000  # nothing counts as just touched
+    going = await watched.homes.restore(AGENT, first.number, meanwhile=meanwhile)
+    assert going.after is not None
+    assert read == []
+    was, now = await watched.tree(first.number), await watched.tree(going.after.number)
+    assert {path: (each.size, each.parts) for path, each in was.items()} == {
+        path: (each.size, each.parts) for path, each in now.items()
+    }
+    assert await watched.catalog.changes(first.volume, first.number, going.after.number) == []
+    again = await watched.homes.preview(AGENT, first.number)
+    assert again.written == []

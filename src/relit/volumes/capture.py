@@ -204,6 +204,12 @@ class Capture:
             self._lookout.since(now_ms)
             self._laid = await asyncio.to_thread(laid, moved.others(entries), segments, done)
 
+    async def put_back(self, entries: Sequence[Entry], segments: Sequence[Segment], done: Restored) -> None:
+        """Some of these were laid in place just now: their next version is the one that was laid, chunk by chunk."""
+        async with self._lock:
+            some = [each for each in entries if each.path in done.facts]
+            self._laid = laid(some, [each for each in segments if each.path in done.facts], done)
+
     async def tree(self) -> Tree:
         """What the newest snapshot holds."""
         async with self._lock:

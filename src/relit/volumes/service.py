@@ -371,6 +371,7 @@ class Homes:
             await self._renewed(agent, made)
             return without(planned, made.done.skipped, made.done)
         done = await self._in_place(mount, trees, asked)
+        await (await self._capture(agent)).put_back(trees.wanted, trees.then, done)
         return without(planned, [*unread(before, asked.paths), *done.skipped], done)
 
     async def _in_place(self, mount: Mount, trees: Trees, asked: Asked) -> Restored:
