@@ -6,24 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
 from kit import AGENT, Kit, noise
-
-from relit.volumes.reading import Reader
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The files that were read."""
-    paths: list[bytes] = []
-    content = Reader._content
-
-    def counted(self: Reader, home: object, path: bytes, *more: object) -> object:
-        paths.append(path)
-        return content(self, home, path, *more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Reader, "_content", counted)
-    return paths
 
 
 def fill(home: Path) -> None:

@@ -12,22 +12,7 @@ from kit import AGENT, Kit, noise, running
 from shapes import difference, shape
 
 from relit.manifest import Entry
-from relit.volumes.reading import Reader
 from relit.volumes.tree import Tree
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The files that were read."""
-    paths: list[bytes] = []
-    content = Reader._content
-
-    def counted(self: Reader, home: object, path: bytes, *more: object) -> object:
-        paths.append(path)
-        return content(self, home, path, *more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Reader, "_content", counted)
-    return paths
 
 
 def fill(home: Path) -> None:
