@@ -18,11 +18,11 @@ from relit.store.objects import FolderObjects
 from relit.store.sql.sqlite import databases
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.volumes.base import Catalog, Objects, Watcher
-from relit.volumes.capture import Limits
 from relit.volumes.consolidate import Consolidator
 from relit.volumes.findings import Findings
 from relit.volumes.keys import Keys, ids_of
 from relit.volumes.laying import Hand
+from relit.volumes.limits import Limits
 from relit.volumes.mount import Mount
 from relit.volumes.packindex import SealedPack
 from relit.volumes.parts import Parts

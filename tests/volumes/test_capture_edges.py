@@ -22,8 +22,8 @@ from relit.errors import NotFound, Overtaken, VolumeTooLarge
 from relit.manifest import Commit, Delta, Snapshot
 from relit.store.sql.catalog import SqlCatalog
 from relit.volumes import look, lookout
-from relit.volumes.capture import Limits
 from relit.volumes.disk import remove_tree
+from relit.volumes.limits import Limits
 from relit.volumes.reading import Reader
 
 
@@ -160,10 +160,15 @@ async def test_a_home_over_its_limits_is_refused_by_an_error_that_names_the_bigg
         await kit.take()
         for no in range(6):
             (home / f"huge{no}").write_bytes(noise(60_000 + no))
-        with pytest.raises(VolumeTooLarge, match="huge5") as refused:
+        (home / "many").mkdir()
+        for no in range(3):
+            (home / "many" / str(no)).touch()
+        with pytest.raises(VolumeTooLarge) as refused:
             await kit.take()
+        named = "the biggest: huge5 58.6K" if limits.bytes == 100_000 else "most are in: . 8, many 3"
+        assert named in refused.value.why
         assert ".relitignore" in refused.value.fix
-        (home / ".relitignore").write_text("huge*\n")
+        (home / ".relitignore").write_text("huge*\nmany\n")
         await kit.take()
         assert set(await kit.tree(2)) == {b"", b".relitignore", b"little"}
 

@@ -164,12 +164,15 @@ async def test_a_home_that_is_gone_is_laid_anew(watched: Kit) -> None:
     assert (laid / "deep" / "note").read_text() == "watched again"
 
 
-async def test_single_files_of_a_home_that_is_gone_come_back(watched: Kit) -> None:
+async def test_single_files_of_a_home_that_is_gone_are_refused(watched: Kit) -> None:
+    """Its agent would start on a home of these files alone."""
     await two_versions(watched)
     shutil.rmtree(watched.home())
-    await watched.homes.restore(AGENT, 1, [b"deep/note", b"gone"])
-    assert {path for path, _ in shape(watched.home()).items()} == {b"", b"deep", b"deep/note", b"gone"}
-    assert (watched.home() / "deep" / "note").read_text() == "one"
+    for way in (watched.homes.restore, watched.homes.preview):
+        with pytest.raises(Conflict, match="single files of ada") as refused:
+            await way(AGENT, 1, [b"deep/note", b"gone"])
+        assert "--at now" in refused.value.fix
+    assert not watched.home().exists()
 
 
 async def test_a_fork_is_the_same_tree_and_goes_its_own_way(watched: Kit) -> None:

@@ -54,6 +54,48 @@ async def test_a_restore_that_replaces_nothing_keeps_no_folder_of_what_it_replac
         assert rejected(volumes) == []
 
 
+async def test_folders_that_come_back_or_change_are_told(volumes: Kit) -> None:
+    (volumes.home() / "empty" / "deep").mkdir(parents=True)
+    (volumes.home() / "open").mkdir(mode=0o700)
+    await volumes.take()
+    shutil.rmtree(volumes.home() / "empty")
+    (volumes.home() / "open").chmod(0o750)
+    told = await volumes.homes.preview(AGENT, 1)
+    going = await volumes.homes.restore(AGENT, 1)
+    for each in (told, going):
+        assert [one.path for one in each.written] == [b"empty", b"empty/deep"]
+        assert [one.path for one in each.adjusted] == [b"open"]
+    again = await volumes.homes.preview(AGENT, 1)
+    assert (again.written, again.adjusted) == ([], [])
+
+
+@pytest.mark.parametrize("edit", ["", "changed"])
+async def test_names_that_part_as_they_were_then_are_no_trouble(volumes: Kit, edit: str) -> None:
+    one, two = volumes.home() / "one", volumes.home() / "two"
+    one.write_text("same")
+    two.write_text("same")
+    await volumes.take()
+    two.unlink()
+    two.hardlink_to(one)
+    if edit:
+        one.write_text(edit)
+    going = await volumes.homes.restore(AGENT, 1)
+    assert going.skipped == []
+    assert one.stat().st_ino != two.stat().st_ino
+    assert (one.read_text(), two.read_text()) == ("same", "same")
+
+
+async def test_a_name_that_parts_from_one_that_was_not_restored_is_told(volumes: Kit) -> None:
+    one, two = volumes.home() / "one", volumes.home() / "two"
+    one.write_text("then")
+    two.hardlink_to(one)
+    await volumes.take()
+    one.write_text("now")
+    going = await volumes.homes.restore(AGENT, 1, [b"two"])
+    assert [each.path for each in going.skipped] == [b"two"]
+    assert (one.read_text(), two.read_text()) == ("now", "then")
+
+
 async def test_what_is_put_back_in_an_empty_place_replaces_nothing(volumes: Kit) -> None:
     (volumes.home() / "a").write_text("one")
     await volumes.take()

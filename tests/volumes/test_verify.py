@@ -13,8 +13,8 @@ from kit import AGENT, KEYS, Kit, noise, running
 from shapes import Shape, difference, shape
 
 from relit.errors import BlobMissing, NotFound, VolumeDamaged
-from relit.volumes.capture import Limits
 from relit.volumes.keys import Keys
+from relit.volumes.limits import Limits
 from relit.volumes.pack import HEADER
 
 

@@ -12,8 +12,8 @@ from relit.app.shipping import BLOBS, STORE
 from relit.app.stillness import InstanceFreezer, NoFreezer, NoHolder
 from relit.settings import Settings
 from relit.settings.model import Snapshots
-from relit.volumes.capture import Limits
 from relit.volumes.ignore import of_kind
+from relit.volumes.limits import Limits
 from relit.volumes.mount import Mount
 
 

@@ -21,11 +21,9 @@ from relit.errors import (
     Conflict,
     FreezeFailed,
     Overtaken,
-    VolumeTooLarge,
 )
 from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
-from relit.lib.durations import size as shown_size
 from relit.lib.service import finished
 from relit.manifest import Commit, Delta, Entry, Pack, Place, Position, Reason, Segment, Snapshot, Volume
 from relit.volumes.arenas import Arenas
@@ -34,8 +32,8 @@ from relit.volumes.base import Catalog, Freezer, Watch
 from relit.volumes.chunking import Ends
 from relit.volumes.clones import Clones
 from relit.volumes.disk import failed
-from relit.volumes.ignore import biggest
 from relit.volumes.laid import laid
+from relit.volumes.limits import Limits, too_large
 from relit.volumes.look import Looked
 from relit.volumes.lookout import Lookout
 from relit.volumes.moved import noted, remember
@@ -75,13 +73,6 @@ class Spooling(Protocol):
     def settle(self, place: Place, committed: bool) -> None: ...
 
     def sync(self) -> list[Pack]: ...
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How large a home may be."""
-
-    bytes: int = 20 << 30
-    files: int = 500_000
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -362,7 +353,8 @@ class Capture:
         delta = tree.delta(seen)
         chunks = await self._unknown(attempt, attempt.drain())
         draft = msgspec.structs.replace(self._described(tree, draft, stopped), began_ms=attempt.began_ms)
-        self._check_limits(tree, seen, draft)
+        if not self._limits.kept(draft):
+            raise too_large(self._limits, draft, tree.sizes(seen), self.home, self.volume.name)
         taken, at, packs = await asyncio.to_thread(self._write, attempt, draft, delta, chunks)
         done = False
         try:
@@ -412,19 +404,6 @@ class Capture:
             position=stopped.position,
             quiescent=not stopped.position.runs,
             skipped=self._lookout.skipped(),
-        )
-
-    def _check_limits(self, tree: Tree, seen: dict[bytes, Seen | None], taken: Snapshot) -> None:
-        if taken.bytes <= self._limits.bytes and taken.files <= self._limits.files:
-            return
-        sizes = {path: entry.size for path, entry in tree.entries.items() if path not in seen}
-        sizes |= {path: now.entry.size for path, now in seen.items() if now is not None}
-        top = ", ".join(f"{path.decode(errors='backslashreplace')} {shown_size(size)}" for path, size in biggest(sizes))
-        raise VolumeTooLarge(
-            f"no snapshot of {self.volume.name} was taken: it has {taken.files} paths and {shown_size(taken.bytes)}",
-            why=f"allowed are {self._limits.files} and {shown_size(self._limits.bytes)}; the biggest: {top}",
-            fix=f"list what need not be kept in {self.home / '.relitignore'}, or raise max_size or max_files of "
-            f"[agents.{self.volume.name}.snapshots]",
         )
 
     async def _record(

@@ -14,7 +14,7 @@ from relit.manifest import Entry, Skipped, Snapshot
 from relit.volumes.base import Catalog
 from relit.volumes.beneath import Beneath, is_folder
 from relit.volumes.between import Trees
-from relit.volumes.plan import contents, plan, within
+from relit.volumes.plan import Action, contents, plan, within
 from relit.volumes.restore import Restored
 from relit.volumes.scan import AS_BEFORE
 from relit.volumes.swap import STAYS
@@ -57,10 +57,18 @@ def going(to: Snapshot, before: Snapshot, trees: Trees, asked: Asked) -> Going:
     return Going(
         to=to,
         before=before,
-        written=[action.entry for action in actions if action.op in ("write", "link", "hard")],
+        written=[action.entry for action in actions if action.op in ("folder", "write", "link", "hard")],
         removed=[action.entry.path for action in actions if action.op == "aside" and action.entry.path not in stays],
-        adjusted=[action.entry for action in actions if action.op == "meta"],
+        adjusted=[action.entry for action in actions if action.op == "meta" or _folder_changes(action)],
     )
+
+
+def _folder_changes(action: Action) -> bool:
+    """Whether a folder that is there gets another mode, owner or attributes: its time is that of what is in it."""
+    was, entry = action.was, action.entry
+    if action.op != "settle" or was is None or was.kind != "folder":
+        return False
+    return (was.mode, was.uid, was.gid, was.xattrs) != (entry.mode, entry.uid, entry.gid, entry.xattrs)
 
 
 async def lost(catalog: Catalog, agent: str, asked: Asked) -> Going:
@@ -70,9 +78,7 @@ async def lost(catalog: Catalog, agent: str, asked: Asked) -> Going:
     return Going(
         to=await catalog.snapshot(volume.id, asked.number),
         before=await catalog.snapshot(volume.id, volume.newest),
-        written=[
-            each for each in entries if each.kind != "folder" and (not asked.paths or within(each.path, asked.paths))
-        ],
+        written=[each for each in entries if each.path and (not asked.paths or within(each.path, asked.paths))],
         removed=[],
         adjusted=[],
     )

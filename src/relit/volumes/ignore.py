@@ -8,7 +8,7 @@ rebuilt from the database, and an old one beside a new database is harmful.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from relit.volumes.glob import Machine, Names, parse
@@ -137,11 +137,6 @@ def fault(pattern: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def biggest(sizes: Mapping[bytes, int], count: int = 10) -> list[tuple[bytes, int]]:
-    """The biggest files of a home, biggest first."""
-    return sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:count]
 
 
 def _coded(pattern: str) -> bytes:

@@ -11,8 +11,8 @@ import msgspec
 from relit.errors import Conflict, NotFound, RelitError, VolumeError
 from relit.volumes.base import Freezer, Holder
 from relit.volumes.beneath import Beneath
-from relit.volumes.capture import Limits
 from relit.volumes.disk import attempted
+from relit.volumes.limits import Limits
 from relit.volumes.moved import forget
 
 
@@ -62,6 +62,15 @@ def holds(home: Path, path: bytes) -> bool:
 def way_back(agent: str) -> str:
     """What brings a home back that is gone, when there are snapshots of it."""
     return f"relit volume restore {agent} --at now brings it back as it was last; relit up does not"
+
+
+def parted(agent: str, home: Path) -> Conflict:
+    """Single files of a home that is gone are wanted."""
+    return Conflict(
+        f"single files of {agent} cannot be put back",
+        why=f"{home} is gone, and {agent} would start on a home of these files alone",
+        fix=f"{way_back(agent)}; relit volume cat {agent} PATH --at WHEN shows a single file",
+    )
 
 
 def nowhere(agent: str) -> NotFound:

@@ -36,6 +36,15 @@ class Action(msgspec.Struct, frozen=True):
     was: Entry | None = None
 
 
+def names_of(entries: Iterable[Entry], paths: Collection[bytes] | None) -> dict[bytes, list[bytes]]:
+    """The names of hard-linked files that a restore of ``paths`` is about, by the name that carries the content."""
+    found: dict[bytes, list[bytes]] = {}
+    for entry in entries:
+        if entry.hard:
+            found.setdefault(entry.hard, [entry.hard]).append(entry.path)
+    return {first: [name for name in names if paths is None or within(name, paths)] for first, names in found.items()}
+
+
 def contents(entries: Iterable[Entry], segments: Iterable[Segment]) -> dict[bytes, bytes]:
     """Each file's chunk ids, one after the other, by each of its names; VolumeDamaged when some are missing."""
     listed: dict[bytes, list[Segment]] = {}

@@ -26,7 +26,7 @@ from relit.volumes import swap
 from relit.volumes.beneath import Beneath, is_folder
 from relit.volumes.disk import failed, remove_tree
 from relit.volumes.laying import Hand, Job, Layer, Reader, much
-from relit.volumes.plan import Action, contents, plan, priority
+from relit.volumes.plan import Action, contents, names_of, plan, priority
 from relit.volumes.staging import Staging
 from relit.volumes.swap import Journal, Swap
 
@@ -120,6 +120,7 @@ class Restorer:
             with _clear_errors(f"{home} could not be restored"):
                 staging = Staging(self._chunks, home, folder)
                 try:
+                    staging.names = names_of(current, paths)
                     journal = await staging.fill(actions, now, then, note)
                     done = await asyncio.to_thread(self._apply, staging.home, staging.slots, journal, folder)
                 finally:

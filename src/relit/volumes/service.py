@@ -15,6 +15,7 @@ from relit.events import Event
 from relit.lib.crashpoints import point
 from relit.lib.service import OnFailure, Tasks, finished
 from relit.manifest import Position, Reason, Snapshot, Volume
+from relit.volumes import mount as mounted
 from relit.volumes.arenas import Arenas
 from relit.volumes.between import Trees, between
 from relit.volumes.capture import Capture
@@ -22,17 +23,7 @@ from relit.volumes.disk import attempted
 from relit.volumes.due import Due, check_laid, to_be_laid
 from relit.volumes.going import Asked, Going, going, lost, open_up, staying, unread, without
 from relit.volumes.homelaying import HomeLaying, Laid
-from relit.volumes.mount import (
-    Mount,
-    check_dispensable,
-    holds,
-    is_absent,
-    is_there,
-    nowhere,
-    put_away,
-    unsettled,
-    way_back,
-)
+from relit.volumes.mount import Mount, is_there, nowhere, parted, unsettled, way_back
 from relit.volumes.parts import Parts
 from relit.volumes.restore import Restored
 from relit.volumes.troubles import check_room, told
@@ -142,7 +133,7 @@ class Homes:
 
     async def _keep(self, agent: str) -> None:
         while (mount := self._mounts.get(agent)) is not None and mount.every_ms:
-            if not is_absent(mount.home):
+            if not mounted.is_absent(mount.home):
                 with contextlib.suppress(RelitError):  # told already; the next round tries again
                     await self.snapshot(agent, "interval")
             await asyncio.sleep(mount.every_ms / 1000)
@@ -247,7 +238,7 @@ class Homes:
 
     async def holds(self, agent: str, path: bytes) -> bool:
         """Whether that path is in the agent's home now."""
-        return await asyncio.to_thread(holds, (await self._mount(agent)).home, path)
+        return await asyncio.to_thread(mounted.holds, (await self._mount(agent)).home, path)
 
     async def forget(self, agent: str, *, home: bool = False) -> tuple[Path | None, bool]:
         """Remove its volume with all snapshots. Answers where its home is, if there is one, and whether that was put
@@ -259,13 +250,13 @@ class Homes:
             await self._parts.catalog.volume(agent)
             mount = await self._mount(agent)
             if home:
-                check_dispensable(mount)
+                mounted.check_dispensable(mount)
                 await mount.holder.hold("its home is put away")
             try:
                 await self._parts.catalog.remove_volume(agent)
                 self._let_go(agent)
                 if home:
-                    away = await asyncio.to_thread(put_away, mount, self._parts.new_id())
+                    away = await asyncio.to_thread(mounted.put_away, mount, self._parts.new_id())
                     return away, away is not None
                 return (mount.home if mount.home.is_dir() else None), False
             finally:
@@ -296,6 +287,8 @@ class Homes:
         asked = Asked(number=number, paths=paths, exact=exact, full=full)
         async with self._lock(agent):
             home = (await self._mount(agent)).home
+            if not is_there(home) and paths:
+                raise parted(agent, home)
             if not is_there(home) or to_be_laid(home):
                 return await lost(self._parts.catalog, agent, asked)
             before, _ = await self._take(agent, "request")
@@ -326,7 +319,8 @@ class Homes:
     async def _restore(self, agent: str, asked: Asked, meanwhile: Meanwhile | None) -> Going:
         async with self._lock(agent):
             mount = await self._mount(agent)
-            is_there(mount.home)  # a symlink is refused before anybody is stopped
+            if not is_there(mount.home) and asked.paths:  # a symlink is refused before anybody is stopped
+                raise parted(agent, mount.home)
             with attempted(f"{agent} was not put back to snapshot {asked.number}"):
                 return await self._held(mount, asked, meanwhile)
 
@@ -362,7 +356,6 @@ class Homes:
     async def _back(self, mount: Mount, asked: Asked) -> Going:
         agent, number = mount.agent, asked.number
         check_laid(mount.home, f"single files of {agent} cannot be put back")
-        await asyncio.to_thread(mount.home.mkdir, mode=0o700, parents=True, exist_ok=True)
         before = await self._before(mount, number)
         point("volumes.back.saved")
         planned, trees = await self._planned(agent, before, asked)

@@ -26,6 +26,7 @@ class Staging:
         self._folder = folder
         self.home = Beneath(home)
         self.slots = Beneath(folder)
+        self.names: Mapping[bytes, Sequence[bytes]] = {}  # of hard-linked files, as ``plan.names_of`` has them
         self.skipped: list[Skipped] = []
         self.written = 0
 
@@ -109,7 +110,7 @@ class Staging:
         elif action.op == "hard":
             self._hard(entry, slot, slots)
         elif action.was is not None:
-            self._check_names(action, slots)
+            self._check_names(action.was)
         staged = self.slots.lstat(slot)
         if staged is None:
             raise VolumeError(f"{os.fsdecode(entry.path)!r} was not laid down", fix="restore again")
@@ -122,15 +123,17 @@ class Staging:
         else:
             self.home.link(entry.hard, self.slots, slot)
 
-    def _check_names(self, action: Action, slots: Mapping[bytes, bytes]) -> None:
-        """A file with further names needs all of them listed: else they would part from it unseen."""
-        found = self.home.lstat(action.entry.path)
+    def _check_names(self, was: Entry) -> None:
+        """A file that parts from names which this restore is not about is told of."""
+        found = self.home.lstat(was.path)
         if found is None or is_folder(found) or found.st_nlink == 1:
             return
-        names = [path for path in slots if (other := self.home.lstat(path)) and other.st_ino == found.st_ino]
-        if len(names) < found.st_nlink:
+        names = {was.path, *self.names.get(was.hard or was.path, ())}
+        if sum((other := self.home.lstat(name)) is not None and other.st_ino == found.st_ino for name in names) < (
+            found.st_nlink
+        ):
             self.skipped.append(
-                Skipped(action.entry.path, "has further names that were not restored: they are files of their own now")
+                Skipped(was.path, "has further names that were not restored: they are files of their own now")
             )
 
     def _now(self, path: bytes) -> Entry | None:

@@ -157,6 +157,11 @@ class Tree:
             cut += less
         return Delta(full=not self.entries, entries=entries, segments=segments, gone=gone, cut=cut)
 
+    def sizes(self, seen: Mapping[bytes, Seen | None]) -> dict[bytes, int]:
+        """Every path's bytes, once ``seen`` is applied."""
+        sizes = {path: entry.size for path, entry in self.entries.items() if path not in seen}
+        return sizes | {path: now.entry.size for path, now in seen.items() if now is not None}
+
     def apply(self, seen: Mapping[bytes, Seen | None]) -> None:
         """Take over what a committed snapshot saw."""
         self.entries.many(len(seen))
