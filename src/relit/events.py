@@ -56,6 +56,8 @@ CATALOGUE: dict[str, str] = {
     "instance.adopted": "A restarted node found the instance alive and took it over. data: instance, pid",
     "instance.stopped": "The instance was stopped on purpose. data: instance",
     "instance.held": "The instance is not started while something (a restore) holds it. data: instance, reason",
+    "incident.opened": "An agent is in trouble, or deeper in it. data: incident, title, severity, rung",
+    "incident.resolved": "The trouble is over. data: incident, title, severity, rung",
     "snapshot.taken": "A snapshot is on this machine's disk. data: volume, number, reason, files, fresh, freeze_us",
     "snapshot.stored": "A snapshot is in the blob store. data: volume, number",
     "snapshot.failed": "A snapshot could not be taken; the agent goes on. data: volume, error",

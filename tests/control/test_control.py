@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relit.control.base import Control, ControlBackend
+from relit.control.care import Entry, Incident, KnownGood, Went
 from relit.control.local import LocalControl
 from relit.control.unix import UnixControl, UnixControlServer
 from relit.control.values import Death, Desired, InstanceSpec, NodeInfo, Probe
@@ -27,6 +28,9 @@ class Server:
         self.nodes: list[NodeInfo] = []
         self.events: list[Event] = []
         self.deaths: list[Death] = []
+        self.incidents: list[Incident] = []
+        self.asked: list[tuple[str | int, ...]] = []
+        self.good = KnownGood()
         self.wish = Desired(version=1)
         self.changed = asyncio.Event()
         self.refuse: Exception | None = None
@@ -51,6 +55,21 @@ class Server:
 
     async def worker_died(self, death: Death) -> None:
         self.deaths.append(death)
+
+    async def incident(self, incident: Incident) -> None:
+        self.incidents.append(incident)
+
+    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+        self.asked.append(("known_good", agent, *files))
+        return self.good
+
+    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+        self.asked.append(("go_back", agent, number, *files))
+        return Went(to=number, before=9, written=len(files))
+
+    async def mark_good(self, agent: str) -> int:
+        self.asked.append(("mark_good", agent))
+        return self.good.number
 
 
 @asynccontextmanager
@@ -98,6 +117,17 @@ async def test_values_arrive_as_they_were_sent(control: Control, server: Server)
     await control.report([event(1), event(2)])
     await control.worker_died(death)
     assert (server.nodes, server.events, server.deaths) == ([node], [event(1), event(2)], [death])
+
+
+async def test_what_heals_an_agent_is_asked_and_answered(control: Control, server: Server) -> None:
+    server.good = KnownGood(number=4, at_ms=7, older=[3, 2], newest=6, config={"a.json": "-x"})
+    trouble = Incident(id="i", agent="ada", instance="ada", opened_ms=1, timeline=[Entry(at_ms=1, what="died")])
+    await control.incident(trouble)
+    assert server.incidents == [trouble]
+    assert await control.known_good("ada", ["a.json"]) == server.good
+    assert await control.go_back("ada", 4, ["a.json"]) == Went(to=4, before=9, written=1)
+    assert await control.mark_good("ada") == 4
+    assert server.asked == [("known_good", "ada", "a.json"), ("go_back", "ada", 4, "a.json"), ("mark_good", "ada")]
 
 
 async def test_values_are_copies(control: Control, server: Server) -> None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from relit.control.care import Incident, KnownGood, Went
 from relit.control.local import LocalControl
 from relit.control.values import Backoff, Death, Desired, InstanceSpec, NodeInfo
 from relit.drivers.process import ProcessDriver
@@ -103,6 +104,9 @@ class Server:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.deaths: list[Death] = []
+        self.incidents: list[Incident] = []
+        self.asked: list[tuple[str | int, ...]] = []
+        self.good = KnownGood()
         self.nodes: list[NodeInfo] = []
         self.wish = Desired(version=1)
         self._news = asyncio.Condition()
@@ -124,6 +128,22 @@ class Server:
     async def worker_died(self, death: Death) -> None:
         self.deaths.append(death)
         await self._tell()
+
+    async def incident(self, incident: Incident) -> None:
+        self.incidents.append(incident)
+        await self._tell()
+
+    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+        self.asked.append(("known_good", agent, *files))
+        return self.good
+
+    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+        self.asked.append(("go_back", agent, number, *files))
+        return Went(to=number, before=9, written=len(files))
+
+    async def mark_good(self, agent: str) -> int:
+        self.asked.append(("mark_good", agent))
+        return self.good.number
 
     async def want(self, specs: list[InstanceSpec]) -> None:
         self.wish = Desired(version=self.wish.version + 1, instances=specs)

@@ -12,6 +12,7 @@ from relit.api.auth import ensure_token
 from relit.api.build import build
 from relit.api.parts import Defaults, Options, Parts, WebhookIn
 from relit.api.server import ApiServer
+from relit.api.volumes_port import Volumes
 from relit.app import parts as chosen
 from relit.app.attended import keeper_of_volumes
 from relit.app.backend import StoreBackend
@@ -72,7 +73,7 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
             api = Parts(engine, given, volumes=volumes)
             host, port = settings.address
             server = ApiServer(build(api), host, port, closing=api.closing.close, on_error=stop.fail)
-            async with running(services(settings, engine, server, stop.fail), lambda: began(server.url)):
+            async with running(services(settings, engine, server, stop.fail, volumes), lambda: began(server.url)):
                 await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
                 await stop.wait()
 
@@ -136,12 +137,14 @@ class Address:
             self._noted = False
 
 
-def services(settings: Settings, engine: Engine, server: ApiServer, on_failure: OnFailure) -> list[Service]:
+def services(
+    settings: Settings, engine: Engine, server: ApiServer, on_failure: OnFailure, volumes: Volumes
+) -> list[Service]:
     """What a server process runs, in the order of starting."""
     folder = run_dir(settings)
     folder.mkdir(mode=0o700, exist_ok=True)
     secrets = Secrets(settings.data)
-    backend = StoreBackend(engine.store, settings.worker.poison_after)
+    backend = StoreBackend(engine.store, settings.worker.poison_after, volumes)
     return [
         NodeSocket(folder / "control.sock", backend),  # first: it refuses a second server
         server,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from relit.control.care import Incident, KnownGood, Went
 from relit.control.values import Death, Desired, NodeInfo
 from relit.events import Event
 
@@ -29,6 +30,25 @@ class ControlBackend(Protocol):
 
     async def worker_died(self, death: Death) -> None:
         """Take that process's runs back now. A process that is no worker is fine."""
+        ...
+
+    async def incident(self, incident: Incident) -> None:
+        """A trouble as it is now. Reported again whenever it changes; the last word holds."""
+        ...
+
+    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+        """What an agent can go back to, and how these files of its home differ from that. Takes a snapshot of the home
+        as it is first. Raises what volumes raise."""
+        ...
+
+    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+        """Put ``files`` (none: the whole home) back as they were in that snapshot; what is replaced is kept. The agent
+        is held meanwhile. Raises what volumes raise."""
+        ...
+
+    async def mark_good(self, agent: str) -> int:
+        """Take a snapshot, and tag it known-good. Answers its number; 0 when it was taken between a run's beginning
+        and its end, and is not tagged."""
         ...
 
 

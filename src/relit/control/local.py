@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from relit.control.base import ControlBackend
+from relit.control.care import Incident, KnownGood, Went
 from relit.control.values import Death, Desired, NodeInfo
-from relit.control.wire import Call, Died, Hello, Report, Want, desired_of, perform
+from relit.control.wire import AskGood, Call, Died, GoBack, Hello, MarkGood, Report, Trouble, Want, perform, result_of
 from relit.errors import ServerUnreachable
 from relit.events import Event
 
@@ -38,11 +39,27 @@ class LocalControl:
 
     async def desired(self, version: int, wait_s: float) -> Desired:
         """See ``ControlBackend``."""
-        return desired_of(await self._call(Want(version, wait_s)))
+        return result_of(await self._call(Want(version, wait_s)), Desired)
 
     async def worker_died(self, death: Death) -> None:
         """See ``ControlBackend``."""
         await self._call(Died(death))
+
+    async def incident(self, incident: Incident) -> None:
+        """See ``ControlBackend``."""
+        await self._call(Trouble(incident))
+
+    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(AskGood(agent, list(files))), KnownGood)
+
+    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(GoBack(agent, number, list(files))), Went)
+
+    async def mark_good(self, agent: str) -> int:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(MarkGood(agent)), int)
 
     async def _call(self, call: Call) -> bytes:
         if not self._started:

@@ -12,28 +12,34 @@ from pathlib import Path
 import msgspec
 
 from relit.control.base import ControlBackend
+from relit.control.care import Incident, KnownGood, Went
 from relit.control.paths import hang_up, short_path
 from relit.control.values import Death, Desired, NodeInfo
 from relit.control.wire import (
     Answer,
+    AskGood,
     Call,
     Died,
     Failure,
+    GoBack,
     Hello,
+    MarkGood,
     Report,
     Request,
+    Trouble,
     Want,
-    desired_of,
     encode,
     error_of,
     failure_of,
     perform,
     read_frame,
+    result_of,
 )
 from relit.errors import RelitError, ServerUnreachable
 from relit.events import Event
 from relit.lib.service import Tasks
 
+_LONG_S = 3600.0  # more than a call usually takes: a large home goes back
 _AT_ONCE = 64  # calls of one connection in progress; more wait in the socket
 
 
@@ -159,11 +165,27 @@ class UnixControl:
 
     async def desired(self, version: int, wait_s: float) -> Desired:
         """See ``ControlBackend``."""
-        return desired_of(await self._call(Want(version, wait_s), wait_s))
+        return result_of(await self._call(Want(version, wait_s), wait_s), Desired)
 
     async def worker_died(self, death: Death) -> None:
         """See ``ControlBackend``."""
         await self._call(Died(death))
+
+    async def incident(self, incident: Incident) -> None:
+        """See ``ControlBackend``."""
+        await self._call(Trouble(incident))
+
+    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(AskGood(agent, list(files)), _LONG_S), KnownGood)
+
+    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(GoBack(agent, number, list(files)), _LONG_S), Went)
+
+    async def mark_good(self, agent: str) -> int:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(MarkGood(agent), _LONG_S), int)
 
     async def _call(self, call: Call, longer_s: float = 0.0) -> msgspec.Raw:
         try:

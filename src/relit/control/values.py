@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -22,13 +22,27 @@ def over_unix(socket: Path, path: str) -> str:
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """A question asked of an instance.
 
-    ``tcp`` (``host:port``) and ``unix`` (a path) connect; ``http`` (a URL, or what ``over_unix`` makes) wants a status
-    below 400; ``file`` wants a file, which the node removes before each start.
+    ``tcp`` (``host:port``) and ``unix`` (a path) connect; ``file`` wants a file, which the node removes before each
+    start; ``age`` wants one that was written in the last ``max_age_ms`` (``field``: a dotted key of its JSON that holds
+    the time instead, ISO 8601 or seconds since 1970); ``command`` (``argv``, with ``env``) wants exit code 0; ``pid``
+    wants a main process that is neither stopped nor dead.
+
+    ``http`` (a URL, or what ``over_unix`` makes) wants a status below 400, ``want``: dotted keys of its JSON body and
+    the values they must have, and ``contains``: text that must be in the body. With ``body`` it is a POST of JSON: so
+    a canary turn is a question like others.
     """
 
-    kind: Literal["tcp", "unix", "http", "file"]
-    target: str
-    every_ms: int = 5_000
+    kind: Literal["tcp", "unix", "http", "file", "age", "command", "pid"]
+    target: str = ""
+    headers: dict[str, str] = {}
+    body: str = ""
+    want: dict[str, Any] = {}
+    contains: str = ""
+    argv: list[str] = []
+    env: dict[str, str] = {}
+    max_age_ms: int = 0
+    field: str = ""
+    every_ms: int = 4_000
     timeout_ms: int = 2_000
     failures: int = 3  # in a row before the answer counts as no
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from relit.control.base import ControlBackend
+from relit.control.care import Incident, KnownGood, Went
 from relit.control.values import Death, Desired, NodeInfo
 from relit.errors import RelitError, ServerUnreachable, by_code
 from relit.events import Event
@@ -42,7 +43,35 @@ class Died(msgspec.Struct, tag="worker_died", frozen=True):
     death: Death
 
 
-Call = Hello | Report | Want | Died
+class Trouble(msgspec.Struct, tag="incident", frozen=True):
+    """``ControlBackend.incident``."""
+
+    incident: Incident
+
+
+class AskGood(msgspec.Struct, tag="known_good", frozen=True):
+    """``ControlBackend.known_good``."""
+
+    agent: str
+    files: list[str]
+
+
+class GoBack(msgspec.Struct, tag="go_back", frozen=True):
+    """``ControlBackend.go_back``."""
+
+    agent: str
+    number: int
+    files: list[str]
+
+
+class MarkGood(msgspec.Struct, tag="mark_good", frozen=True):
+    """``ControlBackend.mark_good``."""
+
+    agent: str
+
+
+Call = Hello | Report | Want | Died | Trouble | AskGood | GoBack | MarkGood
+Result = TypeVar("Result", Desired, KnownGood, Went, int)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -97,6 +126,14 @@ async def perform(backend: ControlBackend, call: Call) -> Any:
             return await backend.desired(version, wait_s)
         case Died(death):
             return await backend.worker_died(death)
+        case Trouble(incident):
+            return await backend.incident(incident)
+        case AskGood(agent, files):
+            return await backend.known_good(agent, files)
+        case GoBack(agent, number, files):
+            return await backend.go_back(agent, number, files)
+        case MarkGood(agent):
+            return await backend.mark_good(agent)
 
 
 def failure_of(error: RelitError) -> Failure:
@@ -110,10 +147,10 @@ def error_of(failure: Failure) -> RelitError:
     return kind(failure.what, why=failure.why, fix=failure.fix)
 
 
-def desired_of(result: bytes | msgspec.Raw) -> Desired:
-    """The one result that is not empty."""
+def result_of(result: bytes | msgspec.Raw, kind: type[Result]) -> Result:
+    """A result that is not empty."""
     try:
-        return msgspec.json.decode(result, type=Desired)
+        return msgspec.json.decode(result, type=kind)
     except msgspec.MsgspecError as error:
         raise ServerUnreachable(
             "the server's answer is not understood", why=str(error), fix="relit down; relit up"

@@ -1,0 +1,87 @@
+"""What a node asks of volumes to heal an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relit import documents
+from relit.api.volumes_port import NOW, Volumes
+from relit.control.care import KnownGood, Went
+from relit.errors import Conflict, NotFound
+from relit.lib.names import given
+from relit.manifest import KNOWN_GOOD
+
+_LOOK = 500  # snapshots that are looked through, newest first
+_KEPT = 21  # newest ones that keep their tag
+
+
+async def known_good(volumes: Volumes, agent: str, files: Sequence[str]) -> KnownGood:
+    """See ``ControlBackend``."""
+    try:
+        found = (await volumes.log(agent, limit=_LOOK)).snapshots
+    except NotFound:
+        return KnownGood()
+    good = [each for each in found if KNOWN_GOOD in each.tags]
+    if not good:
+        return KnownGood(newest=found[0].number if found else 0)
+    config = {}
+    for path in files:
+        if (text := await _differs(volumes, agent, good[0].number, path)) is not None:
+            config[path] = text
+    return KnownGood(
+        number=good[0].number,
+        at_ms=good[0].at,
+        older=[each.number for each in good[1:_KEPT]],
+        newest=found[0].number,
+        config=config,
+    )
+
+
+async def _differs(volumes: Volumes, agent: str, number: int, path: str) -> str | None:
+    """A diff of one file since that snapshot; ``None`` when it is the same."""
+    try:
+        made = await volumes.diff(agent, str(number), NOW, given(path))
+    except NotFound:  # in neither
+        return None
+    texts = [_told(each) for each in made.changes if each.path == path]
+    return texts[0] if texts else None
+
+
+def _told(change: documents.Change) -> str:
+    if change.text is not None:
+        return change.text
+    return "it is gone" if change.after is None else "it is new" if change.before is None else "it is not text"
+
+
+async def go_back(volumes: Volumes, agent: str, number: int, files: Sequence[str]) -> Went:
+    """See ``ControlBackend``. With the whole home the journal goes back; messages that came since are kept."""
+    done = await volumes.restore(
+        agent, str(number), [given(each) for each in files], messages=None if files else "keep"
+    )
+    return Went(
+        to=done.to.number,
+        before=done.before or 0,
+        written=len(done.written),
+        removed=len(done.removed),
+        replaced=done.replaced,
+    )
+
+
+async def mark_good(volumes: Volumes, agent: str) -> int:
+    """See ``ControlBackend``."""
+    taken = (await volumes.snapshot(agent)).snapshot
+    if KNOWN_GOOD in taken.tags:
+        return taken.number
+    try:
+        number = (await volumes.tag(agent, str(taken.number), KNOWN_GOOD)).number
+    except Conflict:  # a run was half done
+        return 0
+    await _thin(volumes, agent)
+    return number
+
+
+async def _thin(volumes: Volumes, agent: str) -> None:
+    """Take the tag off those that nobody would go back to: what has it is never pruned."""
+    found = (await volumes.log(agent, limit=_LOOK)).snapshots
+    for each in [each for each in found if KNOWN_GOOD in each.tags and not each.pinned][_KEPT:]:
+        await volumes.tag(agent, str(each.number), KNOWN_GOOD, remove=True)

@@ -1,0 +1,120 @@
+"""What a node must know of an agent to heal it: written by the agent's adapter, read by the node. Values only."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Format = Literal["json", "json5", "yaml", "toml"]
+Meaning = Literal["clean", "failed", "config", "again"]
+
+
+class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration file of an agent, in its home.
+
+    ``keep`` is what relit sees to before every start: dotted keys and the values that they must have (ports, tokens,
+    what relit does in the agent's place). Everything else in the file is the agent's and its owner's. ``checker`` names
+    the rules that it is checked by (``agents.checks``); ``validate`` is the agent's own command (exit code 0: valid).
+    """
+
+    path: str
+    format: Format
+    keep: dict[str, Any] = {}
+    checker: str = ""
+    validate: list[str] = []
+
+
+class Repair(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent's own repair command. It runs in the agent's place, while the agent is stopped."""
+
+    argv: list[str]
+    timeout_ms: int = 120_000
+
+
+class Ladder(msgspec.Struct, frozen=True, kw_only=True):
+    """How far and how fast trouble climbs. Times in ms."""
+
+    restarts: int = 3  # rung 1: quick deaths in a row before rung 2
+    good_after_ms: int = 300_000  # healthy for so long, ready and quiescent: known-good
+    max_rollback_ms: int = 86_400_000  # an older known-good is a person's decision
+    heal_ms: int = 300_000  # budget of one action of rungs 2 and 3
+    slow_first_ms: int = 60_000  # rung 4: retries for ever, first so often …
+    slow_most_ms: int = 600_000  # … and later so often
+
+
+class Care(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as its node looks after it. ``home`` and ``tmp`` are folders; ``stale`` are glob patterns below
+    ``home`` of what a dead process leaves behind and the next one must not find (locks, pid files)."""
+
+    agent: str
+    kind: str
+    home: str
+    tmp: str = ""
+    config: list[ConfigFile] = []
+    repair: Repair | None = None
+    stale: list[str] = []
+    exits: dict[int, Meaning] = {}
+    ladder: Ladder = Ladder()
+
+
+class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent can go back to. ``number`` is the newest snapshot tagged known-good (0: there is none), ``at_ms``
+    its moment; ``older`` further ones, newest first; ``newest`` the newest snapshot; ``config``: which of the files
+    asked for differ from it, with a text diff each."""
+
+    number: int = 0
+    at_ms: int = 0
+    older: list[int] = []
+    newest: int = 0
+    config: dict[str, str] = {}
+
+
+class Went(msgspec.Struct, frozen=True, kw_only=True):
+    """A way back that was gone. ``before`` is the snapshot that takes it back."""
+
+    to: int
+    before: int
+    written: int = 0
+    removed: int = 0
+    replaced: str = ""  # the folder that holds what was replaced
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of an incident's timeline. ``took_ms`` and ``outcome`` are set for what relit did by itself."""
+
+    at_ms: int
+    what: str
+    outcome: str = ""
+    took_ms: int | None = None
+
+
+Severity = Literal["info", "warning", "critical"]
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """One trouble of one agent, from its beginning to its end: reported again whenever it changes, by the same ``id``.
+
+    ``cause`` names the cause in one sentence as far as it is known; ``rung`` is the highest that was reached;
+    ``group`` is equal for troubles that have one cause outside of the agents (a node out of memory, a server down), so
+    that they are told once. ``memory``: (ms on the wall clock, bytes). ``config``: a diff of each file against
+    known-good. ``next``: the command to run now.
+    """
+
+    id: str
+    agent: str
+    instance: str
+    opened_ms: int
+    resolved_ms: int | None = None
+    severity: Severity = "info"
+    rung: int = 1
+    title: str = ""
+    cause: str = ""
+    impact: str = ""
+    exit: str = ""
+    timeline: list[Entry] = []
+    memory: list[tuple[int, int]] = []
+    log: list[str] = []
+    config: dict[str, str] = {}
+    next: str = ""
+    group: str = ""
