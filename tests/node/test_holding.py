@@ -153,7 +153,7 @@ async def test_a_freeze_does_not_make_probes_fail(
     keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell, free_port: int
 ) -> None:
     impatient = Probe(kind="http", target=f"http://127.0.0.1:{free_port}/", every_ms=20, timeout_ms=100, failures=1)
-    wanted = spec("web", answering(bell, free_port), ready=impatient, live=impatient)
+    wanted = spec("web", answering(bell, free_port), ready=impatient, live=[impatient])
     async with running(keeper, run_dir, server, [wanted]) as node:
         pid = int(await bell.next())
         await server.saw("instance.ready")
@@ -173,7 +173,7 @@ async def test_a_hung_instance_is_killed_although_it_is_frozen_now_and_then(
     keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell, free_port: int
 ) -> None:
     question = Probe(kind="http", target=f"http://127.0.0.1:{free_port}/", every_ms=20, timeout_ms=100, failures=2)
-    async with running(keeper, run_dir, server, [spec("web", answering(bell, free_port), live=question)]):
+    async with running(keeper, run_dir, server, [spec("web", answering(bell, free_port), live=[question])]):
         pid = int(await bell.next())
         os.kill(pid, signal.SIGSTOP)
         async with asyncio.timeout(50):

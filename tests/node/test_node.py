@@ -165,7 +165,7 @@ async def test_what_stops_answering_is_killed_and_started_again(
     flag = tmp_path / "alive"
     flag.touch()
     live = Probe(kind="file", target=str(flag), every_ms=10, failures=3)
-    async with running(keeper, run_dir, server, [spec("web", rings(bell), live=live)]):
+    async with running(keeper, run_dir, server, [spec("web", rings(bell), live=[live])]):
         first = int(await bell.next())
         flag.unlink()
         await gone(first)

@@ -18,6 +18,7 @@ _KEPT = 21  # newest ones that keep their tag
 async def known_good(volumes: Volumes, agent: str, files: Sequence[str]) -> KnownGood:
     """See ``ControlBackend``."""
     try:
+        await volumes.snapshot(agent)
         found = (await volumes.log(agent, limit=_LOOK)).snapshots
     except NotFound:
         return KnownGood()

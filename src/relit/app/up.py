@@ -104,7 +104,7 @@ def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         cwd=str(settings.folder),
         log=_log(settings, SERVER),
         ready=Probe(kind="http", target=f"{settings.url}/readyz?of={folder.mark(settings.data)}"),
-        live=_live(f"{settings.url}/healthz"),
+        live=[_live(f"{settings.url}/healthz")],
         order=SERVER_ORDER,
     )
 
@@ -119,7 +119,7 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         log=_log(settings, VOLUMES),
         ready=_file(ready),
         startup_ms=STARTUP_MS,
-        live=_live(over_unix(run_dir(settings) / folder.VOLUMES_SOCKET, "/healthz")),
+        live=[_live(over_unix(run_dir(settings) / folder.VOLUMES_SOCKET, "/healthz"))],
         order=VOLUMES_ORDER,
     )
 

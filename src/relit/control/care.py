@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Format = Literal["json", "json5", "yaml", "toml"]
+Format = Literal["json", "json5", "yaml"]
 Meaning = Literal["clean", "failed", "config", "again"]
 
 
@@ -36,7 +36,9 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     """How far and how fast trouble climbs. Times in ms."""
 
     restarts: int = 3  # rung 1: quick deaths in a row before rung 2
-    good_after_ms: int = 300_000  # healthy for so long, ready and quiescent: known-good
+    settled_ms: int = 30_000  # ready for so long: the trouble is over
+    good_after_ms: int = 300_000  # ready for so long, and no run half done: known-good
+    good_again_ms: int = 1_800_000  # and again so much later
     max_rollback_ms: int = 86_400_000  # an older known-good is a person's decision
     heal_ms: int = 300_000  # budget of one action of rungs 2 and 3
     slow_first_ms: int = 60_000  # rung 4: retries for ever, first so often …

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from relit.control.care import Care
 from relit.lib.proc import ProcessId
 
 UNIX = "http+unix"  # scheme of a URL whose host is the path of a socket
@@ -63,8 +64,10 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the node keeps alive. A changed spec restarts the instance.
 
     Instances are stopped from the highest ``order`` to the lowest, those of one order together.
-    ``ready`` says when it has started (``startup_ms`` at most) and whether it is ready later: not ready is shown, and
-    never kills. ``live`` kills a hung process and restarts it. Without ``ready`` a started process counts as ready.
+    ``ready`` says when it has started (within ``startup_ms``, or three times that while it visibly goes on) and whether
+    it is ready later: not ready is shown, and never kills. ``live`` and ``canary`` kill a process that hangs, or that
+    answers no message, and restart it. Without ``ready`` a started process counts as ready. ``care``: how it is healed
+    when restarts do not help. ``record`` is the folder of its incidents.
     """
 
     name: str
@@ -73,12 +76,15 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str = "/"
     log: str = ""
     ready: Probe | None = None
-    live: Probe | None = None
+    live: list[Probe] = []
+    canary: Probe | None = None
     startup_ms: int = 60_000
     grace_ms: int = 10_000  # between SIGTERM and SIGKILL
     order: int = 0
     hold: str | None = None  # a file: while it is there the instance does not run; its first line says why
     backoff: Backoff = Backoff()
+    care: Care | None = None
+    record: str = ""
 
     def tag(self) -> str:
         """The spec's hash: equal for equal specs."""

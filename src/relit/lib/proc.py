@@ -33,12 +33,28 @@ def pid_namespace() -> str:
 
 def start_time(pid: int) -> int | None:
     """The start time of ``pid`` in clock ticks since boot; ``None`` when it is gone or a zombie."""
+    fields = _stat(pid)
+    return None if not fields or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def state_of(pid: int) -> str:
+    """Its main thread's state: a letter of ``proc(5)``; empty when it is gone."""
+    fields = _stat(pid)
+    return fields[0].decode() if fields else ""
+
+
+def cpu_ticks(pid: int) -> int:
+    """Clock ticks of CPU that it and its ended children have used; 0 when it is gone."""
+    return sum(map(int, _stat(pid)[11:15]))
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of ``/proc/PID/stat`` after the name."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+        return []
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def identify(pid: int) -> ProcessId | None:

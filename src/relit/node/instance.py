@@ -1,29 +1,32 @@
-"""One instance: started, watched, started again, stopped. What to do is decided in ``supervise``."""
+"""One instance: started, watched, started again, healed, stopped. What to do is decided in ``ladder``."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from relit.control.values import Death, InstanceSpec, InstanceState, InstanceStatus, Probe
-from relit.drivers.base import Driver, Exit, Launch, Life
+from relit.control.care import Care, Incident, KnownGood, Ladder
+from relit.control.values import Death, InstanceSpec, InstanceState, InstanceStatus
+from relit.drivers.base import Driver, Exit, Life
 from relit.errors import Conflict, InstanceHeld, KeeperUnreachable, RelitError
 from relit.lib import proc
 from relit.lib.clock import Clock
-from relit.lib.ids import new_id
 from relit.node import probe
+from relit.node.healing import Healing, launch_of
 from relit.node.holds import Hold
+from relit.node.ladder import SAID, Ending, History, Verdict, adopts, asks, classify, count, decide
 from relit.node.race import pause, race
-from relit.node.supervise import Ending, History, Verdict, adopts, classify, decide
+from relit.node.trouble import Trouble, told
+from relit.node.watching import Told, Watching
 
-STARTUP_ASK_S = 0.02  # between questions while it starts; grows to a second
-ASKED_MOST = 3  # times in a row, when it is frozen again and again while it should answer
 KEEPER_S = 0.5  # before the keeper is asked again after it could not be reached
+WELL_LOOK_MS = 1_000
+T = TypeVar("T")
 
 
 class Listener:
@@ -34,8 +37,9 @@ class Listener:
         note: Callable[[str, dict[str, Any]], None],
         died: Callable[[Death], None],
         changed: Callable[[], None],
+        incident: Callable[[Incident], None],
     ) -> None:
-        self.note, self.died, self.changed = note, died, changed
+        self.note, self.died, self.changed, self.incident = note, died, changed, incident
 
 
 class Instance:
@@ -46,17 +50,21 @@ class Instance:
         spec: InstanceSpec,
         driver: Driver,
         listener: Listener,
+        healing: Healing,
         *,
         clock: Clock,
         chance: Random,
         history: History | None = None,
         hold: Hold | None = None,
+        incident: Incident | None = None,
     ) -> None:
         self.spec = spec
         self.history = history or History()
         self.hold = hold or Hold()
         self._driver = driver
         self._tell = listener
+        self._healing = healing
+        self.trouble = Trouble(spec, clock, listener.incident, incident)
         self._clock = clock
         self._chance = chance
         self._asked = asyncio.Event()
@@ -96,7 +104,7 @@ class Instance:
         for life in found:
             if life.exit is not None:
                 self._report_end(life, life.exit)
-                self._count(classify(life.exit), life)
+                self._count(self._classify(life.exit), life)
                 await self._forget(life)
             elif adopts(life.tag, self.spec.tag()):
                 ours = life
@@ -134,34 +142,30 @@ class Instance:
     async def _start(self) -> Life | None:
         self._become("starting")
         probe.clear(self.spec.ready)
+        ending: Ending = "config"
+        why = await self._healing.fit(self.spec.care)
         try:
-            return await self._launch()
+            if not why:
+                return await self._launch()
         except InstanceHeld:
-            pass  # the file came in the last moment
+            return None  # the file came in the last moment
         except KeeperUnreachable as error:
             self._become("down", reason=error.what)
             await pause(KEEPER_S, self._asked)
+            return None
         except RelitError as error:
-            await self._wait_before_restart(self._count("not-started", None), error.what)
+            ending, why = "not-started", error.what
+        self._count(ending, None)
+        await self._mend(ending, "", why)
         return None
 
     async def _launch(self) -> Life:
-        spec = self.spec
-        launch = Launch(
-            key=new_id(),
-            name=spec.name,
-            argv=spec.argv,
-            env=spec.env,
-            cwd=spec.cwd,
-            log=spec.log,
-            tag=spec.tag(),
-            hold=spec.hold,
-        )
+        launch = launch_of(self.spec)
         try:
             life = await self._driver.start(launch)
         except Conflict:
             for other in await self._driver.lives():
-                if other.name == spec.name and other.exit is None:
+                if other.name == self.spec.name and other.exit is None:
                     await self._halt(other)
             life = await self._driver.start(launch)
         self._note("instance.started", pid=life.pid)
@@ -170,7 +174,7 @@ class Instance:
     # --- life and end ------------------------------------------------------------------------------------------
 
     async def _follow(self, life: Life) -> Life | None:
-        """From start (or adoption) to end, and through the wait before the next start. Returns what to forget."""
+        """From start (or adoption) to end, and through what is done about it. Returns what to forget."""
         self._become("starting", life=life)
         end, trouble, *_ = await race(self._end(life), self._watch(life), self._asked.wait(), self.hold.there())
         if end is None and trouble is None:
@@ -179,9 +183,13 @@ class Instance:
         if end is None:
             end = await self._kill(life)
         self._report_end(life, end)
-        verdict = self._count(trouble or classify(end), life)
-        await self._wait_before_restart(verdict, str(end))
+        ending = trouble.ending if trouble is not None else self._classify(end)
+        self._count(ending, life)
+        await self._mend(ending, str(end), trouble.why if trouble is not None else "")
         return life
+
+    def _classify(self, end: Exit) -> Ending:
+        return classify(end, self.spec.care.exits if self.spec.care else None)
 
     async def _end(self, life: Life) -> Exit:
         while True:
@@ -217,15 +225,52 @@ class Instance:
         self._tell.died(Death(instance=life.name, process=who, exit=str(end)))
         self._note("instance.died", pid=life.pid, code=end.code, signal=end.signal)
 
-    # --- restart -----------------------------------------------------------------------------------------------
+    # --- what is done about it -----------------------------------------------------------------------------------
 
-    def _count(self, ending: Ending, life: Life | None) -> Verdict:
+    def _count(self, ending: Ending, life: Life | None) -> None:
+        """Into the history, before it is decided what to do."""
         now = self._clock.boot_ms()
-        lived = now - life.begun_ms if life else 0
-        policy = self.spec.backoff
-        verdict = decide(self.history, ending, lived_ms=lived, now_ms=now, policy=policy, chance=self._chance)
+        self.history = count(
+            self.history, lived_ms=now - life.begun_ms if life else 0, now_ms=now, policy=self.spec.backoff
+        )
+
+    async def _mend(self, ending: Ending, end: str, why: str) -> None:
+        """Decide, do it, and wait for as long as it was decided. Returns at once on rung 1."""
+        if self._asked.is_set():
+            return
+        care, known = self.spec.care, None
+        if care is not None and asks(self.history, ending, care):
+            self._become("healing", reason=f"{SAID[ending]}: looking for what was good")
+            known = await self._unless_stopped(self._healing.known_good(care))
+        verdict = decide(
+            self.history,
+            ending,
+            policy=self.spec.backoff,
+            chance=self._chance,
+            care=care,
+            facts=self._healing.facts(known) if known else None,
+        )
         self.history = verdict.history
-        return verdict
+        self.trouble.ended(verdict, ending, end, why)
+        self._restarting(verdict)
+        if care is not None and verdict.action != "restart":
+            await self._heal(verdict, care, known or KnownGood())
+        await self._back_off(verdict, end or why)
+
+    async def _heal(self, verdict: Verdict, care: Care, known: KnownGood) -> None:
+        self._become("healing", reason=f"rung {verdict.rung}, {verdict.action}: {verdict.reason}")
+        self.trouble.differs(known.config)
+        began = self._clock.now_ms()
+        try:
+            outcome = await self._unless_stopped(self._healing.act(self.spec, care, verdict, known))
+        except RelitError as error:
+            outcome = told(error)
+        self.trouble.did(verdict, outcome or "cut short", began)
+        self._note("instance.healed", rung=verdict.rung, action=verdict.action, outcome=outcome or "cut short")
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        done: T | None = (await race(work, self._asked.wait()))[0]
+        return done
 
     def _restarting(self, verdict: Verdict) -> None:
         self._note(
@@ -236,88 +281,61 @@ class Instance:
             flapping=verdict.flapping,
         )
 
-    async def _wait_before_restart(self, verdict: Verdict, last: str) -> None:
-        if self._asked.is_set():
-            return
-        self._restarting(verdict)
+    async def _back_off(self, verdict: Verdict, last: str) -> None:
         if verdict.delay_ms == 0:
             return
         reason = f"{verdict.reason} ({last})" + (", it keeps dying" if verdict.flapping else "")
-        self._become("backing-off", reason=reason, retry_at_ms=self._clock.now_ms() + verdict.delay_ms)
+        state: InstanceState = "down" if verdict.rung == 4 else "backing-off"
+        self._become(state, reason=reason, retry_at_ms=self._clock.now_ms() + verdict.delay_ms)
         self._hurry.clear()
         await race(pause(verdict.delay_ms / 1000, self._asked, self._hurry), self.hold.there())
 
-    # --- startup, readiness, liveness: three different questions -----------------------------------------------
+    # --- while it lives ------------------------------------------------------------------------------------------
 
-    async def _watch(self, life: Life) -> Ending:
-        if self.spec.ready is not None and not await self._started(self.spec.ready):
-            return "never-ready"
+    async def _watch(self, life: Life) -> Told:
+        watching = Watching(
+            self.spec,
+            life,
+            self._driver,
+            clock=self._clock,
+            chance=self._chance,
+            readiness=lambda why: self._readiness(life, why),
+        )
+        if (never := await watching.started()) is not None:
+            return never
+        trouble, _ = await race(watching.trouble(), self._prosper(watching))
+        assert trouble is not None, "the other never returns"
+        return cast("Told", trouble)
+
+    def _readiness(self, life: Life, why: str | None) -> None:
+        if why is not None:
+            self._become("draining", life=life, reason=why)
+            return
         self._become("ready", life=life)
         self._note("instance.ready")
-        await race(self._watch_readiness(life), self._watch_liveness(life))
-        return "hung"
+        self.trouble.ready()
 
-    async def _started(self, ready: Probe) -> bool:
-        wait = STARTUP_ASK_S
-        try:
-            async with asyncio.timeout(self.spec.startup_ms / 1000):
-                while await probe.ask(ready) is not None:
-                    await asyncio.sleep(wait)
-                    wait = min(1.0, wait * 1.3)
-        except TimeoutError:
-            return False
-        return True
+    async def _prosper(self, watching: Watching) -> None:
+        """What a life that goes well brings: its trouble is over, and its home is known to be good. Never returns."""
+        care = self.spec.care
+        ladder = care.ladder if care is not None else Ladder()
+        again = self.history.quick > 1  # it has died again and again: only a stable life is the end of that
+        await self._well(watching, max(ladder.settled_ms, self.spec.backoff.stable_ms if again else 0))
+        self.trouble.over()
+        while care is not None:
+            await self._well(watching, ladder.good_after_ms)
+            if await watching.answers() and (number := await self._healing.mark_good(care)):
+                self._note("instance.known_good", number=number)
+                await self._well(watching, ladder.good_again_ms)
+        await asyncio.Event().wait()
 
-    async def _watch_readiness(self, life: Life) -> None:
-        """Not ready is shown; it never kills, so this never returns."""
-        if self.spec.ready is None:
-            await asyncio.Event().wait()
-            return
-        while True:
-            why = await self._until(life, self.spec.ready, answers=False)
-            self._become("draining", life=life, reason=f"not ready: {why}")
-            await self._until(life, self.spec.ready, answers=True)
-            self._become("ready", life=life)
-            self._note("instance.ready")
-
-    async def _watch_liveness(self, life: Life) -> None:
-        """Returns when it hangs."""
-        if self.spec.live is None:
-            await asyncio.Event().wait()
-            return
-        await self._until(life, self.spec.live, answers=False)
-
-    async def _until(self, life: Life, question: Probe, *, answers: bool) -> str:
-        """Ask until the answer is yes, or until it was no as often in a row as the probe wants."""
-        failures = 0
-        while True:
-            await asyncio.sleep(question.every_ms / 1000)
-            why = await self._ask(life, question)
-            failures = failures + 1 if why is not None else 0
-            if answers and why is None:
-                return ""
-            if not answers and failures >= question.failures:
-                return why or ""
-
-    async def _ask(self, life: Life, question: Probe) -> str | None:
-        """A frozen process cannot answer: it is asked again when it was frozen during the question."""
-        for _ in range(ASKED_MOST):
-            asked = self._clock.boot_ms()
-            why = await probe.ask(question)
-            if why is None or not await self._was_frozen(life, asked):
-                return why
-        return why
-
-    async def _was_frozen(self, life: Life, since_ms: int) -> bool:
-        """Whether it stood still at any time since; waits until it goes on."""
-        try:
-            now = await self._driver.adopt(life.key)
-            while now is not None and now.frozen_ms is not None:
-                await asyncio.sleep(STARTUP_ASK_S)
-                now = await self._driver.adopt(life.key)
-        except KeeperUnreachable:
-            return False
-        return now is not None and now.thawed_ms >= since_ms
+    async def _well(self, watching: Watching, ms: int) -> None:
+        """Until it was ready for so long without a break."""
+        left = ms
+        while left > 0:
+            step = min(left, WELL_LOOK_MS)
+            await asyncio.sleep(step / 1000)
+            left = left - step if watching.ready else ms
 
     # --- telling -----------------------------------------------------------------------------------------------
 

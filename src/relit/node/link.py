@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from relit.control.base import Control
+from relit.control.care import Incident
 from relit.control.values import Death, Desired, NodeInfo
 from relit.errors import RelitError
 from relit.events import Event
@@ -39,6 +40,7 @@ class Link:
         self._version = 0
         self._events: deque[Event] = deque()
         self._deaths: deque[Death] = deque(maxlen=EVENTS_MAX)
+        self._troubles: dict[str, Incident] = {}  # the newest word of each
         self._filled = asyncio.Event()
         self._poked = asyncio.Event()
         self.dropped = 0
@@ -55,6 +57,14 @@ class Link:
     def died(self, death: Death) -> None:
         """Queue a death: delivered before all events, because runs wait for it."""
         self._deaths.append(death)
+        self._filled.set()
+
+    def incident(self, incident: Incident) -> None:
+        """Queue an incident as it is now, instead of what was queued of it."""
+        if len(self._troubles) >= EVENTS_MAX and incident.id not in self._troubles:
+            del self._troubles[next(iter(self._troubles))]
+            self.dropped += 1
+        self._troubles[incident.id] = incident
         self._filled.set()
 
     def poke(self) -> None:
@@ -100,17 +110,22 @@ class Link:
         """Drop what the server refuses for good, so that it does not stop what comes behind."""
         if self._deaths:
             self._deaths.popleft()
+        elif self._troubles:
+            del self._troubles[next(iter(self._troubles))]
         elif self._events:
             self._events.popleft()
         self.dropped += 1
 
     async def _send_all(self) -> None:
-        while self._deaths or self._events:
+        while self._deaths or self._troubles or self._events:
             if self._deaths:
                 death = self._deaths[0]
                 await self._control.worker_died(death)
                 if self._deaths and self._deaths[0] is death:  # a full queue may have lost it meanwhile
                     self._deaths.popleft()
+                continue
+            if self._troubles:
+                await self._send_trouble(next(iter(self._troubles.values())))
                 continue
             batch = list(self._events)[:BATCH]
             await self._control.report(batch)
@@ -118,6 +133,11 @@ class Link:
             while self._events and self._events[0].id in sent:
                 self._events.popleft()
         self._filled.clear()
+
+    async def _send_trouble(self, incident: Incident) -> None:
+        await self._control.incident(incident)
+        if self._troubles.get(incident.id) is incident:  # else it said something new meanwhile
+            del self._troubles[incident.id]
 
     async def _greet_and_follow(self) -> None:
         await self._control.hello(self._info())

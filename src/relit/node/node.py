@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from relit.control.base import Control
+from relit.control.care import Incident
 from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo
 from relit.drivers.base import Driver, Life
 from relit.errors import Conflict, RelitError
@@ -21,9 +22,12 @@ from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
 from relit.node import record
+from relit.node.healing import Healing
 from relit.node.holds import Holds
+from relit.node.incidents import Incidents
 from relit.node.instance import Instance, Listener
 from relit.node.link import Link
+from relit.node.trouble import newest
 
 FLUSH_S = 1.0
 FAULT_S = 1.0  # after a fault in an instance's task
@@ -59,6 +63,8 @@ class Node:
         self._desired = before.desired if before else Desired()
         self._histories = before.histories if before and before.process.boot == proc.boot_id() else {}
         self._link = Link(control, clock, info=self.info, wanted=self._want)
+        self._healing = Healing(control, driver, clock)
+        self._incidents = Incidents(self._link.incident)
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
         self._applying = asyncio.Lock()
@@ -82,6 +88,7 @@ class Node:
             raise
         self._holds.start(self._tasks)
         await self._apply(found)
+        self._tasks.spawn(self._incidents.run(), "node-incidents")
         self._tasks.spawn(self._link.deliver(), "node-deliver")
         self._tasks.spawn(self._link.follow(), "node-follow")
 
@@ -98,6 +105,7 @@ class Node:
         async with self._applying:
             self._stopping = True
             await self._stop_instances(list(self._instances))
+        await self._incidents.flush()
         await self._link.flush(FLUSH_S)
         await self.detach()
 
@@ -169,16 +177,25 @@ class Node:
         instance = Instance(
             spec,
             self._driver,
-            Listener(self._note, self._link.died, self._changed),
+            Listener(
+                self._note, self._link.died, self._changed, lambda each: self._incidents.change(each, spec.record)
+            ),
+            self._healing,
             clock=self._clock,
             chance=self._chance,
             history=self._histories.get(spec.name),
             hold=self._holds.add(spec.hold),
+            incident=self._open(spec),
         )
         self._instances[spec.name] = instance
         lives = [life for life in found if life.name == spec.name]
         self._running[spec.name] = self._tasks.spawn(self._keep(instance, lives), f"instance-{spec.name}")
         return instance
+
+    def _open(self, spec: InstanceSpec) -> Incident | None:
+        """The incident that an earlier node left open."""
+        found = newest(Path(spec.record)) if spec.record else None
+        return found if found is not None and found.resolved_ms is None else None
 
     async def _keep(self, instance: Instance, found: Sequence[Life]) -> None:
         """Run an instance; a fault in our own code must not leave its process unwatched."""

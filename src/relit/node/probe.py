@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import time
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
 
 from relit.control.paths import hang_up, short_path
 from relit.control.values import UNIX, Probe
+from relit.lib import proc
+
+BODY_MOST = 1 << 20  # of an answer
 
 
-async def ask(probe: Probe) -> str | None:
-    """``None`` for yes, else why not. Never raises for an instance's fault; never longer than the probe's timeout."""
+async def ask(probe: Probe, pid: int = 0) -> str | None:
+    """``None`` for yes, else why not. Never raises for an instance's fault; never longer than the probe's timeout.
+    ``pid``: its main process, for those that ask about that."""
     try:
         async with asyncio.timeout(probe.timeout_ms / 1000):
-            return await _ASK[probe.kind](probe.target)
+            return _main(pid) if probe.kind == "pid" else await _ASK[probe.kind](probe)
     except TimeoutError:
         return f"no answer in {probe.timeout_ms} ms"
-    except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+    except (OSError, ValueError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
         return str(error) or type(error).__name__
 
 
@@ -30,36 +40,129 @@ def clear(probe: Probe | None) -> None:
             os.unlink(probe.target)
 
 
-async def _tcp(target: str) -> str | None:
-    host, _, port = target.rpartition(":")
+def _main(pid: int) -> str | None:
+    return "its main process was stopped by a signal" if proc.state_of(pid) == "T" else None
+
+
+async def _tcp(probe: Probe) -> str | None:
+    host, _, port = probe.target.rpartition(":")
     _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     await hang_up(writer)
     return None
 
 
-async def _unix(target: str) -> str | None:
-    with short_path(Path(target)) as path:
+async def _unix(probe: Probe) -> str | None:
+    with short_path(Path(probe.target)) as path:
         _, writer = await asyncio.open_unix_connection(path)
     await hang_up(writer)
     return None
 
 
-async def _file(target: str) -> str | None:
-    return None if os.access(target, os.F_OK) else f"{target} does not exist yet"
+async def _file(probe: Probe) -> str | None:
+    return None if os.access(probe.target, os.F_OK) else f"{probe.target} does not exist yet"
 
 
-async def _http(target: str) -> str | None:
-    url = urlsplit(target)
-    host = "localhost" if url.scheme == UNIX else url.netloc
+async def _age(probe: Probe) -> str | None:
+    if probe.field:
+        told = _at(msgspec.json.decode(await asyncio.to_thread(Path(probe.target).read_bytes)), probe.field)
+        written = float(told) if isinstance(told, int | float) else datetime.fromisoformat(str(told)).timestamp()
+    else:
+        written = os.stat(probe.target).st_mtime
+    old_s = time.time() - written  # noqa: TID251 - a file's time is on the wall clock
+    return None if old_s * 1000 <= probe.max_age_ms else f"{probe.target} was last written {old_s:.0f} s ago"
+
+
+async def _command(probe: Probe) -> str | None:
+    process = await asyncio.create_subprocess_exec(
+        *probe.argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=probe.env,
+        start_new_session=True,
+    )
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return None if code == 0 else f"{probe.argv[0]} ended with {code}"
+
+
+# --- HTTP ---------------------------------------------------------------------------------------------------------
+
+
+async def _http(probe: Probe) -> str | None:
+    url = urlsplit(probe.target)
     reader, writer = await _connected(url)
     try:
-        where = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        writer.write(f"GET {where} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        line = (await reader.readuntil(b"\n")).decode("latin-1").split()
+        writer.write(_request(probe, url))
+        status = _status(await reader.readuntil(b"\n"))
+        body = b""
+        if 200 <= status < 400 and (probe.want or probe.contains):
+            body = _body(await reader.readuntil(b"\r\n\r\n"), await _rest(reader))
     finally:
         await hang_up(writer)
-    status = int(line[1]) if len(line) > 1 and line[0].startswith("HTTP/") else 0
-    return None if 200 <= status < 400 else f"HTTP status {status}"
+    if not 200 <= status < 400:
+        return f"HTTP status {status}"
+    return _wanted(probe, body)
+
+
+def _request(probe: Probe, url: SplitResult) -> bytes:
+    where = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    host = "localhost" if url.scheme == UNIX else url.netloc
+    headers = {"Host": host, "Connection": "close"} | probe.headers
+    body = probe.body.encode()
+    if body:
+        headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"{'POST' if body else 'GET'} {where} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+def _status(line: bytes) -> int:
+    words = line.decode("latin-1").split()
+    return int(words[1]) if len(words) > 1 and words[0].startswith("HTTP/") else 0
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    found = b""
+    while len(found) < BODY_MOST and (piece := await reader.read(1 << 16)):
+        found += piece
+    return found
+
+
+def _body(headers: bytes, rest: bytes) -> bytes:
+    """The body, put together when it came in chunks."""
+    if b"transfer-encoding: chunked" not in headers.lower():
+        return rest
+    whole = b""
+    while rest:
+        line, _, rest = rest.partition(b"\r\n")
+        size = int(line.split(b";")[0] or b"0", 16)
+        if size == 0:
+            break
+        whole, rest = whole + rest[:size], rest[size + 2 :]
+    return whole
+
+
+def _wanted(probe: Probe, body: bytes) -> str | None:
+    if probe.contains and probe.contains.encode() not in body:
+        return f"the answer does not contain {probe.contains!r}"
+    if probe.want:
+        told = msgspec.json.decode(body)
+        for key, value in probe.want.items():
+            if (found := _at(told, key)) != value:
+                return f"{key} is {found!r}"
+    return None
+
+
+def _at(tree: Any, key: str) -> Any:
+    """What is at a dotted key; ``None`` when there is nothing."""
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 async def _connected(url: SplitResult) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -71,4 +174,4 @@ async def _connected(url: SplitResult) -> tuple[asyncio.StreamReader, asyncio.St
     return await asyncio.open_connection(url.hostname, port, ssl=True if secure else None)
 
 
-_ASK = {"tcp": _tcp, "unix": _unix, "file": _file, "http": _http}
+_ASK = {"tcp": _tcp, "unix": _unix, "file": _file, "age": _age, "command": _command, "http": _http}

@@ -8,13 +8,17 @@ from typing import Any
 
 
 async def race(*waits: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run all until the first returns, cancel the rest. Results in order; ``None`` for whoever did not get there."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(wait) for wait in waits]
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        return [task.result() if task in done else None for task in tasks]
+    """Run all until the first returns, cancel the rest. Results in order; ``None`` for whoever did not get there.
+    Raises what the first of them raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(wait) for wait in waits]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+            return [task.result() if task in done else None for task in tasks]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 async def pause(seconds: float, *events: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from relit.control.paths import NODE_RECORD
 from relit.control.values import Desired, InstanceStatus
 from relit.lib.proc import ProcessId, identify
-from relit.node.supervise import History
+from relit.node.ladder import History
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):

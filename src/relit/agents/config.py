@@ -1,0 +1,128 @@
+"""Configuration files of agents: read, checked, and made to say what relit relies on. The rest of them is not ours."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyjson5
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from relit.agents import place
+from relit.agents.checks import CHECKS
+from relit.control.care import ConfigFile, Format
+
+LARGEST = 4 << 20
+
+
+class Unreadable(ValueError):
+    """A file that its agent could not read either."""
+
+
+def fit(home: Path, files: Sequence[ConfigFile]) -> str:
+    """Before a start: make each file say what it must. Answers what is wrong, a line for each file; empty for nothing.
+    A file that is wrong is left as it is."""
+    return "\n".join(wrong for file in files if (wrong := _fit(home, file)))
+
+
+def check(home: Path, file: ConfigFile) -> str:
+    """What is wrong with a file as it is; empty for nothing."""
+    try:
+        return _faults(file, read(home, file))
+    except (OSError, ValueError) as error:
+        return _told(file, error)
+
+
+def _fit(home: Path, file: ConfigFile) -> str:
+    try:
+        tree = read(home, file)
+        if wrong := _faults(file, tree):
+            return wrong
+        if keep(tree, file.keep):
+            place.write(home, file.path, dump(tree, file.format))
+    except (OSError, ValueError) as error:
+        return _told(file, error)
+    return ""
+
+
+def make(home: Path, file: ConfigFile) -> None:
+    """Write a first one, of what relit relies on alone. OSError."""
+    tree: dict[str, Any] = {}
+    keep(tree, file.keep)
+    place.write(home, file.path, dump(tree, file.format))
+
+
+def read(home: Path, file: ConfigFile) -> dict[str, Any]:
+    """A file's content. OSError; ``Unreadable``."""
+    return load(place.read(home, file.path, LARGEST), file.format)
+
+
+def load(data: bytes, form: Format) -> dict[str, Any]:
+    """Text in one of the formats as a tree. ``Unreadable``."""
+    try:
+        tree = _LOAD[form](data.decode())
+    except (ValueError, YAMLError, RecursionError, pyjson5.Json5Exception) as error:
+        raise Unreadable(f"it is not {form.upper()}: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(tree, dict):
+        raise Unreadable(f"it is not a table of settings but {'empty' if tree is None else type(tree).__name__}")
+    return tree
+
+
+def dump(tree: Mapping[str, Any], form: Format) -> bytes:
+    """The tree as text. Comments in YAML stay; those in JSON5 do not."""
+    if form == "yaml":
+        text = io.BytesIO()
+        _yaml().dump(tree, text)
+        return text.getvalue()
+    return json.dumps(tree, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def keep(tree: dict[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Make the tree say what is wanted, by dotted keys. Answers whether it did not yet."""
+    changed = False
+    for key, value in wanted.items():
+        *above, last = key.split(".")
+        table = tree
+        for part in above:
+            below = table.get(part)
+            if not isinstance(below, dict):
+                below = table[part] = {}
+                changed = True
+            table = below
+        if last not in table or table[last] != value:
+            table[last] = value
+            changed = True
+    return changed
+
+
+def _faults(file: ConfigFile, tree: dict[str, Any]) -> str:
+    faults = CHECKS[file.checker](tree) if file.checker else []
+    return f"{file.path}: {'; '.join(faults)}" if faults else ""
+
+
+def _told(file: ConfigFile, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{file.path} is gone"
+    return f"{file.path}: {error.strerror if isinstance(error, OSError) else error}"
+
+
+def _yaml() -> YAML:
+    made = YAML()
+    made.preserve_quotes = True
+    made.width = 4096
+    return made
+
+
+def _json(text: str) -> Any:
+    return json.loads(text)
+
+
+_LOAD: Mapping[Format, Callable[[str], Any]] = {
+    "json": _json,
+    "json5": pyjson5.loads,
+    "yaml": lambda text: _yaml().load(text),
+}

@@ -1,0 +1,117 @@
+"""What the ladder decides, done: rungs 2 and 3. Rung 1 is a start, and rung 4 an incident."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from relit.agents import config, leftovers
+from relit.control.base import Control
+from relit.control.care import Care, KnownGood, Repair
+from relit.control.values import InstanceSpec
+from relit.drivers.base import Driver, Exit, Launch
+from relit.errors import KeeperUnreachable, RelitError, ServerUnreachable
+from relit.lib.clock import Clock
+from relit.lib.ids import new_id
+from relit.node.ladder import Facts, Verdict
+
+ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
+
+
+def launch_of(spec: InstanceSpec, *, name: str = "", argv: Sequence[str] = ()) -> Launch:
+    """A life of an instance, or of another command in its place."""
+    return Launch(
+        key=new_id(),
+        name=name or spec.name,
+        argv=list(argv) or spec.argv,
+        env=spec.env,
+        cwd=spec.cwd,
+        log=spec.log,
+        tag="" if name else spec.tag(),
+        hold=None if name else spec.hold,
+    )
+
+
+class Healing:
+    """The hands of one node."""
+
+    def __init__(self, control: Control, driver: Driver, clock: Clock) -> None:
+        self._control = control
+        self._driver = driver
+        self._clock = clock
+
+    async def fit(self, care: Care | None) -> str:
+        """See to its configuration before a start. Answers what is wrong with it; empty when nothing is."""
+        if care is None or not care.config:
+            return ""
+        return await asyncio.to_thread(config.fit, Path(care.home), care.config)
+
+    async def known_good(self, care: Care) -> KnownGood | None:
+        """What it could go back to; ``None`` when nobody answers."""
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await self._control.known_good(care.agent, [each.path for each in care.config])
+        except (TimeoutError, ServerUnreachable):
+            return None
+
+    def facts(self, found: KnownGood) -> Facts:
+        """The same for the ladder."""
+        return Facts(
+            good=found.number,
+            age_ms=max(0, self._clock.now_ms() - found.at_ms),
+            config=bool(found.config),
+            changed=found.newest != found.number,
+            older=tuple(found.older),
+        )
+
+    async def act(self, spec: InstanceSpec, care: Care, verdict: Verdict, found: KnownGood) -> str:
+        """Do it, within its budget; answers the outcome. Raises what made it impossible."""
+        try:
+            async with asyncio.timeout(care.ladder.heal_ms / 1000):
+                match verdict.action:
+                    case "recreate":
+                        return await asyncio.to_thread(leftovers.clear, care)
+                    case "config":
+                        went = await self._control.go_back(care.agent, verdict.to, sorted(found.config))
+                        return f"{', '.join(sorted(found.config))} as in snapshot {went.to}" + _kept(went.replaced)
+                    case "volume":
+                        went = await self._control.go_back(care.agent, verdict.to)
+                        return f"{went.written} written, {went.removed} removed" + _kept(went.replaced)
+                    case "repair":
+                        assert care.repair is not None, "the ladder asks for it only then"
+                        return await self._repair(spec, care.repair)
+                    case "restart":
+                        return ""
+        except TimeoutError as error:
+            raise RelitError(
+                f"{verdict.action} of {care.agent} was not done in {care.ladder.heal_ms // 1000} s"
+            ) from error
+
+    async def mark_good(self, care: Care) -> int:
+        """Take a snapshot that is known to be good; 0 when that cannot be now."""
+        try:
+            return await self._control.mark_good(care.agent)
+        except RelitError:  # it is told where volumes tell their troubles; the next round tries again
+            return 0
+
+    async def _repair(self, spec: InstanceSpec, repair: Repair) -> str:
+        """The agent's own command, in the agent's place."""
+        launch = launch_of(spec, name=f"{spec.name}.repair", argv=repair.argv)
+        key = launch.key
+        try:
+            await self._driver.start(launch)
+            async with asyncio.timeout(repair.timeout_ms / 1000):
+                end = await self._driver.wait(key)
+        except TimeoutError:
+            await self._driver.kill(key)
+            end = await self._driver.wait(key)
+            return f"{repair.argv[-1]}: no end in {repair.timeout_ms // 1000} s, killed"
+        except KeeperUnreachable:
+            end = Exit()
+        await self._driver.forget(key)
+        return f"{' '.join(repair.argv[-4:])}: {end}"
+
+
+def _kept(replaced: str) -> str:
+    return f"; what it replaced is in {replaced}" if replaced else ""

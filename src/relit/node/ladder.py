@@ -1,0 +1,202 @@
+"""The ladder: what is tried next for an instance in trouble. Pure: values in, a verdict with its reason out.
+
+Rung 1 starts it again, at once and then ever slower. Rung 2 clears away what its dead processes left. Rung 3 goes back
+to what is known to be good: its configuration alone, then the agent's own repair, then the whole home, then older
+homes. Rung 4 tells a person, and goes on trying, slowly, for ever. A trouble ends when a life was stable: the next one
+begins at rung 1. Each action of rungs 2 and 3 is tried once in a trouble.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from relit.control.care import Care, Ladder, Meaning
+from relit.control.values import Backoff
+from relit.drivers.base import Exit
+from relit.lib.backoff import delay
+
+CONFIG_ERROR, TRY_AGAIN = 78, 75  # EX_CONFIG, EX_TEMPFAIL of sysexits.h
+OLDER_MOST = 3  # older known-good homes that are tried
+
+Ending = Literal[
+    "clean", "failed", "config", "again", "killed", "unknown", "not-started", "never-ready", "hung", "no-answer"
+]
+Action = Literal["restart", "recreate", "config", "repair", "volume"]
+
+SAID: dict[Ending, str] = {
+    "clean": "it ended by itself",
+    "failed": "it failed",
+    "config": "its configuration is wrong",
+    "again": "it asked to be started again",
+    "killed": "it was killed",
+    "unknown": "it ended while nobody watched",
+    "not-started": "it could not be started",
+    "never-ready": "it did not become ready in time",
+    "hung": "it stopped answering",
+    "no-answer": "it looks alive and answers no message",
+}
+RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3, "volume": 3}
+
+
+class History(msgspec.Struct, frozen=True):
+    """What is remembered of an instance's lives. ``quick``: deaths in a row without a stable life between them;
+    ``deaths``: recent ones (boot ms); ``tried``: what was done about the trouble that goes on; ``slow``: rounds on
+    rung 4."""
+
+    quick: int = 0
+    restarts: int = 0
+    deaths: tuple[int, ...] = ()
+    tried: tuple[str, ...] = ()
+    slow: int = 0
+    rung: int = 0
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent could go back to. ``good``: its newest known-good snapshot (0: none), ``age_ms`` its age;
+    ``config``: whether configuration files differ from it; ``changed``: whether anything does; ``older``: known-good
+    ones before it, newest first."""
+
+    good: int = 0
+    age_ms: int = 0
+    config: bool = False
+    changed: bool = False
+    older: tuple[int, ...] = ()
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Do ``action`` (``volume``: to snapshot ``to``), wait ``delay_ms``, start again. ``reason`` is told to people."""
+
+    action: Action
+    delay_ms: int
+    reason: str
+    history: History
+    to: int = 0
+    flapping: bool = False
+    first: bool = False  # of a trouble
+
+    @property
+    def rung(self) -> int:
+        return self.history.rung
+
+
+def classify(end: Exit, exits: dict[int, Meaning] | None = None) -> Ending:
+    """What kind of end an exit is. ``exits``: what codes mean to this kind of agent."""
+    if end.signal is not None:
+        return "killed"
+    if end.code is None:
+        return "unknown"
+    usual: dict[int, Meaning] = {0: "clean", CONFIG_ERROR: "config", TRY_AGAIN: "again"}
+    return (usual | (exits or {})).get(end.code, "failed")
+
+
+def count(history: History, *, lived_ms: int, now_ms: int, policy: Backoff) -> History:
+    """The history after a life of ``lived_ms`` that ended at ``now_ms``: a stable one ended whatever trouble was."""
+    deaths = (*(at for at in history.deaths if at > now_ms - policy.window_ms), now_ms)[-100:]
+    if lived_ms >= policy.stable_ms:
+        return History(quick=1, restarts=history.restarts + 1, deaths=deaths)
+    return msgspec.structs.replace(history, quick=history.quick + 1, restarts=history.restarts + 1, deaths=deaths)
+
+
+def asks(history: History, ending: Ending, care: Care | None) -> bool:
+    """Whether ``decide`` wants ``Facts``, which take a while to find out: rung 3 may be next."""
+    if care is None or _patient(history, ending, care.ladder):
+        return False
+    return ending == "config" or "recreate" in history.tried
+
+
+def decide(
+    history: History, ending: Ending, *, policy: Backoff, chance: Random, care: Care | None = None, facts: Facts | None
+) -> Verdict:
+    """What to do about an end. ``history`` counts it already (``count``). ``facts``: ``None`` when they are not known;
+    what needs them is not tried then, nor counted as tried. There is no last attempt."""
+    if care is None or _patient(history, ending, care.ladder) or (facts is None and asks(history, ending, care)):
+        return _again(history, ending, policy, chance, most=care is None and ending == "config")
+    action, to = _next(history, ending, care, facts or Facts())
+    if action is None:
+        return _slow(history, ending, care.ladder, policy, chance)
+    tried = (*history.tried, _name(action, to))
+    after = msgspec.structs.replace(history, tried=tried, rung=max(history.rung, RUNG[action]))
+    return Verdict(action=action, to=to, delay_ms=0, reason=SAID[ending], history=after, first=history.rung == 0)
+
+
+def _patient(history: History, ending: Ending, ladder: Ladder) -> bool:
+    """Whether rung 1 still has a try. A wrong configuration is not cured by starting again."""
+    if history.tried or ending == "config":
+        return False
+    most = ladder.restarts * (3 if ending in ("again", "clean") else 1)  # it goes by itself: that may be its way
+    return history.quick <= most
+
+
+def _again(history: History, ending: Ending, policy: Backoff, chance: Random, *, most: bool) -> Verdict:
+    wait = policy.most_ms if most else _wait(history.quick, policy, chance)
+    after = msgspec.structs.replace(history, rung=max(history.rung, 1))
+    return Verdict(
+        action="restart",
+        delay_ms=wait,
+        reason=SAID[ending],
+        history=after,
+        flapping=len(history.deaths) >= policy.flapping,
+        first=history.rung == 0,
+    )
+
+
+def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[Action | None, int]:
+    """The first action that applies and was not tried. (``None``, 0): there is none."""
+    can: list[tuple[Action, int, bool]] = [
+        ("recreate", 0, ending != "config"),
+        ("config", facts.good, facts.config and facts.good > 0),
+        ("repair", 0, care.repair is not None),
+        ("volume", facts.good, facts.changed and facts.good > 0 and facts.age_ms <= care.ladder.max_rollback_ms),
+        *(("volume", number, facts.age_ms <= care.ladder.max_rollback_ms) for number in facts.older[:OLDER_MOST]),
+    ]
+    for action, to, applies in can:
+        if applies and _name(action, to) not in history.tried:
+            return action, to
+    return None, 0
+
+
+def _name(action: Action, to: int) -> str:
+    return f"{action}:{to}" if action == "volume" else action
+
+
+def _slow(history: History, ending: Ending, ladder: Ladder, policy: Backoff, chance: Random) -> Verdict:
+    wait = delay(
+        history.slow + 1,
+        first=ladder.slow_first_ms,
+        factor=policy.factor,
+        most=ladder.slow_most_ms,
+        jitter=policy.jitter,
+        chance=chance,
+    )
+    after = msgspec.structs.replace(history, slow=history.slow + 1, rung=4)
+    return Verdict(
+        action="restart",
+        delay_ms=round(wait),
+        reason=f"{SAID[ending]}, and nothing that relit may do by itself has helped",
+        history=after,
+        flapping=len(history.deaths) >= policy.flapping,
+        first=history.rung == 0,
+    )
+
+
+def _wait(quick: int, policy: Backoff, chance: Random) -> int:
+    if quick <= 1:
+        return 0
+    return round(
+        delay(
+            quick - 1,
+            first=policy.first_ms,
+            factor=policy.factor,
+            most=policy.most_ms,
+            jitter=policy.jitter,
+            chance=chance,
+        )
+    )
+
+
+def adopts(running_tag: str, wanted_tag: str | None) -> bool:
+    """Whether a life found alive is the one that is wanted: same spec. Else it is stopped (and started afresh)."""
+    return wanted_tag is not None and running_tag == wanted_tag

@@ -1,0 +1,206 @@
+"""Takes secrets out of logs. Pure: bytes in, bytes out, in time that grows with their length alone.
+
+A secret is known because it was given (an instance's tokens, what ``secret:NAME`` stood for), or by its looks
+(``patterns``). One that was given never comes through, as it is or written as JSON, in a URL or in base64; one of
+several lines is looked for line by line. Given ones of less than six characters are not looked for: they would take
+ordinary words with them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import quote, quote_plus
+
+from relit.node.patterns import KEY_BEGIN, KEY_BEGINS, KEY_END, KEY_LINE, KEY_MOST, KEY_RUN, PATTERNS
+
+LEAST = 6  # characters of a secret
+LONGEST = 1536  # bytes that are looked for at once; of longer secrets, parts
+REACH = 4096  # this far behind a place it is known whether a secret lies across it
+_PART = 1024
+_BASE64_LEAST = 8
+_HALF = 4  # of a secret whose rest will never come
+_TELLING = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+_ROUNDS = 4
+
+
+class Span(NamedTuple):
+    """A secret's place, and what kind it is."""
+
+    start: int
+    end: int
+    kind: bytes
+
+
+def mark(kind: bytes) -> bytes:
+    """What stands where a secret was."""
+    return b"[redacted:%b]" % kind
+
+
+def telling(env: Mapping[str, str]) -> set[str]:
+    """The values of an environment whose names say that they are secret."""
+    return {value for name, value in env.items() if name.upper().rstrip("S").endswith(_TELLING) and len(value) >= LEAST}
+
+
+class Redactor:
+    """Knows the secrets of one instance. ``repr`` shows none."""
+
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        self._needles = sorted(_needles(secrets), key=len, reverse=True)
+        self._joined = b"\n".join(self._needles)
+
+    def __repr__(self) -> str:
+        return f"Redactor({len(self._needles)} needles)"
+
+    def redact(self, text: bytes, inside: int = 0) -> tuple[bytes, int]:
+        """``text`` (whole lines) without its secrets. ``inside`` goes from call to call: bytes in which the rest of a
+        private key may still come."""
+        text, inside = _without_keys(text, inside)
+        spans = self.spans(text)
+        return (self._again(self._replaced(text, spans)) if spans else text), inside
+
+    def spans(self, text: bytes) -> list[Span]:
+        """Where secrets are, in order; neighbours are one."""
+        return _merged([*self._given(text), *_seen(text)])
+
+    def unfinished(self, text: bytes) -> int:
+        """Where something begins at the end of ``text`` that may be, or become, a secret; else its length."""
+        begun = len(text) - max((_begun(text, needle) for needle in self._needles), default=0)
+        spans = self.spans(text)
+        return min(begun, spans[-1].start) if spans and spans[-1].end == len(text) else begun
+
+    def ended(self, text: bytes) -> bytes:
+        """``text`` whose rest will never come, without the first half of a secret at its end."""
+        half = max((_begun(text, needle) for needle in self._needles), default=0)
+        return text[:-half] + self._mark(b"secret") if half >= _HALF else text
+
+    def _given(self, text: bytes) -> Iterator[Span]:
+        for needle in self._needles:
+            at = text.find(needle)
+            while at != -1:
+                start, end = at, at + len(needle)
+                while (at := text.find(needle, at + 1)) != -1 and at <= end:
+                    end = at + len(needle)
+                yield Span(start, end, b"secret")
+
+    def _replaced(self, text: bytes, spans: Iterable[Span]) -> bytes:
+        parts, at = [], 0
+        for span in spans:
+            parts += [text[at : span.start], self._mark(span.kind)]
+            at = span.end
+        return b"".join([*parts, text[at:]])
+
+    def _mark(self, kind: bytes) -> bytes:
+        """One that says nothing, if the usual one had a secret in it, or it in a secret."""
+        usual = mark(kind)
+        return usual if usual not in self._joined and not any(each in usual for each in self._needles) else b"[*]"
+
+    def _again(self, text: bytes) -> bytes:
+        """A mark and what stands beside it may be what another secret looks like."""
+        for _ in range(_ROUNDS):
+            spans = _merged(self._given(text))
+            if not spans:
+                return text
+            text = self._replaced(text, spans)
+        return b"\n".join(b"[*]" if any(each in line for each in self._needles) else line for line in text.split(b"\n"))
+
+
+# --- secrets that were given -----------------------------------------------------------------------------------
+
+
+def _needles(secrets: Collection[str]) -> set[bytes]:
+    """What to look for: parts that are short enough, of every way in which a line of a secret may be written."""
+    lines = {line for secret in secrets if len(secret) >= LEAST for line in _lines(secret)}
+    return {part for line in lines for way in _ways(line) for part in _parts(way)}
+
+
+def _lines(secret: str) -> Iterator[str]:
+    for line in secret.split("\n"):
+        core = line.strip()
+        if len(line) >= LEAST:
+            yield core if len(core) >= LEAST else line
+
+
+def _ways(line: str) -> Iterator[bytes]:
+    plain = line.encode("utf-8", "surrogateescape")
+    yield plain
+    yield plain.decode("utf-8", "backslashreplace").encode()
+    yield json.dumps(line)[1:-1].encode()
+    yield json.dumps(line, ensure_ascii=False)[1:-1].encode("utf-8", "surrogateescape")
+    yield quote(plain, safe="").encode()
+    yield quote_plus(plain).encode()
+    yield from _base64(plain)
+
+
+def _base64(plain: bytes) -> Iterator[bytes]:
+    """As it looks inside longer base64, wherever it begins there: without what depends on its neighbours."""
+    for before in range(3):
+        coded = base64.b64encode(b"\0" * before + plain).rstrip(b"=")
+        whole = coded[(0, 2, 3)[before] : len(coded) - bool((before + len(plain)) % 3)]
+        if len(whole) >= _BASE64_LEAST:
+            yield whole
+            yield whole.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _parts(way: bytes) -> Iterator[bytes]:
+    while len(way) > LONGEST:
+        yield way[:_PART]
+        way = way[_PART:]
+    yield way
+
+
+def _begun(text: bytes, needle: bytes) -> int:
+    """How much of a needle's beginning the text ends with."""
+    most = min(len(needle) - 1, len(text))
+    return next((length for length in range(most, 0, -1) if text.endswith(needle[:length])), 0)
+
+
+# --- secrets by their looks ------------------------------------------------------------------------------------
+
+
+def _seen(text: bytes) -> Iterator[Span]:
+    lower = text.lower()
+    for pattern in PATTERNS:
+        where = lower if pattern.lower else text
+        if any(anchor in where for anchor in pattern.anchors):
+            for match in pattern.regex.finditer(where):
+                yield Span(*match.span(match.lastindex or 0), pattern.kind)
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if merged and span.start <= merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=max(span.end, merged[-1].end))
+        else:
+            merged.append(span)
+    return merged
+
+
+def _without_keys(text: bytes, inside: int) -> tuple[bytes, int]:
+    """Private keys: a mark for the first line, nothing for those that follow."""
+    if not inside and KEY_BEGINS not in text:
+        return text, 0
+    kept = []
+    for line in text.splitlines(keepends=True):
+        left, inside = _without_key(line, inside)
+        kept.append(left)
+    return b"".join(kept), inside
+
+
+def _without_key(line: bytes, inside: int) -> tuple[bytes, int]:
+    if inside:
+        end = KEY_END.search(line)
+        if end is None:
+            left = b"" if KEY_LINE.fullmatch(line) else KEY_RUN.sub(mark(b"private-key"), line)
+            return left, max(0, inside - len(line))
+        line = line[end.end() :]
+        if not line.strip():
+            return b"", 0
+    begin = KEY_BEGIN.search(line)
+    if begin is None:
+        return line, 0
+    rest, inside = _without_key(line[begin.end() :], KEY_MOST)
+    return line[: begin.start()] + mark(b"private-key") + (rest or line[len(line.rstrip(b"\r\n")) :]), inside

@@ -1,0 +1,147 @@
+"""One trouble of one instance, written down while it goes on: what the incident of it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from relit.control.care import Entry, Incident, Severity
+from relit.control.values import InstanceSpec
+from relit.errors import RelitError
+from relit.lib.clock import Clock
+from relit.lib.durations import human
+from relit.lib.ids import new_id
+from relit.node.ladder import Action, Ending, Verdict
+
+KEPT = 50  # incidents of one instance on its node's disk
+ENTRIES_MOST = 200  # of a timeline: the first ones and the newest stay
+_FIRST = 50
+
+DOES: dict[Action, str] = {
+    "restart": "started again",
+    "recreate": "cleared away what its dead processes left",
+    "config": "put its configuration back to known-good",
+    "repair": "ran the agent's own repair",
+    "volume": "put its whole home back",
+}
+
+
+class Trouble:
+    """``tell`` is given the incident whenever it changes."""
+
+    def __init__(
+        self, spec: InstanceSpec, clock: Clock, tell: Callable[[Incident], None], incident: Incident | None = None
+    ) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._tell = tell
+        self._incident = incident
+
+    @property
+    def open(self) -> bool:
+        return self._incident is not None
+
+    def ended(self, verdict: Verdict, ending: Ending, end: str, why: str) -> None:
+        """A life ended, and that is what will be done about it."""
+        cause = f"{end}: {why}" if why and end else why or end
+        if self._incident is None or verdict.first:
+            self._open(verdict, end)
+        severity: Severity = "critical" if verdict.rung == 4 else "warning" if self._is_serious(verdict) else "info"
+        self._change(
+            f"{verdict.reason} ({cause})" if cause else verdict.reason,
+            rung=verdict.rung,
+            severity=severity,
+            cause=cause,
+            exit=end,
+            next=_next(self._spec, ending) if verdict.rung > 1 or verdict.flapping else "",
+        )
+
+    def did(self, verdict: Verdict, outcome: str, began_ms: int) -> None:
+        """Something was done about it, since ``began_ms``."""
+        text = DOES[verdict.action] + (f": snapshot {verdict.to}" if verdict.to else "")
+        self._note(Entry(at_ms=began_ms, what=text, outcome=outcome, took_ms=self._clock.now_ms() - began_ms))
+
+    def differs(self, config: dict[str, str]) -> None:
+        """How its configuration differs from known-good."""
+        if self._incident is not None and config:
+            self._incident = msgspec.structs.replace(self._incident, config=config)
+
+    def ready(self) -> None:
+        """It answers again. That is not the end yet."""
+        if self._incident is not None:
+            down = self._clock.now_ms() - self._incident.opened_ms
+            self._change("ready again", impact=f"did not answer for {human(down)}")
+
+    def over(self) -> None:
+        """It has been well for a while."""
+        if self._incident is not None:
+            self._change("it is over", resolved_ms=self._clock.now_ms(), next="")
+            self._incident = None
+
+    # --- changes -----------------------------------------------------------------------------------------------
+
+    def _open(self, verdict: Verdict, end: str) -> None:
+        now = self._clock.now_ms()
+        if self._incident is not None:
+            self._change("another trouble begins", resolved_ms=now)
+        care = self._spec.care
+        self._incident = Incident(
+            id=new_id(),
+            agent=care.agent if care else self._spec.name,
+            instance=self._spec.name,
+            opened_ms=now,
+            title=f"{self._spec.name}: {verdict.reason}",
+            impact="does not answer",
+        )
+
+    def _is_serious(self, verdict: Verdict) -> bool:
+        return verdict.rung > 1 or verdict.flapping
+
+    def _change(self, what: str, **fields: object) -> None:
+        assert self._incident is not None, "only called while there is one"
+        self._incident = msgspec.structs.replace(self._incident, **fields)
+        self._note(Entry(at_ms=self._clock.now_ms(), what=what))
+
+    def _note(self, entry: Entry) -> None:
+        if self._incident is not None:
+            timeline = [*self._incident.timeline, entry]
+            if len(timeline) > ENTRIES_MOST:
+                timeline = timeline[:_FIRST] + timeline[_FIRST + 1 :]
+            self._incident = msgspec.structs.replace(self._incident, timeline=timeline)
+            self._tell(self._incident)
+
+
+def _next(spec: InstanceSpec, ending: Ending) -> str:
+    """The command that a person would run first."""
+    if ending == "config" and spec.care is not None and spec.care.config:
+        return f"relit agent edit {spec.care.agent}"
+    return f"relit logs {spec.name} -n 100"
+
+
+# --- on disk ------------------------------------------------------------------------------------------------------
+
+
+def save(folder: Path, incident: Incident) -> None:
+    """Write it down, whole or not at all; the oldest go. Raises ``OSError``."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = folder / f".{incident.id}.new"
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(incident)))
+    draft.replace(folder / f"{incident.id}.json")
+    for old in sorted(folder.glob("*.json"))[:-KEPT]:  # ids grow with time
+        old.unlink(missing_ok=True)
+
+
+def newest(folder: Path) -> Incident | None:
+    """The newest one, if it can be read."""
+    found = sorted(folder.glob("*.json"))
+    try:
+        return msgspec.json.decode(found[-1].read_bytes(), type=Incident) if found else None
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def told(error: RelitError) -> str:
+    """An action's failure in one line."""
+    return f"failed: {error.what}" + (f" ({error.why})" if error.why else "")

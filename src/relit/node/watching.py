@@ -1,0 +1,164 @@
+"""Watching one life: has it started, is it ready, does it live, does it answer? Four different questions.
+
+A slow start is judged by progress: while its main process computes or its log grows it is given up to three times the
+time that it should need. Not ready is shown, and never kills. What hangs, or answers no message, is told to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from random import Random
+
+import msgspec
+
+from relit.control.values import InstanceSpec, Probe
+from relit.drivers.base import Driver, Life
+from relit.errors import KeeperUnreachable
+from relit.lib import proc
+from relit.lib.clock import Clock
+from relit.node import probe
+from relit.node.ladder import Ending
+from relit.node.race import race
+
+STARTUP_ASK_S = 0.02  # between questions while it starts; grows to a second
+ASKED_MOST = 3  # times in a row, when it is frozen again and again while it should answer
+PATIENCE = 3  # times ``startup_ms``, at most, for a start that goes on
+STALLED = 3  # a start without progress for this part of ``startup_ms`` does not go on
+
+
+class Told(msgspec.Struct, frozen=True):
+    """How a watch ended: what is wrong, and in which words."""
+
+    ending: Ending
+    why: str
+
+
+class Watching:
+    """One life. ``readiness`` is told whenever it changes: ``None`` for ready, else why not."""
+
+    def __init__(
+        self,
+        spec: InstanceSpec,
+        life: Life,
+        driver: Driver,
+        *,
+        clock: Clock,
+        chance: Random,
+        readiness: Callable[[str | None], None],
+    ) -> None:
+        self._spec = spec
+        self._life = life
+        self._driver = driver
+        self._clock = clock
+        self._chance = chance
+        self._readiness = readiness
+        self.ready = False
+
+    async def started(self) -> Told | None:
+        """Wait until it is ready for the first time; answers what is wrong when it will not be."""
+        if self._spec.ready is not None and (why := await self._until_ready(self._spec.ready)) is not None:
+            return Told("never-ready", why)
+        self._tell(None)
+        return None
+
+    async def trouble(self) -> Told:
+        """Watch from then on. Returns when something is wrong that a restart may mend."""
+        watches = [self._watch_readiness(), self._watch_main(), *map(self._watch_liveness, self._spec.live)]
+        if self._spec.canary is not None:
+            watches.append(self._watch_answers(self._spec.canary))
+        told: list[Told | None] = await race(*watches)
+        return next(each for each in told if each is not None)
+
+    async def answers(self) -> bool:
+        """Ask it something harmless now. True when it has no canary."""
+        return self._spec.canary is None or await self._ask(self._spec.canary) is None
+
+    def _tell(self, why: str | None) -> None:
+        self.ready = why is None
+        self._readiness(why)
+
+    # --- startup -----------------------------------------------------------------------------------------------
+
+    async def _until_ready(self, ready: Probe) -> str | None:
+        wait, began = STARTUP_ASK_S, self._clock.monotonic()
+        moved, mark = began, self._progress()
+        most_s = self._spec.startup_ms / 1000
+        while (why := await probe.ask(ready, self._life.pid)) is not None:
+            await asyncio.sleep(wait)
+            wait, now = min(1.0, wait * 1.3), self._clock.monotonic()
+            if (seen := self._progress()) != mark:
+                moved, mark = now, seen
+            if now - began > most_s and (now - moved > most_s / STALLED or now - began > most_s * PATIENCE):
+                return why
+        return None
+
+    def _progress(self) -> tuple[int, int]:
+        """(tenths of a CPU second that its main process used, bytes of its log)."""
+        size = 0
+        with contextlib.suppress(OSError):
+            size = os.stat(self._spec.log).st_size if self._spec.log else 0
+        return proc.cpu_ticks(self._life.pid) * 10 // os.sysconf("SC_CLK_TCK"), size
+
+    # --- later -------------------------------------------------------------------------------------------------
+
+    async def _watch_readiness(self) -> Told:
+        """Never returns."""
+        ready = self._spec.ready
+        while ready is not None:
+            self._tell(f"not ready: {await self._until(ready, answers=False)}")
+            await self._until(ready, answers=True)
+            self._tell(None)
+        return await _never()
+
+    async def _watch_main(self) -> Told:
+        """Whether somebody stopped its main process: the cheapest question, asked of all."""
+        return Told("hung", await self._until(Probe(kind="pid"), answers=False))
+
+    async def _watch_liveness(self, live: Probe) -> Told:
+        return Told("hung", await self._until(live, answers=False))
+
+    async def _watch_answers(self, canary: Probe) -> Told:
+        return Told("no-answer", await self._until(canary, answers=False))
+
+    async def _until(self, question: Probe, *, answers: bool) -> str:
+        """Ask until the answer is yes, or until it was no as often in a row as the probe wants. The first time is
+        anywhere in its span, so that those of many agents are spread."""
+        failures = 0
+        span = question.every_ms / 1000
+        await asyncio.sleep(span * self._chance.random())
+        while True:
+            why = await self._ask(question)
+            failures = failures + 1 if why is not None else 0
+            if answers and why is None:
+                return ""
+            if not answers and failures >= question.failures:
+                return why or ""
+            await asyncio.sleep(span)
+
+    async def _ask(self, question: Probe) -> str | None:
+        """A frozen process cannot answer: it is asked again when it was frozen during the question."""
+        for _ in range(ASKED_MOST):
+            asked = self._clock.boot_ms()
+            why = await probe.ask(question, self._life.pid)
+            if why is None or not await self._was_frozen(asked):
+                return why
+        return why
+
+    async def _was_frozen(self, since_ms: int) -> bool:
+        """Whether it stood still at any time since; waits until it goes on."""
+        try:
+            now = await self._driver.adopt(self._life.key)
+            while now is not None and now.frozen_ms is not None:
+                await asyncio.sleep(STARTUP_ASK_S)
+                now = await self._driver.adopt(self._life.key)
+        except KeeperUnreachable:
+            return False
+        return now is not None and now.thawed_ms >= since_ms
+
+
+async def _never() -> Told:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")

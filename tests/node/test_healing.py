@@ -1,0 +1,214 @@
+"""Rungs 2 to 4 on real processes: what is done, in which order, and what the incident says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from node_house import Bell, Server, kill, rings, running, spec
+
+from relit.control.care import Care, ConfigFile, Incident, KnownGood, Ladder, Repair, Went
+from relit.control.values import Backoff, InstanceSpec, Probe
+from relit.errors import VolumeError
+from relit.node.client import KeeperClient
+
+QUICK = Ladder(restarts=1, settled_ms=50, good_after_ms=60, slow_first_ms=5, slow_most_ms=5)
+SOON = Backoff(first_ms=1, most_ms=1)
+GOOD = '{"mode": "local"}\n'
+
+
+class Home:
+    """An agent's home with a configuration that its process wants to be JSON, and a server that can put it back."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.home, self.tmp, self.record = folder / "home", folder / "tmp", folder / "incidents"
+        for each in (self.home, self.tmp):
+            each.mkdir(parents=True)
+        self.config = self.home / "a.json"
+        self.config.write_text(GOOD)
+        self.server = server
+        self.care = Care(
+            agent="ada",
+            kind="command",
+            home=str(self.home),
+            tmp=str(self.tmp),
+            config=[ConfigFile(path="a.json", format="json", keep={"port": 7})],
+            stale=["*.lock"],
+            ladder=QUICK,
+        )
+
+    def spec(self, argv: list[str], care: Care | None = None) -> InstanceSpec:
+        return spec("ada", argv, care=care or self.care, record=str(self.record), backoff=SOON)
+
+    def incidents(self) -> list[Incident]:
+        return [msgspec.json.decode(each.read_bytes(), type=Incident) for each in sorted(self.record.glob("*.json"))]
+
+
+class Rescuer(Server):
+    """A server whose volumes hold a good configuration."""
+
+    home: Home
+    fails: VolumeError | None = None
+
+    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+        went = await super().go_back(agent, number, files)
+        if self.fails is not None:
+            raise self.fails
+        self.home.config.write_text(GOOD)
+        return went
+
+    async def over(self) -> Incident:
+        await self.until(lambda: any(each.resolved_ms for each in self.incidents))
+        return self.incidents[-1]
+
+
+@pytest.fixture
+async def server() -> Rescuer:
+    return Rescuer()
+
+
+@pytest.fixture
+async def home(tmp_path: Path, server: Rescuer) -> Home:
+    server.home = Home(tmp_path / "ada", server)
+    return server.home
+
+
+def actions(server: Server) -> list[str]:
+    return [each["action"] for each in server.named("instance.healed")]
+
+
+async def test_a_configuration_is_made_to_say_what_it_must_before_a_start(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    async with running(keeper, run_dir, server, [home.spec(rings(bell))]):
+        await bell.next()
+        assert json.loads(home.config.read_text()) == {"mode": "local", "port": 7}
+
+
+@pytest.mark.parametrize("broken", ["{", "[1]", "", None])
+async def test_a_broken_configuration_is_put_back_before_the_agent_starts_on_it(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell, broken: str | None
+) -> None:
+    home.config.unlink()
+    if broken is not None:
+        home.config.write_text(broken)
+    server.good = KnownGood(number=4, at_ms=1, newest=6, config={"a.json": "-{\n+broken"})
+    async with running(keeper, run_dir, server, [home.spec(rings(bell))]):
+        await bell.next()
+        assert json.loads(home.config.read_text())["mode"] == "local"
+        incident = await server.over()
+    assert ("go_back", "ada", 4, "a.json") in server.asked
+    assert actions(server) == ["config"]
+    assert (incident.agent, incident.rung, incident.severity) == ("ada", 3, "warning")
+    assert "a.json" in incident.cause
+    assert incident.config == server.good.config
+    [done] = [each for each in incident.timeline if each.took_ms is not None]
+    assert "snapshot 4" in done.outcome
+    assert home.incidents() == [incident]
+
+
+async def test_what_keeps_dying_climbs_to_the_top_and_is_tried_for_ever(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    (home.tmp / "left").mkdir()
+    (home.home / "x.lock").touch()
+    repair = Repair(argv=["sh", "-c", f"echo repaired > {bell.path}"])
+    care = msgspec.structs.replace(home.care, repair=repair)
+    server.good = KnownGood(number=4, at_ms=2**60, newest=6, config={"a.json": "-x"}, older=[2])
+    dies = rings(bell, "exit 3")
+    async with running(keeper, run_dir, server, [home.spec(dies, care)]) as node:
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+        await server.saw("instance.restarting", 10)
+        assert node.status()[0].restarts >= 9
+    assert actions(server) == ["recreate", "config", "repair", "volume", "volume"]
+    assert list(home.tmp.iterdir()) == []
+    assert not (home.home / "x.lock").exists()
+    assert [each for each in server.asked if each[0] == "go_back"] == [
+        ("go_back", "ada", 4, "a.json"), ("go_back", "ada", 4), ("go_back", "ada", 2),
+    ]  # fmt: skip
+    last = server.incidents[-1]
+    assert (last.severity, last.exit, last.next) == ("critical", "exit 3", "relit logs ada -n 100")
+    said = [each.outcome for each in last.timeline if each.took_ms is not None]
+    assert "1 things in tmp, x.lock removed" in said[0]
+    assert said[2].endswith("exit 0")
+    words = [await bell.next() for _ in range(6)]
+    assert "repaired" in words
+
+
+async def test_what_could_not_be_done_is_told_and_the_next_thing_is_tried(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
+) -> None:
+    server.fails = VolumeError("the store is away", why="no answer")
+    server.good = KnownGood(number=4, at_ms=2**60, newest=6, config={"a.json": "-x"})
+    slow = msgspec.structs.replace(home.care, ladder=msgspec.structs.replace(QUICK, settled_ms=60_000))
+    async with running(keeper, run_dir, server, [home.spec(["sh", "-c", "exit 78"], slow)]):
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+    said = [each.outcome for each in server.incidents[-1].timeline if each.took_ms is not None]
+    assert said == ["failed: the store is away (no answer)"] * 2
+
+
+async def test_a_life_that_goes_well_is_known_good(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    server.good = KnownGood(number=5)
+    async with running(keeper, run_dir, server, [home.spec(rings(bell))]):
+        assert await server.saw("instance.known_good") == {"instance": "ada", "number": 5}
+        assert server.incidents == []
+
+
+async def test_a_death_that_is_over_at_once_is_an_incident_that_disturbs_nobody(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    async with running(keeper, run_dir, server, [home.spec(rings(bell))]):
+        await server.saw("instance.ready")
+        kill(int(await bell.next()))
+        incident = await server.over()
+    assert (incident.severity, incident.rung, incident.exit) == ("info", 1, "signal 9")
+    assert [each.what for each in incident.timeline] == ["it was killed (signal 9)", "ready again", "it is over"]
+
+
+async def test_an_agent_that_answers_no_message_is_started_again(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell, tmp_path: Path
+) -> None:
+    flag = tmp_path / "answers"
+    flag.touch()
+    canary = Probe(kind="command", argv=["/bin/sh", "-c", f"test -e {flag}"], every_ms=10, failures=2)
+    wanted = msgspec.structs.replace(home.spec(rings(bell)), canary=canary)
+    async with running(keeper, run_dir, server, [wanted]):
+        first = await bell.next()
+        await server.saw("instance.ready")
+        flag.unlink()
+        assert await bell.next() != first
+        flag.touch()
+        assert "answers no message" in (await server.saw("instance.restarting"))["reason"]
+
+
+async def test_a_stopped_main_process_is_found_without_a_probe(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    async with running(keeper, run_dir, server, [home.spec(rings(bell))]):
+        first = int(await bell.next())
+        await server.saw("instance.ready")
+        os.kill(first, signal.SIGSTOP)
+        assert int(await bell.next(timeout=20)) != first
+        assert "stopped answering" in (await server.saw("instance.restarting"))["reason"]
+
+
+async def test_the_next_node_goes_on_with_an_open_incident(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    patient = msgspec.structs.replace(home.care, ladder=msgspec.structs.replace(QUICK, settled_ms=60_000))
+    async with running(keeper, run_dir, server, [home.spec(rings(bell), patient)]) as node:
+        kill(int(await bell.next()))
+        await server.until(lambda: server.incidents and server.incidents[-1].impact.startswith("did not"))
+        await node.detach()
+    async with running(keeper, run_dir, server, [home.spec(rings(bell), patient)]):
+        await server.saw("instance.adopted")
+        kill(int(await bell.next()))
+        await server.until(lambda: len(server.incidents[-1].timeline) >= 3)
+    assert len({each.id for each in server.incidents}) == 1

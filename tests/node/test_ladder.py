@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relit.control.care import Care, Ladder, Repair
+from relit.control.values import Backoff
+from relit.drivers.base import Exit
+from relit.node.ladder import RUNG, Ending, Facts, History, Verdict, adopts, asks, classify, count, decide
+
+POLICY = Backoff()
+EXACT = Backoff(jitter=0)
+HOUR = 3_600_000
+CARE = Care(agent="ada", kind="openclaw", home="/home", repair=Repair(argv=["doctor"]))
+FACTS = Facts(good=7, age_ms=HOUR, config=True, changed=True, older=(5, 3))
+
+
+def climb(
+    deaths: int,
+    ending: Ending = "failed",
+    *,
+    care: Care | None = None,
+    facts: Facts | None = FACTS,
+    lived_ms: int = 10,
+    policy: Backoff = EXACT,
+    history: History | None = None,
+) -> list[Verdict]:
+    """The verdicts on so many deaths in a row."""
+    verdicts, now, history = [], 0, history or History()
+    for _ in range(deaths):
+        now += lived_ms
+        history = count(history, lived_ms=lived_ms, now_ms=now, policy=policy)
+        verdict = decide(history, ending, policy=policy, chance=Random(1), care=care, facts=facts)
+        verdicts.append(verdict)
+        history, now = verdict.history, now + verdict.delay_ms
+    return verdicts
+
+
+def did(verdicts: list[Verdict]) -> list[str]:
+    return [f"{each.action}:{each.to}" if each.to else each.action for each in verdicts]
+
+
+# --- rung 1 ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_restart_is_immediate() -> None:
+    assert climb(1)[0].delay_ms == 0
+
+
+def test_further_restarts_wait_twice_as_long_each_time_up_to_the_most() -> None:
+    assert [each.delay_ms for each in climb(9)] == [0, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
+
+
+def test_there_is_no_last_attempt() -> None:
+    last = climb(5000)[-1]
+    assert 0 < last.delay_ms <= POLICY.most_ms
+    assert last.history.restarts == 5000
+    assert len(last.history.deaths) <= 100
+
+
+def test_a_stable_life_ends_the_trouble() -> None:
+    worn = climb(12, care=CARE)[-1].history
+    assert worn.rung == 4
+    fresh = climb(1, care=CARE, history=worn, lived_ms=POLICY.stable_ms)[0]
+    assert (fresh.action, fresh.delay_ms, fresh.rung, fresh.first) == ("restart", 0, 1, True)
+    assert fresh.history.restarts == worn.restarts + 1
+
+
+def test_what_nobody_cares_for_waits_long_after_a_configuration_error() -> None:
+    assert climb(1, "config")[0].delay_ms == POLICY.most_ms
+
+
+def test_many_deaths_in_the_window_are_flapping() -> None:
+    assert [each.flapping for each in climb(POLICY.flapping)] == [False] * (POLICY.flapping - 1) + [True]
+
+
+def test_old_deaths_leave_the_window() -> None:
+    assert not climb(50, lived_ms=POLICY.window_ms)[-1].flapping
+
+
+# --- rungs 2 to 4 ---------------------------------------------------------------------------------------------------
+
+
+def test_the_ladder_is_climbed_rung_by_rung() -> None:
+    verdicts = climb(12, care=CARE)
+    assert did(verdicts) == [
+        *["restart"] * 3, "recreate", "config:7", "repair", "volume:7", "volume:5", "volume:3", *["restart"] * 3,
+    ]  # fmt: skip
+    assert [each.rung for each in verdicts] == [1, 1, 1, 2, 3, 3, 3, 3, 3, 4, 4, 4]
+    assert [each.delay_ms for each in verdicts[9:]] == [60_000, 120_000, 240_000]
+    assert [each.first for each in verdicts] == [True] + [False] * 11
+
+
+def test_a_wrong_configuration_goes_to_known_good_at_once() -> None:
+    assert did(climb(3, "config", care=CARE)) == ["config:7", "repair", "volume:7"]
+
+
+def test_what_does_not_apply_is_left_out() -> None:
+    bare = Care(agent="ada", kind="command", home="/home")
+    assert did(climb(5, care=bare, facts=Facts())) == ["restart", "restart", "restart", "recreate", "restart"]
+    same = Facts(good=7, config=False, changed=False)
+    assert did(climb(2, "config", care=CARE, facts=same)) == ["repair", "restart"]
+
+
+def test_nothing_goes_further_back_than_allowed() -> None:
+    old = Facts(good=7, age_ms=CARE.ladder.max_rollback_ms + 1, config=True, changed=True, older=(5,))
+    assert not any(each.action == "volume" for each in climb(20, care=CARE, facts=old))
+
+
+def test_without_an_answer_nothing_is_counted_as_tried() -> None:
+    verdicts = climb(8, care=CARE, facts=None)
+    assert did(verdicts)[3:] == ["recreate", *["restart"] * 4]
+    assert verdicts[-1].rung == 2
+    assert did(climb(1, care=CARE, history=verdicts[-1].history)) == ["config:7"]
+
+
+def test_facts_are_asked_for_only_when_they_count() -> None:
+    assert not asks(History(quick=1), "failed", CARE)
+    assert asks(History(quick=1), "config", CARE)
+    assert not asks(History(quick=1), "config", None)
+    assert not asks(History(quick=4), "failed", CARE)
+    assert asks(History(quick=5, tried=("recreate",)), "failed", CARE)
+
+
+def test_one_that_ends_by_itself_again_and_again_is_given_more_patience() -> None:
+    for ending in ("again", "clean"):
+        assert did(climb(10, ending, care=CARE)) == [*["restart"] * 9, "recreate"]
+
+
+def test_a_later_cause_does_not_repeat_what_was_tried() -> None:
+    tried = climb(1, "config", care=CARE)[0].history
+    assert did(climb(2, "failed", care=CARE, history=tried)) == ["recreate", "repair"]
+
+
+def test_exits_are_told_apart() -> None:
+    ends = [Exit(code=0), Exit(code=1), Exit(code=78), Exit(code=75), Exit(signal=9), Exit()]
+    assert [classify(end) for end in ends] == ["clean", "failed", "config", "again", "killed", "unknown"]
+    assert classify(Exit(code=1), {1: "clean"}) == "clean"
+
+
+def test_only_the_same_spec_is_adopted() -> None:
+    assert adopts("a", "a")
+    assert not adopts("a", "b")
+    assert not adopts("", "b")
+    assert not adopts("a", None)
+
+
+# --- properties -----------------------------------------------------------------------------------------------------
+
+ENDINGS: st.SearchStrategy[Ending] = st.sampled_from(
+    ["clean", "failed", "config", "again", "killed", "unknown", "not-started", "never-ready", "hung", "no-answer"]
+)
+SOME_FACTS = st.none() | st.builds(
+    Facts,
+    good=st.integers(0, 9),
+    age_ms=st.integers(0, 3 * 86_400_000),
+    config=st.booleans(),
+    changed=st.booleans(),
+    older=st.lists(st.integers(1, 9), max_size=6, unique=True).map(tuple),
+)
+LIVES = st.lists(st.tuples(ENDINGS, SOME_FACTS, st.integers(0, 500_000)), min_size=1, max_size=60)
+
+
+@given(lives=LIVES, repair=st.booleans(), restarts=st.integers(0, 5), seed=st.integers(0, 9))
+def test_every_trouble_is_met_in_bounds(
+    lives: list[tuple[Ending, Facts | None, int]], repair: bool, restarts: int, seed: int
+) -> None:
+    care = Care(
+        agent="a",
+        kind="command",
+        home="/h",
+        repair=Repair(argv=["r"]) if repair else None,
+        ladder=Ladder(restarts=restarts),
+    )
+    history, now, done = History(), 0, list[str]()
+    for ending, facts, lived in lives:
+        now += lived
+        history = count(history, lived_ms=lived, now_ms=now, policy=POLICY)
+        verdict = decide(history, ending, policy=POLICY, chance=Random(seed), care=care, facts=facts)
+        assert 0 <= verdict.delay_ms <= care.ladder.slow_most_ms
+        assert history.rung <= verdict.rung <= 4
+        assert verdict.rung >= RUNG[verdict.action]
+        assert verdict.reason
+        if verdict.action != "restart":
+            assert verdict.delay_ms == 0
+            done.append(f"{verdict.action}:{verdict.to}" if verdict.action == "volume" else verdict.action)
+        if verdict.action == "volume":
+            assert facts is not None
+            assert facts.age_ms <= care.ladder.max_rollback_ms
+            assert verdict.to in (facts.good, *facts.older)
+        history = verdict.history
+    assert len(done) == len(set(done)), "each action is tried once in a trouble"
+
+
+@given(
+    quick=st.integers(0, 10_000),
+    lived=st.integers(0, 10 * HOUR),
+    first=st.integers(0, 100_000),
+    most=st.integers(0, 1_000_000),
+    jitter=st.floats(0, 1),
+    seed=st.integers(0, 9),
+)
+def test_the_wait_stays_within_its_bounds(
+    quick: int, lived: int, first: int, most: int, jitter: float, seed: int
+) -> None:
+    policy = Backoff(first_ms=first, most_ms=most, jitter=jitter)
+    history = count(History(quick), lived_ms=lived, now_ms=0, policy=policy)
+    verdict = decide(history, "killed", policy=policy, chance=Random(seed), facts=None)
+    assert 0 <= verdict.delay_ms <= most
+    assert verdict.reason
+    assert verdict.history.restarts == 1
