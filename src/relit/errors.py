@@ -14,6 +14,8 @@ RelitError                  what was attempted, why not, the command that mends 
 ├── StartFailed             an instance's process could not be started
 ├── InstanceHeld            something (a restore) holds an instance: it is started when that is over
 ├── KeeperUnreachable       the process that owns this machine's instances cannot be reached or started
+├── ProviderFault           a model's provider cannot be reached, or broke off; told to the agent as HTTP 502
+│   └── ProviderSilent      it is reached and says nothing (HTTP 504)
 ├── StoreError
 │   ├── StoreFull           no space left; nothing was written
 │   ├── StoreUnavailable    the database cannot be reached; nothing is lost
@@ -157,6 +159,19 @@ class KeeperUnreachable(RelitError):
 
     code = "keeper-unreachable"
     retry = True
+
+
+class ProviderFault(RelitError):
+    """A model's provider cannot be reached, or broke off in the middle of its answer."""
+
+    code = "provider-fault"
+    retry = True
+
+
+class ProviderSilent(ProviderFault):
+    """A model's provider is reached, but its answer does not come, or does not go on."""
+
+    code = "provider-silent"
 
 
 class StoreError(RelitError):

@@ -9,27 +9,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from driver_house import ENV, ending, heard, keeper_of, machine
 
-from relit.drivers.base import Driver, Exit, Launch
+from relit.control.box import Box, Limits
+from relit.drivers.base import Driver, Exit, Launch, Life
 from relit.drivers.process import ProcessDriver
 from relit.errors import Conflict, StartFailed
 from relit.lib import proc
-from relit.node.client import ensure_keeper
-from relit.node.down import down
 
-ENV = {"PATH": os.environ["PATH"]}
 Opened = AbstractAsyncContextManager[Driver]
 
 
 @asynccontextmanager
 async def processes(folder: Path, *, groups: bool = True) -> AsyncIterator[Driver]:
-    keeper = await ensure_keeper(folder / "run", groups=groups)
-    try:
+    async with keeper_of(folder, groups=groups) as keeper:
         yield ProcessDriver(keeper)
-    finally:
-        await keeper.stop()
-        await down(folder / "run")
 
 
 @asynccontextmanager
@@ -38,7 +34,39 @@ async def processes_by_walk(folder: Path) -> AsyncIterator[Driver]:
         yield driver
 
 
-DRIVERS: dict[str, Callable[[Path], Opened]] = {"process": processes, "process-without-cgroups": processes_by_walk}
+class Boxing(ProcessDriver):
+    """Every launch in a box that shows the test's folder."""
+
+    folder: Path
+
+    async def start(self, launch: Launch) -> Life:
+        box = Box(home=str(self.folder / "home"), tmp=str(self.folder / "tmp"), write=[str(self.folder)])
+        return await super().start(msgspec.structs.replace(launch, box=box, limits=Limits()))
+
+
+@asynccontextmanager
+async def sandboxes(folder: Path, *, groups: bool = True) -> AsyncIterator[Driver]:
+    machine()
+    for name in ("home", "tmp"):
+        (folder / name).mkdir()
+    async with keeper_of(folder, groups=groups) as keeper:
+        driver = Boxing(keeper, machine)
+        driver.folder = folder
+        yield driver
+
+
+@asynccontextmanager
+async def sandboxes_by_walk(folder: Path) -> AsyncIterator[Driver]:
+    async with sandboxes(folder, groups=False) as driver:
+        yield driver
+
+
+DRIVERS: dict[str, Callable[[Path], Opened]] = {
+    "process": processes,
+    "process-without-cgroups": processes_by_walk,
+    "sandbox": sandboxes,
+    "sandbox-without-cgroups": sandboxes_by_walk,
+}
 
 
 @pytest.fixture(params=list(DRIVERS))
@@ -49,11 +77,6 @@ async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 def sh(script: str, key: str = "k1", name: str = "one", log: Path | None = None, tag: str = "") -> Launch:
     return Launch(key=key, name=name, argv=["sh", "-c", script], env=ENV, log=str(log or ""), tag=tag)
-
-
-async def ending(driver: Driver, key: str) -> Exit:
-    async with asyncio.timeout(15):
-        return await driver.wait(key)
 
 
 async def test_tells_the_exit_code(driver: Driver) -> None:
@@ -97,8 +120,8 @@ async def test_the_same_start_twice_starts_once(driver: Driver) -> None:
 
 
 async def test_a_name_lives_once(driver: Driver) -> None:
-    first = await driver.start(sh("exec sleep 1000"))
-    with pytest.raises(Conflict, match=str(first.pid)):
+    await driver.start(sh("exec sleep 1000"))
+    with pytest.raises(Conflict, match="one already runs"):
         await driver.start(sh("exec sleep 1000", key="k2"))
 
 
@@ -163,17 +186,6 @@ async def test_signals_are_not_ignored_by_inheritance(driver: Driver) -> None:
         assert not await driver.signal(f"k{number}", number)
 
 
-async def heard(path: Path) -> int:
-    """The pid that a child writes into a named pipe."""
-
-    def read() -> int:
-        with open(path, encoding="ascii") as pipe:
-            return int(pipe.readline())
-
-    async with asyncio.timeout(15):
-        return await asyncio.to_thread(read)
-
-
 async def pid_is_gone(pid: int) -> bool:
     async with asyncio.timeout(15):
         while proc.start_time(pid) is not None:
@@ -192,8 +204,8 @@ ESCAPES = {
 @pytest.mark.parametrize("how", list(ESCAPES))
 async def test_kill_takes_the_whole_tree(driver: Driver, tmp_path: Path, how: str) -> None:
     os.mkfifo(tmp_path / "pipe")
-    await driver.start(sh(ESCAPES[how].format(pipe=tmp_path / "pipe")))
-    stray = await heard(tmp_path / "pipe")
+    life = await driver.start(sh(ESCAPES[how].format(pipe=tmp_path / "pipe")))
+    stray = await heard(tmp_path / "pipe", life)
     await driver.kill("k1")
     assert await ending(driver, "k1") == Exit(signal=9)
     assert await pid_is_gone(stray)
@@ -203,7 +215,7 @@ async def test_kill_takes_the_whole_tree(driver: Driver, tmp_path: Path, how: st
 async def test_what_a_dead_main_process_leaves_behind_is_ended(driver: Driver, tmp_path: Path, how: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     life = await driver.start(sh(ESCAPES[how].format(pipe=tmp_path / "pipe")))
-    stray = await heard(tmp_path / "pipe")
+    stray = await heard(tmp_path / "pipe", life)
     os.kill(life.pid, signal.SIGKILL)
     assert await ending(driver, "k1") == Exit(signal=9)
     assert await pid_is_gone(stray)

@@ -89,30 +89,32 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
 concurrency = 0
 lease = "soon"
 [agents.a]
-kind = "pyton"
+kind = "python"
 mailbox = { depth = "many" }
 [retention]
 runs = 30
 """,
     )
-    assert "5 faults" in text
+    assert "4 faults" in text
     assert "relit.toml:3: worker.concurrency: 0 is not allowed (allowed: a whole number, 1 or more)" in text
     assert 'relit.toml:4: worker.lease: "soon" is not allowed (allowed: a duration: 90s, 10m, 2h, 1d)' in text
-    assert 'relit.toml:6: agents.a.kind: "pyton" is not allowed; did you mean python?' in text
     assert "relit.toml:7: agents.a.mailbox.depth" in text
     assert "relit.toml:9: retention.runs" in text
 
 
-@pytest.mark.parametrize("line", ['memory = { soft = "300M" }', 'sandbox = "on"', 'grants = ["x"]'])
+@pytest.mark.parametrize("line", ['memory = { soft = "300M" }', 'tools = "strict"', 'grants = ["x"]'])
 def test_settings_of_later_versions_are_refused(tmp_path: Path, line: str) -> None:
     text = refused(tmp_path, f'[agents.a]\nentry = "a:a"\n{line}\n')
     assert "relit.toml:3" in text
     assert "is not in this version of relit" in text
 
 
-def test_kinds_of_later_versions_are_refused(tmp_path: Path) -> None:
-    assert '"openclaw" is not in this version' in refused(tmp_path, '[agents.a]\nkind = "openclaw"\n')
-    assert "is not in this version" in refused(tmp_path, '[models.default]\nurl = "https://x"\n')
+def test_a_kind_must_be_known(tmp_path: Path) -> None:
+    text = refused(tmp_path, '[agents.a]\nkind = "openclow"\n')
+    assert 'relit.toml:2: agents.a.kind: "openclow" is not allowed; did you mean openclaw?' in text
+    (tmp_path / "kinds").mkdir()
+    (tmp_path / "kinds" / "mine.toml").write_text('title = "Mine"\ncommand = ["x"]\n')
+    assert read(tmp_path, '[agents.a]\nkind = "mine"\n').kinds()["mine"].title == "Mine"
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relit.volumes.beneath import Beneath
-from relit.volumes.ignore import BYTES, KINDS, MOST, Ignore, Rules, fault, of_kind
+from relit.volumes.ignore import BYTES, MOST, Ignore, Rules, fault
 from relit.volumes.scan import Home
 
 FOLDERS = ["a", "b", "ab", "a/a", "a/b", "a/ab", "b/a", "b/b", "ab/b", "a/b/a", "a/b/b", "a/ab/b", "b/a/b"]
@@ -147,20 +147,11 @@ def test_no_pattern_costs_more_than_it_is_long(kind: str) -> None:
     assert time.process_time() - began < 5, "it takes a fraction of a second; what goes back takes for ever"
 
 
-TREES = {
-    "openclaw": (
-        """AGENTS.md memory/today.md state/openclaw.json state/state/openclaw.sqlite state/state/openclaw.sqlite-wal
-        state/agents/main/agent/openclaw-agent.sqlite workspace/cache/kept workspace/logs/kept""",
-        """state/cache/a state/cache/deep/b state/tmp/c state/logs/openclaw.log state/plugin-skills/x/SKILL.md
-        state/state/openclaw.lock.sqlite openclaw.lock.sqlite state/state/openclaw.sqlite-shm""",
-    ),
-    "hermes": (
-        """config.yaml state.db state.db-wal sessions/one.jsonl skills/logs/kept state/kept memories/MEMORY.md
-        cron/jobs.json""",
-        """logs/gateway.log logs/old/gateway.1 gateway.pid gateway.lock cron/.tick.lock deep/er/x.lock
-        gateway_state.json state/gateway.heartbeat state.db-shm sandboxes/one/file image_cache/i.png audio_cache/a""",
-    ),
-}
+KEPT = """AGENTS.md memory/today.md state/a.json state/state/a.sqlite state/state/a.sqlite-wal
+    workspace/cache/kept workspace/logs/kept"""
+OUT = """state/cache/a state/cache/deep/b state/tmp/c state/logs/a.log state/state/a.lock.sqlite a.lock.sqlite
+    state/state/a.sqlite-shm"""
+PATTERNS = ("state/cache/**", "state/tmp/", "state/logs/**", "**/*.lock.sqlite")
 
 
 @pytest.fixture
@@ -169,19 +160,15 @@ def beneath(tmp_path: Path) -> Iterator[Beneath]:
         yield made
 
 
-@pytest.mark.parametrize("kind", TREES)
-def test_a_kind_leaves_out_its_caches_and_locks_and_keeps_its_state(kind: str, beneath: Beneath) -> None:
-    kept, out = (text.split() for text in TREES[kind])
+def test_an_agent_leaves_out_its_caches_and_locks_and_keeps_its_state(beneath: Beneath) -> None:
+    kept, out = KEPT.split(), OUT.split()
     for path in kept + out:
         (beneath.root / path).parent.mkdir(parents=True, exist_ok=True)
         (beneath.root / path).touch()
-    home = Home(beneath, Ignore(Rules(of_kind(kind))))
+    home = Home(beneath, Ignore(Rules(PATTERNS)))
     found = {os.fsdecode(path) for path, _ in home.walk() if (beneath.root / os.fsdecode(path)).is_file()}
     assert found == set(kept)
 
 
-def test_patterns_of_kinds_are_good_and_come_before_those_of_the_settings() -> None:
-    assert Rules([each for patterns in KINDS.values() for each in patterns]).faults == []
-    taken_back = Ignore(Rules(of_kind("hermes", ["!gateway.pid"])))
-    assert not taken_back.leaves_out(b"gateway.pid", False)
-    assert of_kind("command", ["x"]) == ("x",)
+def test_a_later_pattern_takes_an_earlier_one_back() -> None:
+    assert not Ignore(Rules(["*.pid", "!gateway.pid"])).leaves_out(b"gateway.pid", False)

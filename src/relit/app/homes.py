@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from relit.app.agents import kind_of
 from relit.app.folder import run_dir
 from relit.app.holding import holder_of
 from relit.app.instances import homes_of, instances_of, residence
@@ -12,7 +13,6 @@ from relit.app.shipping import BLOBS, STORE
 from relit.app.stillness import InstanceFreezer, NoFreezer, NoHolder
 from relit.settings import Settings
 from relit.settings.model import Snapshots
-from relit.volumes.ignore import of_kind
 from relit.volumes.limits import Limits
 from relit.volumes.mount import Mount
 
@@ -68,7 +68,7 @@ def snapshots_of(settings: Settings, agent: str) -> Snapshots:
 
 def make_mount(settings: Settings, agent: str) -> Mount:
     """One agent's home, and how it is held still."""
-    known, wanted = settings.agents.get(agent), snapshots_of(settings, agent)
+    known, wanted, kind = settings.agents.get(agent), snapshots_of(settings, agent), kind_of(settings, agent)
     place = residence(settings, agent)
     return Mount(
         agent=agent,
@@ -76,7 +76,7 @@ def make_mount(settings: Settings, agent: str) -> Mount:
         work=place.work,
         freezer=InstanceFreezer(run_dir(settings), lambda: instances_of(settings, agent)),
         holder=holder_of(settings, agent),
-        patterns=of_kind(known.kind if known else "", wanted.exclude),
+        patterns=(*(kind.exclude if kind else ()), *wanted.exclude),
         limits=Limits(bytes=wanted.max_bytes, files=wanted.max_files),
         every_ms=wanted.every_ms if wanted.enabled else 0,
         declared=known is not None,

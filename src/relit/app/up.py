@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import logging
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from relit.app import folder
+import msgspec
+
+from relit.app import agents, folder
 from relit.app.folder import run_dir
 from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.app.stopping import running, until_signal
+from relit.app.turns import outsiders
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
-from relit.errors import ConfigError
+from relit.errors import ConfigError, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
 from relit.lib.service import Tasks
@@ -29,28 +36,67 @@ _SESSION = (
     "SSH_", "XDG_SESSION", "TMUX", "TERM", "COLUMNS", "LINES", "WINDOWID", "SHLVL", "OLDPWD", "PWD", "_", "STY",
     "DISPLAY", "DBUS_SESSION", "VTE_", "COLORTERM", "LS_COLORS", "RELIT_HOME",
 )  # fmt: skip
+_PLAIN = ("PATH", "LANG", "LANGUAGE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 SERVER = "server"
 VOLUMES = "volumes"
+TURNS = "turns"
+GATEWAY = "gateway"
 STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
 # Workers stop first: the server still takes their reports, and a snapshot may need them frozen.
 SERVER_ORDER, VOLUMES_ORDER, WORKER_ORDER = 0, 5, 10
+
+
+log = logging.getLogger("relit.node")
 
 
 def specs(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> list[InstanceSpec]:
     """Every instance that this machine's node keeps alive. Raises ``ConfigError``."""
     check_names(settings, modules)
     base = _environment(environment)
-    found = [_server(settings, base), _volumes(settings, base)]
+    digest = {"RELIT_SETTINGS_OF": _digest(settings)}  # who reads settings once is started again when they change
+    found = [_server(settings, base | digest), _volumes(settings, base | digest)]
     base = base | {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}  # for `relit` called by an agent
     for name, agent in settings.agents.items():
         found += [_agent(settings, base, name, agent, instance) for instance in copies(settings, name)]
     found += [_module(settings, base, module) for module in modules]
+    return found + _for_outsiders(settings, base | digest)
+
+
+def _digest(settings: Settings) -> str:
+    return hashlib.blake2b(msgspec.json.encode(settings.file, order="sorted"), digest_size=8).hexdigest()
+
+
+def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec]:
+    """What agents need that relit did not write: a worker that brings messages in, and a way to models."""
+    found = []
+    if outsiders(settings):
+        ready = _ready_file(settings, TURNS)
+        found.append(_own(settings, env, TURNS, ready, "--ready-file", ready))
     return found
+
+
+def _own(settings: Settings, env: dict[str, str], name: str, ready: str, *words: str) -> InstanceSpec:
+    """A process of relit's own."""
+    return InstanceSpec(
+        name=name,
+        argv=command(settings, name, *words),
+        env=env,
+        cwd=str(settings.folder),
+        log=_log(settings, name),
+        ready=_file(ready),
+        order=WORKER_ORDER,
+        record=record_of(settings, name),
+    )
 
 
 def check_names(settings: Settings, modules: Sequence[str] = ()) -> None:
     """Raises ``ConfigError`` when two instances would have one name: one of them would never be started."""
-    taken = {SERVER: "relit's own server", VOLUMES: "relit's own keeper of volumes"}
+    taken = {
+        SERVER: "relit's own server",
+        VOLUMES: "relit's own keeper of volumes",
+        TURNS: "relit's own bringer of messages",
+        GATEWAY: "relit's own gateway",
+    }
     named = [(each, f"[agents.{name}]") for name in settings.agents for each in copies(settings, name)]
     for name, what in [*named, *((module_name(module), f"the module {module}") for module in modules)]:
         if name in taken:
@@ -127,20 +173,54 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
 def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, instance: str) -> InstanceSpec:
     secrets = Secrets(settings.data)
     own = {key: secrets.reveal(value) for key, value in agent.env.items()}
-    ready = _ready_file(settings, instance)
-    python = agent.kind == "python"
-    words = ["worker", "--agent", name, "--ready-file", ready]
-    argv = command(settings, *words) if python else list(agent.command or [])
+    home = {"RELIT_HOME": str(_home(settings, name))}
+    if agent.kind == "python":
+        return _worker(settings, env | home | own, name, agent, instance)
+    if agent.kind == "command":
+        made, around = agents.command(settings, name), env
+    else:
+        made, around = agents.fitted(settings, name), _plain(env)
     return InstanceSpec(
         name=instance,
-        argv=argv,
-        env=env | {"RELIT_HOME": str(_home(settings, name))} | own,
-        cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
+        argv=made.argv,
+        env=around | home | made.env | own,
+        cwd=made.cwd,
         log=_log(settings, instance),
-        ready=_file(ready) if python else None,
+        ready=made.ready,
+        live=made.live,
+        canary=made.canary,
+        startup_ms=made.startup_ms,
+        grace_ms=made.grace_ms,
         order=WORKER_ORDER,
         hold=str(hold_of(settings, name)),
+        care=made.care,
+        record=record_of(settings, instance),
     )
+
+
+def _worker(settings: Settings, env: dict[str, str], name: str, agent: Agent, instance: str) -> InstanceSpec:
+    ready = _ready_file(settings, instance)
+    return InstanceSpec(
+        name=instance,
+        argv=command(settings, "worker", "--agent", name, "--ready-file", ready),
+        env=env,
+        cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
+        log=_log(settings, instance),
+        ready=_file(ready),
+        order=WORKER_ORDER,
+        hold=str(hold_of(settings, name)),
+        record=record_of(settings, instance),
+    )
+
+
+def _plain(env: dict[str, str]) -> dict[str, str]:
+    """What a stranger's process is told of ours: it must not learn what was meant for others."""
+    return {name: value for name, value in env.items() if name in _PLAIN or name.startswith("LC_")}
+
+
+def record_of(settings: Settings, instance: str) -> str:
+    """The folder of its incidents."""
+    return str(settings.data / "agents" / instance / "incidents")
 
 
 def _home(settings: Settings, name: str) -> Path:
@@ -164,8 +244,14 @@ def _module(settings: Settings, env: dict[str, str], module: str) -> InstanceSpe
     )
 
 
-async def up(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> None:
-    """Be the node until a signal comes; then stop everything."""
+async def up(
+    settings: Settings,
+    environment: Environment,
+    modules: Sequence[str] = (),
+    again: Callable[[], Settings] | None = None,
+) -> None:
+    """Be the node until a signal comes; then stop everything. SIGHUP: ask ``again`` for the settings, and do what is
+    new in them; when they are wrong all stays as it is."""
     folder.check_clock(SYSTEM_CLOCK)
     folder.prepare(settings.data)
     place = run_dir(settings)
@@ -177,7 +263,8 @@ async def up(settings: Settings, environment: Environment, modules: Sequence[str
         node = Node(
             UnixControl(place / "control.sock"), ProcessDriver(keeper), wanted, run_dir=place, chance=system_random()
         )
-        async with until_signal() as stop, running([node]):
+        reload = Reload(node, lambda: specs(again() if again else settings, environment, modules))
+        async with until_signal() as stop, running([node, reload]):
             watching = Tasks(stop.fail)
             watching.spawn(node.wait(), "relit-node-faults")
             try:
@@ -187,3 +274,34 @@ async def up(settings: Settings, environment: Environment, modules: Sequence[str
         await keeper.shutdown()
     finally:
         await keeper.stop()
+
+
+class Reload:
+    """Applies new settings to a node at SIGHUP, one after the other."""
+
+    def __init__(self, node: Node, wanted: Callable[[], list[InstanceSpec]]) -> None:
+        self._node = node
+        self._wanted = wanted
+        self._asked = asyncio.Event()
+        self._tasks = Tasks(lambda error: log.error("the settings were not read again: %r", error))
+
+    async def start(self) -> None:
+        """Listen for the signal."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        self._tasks.spawn(self._run(), "relit-reload")
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        await self._tasks.stop()
+
+    async def _run(self) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            try:
+                wanted = await asyncio.to_thread(self._wanted)
+            except (RelitError, OSError) as error:
+                log.error("the settings stay as they were: %s", error)
+                continue
+            await self._node.apply(wanted)

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("agent", "Agents: make a new one from a snapshot."),
     "recover": ("recover", "Bring a lost server back out of its blob store."),
     "key": ("key", "The key that opens the packs: export, import."),
+    "service": ("service", "relit as a systemd service: install, uninstall, status."),
     "doctor": ("doctor", "Check everything, and say what mends it."),
     "config": ("config", "The configuration: check, show, schema, path."),
     "token": ("token", "API tokens: make, list, remove."),
@@ -49,9 +50,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "server": ("services", "Run the server in the foreground."),
     "worker": ("services", "Run a worker in the foreground."),
     "volumes": ("services", "Keep versions of this machine's homes, in the foreground."),
+    "turns": ("services", "Bring messages into agents, in the foreground."),
+    "gateway": ("services", "Let agents call their models, in the foreground."),
     "node": ("services", "Keep this machine's instances alive, in the foreground."),
 }
-_HIDDEN = frozenset({"node", "volumes"})
+_HIDDEN = frozenset({"node", "volumes", "gateway", "turns"})
 _FLAGS = {"--json": 0, "-q": 0, "--quiet": 0, "-v": 0, "--verbose": 0, "--no-color": 0, "--yes": 0, "-y": 0}
 _VALUES = {"--server", "--data", "--config"}
 

@@ -315,6 +315,19 @@ class Client:
         body = {"run": run, "pos": pos, "done": done, "result": _plain(result)}
         return await self._post("/v1/effects/resolve", body, documents.Run)
 
+    # --- incidents ---------------------------------------------------------------------------------------------
+
+    async def incidents(
+        self, agent: str | None = None, *, open: bool = False, limit: int = 50, before: str | None = None
+    ) -> list[documents.Incident]:
+        """Agents' troubles, newest first. ``open``: only those that go on; ``before``: older than that one."""
+        query = {"agent": agent, "open": open, "limit": limit, "before": before}
+        return (await self._get("/v1/incidents", documents.Incidents, **query)).incidents
+
+    async def incident(self, id: str) -> documents.IncidentDetail:
+        """A trouble, whole, by its id or the beginning or end of it."""
+        return await self._get(f"/v1/incidents/{_segment(id)}", documents.IncidentDetail)
+
     # --- agents, mailboxes, schedules --------------------------------------------------------------------------
 
     async def agents(self) -> list[documents.Agent]:

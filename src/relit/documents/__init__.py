@@ -11,6 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from relit.documents.incidents import (
+    Incident,
+    IncidentDetail,
+    IncidentEffect,
+    IncidentEntry,
+    IncidentRun,
+    Incidents,
+)
 from relit.documents.volumes import (
     Change,
     Damage,
@@ -56,6 +64,12 @@ __all__ = [
     "Firing",
     "Firings",
     "Health",
+    "Incident",
+    "IncidentDetail",
+    "IncidentEffect",
+    "IncidentEntry",
+    "IncidentRun",
+    "Incidents",
     "Item",
     "Mailbox",
     "Mailboxes",

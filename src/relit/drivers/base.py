@@ -6,6 +6,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from relit.control.box import Box, Limits
+
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One life to be started. ``key`` is new for every life; ``name`` is the instance: it lives once at a time.
@@ -13,6 +15,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     ``tag`` is the caller's and comes back with ``lives`` (the node keeps its spec's hash there). ``env`` is the whole
     environment. ``log`` is the raw log to append to; empty throws the output away. While the file ``hold`` is there it
     is not started (``InstanceHeld``): this is asked in the last moment, so that who wrote it and sees no life is sure.
+    ``box`` is what it may see and use, ``None`` everything.
     """
 
     key: str
@@ -23,6 +26,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     log: str = ""
     tag: str = ""
     hold: str | None = None
+    box: Box | None = None
+    limits: Limits | None = None
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -60,8 +65,9 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 class Driver(Protocol):
     """Starts, finds again, signals, kills and outlives its callers.
 
-    Raises ``Conflict`` (``name`` lives already), ``StartFailed`` (no such program, folder or log), ``InstanceHeld``
-    and ``KeeperUnreachable``. All methods may be called again after a lost answer.
+    Raises ``Conflict`` (``name`` lives already), ``StartFailed`` (no such program, folder or log), ``ConfigError`` (its
+    box cannot be made here), ``InstanceHeld`` and ``KeeperUnreachable``. All methods may be called again after a lost
+    answer.
     """
 
     async def start(self, launch: Launch) -> Life:

@@ -1,10 +1,24 @@
-"""Plain processes of this machine, owned by the keeper."""
+"""Plain processes of this machine, owned by the keeper; in a sandbox where the launch has one."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
+from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
+from relit.drivers import tenant
 from relit.drivers.base import Exit, Launch, Life
+from relit.drivers.boxed import boxed
+from relit.drivers.machine import Found, look
+from relit.drivers.tenant import Tenant
+from relit.lib import proc
+
+_BOXED = "boxed:"  # before the tag of lives in boxes, for whoever adopts them
+_LOOK_S = 0.001  # between looks for a program behind bubblewrap: it takes some 4 ms
+_SETUP_S = 5.0  # after which a bubblewrap that has no program is taken as it is
 
 
 class Keeper(Protocol):
@@ -24,26 +38,56 @@ class Keeper(Protocol):
 
 
 class ProcessDriver:
-    """The ``Driver`` for operating-system processes. They outlive us: the keeper holds them."""
+    """The ``Driver`` for operating-system processes. They outlive us: the keeper holds them.
 
-    def __init__(self, keeper: Keeper) -> None:
+    The keeper's child for a life in a box is bubblewrap. Callers see its program instead: pid, signals and end.
+    """
+
+    def __init__(self, keeper: Keeper, look: Callable[[], Found] = look) -> None:
         self._keeper = keeper
+        self._look = look
+        self._found = Found()
 
     async def start(self, launch: Launch) -> Life:
-        """Start it; the keeper refuses a second life of the same name."""
-        return await self._keeper.start_life(launch)
+        """Start it; the keeper refuses a second life of the same name. Returns when its program is in its box."""
+        if launch.box is None and launch.limits is None:
+            return await self._keeper.start_life(launch)
+        tag = launch.tag if launch.box is None else _BOXED + launch.tag
+        ready = boxed(launch, await self._machine())
+        life = await self._keeper.start_life(msgspec.structs.replace(ready, tag=tag))
+        return _seen(life, await _arrived(life)) if _is_boxed(life) else life
+
+    async def _machine(self) -> Found:
+        if not self._found.works:  # else it was installed meanwhile, or will be
+            self._found = await asyncio.to_thread(self._look)
+        return self._found
 
     async def adopt(self, key: str) -> Life | None:
         """The life with that key, if the keeper has it."""
+        life = await self._life(key)
+        return None if life is None else _shown(life)
+
+    async def _life(self, key: str) -> Life | None:
         return next((life for life in await self._keeper.lives() if life.key == key), None)
 
     async def lives(self) -> list[Life]:
         """All that the keeper has."""
-        return await self._keeper.lives()
+        return [_shown(life) for life in await self._keeper.lives()]
 
     async def signal(self, key: str, number: int, *, whole: bool = False) -> bool:
         """Signal main process or group; false when it has ended or was forgotten."""
-        return await self._keeper.signal(key, number, whole)
+        life = await self._life(key)
+        if life is None or life.exit is not None or not _is_boxed(life):
+            return await self._keeper.signal(key, number, whole)
+        if number and not await self._keeper.signal(key, signal.SIGCONT, False):  # it thaws what is frozen
+            return False
+        who = await _arrived(life)
+        if who is None:
+            return await self._keeper.signal(key, number, whole)
+        if not whole:
+            return tenant.send(who, number)
+        sent = [tenant.send(each, number) for each in tenant.group(life.pid)]
+        return any(sent)
 
     async def kill(self, key: str) -> None:
         """End the whole tree: by its cgroup where there is one, else stop and kill all that /proc shows."""
@@ -51,8 +95,45 @@ class ProcessDriver:
 
     async def wait(self, key: str) -> Exit:
         """How it ended, as soon as it did. A forgotten or never started key answers an unknown end."""
-        return await self._keeper.ended(key)
+        life = await self._life(key)
+        end = await self._keeper.ended(key)
+        return tenant.told(end) if life is not None and _is_boxed(life) else end
 
     async def forget(self, key: str) -> None:
         """Drop the keeper's record."""
         await self._keeper.forget(key)
+
+
+def _is_boxed(life: Life) -> bool:
+    return life.tag.startswith(_BOXED)
+
+
+def _shown(life: Life) -> Life:
+    """A life as callers see it."""
+    if not _is_boxed(life):
+        return life
+    return _seen(life, tenant.find(life.pid) if life.exit is None else None)
+
+
+def _seen(life: Life, who: Tenant | None) -> Life:
+    """Its program in bubblewrap's place; bubblewrap itself where there is no program (any more)."""
+    return msgspec.structs.replace(
+        life,
+        tag=life.tag.removeprefix(_BOXED),
+        pid=life.pid if who is None else who.pid,
+        start=life.start if who is None else who.start,
+        exit=None if life.exit is None else tenant.told(life.exit),
+    )
+
+
+async def _arrived(life: Life) -> Tenant | None:
+    """Wait for the program. ``None``: it ended, or bubblewrap hangs."""
+    try:
+        async with asyncio.timeout(_SETUP_S):
+            while True:
+                who = tenant.find(life.pid)
+                if who is not None or proc.start_time(life.pid) != life.start:
+                    return who
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        return None

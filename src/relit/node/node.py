@@ -14,7 +14,6 @@ from random import Random
 from typing import Any
 
 from relit.control.base import Control
-from relit.control.care import Incident
 from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo
 from relit.drivers.base import Driver, Life
 from relit.errors import Conflict, RelitError
@@ -27,7 +26,7 @@ from relit.node.holds import Holds
 from relit.node.incidents import Incidents
 from relit.node.instance import Instance, Listener
 from relit.node.link import Link
-from relit.node.trouble import newest
+from relit.node.trouble import left_open
 
 FLUSH_S = 1.0
 FAULT_S = 1.0  # after a fault in an instance's task
@@ -185,17 +184,12 @@ class Node:
             chance=self._chance,
             history=self._histories.get(spec.name),
             hold=self._holds.add(spec.hold),
-            incident=self._open(spec),
+            incident=left_open(Path(spec.record)) if spec.record else None,
         )
         self._instances[spec.name] = instance
         lives = [life for life in found if life.name == spec.name]
         self._running[spec.name] = self._tasks.spawn(self._keep(instance, lives), f"instance-{spec.name}")
         return instance
-
-    def _open(self, spec: InstanceSpec) -> Incident | None:
-        """The incident that an earlier node left open."""
-        found = newest(Path(spec.record)) if spec.record else None
-        return found if found is not None and found.resolved_ms is None else None
 
     async def _keep(self, instance: Instance, found: Sequence[Life]) -> None:
         """Run an instance; a fault in our own code must not leave its process unwatched."""

@@ -33,8 +33,9 @@ _SIGN = rb"""\\{0,2}["']?[ \t]{0,4}(?:=>|:=|[=:])[ \t]{0,4}"""
 
 
 def _value(least: int) -> bytes:
-    plain = rb"""((?:[^\s"',;&\\]|\\(?!["'nrt])){%d,})""" % least
-    return rb"""(?:"((?:[^"\\\n]|\\[^\n])++)|'((?:[^'\\\n]|\\[^\n])++)|\\"([^"\\\n]++)|%b)""" % plain
+    """In quotes, in quotes inside of quotes, or without any."""
+    plain = rb"""((?=[^\s"',;&]{%d})(?:[^\s"',;&\\]++|\\(?!["'nrt]))++)""" % least
+    return rb"""(?:"((?:[^"\\\n]++|\\[^\n])++)|'((?:[^'\\\n]++|\\[^\n])++)|\\"([^"\\\n]++)|%b)""" % plain
 
 
 def _named(kind: bytes, anchor: bytes, rest: bytes = b"", least: int = 1) -> Pattern:
@@ -43,7 +44,7 @@ def _named(kind: bytes, anchor: bytes, rest: bytes = b"", least: int = 1) -> Pat
 
 
 _FLAG = rb"--(?:[a-z]{1,16}-){0,3}(?:password|passphrase|token|secret|(?:api-?)?key)[ \t]{1,4}" + _value(6)
-_LOGIN = rb"authorization" + _SIGN + rb"""["']?(?:[a-z-]{1,16}[ \t]{1,4})?([^\s"',;\\]{8,})"""
+_LOGIN = rb"authorization" + _SIGN + rb"""\\{0,2}["']?(?:[a-z-]{1,16}[ \t]{1,4})?([^\s"',;\\]{8,})"""
 _BEARER = rb"""bearer[ \t]{1,4}((?=[^\s0-9]{0,64}[0-9])[a-z0-9._~+/=-]{8,}|[a-z0-9._~+/=-]{20,})"""
 
 PATTERNS: tuple[Pattern, ...] = (
@@ -62,7 +63,7 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(
         b"jwt",
         (b"eyJ",),
-        re.compile(rb"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"),
+        re.compile(rb"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?"),
     ),
     Pattern(b"password", (b"://",), re.compile(rb"""://[^\s/:@"']{0,64}:([^\s/@"']{1,256})@""")),
     Pattern(b"bearer", (b"bearer",), re.compile(_BEARER), lower=True),
@@ -82,8 +83,8 @@ KEY_BEGINS = b"-----BEGIN "
 KEY_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 KEY_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 KEY_LINE = re.compile(
-    rb"[ \t]*(?:[A-Za-z0-9+/]{32,}={0,2}|[A-Za-z0-9+/]*[0-9+/=][A-Za-z0-9+/=]*"
-    rb"|(?:Proc-Type|DEK-Info|Comment|Version|Hash|Charset):[^\n]*)?[ \t]*\r?\n?"
+    rb"[ \t]*+(?:[A-Za-z0-9+/]{32,}+={0,2}|(?=[A-Za-z]*+[0-9+/=])[A-Za-z0-9+/=]++"
+    rb"|(?:Proc-Type|DEK-Info|Comment|Version|Hash|Charset):[^\n]*+)?[ \t]*+\r?\n?"
 )
 KEY_RUN = re.compile(rb"[A-Za-z0-9+/]{32,}={0,2}")
 KEY_MOST = 64 << 10  # bytes after its beginning: one without an end must not swallow what comes later

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import time
 from datetime import datetime
@@ -95,6 +96,8 @@ async def _command(probe: Probe) -> str | None:
 
 
 async def _http(probe: Probe) -> str | None:
+    if "{nonce}" in probe.body:
+        probe = _with_nonce(probe, secrets.token_hex(4))
     url = urlsplit(probe.target)
     reader, writer = await _connected(url)
     try:
@@ -108,6 +111,12 @@ async def _http(probe: Probe) -> str | None:
     if not 200 <= status < 400:
         return f"HTTP status {status}"
     return _wanted(probe, body)
+
+
+def _with_nonce(probe: Probe, nonce: str) -> Probe:
+    """An answer from before must not count as one to this question."""
+    body, contains = (each.replace("{nonce}", nonce) for each in (probe.body, probe.contains))
+    return msgspec.structs.replace(probe, body=body, contains=contains)
 
 
 def _request(probe: Probe, url: SplitResult) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
@@ -22,8 +23,10 @@ REACH = 4096  # this far behind a place it is known whether a secret lies across
 _PART = 1024
 _BASE64_LEAST = 8
 _HALF = 4  # of a secret whose rest will never come
-_TELLING = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS")
+_TELLING = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL")
+_TELLING_LEAST = 8  # shorter ones are more often a word than a secret
 _ROUNDS = 4
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
 class Span(NamedTuple):
@@ -41,7 +44,8 @@ def mark(kind: bytes) -> bytes:
 
 def telling(env: Mapping[str, str]) -> set[str]:
     """The values of an environment whose names say that they are secret."""
-    return {value for name, value in env.items() if name.upper().rstrip("S").endswith(_TELLING) and len(value) >= LEAST}
+    named = {value for name, value in env.items() if name.upper().rstrip("S").endswith(_TELLING)}
+    return {value for value in named if len(value) >= _TELLING_LEAST}
 
 
 class Redactor:
@@ -124,14 +128,22 @@ def _lines(secret: str) -> Iterator[str]:
 
 
 def _ways(line: str) -> Iterator[bytes]:
-    plain = line.encode("utf-8", "surrogateescape")
+    plain = _bytes(line)
     yield plain
     yield plain.decode("utf-8", "backslashreplace").encode()
     yield json.dumps(line)[1:-1].encode()
-    yield json.dumps(line, ensure_ascii=False)[1:-1].encode("utf-8", "surrogateescape")
+    yield _bytes(json.dumps(line, ensure_ascii=False)[1:-1])
     yield quote(plain, safe="").encode()
     yield quote_plus(plain).encode()
     yield from _base64(plain)
+
+
+def _bytes(text: str) -> bytes:
+    """As it stood in an environment; what never stood in one, as near as can be."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _base64(plain: bytes) -> Iterator[bytes]:
@@ -184,23 +196,32 @@ def _without_keys(text: bytes, inside: int) -> tuple[bytes, int]:
     if not inside and KEY_BEGINS not in text:
         return text, 0
     kept = []
-    for line in text.splitlines(keepends=True):
+    for line in _LINE.findall(text):
         left, inside = _without_key(line, inside)
         kept.append(left)
     return b"".join(kept), inside
 
 
 def _without_key(line: bytes, inside: int) -> tuple[bytes, int]:
-    if inside:
-        end = KEY_END.search(line)
-        if end is None:
-            left = b"" if KEY_LINE.fullmatch(line) else KEY_RUN.sub(mark(b"private-key"), line)
-            return left, max(0, inside - len(line))
-        line = line[end.end() :]
-        if not line.strip():
-            return b"", 0
-    begin = KEY_BEGIN.search(line)
-    if begin is None:
-        return line, 0
-    rest, inside = _without_key(line[begin.end() :], KEY_MOST)
-    return line[: begin.start()] + mark(b"private-key") + (rest or line[len(line.rstrip(b"\r\n")) :]), inside
+    kept: list[bytes] = []
+    at = 0
+    while True:
+        if inside:
+            end = KEY_END.search(line, at)
+            if end is None:
+                return b"".join([*kept, _inner(line, at)]), max(0, inside - len(line) + at)
+            at = end.end()
+            if not kept and not line[at : at + 2].strip():
+                return b"", 0
+        begin = KEY_BEGIN.search(line, at)
+        if begin is None:
+            return b"".join([*kept, line[at:]]), 0
+        kept += [line[at : begin.start()], mark(b"private-key")]
+        at, inside = begin.end(), KEY_MOST
+
+
+def _inner(line: bytes, at: int) -> bytes:
+    """What may be shown of a line inside a key, from there on."""
+    if KEY_LINE.fullmatch(line, at):
+        return b"\n" if at and line.endswith(b"\n") else b""
+    return KEY_RUN.sub(mark(b"private-key"), line[at:])

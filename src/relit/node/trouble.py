@@ -133,13 +133,14 @@ def save(folder: Path, incident: Incident) -> None:
         old.unlink(missing_ok=True)
 
 
-def newest(folder: Path) -> Incident | None:
-    """The newest one, if it can be read."""
+def left_open(folder: Path) -> Incident | None:
+    """The newest one, if it can be read and is not over."""
     found = sorted(folder.glob("*.json"))
     try:
-        return msgspec.json.decode(found[-1].read_bytes(), type=Incident) if found else None
+        newest = msgspec.json.decode(found[-1].read_bytes(), type=Incident) if found else None
     except (OSError, msgspec.MsgspecError):
         return None
+    return newest if newest is not None and newest.resolved_ms is None else None
 
 
 def told(error: RelitError) -> str:

@@ -84,15 +84,8 @@ def _leaf(raw: object, kind: Any, path: Path) -> Iterator[Fault]:
         right = allowed(kind)
         choices = right.split(" | ") if " | " in right else []
         meant = nearest(raw, choices) if isinstance(raw, str) else ""
-        later = LATER_KINDS.get(raw) if isinstance(raw, str) and path[-1] == "kind" else None
-        problem = later or ("is not allowed" if is_secret(kind) else f"{_shown(raw)} is not allowed")
+        problem = "is not allowed" if is_secret(kind) else f"{_shown(raw)} is not allowed"
         yield Fault(path, problem, right, meant)
-
-
-LATER_KINDS = {
-    "openclaw": '"openclaw" is not in this version of relit: unmodified agents come later',
-    "hermes": '"hermes" is not in this version of relit: unmodified agents come later',
-}
 
 
 def _unknown(path: Path, known: Mapping[str, Any]) -> Fault:

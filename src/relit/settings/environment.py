@@ -12,6 +12,7 @@ PLAIN = {
     "RELIT_CONFIG": "the configuration file",
     "RELIT_SERVER": "the server's URL, for the command line and clients",
     "RELIT_HOME": "the own folder of an agent of relit.toml, for its program; not read by relit",
+    "RELIT_SETTINGS_OF": "set by the node for relit's own processes: they start again when settings change; not read",
     "RELIT_TOKEN": "the API token, for the command line and clients",
 }
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
+from relit.agents.kind import Kind, kinds
 from relit.errors import ConfigError
 from relit.settings import check, meaning
 from relit.settings.check import Fault
 from relit.settings.environment import Environment
 from relit.settings.kinds import Path
-from relit.settings.model import Agent, File, Retention, Server, Subscriber, Volumes, Webhook, Worker
+from relit.settings.model import Agent, File, Model, Retention, Server, Subscriber, Volumes, Webhook, Worker
 from relit.settings.sources import Source, read_environment, read_file, read_flags
 
 
@@ -43,6 +44,24 @@ class Settings:
     def agents(self) -> dict[str, Agent]:
         return self.file.agents
 
+    def kinds(self) -> dict[str, Kind]:
+        """Every kind of agent that has a file, by name."""
+        return kinds(self.path.parent / "kinds" if self.path else None)
+
+    @property
+    def models(self) -> dict[str, Model]:
+        return self.file.models
+
+    @property
+    def gateway_address(self) -> tuple[str, int]:
+        """Host and port of ``gateway.listen``."""
+        return meaning.split_listen(self.file.gateway.listen)
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway's URL as seen from this machine."""
+        return _url(*self.gateway_address)
+
     @property
     def webhooks(self) -> dict[str, Webhook]:
         return self.file.webhooks
@@ -69,9 +88,7 @@ class Settings:
     @property
     def url(self) -> str:
         """The server's URL as seen from this machine."""
-        host, port = self.address
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return _url(*self.address)
 
     @property
     def folder(self) -> FilePath:
@@ -81,6 +98,11 @@ class Settings:
     def origin(self, key: Path) -> str:
         """Where the value at ``key`` comes from: ``relit.toml:3``, a variable, a flag, or ``default``."""
         return next((s.where(key) for s in reversed(self.sources) if s.has(key)), "default")
+
+
+def _url(host: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def find(environment: Environment, cwd: FilePath) -> FilePath | None:
@@ -162,7 +184,7 @@ def _checked(tree: dict[str, Any], sources: Sequence[Source], faults: list[Fault
     except msgspec.ValidationError:  # it names one fault, and not as we do
         faults = faults + check.faults(tree)
     else:
-        faults = faults or meaning.faults(file)
+        faults = faults or meaning.faults(file, _kinds(path, file))
         if not faults:
             return file
     lines = [_line(fault, sources) for fault in faults]
@@ -172,6 +194,13 @@ def _checked(tree: dict[str, Any], sources: Sequence[Source], faults: list[Fault
         why=lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines),
         fix=f"edit {path}, then: relit config check" if path and any(s.text for s in sources) else "relit config check",
     )
+
+
+def _kinds(path: FilePath | None, file: File) -> dict[str, Kind]:
+    """Those that have a file. None are looked for when no agent needs them: most commands need not wait."""
+    if all(agent.kind in ("python", "command") for agent in file.agents.values()):
+        return {}
+    return kinds(path.parent / "kinds" if path else None)
 
 
 def _line(fault: Fault, sources: Sequence[Source]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from relit.agents.kind import Kind
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
 from relit.settings.model import Agent, File, Schedule, Snapshots
@@ -13,9 +14,9 @@ _FASTEST_MS = 1000
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
-def faults(file: File) -> list[Fault]:
-    """Everything that contradicts itself."""
-    return [*_server(file), *_volumes(file), *_agents(file), *_webhooks(file)]
+def faults(file: File, kinds: Mapping[str, Kind]) -> list[Fault]:
+    """Everything that contradicts itself. ``kinds``: those that have a file."""
+    return [*_server(file), *_volumes(file), *_models(file), *_agents(file, kinds), *_webhooks(file)]
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -34,10 +35,7 @@ def volume_store(store: str, blobs: str, data: str) -> str:
 
 
 def _server(file: File) -> Iterator[Fault]:
-    try:
-        split_listen(file.server.listen)
-    except ValueError:
-        yield Fault(("server", "listen"), f'"{file.server.listen}" is not an address', "HOST:PORT, 127.0.0.1:7717")
+    yield from _listen(("server", "listen"), file.server.listen, "HOST:PORT, 127.0.0.1:7717")
     database = file.server.database
     if not (database == "sqlite" or database.startswith(("sqlite:", "postgresql://", "postgres://"))):
         known = nearest(database.partition(":")[0], ["sqlite", "postgresql://"])
@@ -58,10 +56,48 @@ def _volumes(file: File) -> Iterator[Fault]:
         yield Fault(("volumes", "interval"), "must be longer than nothing", "a duration: 10s")
 
 
-def _agents(file: File) -> Iterator[Fault]:
+def _listen(path: Path, listen: str, right: str) -> Iterator[Fault]:
+    try:
+        split_listen(listen)
+    except ValueError:
+        yield Fault(path, f'"{listen}" is not an address', right)
+
+
+def _models(file: File) -> Iterator[Fault]:
+    yield from _listen(("gateway", "listen"), file.gateway.listen, "HOST:PORT, 127.0.0.1:7718")
+    for name, model in file.models.items():
+        path: Path = ("models", name)
+        if not _is_base(model.url):
+            why = "is not a base address: it has a host, perhaps a port and a path, and no key in it"
+            yield Fault((*path, "url"), why, "https://api.openai.com/v1")
+        for key, ms in (("connect", model.connect_ms), ("first_byte", model.first_byte_ms), ("idle", model.idle_ms)):
+            if ms == 0:
+                yield Fault((*path, key), "must be longer than nothing", "a duration: 10s")
+
+
+def _is_base(url: str) -> bool:
+    from urllib.parse import urlsplit  # most configurations need not pay for it
+
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and not ("@" in parts.netloc or parts.query or parts.fragment)
+    except ValueError:
+        return False
+
+
+def _model(path: Path, agent: Agent, file: File) -> Iterator[Fault]:
+    """Code and commands may do without a model."""
+    if agent.kind not in ("python", "command") and agent.model not in file.models:
+        why = f'there is no [models.{agent.model}], and kind = "{agent.kind}" needs a model'
+        yield Fault((*path, "model"), why, meant=nearest(agent.model, file.models))
+
+
+def _agents(file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
     for name, agent in file.agents.items():
         path: Path = ("agents", name)
         yield from _start(path, agent)
+        yield from _model(path, agent, file)
+        yield from _kind(path, agent, kinds)
         yield from _snapshots((*path, "snapshots"), agent.snapshots)
         for label, schedule in agent.schedules.items():
             yield from _schedule((*path, "schedules", label), schedule)
@@ -78,6 +114,21 @@ def _start(path: Path, agent: Agent) -> Iterator[Fault]:
         yield Fault((*path, "entry"), 'is for kind = "python"; this agent is a command', "command")
     if agent.kind == "command" and agent.schedules:
         yield Fault((*path, "schedules"), "a command takes no messages in this version of relit: remove them")
+
+
+def _kind(path: Path, agent: Agent, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
+    if agent.kind in ("python", "command"):
+        if agent.version is not None:
+            yield Fault((*path, "version"), f'does nothing with kind = "{agent.kind}": remove it')
+    elif agent.kind not in kinds:
+        known = ["python", "command", *kinds]
+        yield Fault((*path, "kind"), f'"{agent.kind}" is not allowed', " | ".join(known), nearest(agent.kind, known))
+    elif agent.workers > 1:
+        yield Fault((*path, "workers"), f'kind = "{agent.kind}" is one process: remove it')
+    if agent.kind not in ("python", "command") and (agent.command or agent.entry):
+        yield Fault((*path, "kind"), f'"{agent.kind}" knows its command: remove command and entry')
+    if agent.kind != "command" and agent.ports:
+        yield Fault((*path, "ports"), 'is for kind = "command": remove it')
 
 
 def _snapshots(path: Path, snapshots: Snapshots) -> Iterator[Fault]:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from relit.agents.kind import Probes
+from relit.control.care import Ladder
 from relit.lib import durations
 from relit.lib.names import AGENT
 from relit.volumes.retention import Tier, parse_keep
@@ -152,13 +154,44 @@ class Snapshots(_Table, frozen=True):
         return durations.to_bytes(self.max_size)
 
 
+class Heal(_Table, frozen=True):
+    """What is done when restarts do not help: see the ladder."""
+
+    restarts: Annotated[
+        Annotated[int, Meta(ge=0)], Meta(description="Quick deaths in a row before anything but a restart is tried.")
+    ] = 3
+    good_after: Annotated[
+        Duration, Meta(description="Ready for so long, and no run half done: its newest snapshot becomes `known-good`.")
+    ] = "5m"
+    max_rollback: Annotated[
+        Duration, Meta(description="An older `known-good` is not gone back to without a person.")
+    ] = "1d"
+    retry: Annotated[Duration, Meta(description="When nothing helped: how often it is tried again, for ever.")] = "1m"
+
+    @property
+    def ladder(self) -> Ladder:
+        return Ladder(
+            restarts=self.restarts,
+            good_after_ms=durations.to_ms(self.good_after),
+            max_rollback_ms=durations.to_ms(self.max_rollback),
+            slow_first_ms=durations.to_ms(self.retry),
+            slow_most_ms=10 * durations.to_ms(self.retry),
+        )
+
+
 class Agent(_Table, frozen=True):
     """One agent."""
 
     kind: Annotated[
-        Literal["python", "command"],
-        Meta(description="`python`: code written with the SDK; `command`: any program, kept alive."),
+        Name,
+        Meta(
+            description="`python`: code written with the SDK; `command`: any program, kept alive; `openclaw`; "
+            "`hermes`; or NAME of a file `kinds/NAME.toml` beside relit.toml."
+        ),
     ] = "python"
+    version: Annotated[
+        str | None, Meta(description="Of what its kind installs: else the one that the kind's file names.")
+    ] = None
     entry: Annotated[str | None, Meta(description="python: `module` or `module:object`.")] = None
     command: Annotated[list[str] | None, Meta(description="command: the program and its arguments.")] = None
     folder: Annotated[
@@ -167,9 +200,55 @@ class Agent(_Table, frozen=True):
     env: Annotated[dict[str, Secret], Meta(description="Environment variables; values may be `secret:NAME`.")] = {}
     priority: Annotated[int, Meta(ge=0, le=100, description="Of its messages: 0 last … 100 first.")] = 50
     workers: Annotated[Positive, Meta(le=64, description="Processes that run it.")] = 1
+    model: Annotated[Name, Meta(description="Its way to a model: a table of `[models]`; not for python.")] = "default"
+    sandbox: Annotated[
+        Literal["on", "off"],
+        Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
+    ] = "on"
+    ports: Annotated[list[Name], Meta(description="command: loopback ports of its own; `{port:NAME}` names one.")] = []
+    startup: Annotated[
+        Duration | None, Meta(description="How long a start may take; one that visibly goes on gets three times that.")
+    ] = None
+    grace: Annotated[Duration | None, Meta(description="Between SIGTERM and SIGKILL.")] = None
+    probes: Probes = Probes()
+    heal: Heal = Heal()
     mailbox: Mailbox = Mailbox()
     schedules: dict[Name, Schedule] = {}
     snapshots: Snapshots = Snapshots()
+
+
+class Model(_Table, frozen=True, kw_only=True):
+    """A way to a model. Agents call the gateway with a token of their own; it adds the key and passes the call on."""
+
+    url: Annotated[
+        str, Meta(pattern=r"^https?://.+", description="The provider's base address, as its clients want it.")
+    ]
+    key: Annotated[Secret | None, Meta(description="The provider's key: `secret:NAME`.")] = None
+    model: Annotated[str, Meta(description="What `default` means: the model that agents ask for.")] = ""
+    kind: Annotated[Literal["openai", "anthropic"], Meta(description="The protocol that the provider speaks.")] = (
+        "openai"
+    )
+    connect: Annotated[Duration, Meta(description="How long a connection to the provider may take.")] = "10s"
+    first_byte: Annotated[Duration, Meta(description="How long an answer may take to begin.")] = "10m"
+    idle: Annotated[Duration, Meta(description="How long an answer may pause.")] = "5m"
+
+    @property
+    def connect_ms(self) -> int:
+        return durations.to_ms(self.connect)
+
+    @property
+    def first_byte_ms(self) -> int:
+        return durations.to_ms(self.first_byte)
+
+    @property
+    def idle_ms(self) -> int:
+        return durations.to_ms(self.idle)
+
+
+class Gateway(_Table, frozen=True):
+    """Where agents reach models."""
+
+    listen: Annotated[str, Meta(description="Address and port of the gateway.")] = "127.0.0.1:7718"
 
 
 class Webhook(_Table, frozen=True):
@@ -254,6 +333,8 @@ class File(_Table, frozen=True):
     retention: Retention = Retention()
     volumes: Volumes = Volumes()
     agents: dict[Name, Agent] = {}
+    models: dict[Name, Model] = {}
+    gateway: Gateway = Gateway()
     webhooks: dict[Name, Webhook] = {}
     subscribers: dict[Name, Subscriber] = {}
 
@@ -265,9 +346,8 @@ LATER: dict[str, str] = {
     "agents.*.idle": "parking of idle agents",
     "agents.*.tools": "journaled tools",
     "agents.*.resume": "resuming of unmodified agents",
-    "agents.*.sandbox": "the sandbox",
     "agents.*.grants": "grants",
-    "models": "the model gateway",
+    "models.*.budget": "budgets of models",
     "alerts": "alerts",
     "connections": "connections",
 }

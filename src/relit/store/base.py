@@ -12,11 +12,13 @@ from typing import Protocol
 
 from relit.events import Event
 from relit.store.values import (
+    Alert,
     Effect,
     Enqueued,
     Fence,
     Finish,
     Firing,
+    Incident,
     Journal,
     Mailbox,
     MailboxStats,
@@ -54,7 +56,7 @@ class Store(Protocol):
     asked to cancel or pause · ``run:ID`` that run changed its state, got a signal, or a child of it ended ·
     ``steps:ID`` that run got a step, a stream item or a heartbeat · ``end:ID`` it
     ended, or went on as another · ``events`` ·
-    ``workers`` a worker joined, left or died.
+    ``workers`` a worker joined, left or died · ``incidents`` one changed · ``alerts`` there is one to be sent.
     """
 
     async def start(self) -> None:
@@ -282,8 +284,10 @@ class Store(Protocol):
     async def waits(self, run: str) -> list[Wait]: ...
 
     async def effects(
-        self, *, run: str | None = None, states: Sequence[str] = ("open", "in_doubt")
-    ) -> list[Effect]: ...
+        self, *, run: str | None = None, agent: str | None = None, states: Sequence[str] = ("open", "in_doubt")
+    ) -> list[Effect]:
+        """Of a run, of an agent, or of all; without ``run`` only those that are open or in doubt."""
+        ...
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Runs by (target, state)."""
@@ -339,11 +343,45 @@ class Store(Protocol):
 
     async def remove_subscriber(self, name: str) -> None: ...
 
+    # --- incidents, alerts -------------------------------------------------------------------------------------
+
+    async def put_incident(self, incident: Incident) -> bool:
+        """Write down what a node tells of a trouble. False, and nothing written: it is older than what is known, or
+        would open again what is resolved."""
+        ...
+
+    async def incident(self, id: str) -> Incident:
+        """NotFound when there is none."""
+        ...
+
+    async def incidents(
+        self, *, agent: str | None = None, open_only: bool = False, limit: int = 50, before: str | None = None
+    ) -> list[Incident]:
+        """Newest first; page with ``before`` (an incident's id)."""
+        ...
+
+    async def find_incidents(self, prefix: str, limit: int = 5) -> list[str]:
+        """Ids that begin or end with ``prefix`` (for people's short ids)."""
+        ...
+
+    async def put_alerts(self, alerts: Sequence[Alert]) -> None:
+        """Make alerts. One whose id is known is left as it is."""
+        ...
+
+    async def move_alert(self, before: Alert, after: Alert) -> bool:
+        """Set severity, state, tries, ``retry_at``, ``sent_at`` and ``why`` if the row still is as in ``before``;
+        with ``after.closed`` all alerts of that incident on that channel are closed. False: it is not."""
+        ...
+
+    async def alerts(self) -> list[Alert]:
+        """Those that are not closed, oldest first."""
+        ...
+
     # --- upkeep ------------------------------------------------------------------------------------------------
 
     async def forget(self, older_than_ms: int, limit: int = 1000) -> int:
-        """Retention: delete final runs (and their journals, streams, firings, events) that ended longer ago.
-        Answers how many runs went; call again while it answers ``limit``."""
+        """Retention: delete final runs (and their journals, streams, firings, events) that ended longer ago, and
+        incidents that were resolved longer ago. Answers how many runs went; call again while it answers ``limit``."""
         ...
 
     async def check(self) -> list[str]:

@@ -22,6 +22,9 @@ EffectState = Literal["open", "done", "failed", "in_doubt", "kept"]  # kept: don
 Messages = Literal["keep", "redeliver", "drop"]
 Request = Literal["cancel", "pause"]
 Outcome = Literal["fired", "skipped", "missed", "queued", "replaced"]
+Severity = Literal["info", "warning", "critical"]
+AlertKind = Literal["opened", "worse", "again", "resolved"]
+AlertState = Literal["waiting", "sending", "sent", "withdrawn"]  # sending: on its way, or nobody knows whether it came
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,6 +303,54 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str = ""  # the last event delivered
     failures: int = 0
     retry_at: int | None = None
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's trouble, as its node told it last. ``document``: all of it, as JSON.
+
+    ``rev`` grows with the reports, and two with the same one hold in the order in which they come. ``group`` is equal
+    for troubles of one cause outside of the agents. ``seen_at`` (first) and ``updated_at`` (last) are the store's.
+    """
+
+    id: str
+    agent: str
+    instance: str
+    opened_at: int
+    resolved_at: int | None = None
+    severity: Severity = "info"
+    rung: int = 1
+    group: str = ""
+    title: str = ""
+    rev: int = 0
+    document: bytes = b"{}"
+    seen_at: int = 0
+    updated_at: int = 0
+
+    @property
+    def open(self) -> bool:
+        return self.resolved_at is None
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of incidents (``members``) on one channel. Receivers know it by ``incident``, the first of them.
+
+    ``retry_at``: not to be touched before; while it is sent, until when its sender must have said something.
+    ``closed``: nothing more will be told of its incident there.
+    """
+
+    id: str
+    channel: str
+    kind: AlertKind
+    incident: str
+    members: list[str]
+    severity: Severity
+    state: AlertState = "waiting"
+    made_at: int = 0
+    tries: int = 0
+    retry_at: int | None = None
+    sent_at: int | None = None
+    why: str = ""
+    closed: bool = False
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,20 +16,6 @@ from relit.volumes.glob import Machine, Names, parse
 NAME = b".relitignore"
 BYTES = 64 << 10  # of .relitignore that count
 MOST = 1000  # patterns of .relitignore that count
-KINDS: dict[str, tuple[str, ...]] = {
-    "openclaw": ("state/cache/**", "state/tmp/**", "state/logs/**", "**/*.lock.sqlite", "state/plugin-skills/**"),
-    "hermes": (
-        "logs/**",
-        "gateway.pid",
-        "gateway.lock",
-        "**/*.lock",
-        "gateway_state.json",
-        "state/gateway.heartbeat",
-        "sandboxes/**",
-        "image_cache/**",
-        "audio_cache/**",
-    ),
-}
 _SHM = b"-shm"
 _TOLD = 20  # faults
 _SHOWN = 60  # letters of a pattern in what is told of it
@@ -123,11 +109,6 @@ class Ignore:
                 state = _LEFT_OUT if matched and self._decides(matched) else state
             self._states[folder] = state
         return state
-
-
-def of_kind(kind: str, extra: Iterable[str] = ()) -> tuple[str, ...]:
-    """The patterns of an agent's kind, and further ones."""
-    return (*KINDS.get(kind, ()), *extra)
 
 
 def fault(pattern: str) -> str:

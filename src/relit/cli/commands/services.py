@@ -100,6 +100,20 @@ def definitions(settings: Settings, modules: tuple[str, ...], agents: tuple[str,
 
 
 @click.command()
+@click.option("--ready-file", metavar="PATH", type=click.Path(path_type=Path), help="Write this file when it works.")
+@pass_session
+def turns(session: Session, ready_file: Path | None) -> None:
+    """Bring messages into agents that relit did not write, in the foreground. `relit up` does it."""
+    from relit.app.turns import bring
+
+    def began(targets: list[str]) -> None:
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
+
+    run_async(session, bring(session.settings(), began))
+
+
+@click.command()
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen.")
 @pass_session
@@ -110,8 +124,9 @@ def node(session: Session, modules: tuple[str, ...], listen: str | None) -> None
     """
     from relit.app.up import up
 
-    settings = session.settings({"server.listen": listen})
-    run_async(session, up(settings, session.environment, modules))
+    overrides = {"server.listen": listen}
+    settings = session.settings(overrides)
+    run_async(session, up(settings, session.environment, modules, lambda: session.settings(overrides)))
 
 
 @click.command()
@@ -126,3 +141,23 @@ def volumes(session: Session, ready_file: Path | None) -> None:
             ready_file.touch(mode=0o600)
 
     run_async(session, serve(session.settings(), began))
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", help="Instead of gateway.listen.")
+@click.option("--ready-file", metavar="PATH", type=click.Path(path_type=Path), help="Write this file when it works.")
+@pass_session
+def gateway(session: Session, listen: str | None, ready_file: Path | None) -> None:
+    """Let agents call their models, in the foreground: with tokens of their own, which it exchanges for the providers'
+    keys. `relit up` runs it by itself."""
+    from relit.app.gateway import serve
+
+    def began(url: str) -> None:
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
+        if session.screen.as_json:
+            session.screen.row({"event": "gateway.started", "listen": url})
+        else:
+            session.screen.line(f"listening on {url}")
+
+    run_async(session, serve(session.settings({"gateway.listen": listen}), began))

@@ -9,8 +9,10 @@ import msgspec
 from relit.events import Event
 from relit.store.gate import Box
 from relit.store.values import (
+    Alert,
     Effect,
     Firing,
+    Incident,
     Mailbox,
     MailboxStats,
     Run,
@@ -24,7 +26,12 @@ from relit.store.values import (
 )
 
 RUN_COLUMNS = Run.__struct_fields__
-COLUMNS = {"RUN": ", ".join(RUN_COLUMNS)}
+INCIDENT_COLUMNS = [name.replace("group", "cause_group") for name in Incident.__struct_fields__]  # a word of SQL's
+COLUMNS = {
+    "RUN": ", ".join(RUN_COLUMNS),
+    "INCIDENT": ", ".join(INCIDENT_COLUMNS),
+    "ALERT": ", ".join(Alert.__struct_fields__),
+}
 
 
 def run(row: tuple[Any, ...]) -> Run:
@@ -95,3 +102,12 @@ def subscriber(row: tuple[Any, ...]) -> Subscriber:
     return Subscriber(
         name=row[0], url=row[1], events=row[2].split(), secret=row[3], cursor=row[4], failures=row[5], retry_at=row[6]
     )
+
+
+def incident(row: tuple[Any, ...]) -> Incident:
+    return Incident(**dict(zip(Incident.__struct_fields__, row, strict=True)))
+
+
+def alert(row: tuple[Any, ...]) -> Alert:
+    fields = dict(zip(Alert.__struct_fields__, row, strict=True))
+    return Alert(**fields | {"members": fields["members"].split(), "closed": bool(fields["closed"])})

@@ -11,15 +11,17 @@ from typing import Any, Protocol
 
 from relit.events import Event
 from relit.store.base import Subscription
-from relit.store.sql import journal, outside, queue, rewinding, rows, upkeep
+from relit.store.sql import incidents, journal, outside, queue, rewinding, rows, upkeep
 from relit.store.sql.catalog import SqlCatalog
 from relit.store.sql.tx import Database, Op, Operation
 from relit.store.values import (
+    Alert,
     Effect,
     Enqueued,
     Fence,
     Finish,
     Firing,
+    Incident,
     Journal,
     Mailbox,
     MailboxStats,
@@ -281,8 +283,7 @@ class SqlStore:
         return [rows.run(row) for row in found]
 
     async def find_runs(self, prefix: str, limit: int = 5) -> list[str]:
-        plain = "".join(letter for letter in prefix.lower() if letter.isalnum())
-        return [row[0] for row in await self._read("runs_like", plain, plain + "~", f"%{plain}", limit)]
+        return [row[0] for row in await self._read("runs_like", *_like(prefix), limit)]
 
     async def steps(self, run: str, after: int = 0, limit: int = 1000) -> list[Step]:
         return [rows.step(row) for row in await self._read("steps_of", run, after, limit)]
@@ -293,12 +294,16 @@ class SqlStore:
     async def waits(self, run: str) -> list[Wait]:
         return [rows.wait(row) for row in await self._read("waits_of", run)]
 
-    async def effects(self, *, run: str | None = None, states: Sequence[str] = ("open", "in_doubt")) -> list[Effect]:
+    async def effects(
+        self, *, run: str | None = None, agent: str | None = None, states: Sequence[str] = ("open", "in_doubt")
+    ) -> list[Effect]:
         wanted = f",{','.join(states)},"
-        if run is None:
-            found = await self._read("effects_unsettled", wanted)
-        else:
+        if run is not None:
             found = await self._read("effects_of", run, wanted)
+        elif agent is not None:
+            found = await self._read("effects_of_agent", agent, wanted)
+        else:
+            found = await self._read("effects_unsettled", wanted)
         return [rows.effect(row) for row in found]
 
     async def counts(self) -> dict[tuple[str, str], int]:
@@ -354,6 +359,38 @@ class SqlStore:
     async def remove_subscriber(self, name: str) -> None:
         await self._write(upkeep.remove_subscriber, name)
 
+    # --- incidents, alerts -------------------------------------------------------------------------------------
+
+    async def put_incident(self, incident: Incident) -> bool:
+        return await self._write(incidents.put, incident)
+
+    async def incident(self, id: str) -> Incident:
+        found = await self._read("incident_get", id)
+        if not found:
+            raise incidents.no_incident(id)
+        return rows.incident(found[0])
+
+    async def incidents(
+        self, *, agent: str | None = None, open_only: bool = False, limit: int = 50, before: str | None = None
+    ) -> list[Incident]:
+        if agent is not None:
+            found = await self._read("incidents_of_agent", before, limit, agent, int(open_only))
+        else:
+            found = await self._read("incidents_open" if open_only else "incidents_all", before, limit)
+        return [rows.incident(row) for row in found]
+
+    async def find_incidents(self, prefix: str, limit: int = 5) -> list[str]:
+        return [row[0] for row in await self._read("incidents_like", *_like(prefix), limit)]
+
+    async def put_alerts(self, alerts: Sequence[Alert]) -> None:
+        await self._write(incidents.put_alerts, alerts)
+
+    async def move_alert(self, before: Alert, after: Alert) -> bool:
+        return await self._write(incidents.move_alert, (before, after))
+
+    async def alerts(self) -> list[Alert]:
+        return [rows.alert(row) for row in await self._read("alerts_live")]
+
     # --- upkeep ------------------------------------------------------------------------------------------------
 
     async def forget(self, older_than_ms: int, limit: int = 1000) -> int:
@@ -362,3 +399,9 @@ class SqlStore:
     async def check(self) -> list[str]:
         faults = [str(row[0]) for row in await self._read("faults")]
         return await self._database.check() + faults
+
+
+def _like(prefix: str) -> tuple[str, str, str]:
+    """The lowest and the highest id that begin so, and a pattern of those that end so."""
+    plain = "".join(letter for letter in prefix.lower() if letter.isalnum())
+    return plain, plain + "~", f"%{plain}"

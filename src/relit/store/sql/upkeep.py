@@ -295,14 +295,14 @@ FORGET_RUN = ("forget_steps", "forget_stream", "forget_signals", "forget_effects
 
 @one_by_one
 async def forget(tx: Tx, args: tuple[int, int]) -> int:
-    """Retention: runs that ended before, with all that belongs to them."""
+    """Retention: runs that ended before, with all that belongs to them, and incidents."""
     older_than_ms, limit = args
     before = tx.now - older_than_ms
     ids = [(row[1],) for row in await tx.many("runs_old", [(before, limit)])]
     if ids:
         for name in FORGET_RUN:
             await tx.many(name, ids)
-    for name in ("forget_events", "forget_firings", "forget_workers"):
+    for name in ("forget_events", "forget_firings", "forget_workers", "forget_incidents", "forget_alerts"):
         await tx.many(name, [(before,)])
     await tx.many("forget_dedups", [(tx.now,)])
     return len(ids)

@@ -1,0 +1,119 @@
+"""A kind and one agent of it, put together: what the node starts, asks and heals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from relit.agents import config
+from relit.agents.door import Door
+from relit.agents.kind import Inject, Kind, Probes, fill
+from relit.control.care import Care, Ladder
+from relit.control.values import Probe
+from relit.lib import durations
+
+T = TypeVar("T")
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an agent's model calls go."""
+
+    url: str
+    key: str
+    name: str = "default"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one agent lives, and what is its alone."""
+
+    name: str
+    home: str
+    tmp: str
+    runtime: str = ""
+    door: Door = Door()
+    model: Model | None = None
+
+    def names(self) -> dict[str, Any]:
+        """What a kind's file may name."""
+        found: dict[str, Any] = {"name": self.name, "home": self.home, "tmp": self.tmp, "runtime": self.runtime}
+        found |= {f"port:{name}": port for name, port in self.door.ports.items()}
+        found |= {f"token:{name}": token for name, token in self.door.tokens.items()}
+        if self.model is not None:
+            model = self.model
+            found |= {"model:url": model.url, "model:key": model.key, "model:name": model.name}
+        return found
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent ready to be made an instance of. ``inject`` has its address filled in."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    ready: Probe | None
+    live: list[Probe]
+    canary: Probe | None
+    care: Care
+    startup_ms: int
+    grace_ms: int
+    inject: Inject | None = None
+
+
+def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = False) -> Fitted:
+    """``name`` is the kind's. ``silent``: a clone, which must not act on the world. ConfigError."""
+    names = place.names()
+    ready, live, canary = _probes(kind.probes, names, answers=place.model is not None)
+    repair = kind.repairs()
+    return Fitted(
+        argv=fill(kind.command, names),
+        env={key: str(value) for key, value in fill(kind.env, names).items()},
+        cwd=fill(kind.cwd, names),
+        ready=ready,
+        live=live,
+        canary=canary,
+        care=Care(
+            agent=place.name,
+            kind=name,
+            home=place.home,
+            tmp=place.tmp,
+            config=[_filled(each, names) for each in kind.configs(model=place.model is not None, silent=silent)],
+            repair=_filled(repair, names) if repair else None,
+            stale=kind.stale,
+            exits=kind.exits,
+            ladder=ladder,
+        ),
+        startup_ms=durations.to_ms(kind.startup),
+        grace_ms=durations.to_ms(kind.grace),
+        inject=_filled(kind.inject, names) if kind.inject else None,
+    )
+
+
+def _probes(
+    probes: Probes, names: Mapping[str, Any], *, answers: bool
+) -> tuple[Probe | None, list[Probe], Probe | None]:
+    """A canary needs a model that answers."""
+    ready = _filled(probes.ready.probe(), names) if probes.ready else None
+    live = [_filled(each.probe(), names) for each in probes.live]
+    canary = _filled(probes.canary.probe(), names) if probes.canary and answers else None
+    return ready, live, canary
+
+
+def _filled(value: T, names: Mapping[str, Any]) -> T:
+    """A value (or a list of them) with every name in it filled in."""
+    made: T = msgspec.convert(fill(msgspec.to_builtins(value, str_keys=True), names), type=type(value), strict=False)
+    return made
+
+
+def furnish(kind: Kind, place: Place) -> None:
+    """Make what a first start needs: folders, and configuration files in a home that is still empty. OSError."""
+    home = Path(place.home)
+    fresh = not any(home.iterdir())
+    for folder in kind.folders:
+        (home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    Path(place.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if fresh:
+        for each in kind.configs(model=place.model is not None):
+            config.make(home, msgspec.structs.replace(each, keep=fill(each.keep, place.names())))

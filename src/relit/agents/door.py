@@ -1,0 +1,89 @@
+"""The ports and tokens of one agent: chosen once, kept in ``run/door.json`` (0600) of its folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+
+from relit.errors import Conflict
+
+FIRST, LAST = 17800, 18799  # where agents' ports are looked for
+_TOKEN_BYTES = 32
+
+
+class Door(msgspec.Struct, frozen=True, kw_only=True):
+    """By name."""
+
+    ports: dict[str, int] = {}
+    tokens: dict[str, str] = {}
+
+
+def place_of(folder: Path) -> Path:
+    """The file, in an agent's folder."""
+    return folder / "run" / "door.json"
+
+
+def read(folder: Path) -> Door:
+    """What is known; empty when nothing is."""
+    try:
+        return msgspec.json.decode(place_of(folder).read_bytes(), type=Door)
+    except FileNotFoundError:
+        return Door()
+
+
+def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
+    """What is known, and whatever is missing chosen now. Ports stay the same from then on: an agent's clients know
+    them. Conflict when none is free."""
+    known = read(folder)
+    missing = [name for name in ports if name not in known.ports]
+    taken = _taken(folder.parent) if missing else set()
+    chosen = dict(known.ports)
+    for name in missing:
+        chosen[name] = _free(taken)
+        taken.add(chosen[name])
+    made = {name: secrets.token_urlsafe(_TOKEN_BYTES) for name in tokens if name not in known.tokens}
+    door = Door(ports=chosen, tokens=known.tokens | made)
+    if door != known:
+        _write(place_of(folder), msgspec.json.encode(door))
+    return door
+
+
+def _taken(agents: Path) -> set[int]:
+    """Ports of all agents here, whether they run or not."""
+    return {port for each in agents.glob("*/run/door.json") for port in read(each.parent.parent).ports.values()}
+
+
+def _free(taken: Collection[int]) -> int:
+    for port in range(FIRST, LAST + 1):
+        if port not in taken and _can_be_bound(port):
+            return port
+    raise Conflict(
+        f"no port from {FIRST} to {LAST} is free for an agent",
+        why="each agent with a door of its own needs one",
+        fix="relit agent rm NAME frees those of an agent",
+    )
+
+
+def _can_be_bound(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+    draft.replace(path)

@@ -1,0 +1,135 @@
+"""Agents that relit did not write, put together for the node: kind, runtime, ports, model route, sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relit.agents import door
+from relit.agents.adapter import Fitted, Model, Place, fit, furnish
+from relit.agents.kind import Kind, fill
+from relit.app.instances import folder_of, home_of
+from relit.control.care import Care
+from relit.control.values import Probe
+from relit.errors import ConfigError
+from relit.lib import durations
+from relit.settings import Settings
+from relit.settings.model import Agent
+from relit.volumes.due import to_be_laid
+
+RUNTIMES = "runtimes"
+_MINE = ("python", "command")
+
+
+def kind_of(settings: Settings, name: str) -> Kind | None:
+    """The kind's file of an agent; ``None`` when its kind has none."""
+    agent = settings.agents.get(name)
+    if agent is None or agent.kind in _MINE:
+        return None
+    return settings.kinds()[agent.kind]
+
+
+def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
+    """Where an agent lives. Its ports and tokens are chosen when it has none yet."""
+    agent, folder = settings.agents[name], folder_of(settings, name)
+    ports = kind.ports if kind else agent.ports
+    opened = door.settle(folder, ports, kind.tokens if kind else [])
+    return Place(
+        name=name,
+        home=str(home_of(settings, name)),
+        tmp=str(folder / "tmp"),
+        runtime=str(runtime_of(settings, agent, kind)) if kind and kind.installs else "",
+        door=opened,
+        model=_model(settings, agent, opened),
+    )
+
+
+def runtime_of(settings: Settings, agent: Agent, kind: Kind) -> Path:
+    """The folder in which its version is installed, or will be."""
+    return settings.data / RUNTIMES / agent.kind / version_of(agent, kind)
+
+
+def version_of(agent: Agent, kind: Kind) -> str:
+    """The version that an agent of this kind runs."""
+    return agent.version or str(kind.install.get("version", ""))
+
+
+def _model(settings: Settings, agent: Agent, opened: door.Door) -> Model | None:
+    """Its way to a model: through the gateway, with a token of its own."""
+    token = opened.tokens.get("model")
+    if token is None or agent.model not in settings.models:
+        return None
+    return Model(url=f"{settings.gateway_url}/openai/v1", key=token, name="default")
+
+
+def fitted(settings: Settings, name: str) -> Fitted:
+    """An agent of a kind that has a file. ConfigError when its runtime is not installed."""
+    agent = settings.agents[name]
+    kind = settings.kinds()[agent.kind]
+    place = place_of(settings, name, kind)
+    if place.runtime and not Path(place.runtime).is_dir():
+        raise ConfigError(
+            f"{kind.title} {version_of(agent, kind)} is not installed, and the agent {name} needs it",
+            why=f"{place.runtime} is not there",
+            fix=f"relit agent install {name}",
+        )
+    if not to_be_laid(home_of(settings, name)):
+        home_of(settings, name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        furnish(kind, place)
+    made = fit(agent.kind, kind, place, ladder=agent.heal.ladder)
+    return _overridden(made, agent, place)
+
+
+def care_of(settings: Settings, name: str) -> Care | None:
+    """How a command is healed; ``None`` for code written with the SDK, which restarts alone can help."""
+    agent = settings.agents[name]
+    if agent.kind == "python":
+        return None
+    folder = folder_of(settings, name)
+    return Care(
+        agent=name, kind=agent.kind, home=str(folder / "home"), tmp=str(folder / "tmp"), ladder=agent.heal.ladder
+    )
+
+
+def _overridden(made: Fitted, agent: Agent, place: Place) -> Fitted:
+    """With what relit.toml says of this one."""
+    names, probes = place.names(), agent.probes
+    changes: dict[str, object] = {}
+    if probes.ready is not None:
+        changes["ready"] = _asked(probes.ready.probe(), names)
+    if probes.live:
+        changes["live"] = [_asked(each.probe(), names) for each in probes.live]
+    if probes.canary is not None:
+        changes["canary"] = _asked(probes.canary.probe(), names)
+    if agent.startup is not None:
+        changes["startup_ms"] = durations.to_ms(agent.startup)
+    if agent.grace is not None:
+        changes["grace_ms"] = durations.to_ms(agent.grace)
+    return msgspec.structs.replace(made, **changes)
+
+
+def _asked(probe: Probe, names: dict[str, Any]) -> Probe:
+    made: Probe = msgspec.convert(fill(msgspec.to_builtins(probe), names), type=Probe)
+    return made
+
+
+def command(settings: Settings, name: str) -> Fitted:
+    """An agent that is any program."""
+    agent, place = settings.agents[name], place_of(settings, name)
+    care = care_of(settings, name)
+    assert care is not None, "commands are cared for"
+    names = place.names()
+    made = Fitted(
+        argv=[str(each) for each in fill(agent.command or [], names, strict=False)],
+        env={f"PORT_{label.upper().replace('-', '_')}": str(port) for label, port in place.door.ports.items()},
+        cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
+        ready=None,
+        live=[],
+        canary=None,
+        care=care,
+        startup_ms=60_000,
+        grace_ms=10_000,
+    )
+    return _overridden(made, agent, place)

@@ -1,0 +1,107 @@
+"""The process through which agents call their models."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from relit.agents import door
+from relit.app.instances import folder_of
+from relit.app.stopping import running, until_signal
+from relit.errors import ConfigError
+from relit.gateway.routes import Caller, Patience, Route, digest
+from relit.gateway.server import Gateway
+from relit.settings import Secrets, Settings
+from relit.settings.model import Model
+
+_LOG = logging.getLogger(__name__)
+TOKEN = "model"  # what an agent's token for its model is called at its door
+
+
+async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until a signal comes. ``began`` is told the URL. Settings are read once: other ones need another process."""
+    async with until_signal() as stop:
+        gateway = compose(settings)
+        async with running([gateway], lambda: began(gateway.url)):
+            await stop.wait()
+
+
+def compose(settings: Settings) -> Gateway:
+    """The gateway of these settings. Raises ``ConfigError`` for a key that is not set."""
+    host, port = settings.gateway_address
+    return Gateway(routes(settings), doors(settings), host, port)
+
+
+def routes(settings: Settings) -> dict[str, Route]:
+    """Every ``[models.NAME]``, with its key. Raises ``ConfigError``."""
+    secrets = Secrets(settings.data)
+    return {name: _route(name, model, secrets) for name, model in settings.models.items()}
+
+
+def _route(name: str, model: Model, secrets: Secrets) -> Route:
+    try:
+        key = None if model.key is None else secrets.reveal(model.key)
+    except ConfigError as error:
+        raise ConfigError(f"[models.{name}]: {error.what}", why=error.why, fix=error.fix) from error
+    patience = Patience(model.connect_ms / 1000, model.first_byte_ms / 1000, model.idle_ms / 1000)
+    return Route(name, model.url, key, model.model, model.kind, patience)
+
+
+def doors(settings: Settings) -> Doors:
+    """The tokens of all agents of relit.toml."""
+    return Doors({name: (folder_of(settings, name), agent.model) for name, agent in settings.agents.items()})
+
+
+class Doors:
+    """Callers by the tokens at their doors: ``agents`` are folders and routes by name.
+
+    A door is read again when its file has changed, so a token that is replaced is good no longer.
+    """
+
+    def __init__(self, agents: Mapping[str, tuple[Path, str]]) -> None:
+        self._agents = agents
+        self._read: dict[str, tuple[Stamp, Caller | None]] = {}
+        self._by_digest: dict[bytes, Caller] = {}
+
+    def find(self, token: str) -> Caller | None:
+        """Whose token it is."""
+        wanted = digest(token)
+        known = self._by_digest.get(wanted)
+        if known is not None and not self._has_changed(known.agent):
+            return known
+        self._look_again()
+        return self._by_digest.get(wanted)
+
+    def _has_changed(self, agent: str) -> bool:
+        return agent not in self._read or self._read[agent][0] != _stamp(self._agents[agent][0])
+
+    def _look_again(self) -> None:
+        for agent, (folder, route) in self._agents.items():
+            if self._has_changed(agent):
+                stamp, token = _stamp(folder), _token(folder)
+                self._read[agent] = (stamp, Caller(agent, token, route) if token else None)
+        callers = [caller for _, caller in self._read.values() if caller is not None]
+        self._by_digest = {digest(each.token): each for each in callers}
+
+
+Stamp = tuple[int, int, int] | None
+
+
+def _stamp(folder: Path) -> Stamp:
+    try:
+        found = os.stat(door.place_of(folder))
+    except OSError:  # nothing there yet; what else it may be is told when it is read
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _token(folder: Path) -> str | None:
+    try:
+        return door.read(folder).tokens.get(TOKEN)
+    except (OSError, msgspec.MsgspecError) as error:
+        _LOG.warning("%s: its agent cannot call its model: %s", door.place_of(folder), error)
+        return None

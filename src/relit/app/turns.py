@@ -1,0 +1,56 @@
+"""The worker that brings messages into agents that relit did not write, all of this machine's in one process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+
+from relit.agents.adapter import Fitted
+from relit.app import agents
+from relit.app.declared import mailbox
+from relit.app.work import work
+from relit.control.values import Probe
+from relit.durable.definitions import Agent
+from relit.node import probe
+from relit.settings import Settings
+from relit.store.values import Mailbox
+from relit.turns.chat import Chat
+from relit.turns.outsider import outsider
+
+
+def outsiders(settings: Settings) -> list[str]:
+    """The agents that messages can be brought into: their kind says how."""
+    return [name for name in settings.agents if (kind := agents.kind_of(settings, name)) and kind.inject is not None]
+
+
+class LocalDoor:
+    """The door of an agent on this machine."""
+
+    def __init__(self, http: httpx.AsyncClient, made: Fitted) -> None:
+        assert made.inject is not None, "only for kinds that say how"
+        self._chat = Chat(http, made.inject.url, made.inject.headers, made.inject.model)
+        self._ready: Probe | None = made.ready
+
+    async def ready(self) -> str | None:
+        """Asks it what the node asks it."""
+        return None if self._ready is None else await probe.ask(self._ready)
+
+    def turn(self, text: str, session: str) -> AsyncIterator[str]:
+        """Delivers a message."""
+        return self._chat.turn(text, session)
+
+    async def settled(self, session: str) -> None:
+        """Nothing to wait for: a client that goes away ends its turn."""
+
+
+async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
+    """Work until a signal comes."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
+        await work(settings, [_definition(settings, http, name) for name in outsiders(settings)], began=began)
+
+
+def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:
+    box = mailbox(name, settings.agents[name]) or Mailbox(name=name)
+    return outsider(name, LocalDoor(http, agents.fitted(settings, name)), box)

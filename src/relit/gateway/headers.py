@@ -1,0 +1,45 @@
+"""Which headers go on, to the provider and back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from relit.gateway.routes import Route
+
+Pairs = list[tuple[str, str]]
+
+_HOP = frozenset(
+    {
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+_OURS = frozenset({"host", "authorization", "x-api-key", "content-length", "expect"})
+
+
+def tokens(headers: Mapping[str, str]) -> list[str]:
+    """The tokens that a request carries, in either protocol's header."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    found = [bearer.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "").strip()]
+    return [each for each in found if each]
+
+
+def onward(headers: Iterable[tuple[str, str]], route: Route) -> Pairs:
+    """The caller's headers for the provider, with the route's key. How long the body is goes without saying."""
+    kept = _passing(headers, _OURS)
+    if route.key is None:
+        return kept
+    own = ("x-api-key", route.key) if route.kind == "anthropic" else ("Authorization", f"Bearer {route.key}")
+    return [*kept, own]
+
+
+def back(headers: Iterable[tuple[str, str]]) -> Pairs:
+    """The provider's headers for the caller."""
+    return _passing(headers, frozenset())
+
+
+def _passing(headers: Iterable[tuple[str, str]], besides: frozenset[str]) -> Pairs:
+    pairs = list(headers)
+    named = {word.strip().lower() for name, value in pairs if name.lower() == "connection" for word in value.split(",")}
+    held = _HOP | besides | named
+    return [(name, value) for name, value in pairs if name.lower() not in held]

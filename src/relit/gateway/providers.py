@@ -1,0 +1,139 @@
+"""Calls to providers: the connections, the waiting, and whose fault it is when nothing comes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from relit.errors import ProviderFault, ProviderSilent
+from relit.gateway import headers
+from relit.gateway.headers import Pairs
+from relit.gateway.routes import Patience, Route
+from relit.gateway.target import Target, address
+
+_LARGE = 1 << 20  # bytes; larger bodies are written piece by piece
+_LINE = 1 << 16  # of a header
+_OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # of the client's library: not the agent's
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an agent asks of its provider. ``headers`` are the agent's. ``body``: bytes, or a stream of ``length``."""
+
+    agent: str
+    route: Route
+    target: Target
+    method: str
+    headers: Pairs
+    body: bytes | AsyncIterable[bytes] | None = None
+    length: str | None = None
+
+
+class Answer:
+    """A provider's answer that has begun; ``headers`` are those for the agent."""
+
+    def __init__(self, call: Call, response: aiohttp.ClientResponse) -> None:
+        self._call = call
+        self._response = response
+        self.status = response.status
+        self.reason = response.reason
+        self.headers = headers.back(response.headers.items())
+
+    async def read(self) -> bytes:
+        """The next piece, as soon as there is one; empty at the end. Raises ``ProviderFault``."""
+        try:
+            async with asyncio.timeout(self._call.route.patience.idle):
+                return await self._response.content.readany()
+        except TimeoutError as error:
+            raise _silent(self._call.route, f"nothing came for {self._call.route.patience.idle:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(self._call.route, "its answer broke off", error) from error
+
+
+class Providers:
+    """Open connections to every provider."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Be ready for calls. Nothing is kept between them but connections: no cookies, no proxies of the machine."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_OWN_HEADERS,
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+        )
+
+    async def stop(self) -> None:
+        """Close every connection. Safe twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    @asynccontextmanager
+    async def answer(self, call: Call) -> AsyncIterator[Answer]:
+        """The answer to a call; one that is left before its end is cancelled. Raises ``ProviderFault``."""
+        response = await self._begun(call)
+        try:
+            yield Answer(call, response)
+        finally:
+            response.close()  # a connection whose answer was read whole has gone back already
+
+    async def _begun(self, call: Call) -> aiohttp.ClientResponse:
+        route = call.route
+        try:
+            async with asyncio.timeout(route.patience.first_byte):
+                return await self._asked(call)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _broken(route, f"no connection in {route.patience.connect:g} s") from error
+        except TimeoutError as error:
+            raise _silent(route, f"no answer in {route.patience.first_byte:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(route, "the call failed", error) from error
+
+    async def _asked(self, call: Call) -> aiohttp.ClientResponse:
+        assert self._session is not None, "only called between start and stop"
+        sent = CIMultiDict(headers.onward(call.headers, call.route))
+        if call.length is not None:
+            sent["Content-Length"] = call.length
+        large = isinstance(call.body, bytes) and len(call.body) > _LARGE
+        return await self._session.request(
+            call.method,
+            URL(address(call.route, call.target), encoded=True),
+            headers=sent,
+            data=io.BytesIO(call.body) if large and isinstance(call.body, bytes) else call.body,
+            allow_redirects=False,
+            timeout=_timeout(call.route.patience),
+        )
+
+
+def _timeout(patience: Patience) -> aiohttp.ClientTimeout:
+    """Only the connection's: the answer has clocks of its own, which stand still while the agent does not read."""
+    return aiohttp.ClientTimeout(total=None, connect=patience.connect, sock_connect=patience.connect)
+
+
+def _broken(route: Route, what: str, error: BaseException | None = None) -> ProviderFault:
+    why = f"{what}: {error or type(error).__name__}" if error is not None else what
+    return ProviderFault(_named(route), why=why, fix=_FIX)
+
+
+def _silent(route: Route, why: str) -> ProviderSilent:
+    return ProviderSilent(_named(route), why=why, fix=_FIX)
+
+
+_FIX = "relit doctor; is the provider reachable from this machine?"
+
+
+def _named(route: Route) -> str:
+    return f"the provider of [models.{route.name}] at {urlsplit(route.url).netloc} does not answer"

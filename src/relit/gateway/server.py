@@ -1,0 +1,241 @@
+"""The gateway itself: who calls, where it goes, and the answer's way back, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict
+
+from relit.errors import ConfigError, ProviderFault, ProviderSilent
+from relit.gateway import canned, headers
+from relit.gateway.health import Health, blames
+from relit.gateway.naming import named
+from relit.gateway.providers import Answer, Call, Providers
+from relit.gateway.refusal import Refused
+from relit.gateway.routes import Callers, Route
+from relit.gateway.target import Target, aim, door
+from relit.lib.clock import SYSTEM_CLOCK, Clock
+
+_LOG = logging.getLogger(__name__)
+BODY_MOST = 64 << 20  # bytes of a request that is read whole
+_GRACE = 1.5  # seconds that answers under way get when the gateway stops
+_LINE = 1 << 16  # of a header
+_BACKLOG = 1024
+
+
+class Gateway:
+    """Serves in the caller's loop. ``port`` 0 takes a free one; ``url`` is right from ``start`` on.
+
+    An agent's disconnect cancels its call at the provider. ``/healthz`` tells each route's troubles, without a token.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        callers: Callers,
+        host: str = "127.0.0.1",
+        port: int = 7718,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._routes = routes
+        self._callers = callers
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._health = Health(routes, clock)
+        self._providers = Providers()
+        self._runner: web.ServerRunner | None = None
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    @property
+    def url(self) -> str:
+        """Where it is reached from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Listen; back when calls are answered. Raises ``ConfigError`` when the address cannot be had."""
+        await self._providers.start()
+        server = web.Server(
+            self._take,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port, backlog=_BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            raise _cannot(self._host, self._port, error) from error
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Take no more calls; those under way get a moment, then they are cut. Safe twice."""
+        self._stopping = True
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            for site in runner.sites:
+                await site.stop()
+            await self._drain()
+            await runner.cleanup()
+        await self._providers.stop()
+
+    async def _drain(self) -> None:
+        if self._calls:
+            _, open = await asyncio.wait(self._calls, timeout=_GRACE)
+            for call in open:
+                call.cancel()
+            if open:
+                await asyncio.wait(open)
+
+    # --- a call -----------------------------------------------------------------------------------------------------
+
+    async def _take(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None, "aiohttp runs each request in a task"
+        self._calls.add(task)
+        try:
+            return await self._answer(request)
+        except Refused as refused:
+            kind = door(request.raw_path)
+            return _whole(refused.status, refused.body(kind), "application/json", refused.headers())
+        finally:
+            self._calls.discard(task)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/healthz":
+            return _whole(200, msgspec.json.encode(self._health.document()), "application/json")
+        if self._stopping:
+            raise Refused(503, "stopping", "the gateway is being restarted", retry=True)
+        target = aim(request.raw_path)
+        if target is None:
+            raise Refused(404, "not-found", "there is nothing here; calls go to /openai/v1/… or /anthropic/v1/…")
+        agent, route = self._admitted(request, target)
+        await _go_on(request)
+        body = await _body(request, target)
+        if target.call is not None and isinstance(body, bytes):
+            reply = canned.reply(target.call, body, self._clock.now_ms() // 1000)
+            if reply is not None:
+                return _whole(200, reply.body, reply.content_type)
+        return await self._passed(request, _call(request, agent, route, target, body))
+
+    def _admitted(self, request: web.BaseRequest, target: Target) -> tuple[str, Route]:
+        """Who calls, and the route that it may use."""
+        found = (self._callers.find(token) for token in headers.tokens(request.headers))
+        caller = next((each for each in found if each is not None), None)
+        if caller is None:
+            raise Refused(401, "unauthorized", "this token is not one of an agent here")
+        route = self._routes.get(caller.route)
+        if route is None:
+            why = f"{caller.agent} has no model: there is no [models.{caller.route}]"
+            raise Refused(404, "not-found", f"{why} in relit.toml")
+        if route.kind != target.kind:
+            why = f"[models.{route.name}] speaks the protocol of {route.kind}"
+            raise Refused(404, "not-found", f"{why}: its calls go to /{route.kind}/v1/…")
+        return caller.agent, route
+
+    async def _passed(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        """The provider's answer. Once that has begun, a fault of the provider can only be shown by breaking off, too."""
+        response: web.StreamResponse | None = None
+        try:
+            async with self._providers.answer(call) as answer:
+                response = web.StreamResponse(
+                    status=answer.status, reason=answer.reason, headers=CIMultiDict(answer.headers)
+                )
+                await response.prepare(request)
+                await _pour(answer, response)
+                self._judge(call.route, answer)
+        except ProviderFault as fault:
+            self._failed(call.route, fault.why)
+            if response is None:
+                raise _refusal(fault) from fault
+            if request.transport is not None:
+                request.transport.close()
+        assert response is not None, "it was answered, or a refusal was raised"
+        return response
+
+    def _judge(self, route: Route, answer: Answer) -> None:
+        blamed = blames(answer.status)
+        if blamed:
+            self._failed(route, f"HTTP status {answer.status}")
+        elif blamed is False:
+            self._health.worked(route.name)
+
+    def _failed(self, route: Route, why: str) -> None:
+        if self._health.failed(route.name, why):
+            _LOG.warning("[models.%s]: the provider fails: %s", route.name, why)
+
+
+async def _body(request: web.BaseRequest, target: Target) -> bytes | None:
+    """The whole body where something in it may matter here; ``None``: it goes on as it comes, or there is none."""
+    if not request.body_exists or not _matters(request, target):
+        return None
+    pieces, size = [], 0
+    try:
+        async for piece in request.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > BODY_MOST:
+                raise Refused(413, "payload-too-large", f"a request may have {BODY_MOST >> 20} MB")
+    except web.RequestPayloadError as error:
+        raise Refused(400, "invalid", f"the request's body cannot be read: {error}") from error
+    return b"".join(pieces)
+
+
+def _matters(request: web.BaseRequest, target: Target) -> bool:
+    """Whether it is JSON, in plain sight."""
+    if request.method != "POST" or "Content-Encoding" in request.headers:
+        return False
+    return target.call is not None or request.content_type == "application/json"
+
+
+def _call(request: web.BaseRequest, agent: str, route: Route, target: Target, body: bytes | None) -> Call:
+    pairs = list(request.headers.items())
+    if body is not None:
+        return Call(agent, route, target, request.method, pairs, named(body, route.model))
+    if not request.body_exists:
+        return Call(agent, route, target, request.method, pairs)
+    return Call(agent, route, target, request.method, pairs, request.content, request.headers.get("Content-Length"))
+
+
+async def _go_on(request: web.BaseRequest) -> None:
+    """A client that asks before it sends its body is told to go on."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def _pour(answer: Answer, response: web.StreamResponse) -> None:
+    """Each piece when it comes; the provider is read no faster than the agent reads."""
+    while piece := await answer.read():
+        await response.write(piece)
+    await response.write_eof()
+
+
+def _whole(status: int, body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=body, headers={"Content-Type": content_type, **(more or {})})
+
+
+def _refusal(fault: ProviderFault) -> Refused:
+    status = 504 if isinstance(fault, ProviderSilent) else 502
+    return Refused(status, fault.code, f"{fault.what}: {fault.why}", retry=fault.retry)
+
+
+def _cannot(host: str, port: int, error: OSError) -> ConfigError:
+    taken = error.errno == errno.EADDRINUSE
+    return ConfigError(
+        f"the gateway cannot listen on {host}:{port}",
+        why="another program has the port, perhaps a relit that runs already" if taken else str(error),
+        fix="set gateway.listen in relit.toml to a free address of this machine, as 127.0.0.1:7718",
+    )

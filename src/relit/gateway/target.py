@@ -1,0 +1,62 @@
+"""What a request's path means: which protocol, which call, and where that is at the provider. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+from relit.gateway.routes import Kind, Route
+
+Protocol = Literal["chat", "responses", "messages", "tokens"]
+"""The calls whose bodies are understood; ``tokens`` is Anthropic's counting of them."""
+
+_VERSION = "/v1"
+_DOORS: dict[str, Kind] = {"/openai": "openai", "/anthropic": "anthropic"}
+_CALLS: dict[tuple[Kind, str], Protocol] = {
+    ("openai", "/chat/completions"): "chat",
+    ("openai", "/responses"): "responses",
+    ("anthropic", "/messages"): "messages",
+    ("anthropic", "/messages/count_tokens"): "tokens",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """``below``: what follows ``/v1`` of the request's path, byte by byte, with its query."""
+
+    kind: Kind
+    below: str
+
+    @property
+    def call(self) -> Protocol | None:
+        """Which of the calls that are understood it is."""
+        return _CALLS.get((self.kind, self.below.partition("?")[0]))
+
+
+def door(path: str) -> Kind:
+    """The protocol in which the caller of a path wants to be spoken to, also where there is nothing."""
+    return next((kind for prefix, kind in _DOORS.items() if path.startswith(prefix)), "openai")
+
+
+def aim(path: str) -> Target | None:
+    """What a path (raw, with its query) asks for. ``None``: there is no such thing, or it would lead out of ``/v1``."""
+    for prefix, kind in _DOORS.items():
+        below = path.removeprefix(prefix + _VERSION)
+        if below != path and below.startswith("/") and not _climbs(below):
+            return Target(kind, below)
+    return None
+
+
+def _climbs(below: str) -> bool:
+    """Whether a server could read it as a path elsewhere."""
+    plain = unquote(below.partition("?")[0]).replace("\\", "/")
+    return any(part in (".", "..") for part in plain.split("/"))
+
+
+def address(route: Route, target: Target) -> str:
+    """The URL at the provider. Anthropic's clients take a base URL without ``/v1``; both ways are understood."""
+    base = route.url.rstrip("/")
+    if route.kind == "anthropic":
+        base = base.removesuffix(_VERSION) + _VERSION
+    return base + target.below

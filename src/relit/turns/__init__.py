@@ -1,0 +1,1 @@
+"""A message's way through an agent that relit did not write."""

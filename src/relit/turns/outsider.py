@@ -1,0 +1,132 @@
+"""An agent that relit did not write, as the durable engine sees it: a workflow that brings messages in and answers out.
+
+A delivery is a step. When the agent dies in the middle of one, the message waits until it is back and is delivered
+again, marked as that; so many deaths in a row are the message's fault, and it becomes a dead letter. Only one
+delivery of a message is ever under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+from relit.durable.context import Context
+from relit.durable.definitions import MESSAGE, Agent, Workflow
+from relit.durable.retry import ONCE, Retry
+from relit.errors import RunError
+from relit.store.values import Mailbox
+from relit.turns.chat import Lost, Refused
+
+DELIVERIES = 5  # of one message, before it is given up: it kills its agent each time
+PAUSE_S = 2.0  # between looks whether it is back
+PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # statuses that another try may mend
+MAIN = "main"
+
+AGAIN = (
+    "[relit: this message was delivered before, and you were interrupted while you worked on it. What you had done "
+    "stays done: look at it before you do anything again, and go on from there.]\n\n"
+)
+
+
+class TurnFailed(RunError):
+    """An agent could not answer a message."""
+
+    code = "turn-failed"
+
+
+class Door(Protocol):
+    """The way into one agent."""
+
+    async def ready(self) -> str | None:
+        """``None`` when it takes a message now, else why not."""
+        ...
+
+    def turn(self, text: str, session: str) -> AsyncIterator[str]:
+        """See ``relit.turns.chat.Chat.turn``."""
+        ...
+
+    async def settled(self, session: str) -> None:
+        """Wait until no earlier delivery to that session is under way in it."""
+        ...
+
+
+def outsider(name: str, door: Door, mailbox: Mailbox | None) -> Agent[str]:
+    """The definition of the agent ``name``."""
+
+    async def message(ctx: Context, message: Any) -> str:
+        text, session = read(message)
+        for number in range(1, DELIVERIES + 1):
+            delivery = Delivery(door, ctx.emit, number)
+            done = await ctx.step(delivery.deliver, text, session, number, name="delivery", retry=_RETRY)
+            if done["answered"]:
+                return str(done["text"])
+        raise TurnFailed(
+            f"{name} did not finish a message",
+            why=f"it was delivered {DELIVERIES} times, and each time the agent was lost: {done['why']}",
+            fix=f"relit why {name}; then relit requeue RUN",
+        )
+
+    handler: Workflow[str] = Workflow(message, name=MESSAGE, agent=name, retry=ONCE)
+    return Agent(handler, mailbox)
+
+
+_RETRY = Retry(attempts=4, first="5s", factor=3.0, most="60s", no_retry_on=(TurnFailed,))
+
+
+class Delivery:
+    """One attempt to bring a message in."""
+
+    def __init__(self, door: Door, emit: Callable[[Any], None], number: int) -> None:
+        self._door = door
+        self._emit = emit
+        self._number = number
+
+    async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
+        """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile."""
+        while True:
+            await self._until(self._door.ready)
+            await self._door.settled(session)
+            if number > 1:
+                self._emit({"redelivered": number})
+            try:
+                return {"answered": True, "text": await self._turn(AGAIN + text if number > 1 else text, session)}
+            except Lost as error:
+                if error.taken:
+                    return {"answered": False, "why": error.why}
+                await asyncio.sleep(PAUSE_S)  # it had not begun: that was no delivery
+            except Refused as error:
+                if error.status in PASSING:
+                    raise
+                raise TurnFailed("the agent refused a message", why=str(error)) from error
+
+    async def _turn(self, text: str, session: str) -> str:
+        pieces: list[str] = []
+        async for piece in self._door.turn(text, session):
+            pieces.append(piece)
+            self._emit({"text": piece})
+        return "".join(pieces)
+
+    async def _until(self, ready: Callable[[], Awaitable[str | None]]) -> None:
+        """Wait as long as it takes: an agent that is being healed comes back."""
+        told = None
+        while (why := await ready()) is not None:
+            if why != told:
+                self._emit({"waiting": why})
+                told = why
+            await asyncio.sleep(PAUSE_S)
+
+
+def read(message: Any) -> tuple[str, str]:
+    """(text, session) of a message: text, or a table with ``text`` and perhaps ``session``."""
+    if isinstance(message, str):
+        return message, MAIN
+    if isinstance(message, dict) and isinstance(message.get("text"), str):
+        session = message.get("session", MAIN)
+        if isinstance(session, str) and session.replace("-", "").replace("_", "").isalnum():
+            return message["text"], session
+    raise TurnFailed(
+        "that is no message for this agent",
+        why="it wants text, or a table with `text` and perhaps `session` (letters, digits, - and _)",
+        fix='relit send AGENT "text"',
+    )
