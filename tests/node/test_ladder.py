@@ -137,7 +137,7 @@ def test_a_later_cause_does_not_repeat_what_was_tried() -> None:
 def test_exits_are_told_apart() -> None:
     ends = [Exit(code=0), Exit(code=1), Exit(code=78), Exit(code=75), Exit(signal=9), Exit()]
     assert [classify(end) for end in ends] == ["clean", "failed", "config", "again", "killed", "unknown"]
-    assert classify(Exit(code=1), {1: "clean"}) == "clean"
+    assert classify(Exit(code=1), {"1": "clean"}) == "clean"
 
 
 def test_only_the_same_spec_is_adopted() -> None:

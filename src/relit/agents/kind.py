@@ -139,7 +139,7 @@ class Kind(_Table, frozen=True, kw_only=True):
     tokens: list[str] = []
     grace: Span = "10s"
     startup: Span = "60s"
-    exits: dict[int, Meaning] = {}
+    exits: dict[str, Meaning] = {}
     exclude: list[str] = []
     stale: list[str] = []
     carry_over: list[str] = []

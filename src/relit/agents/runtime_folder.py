@@ -78,16 +78,16 @@ def publish(place: Path, final: Path) -> None:
     """Bring what was made to the disk, then under its name. What stood there before was not whole, and goes."""
     _sync_filesystem(place)
     if final.exists():
-        put_aside(final)
+        discard(final)
     os.rename(place, final)
     _sync_folder(final.parent)
-    sweep(final.parent)
 
 
-def put_aside(final: Path) -> None:
+def discard(final: Path) -> None:
     """Take a version away: at once it is no longer there, whatever happens then."""
-    aside = tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent)
-    os.rename(final, os.path.join(aside, final.name))
+    aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
+    os.rename(final, aside / final.name)
+    _drop(aside)
 
 
 def _drop(place: Path) -> None:

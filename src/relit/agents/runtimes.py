@@ -18,7 +18,7 @@ from pathlib import Path
 from relit.agents.recipes import NODE, checked
 from relit.agents.recipes import Recipe as Recipe
 from relit.agents.runtime_failures import wrong
-from relit.agents.runtime_folder import Lock, alone, put_aside, sweep
+from relit.agents.runtime_folder import Lock, alone, discard
 from relit.agents.runtime_making import make, make_node
 from relit.agents.runtime_pip import Python, running
 from relit.agents.runtime_record import Artifact as Artifact
@@ -120,8 +120,7 @@ class Runtimes:
                 if not lock.take():
                     raise Conflict(f"{kind} {version} cannot be removed now", why=f"{folder.name} is being installed")
             self._see_unused(kind, version)
-            put_aside(place)
-            sweep(place.parent)
+            discard(place)
 
     def _see_unused(self, kind: str, version: str) -> None:
         users = [f"{each.kind} {each.version}" for each in self.list() if kind == NODE and each.node == version]

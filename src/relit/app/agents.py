@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from relit.agents import door
 from relit.agents.adapter import Fitted, Model, Place, fit, furnish
 from relit.agents.kind import Kind, fill
 from relit.app.instances import folder_of, home_of
+from relit.control.box import Box
 from relit.control.care import Care
 from relit.control.values import Probe
+from relit.drivers.machine import look
 from relit.errors import ConfigError
 from relit.lib import durations
 from relit.settings import Settings
@@ -133,3 +136,31 @@ def command(settings: Settings, name: str) -> Fitted:
         grace_ms=10_000,
     )
     return _overridden(made, agent, place)
+
+
+# --- the sandbox --------------------------------------------------------------------------------------------------
+
+_SECRETS = (".ssh", ".aws", ".gnupg", ".kube", ".docker", ".config/gcloud", ".netrc", ".npmrc", ".pypirc")
+
+
+def box_of(settings: Settings, name: str, made: Fitted) -> Box | None:
+    """What it may see: the machine read-only, but nothing of relit's and its operator's; its own home and tmp.
+    ``None``: no sandbox is wanted, or none can be made here (``relit doctor`` says so)."""
+    agent = settings.agents[name]
+    if agent.sandbox == "off" or not machine().works:
+        return None
+    Path(made.care.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)
+    mine = Path.home()
+    stranger = agent.kind not in _MINE
+    hidden = [mine] if stranger and mine != Path("/") else [mine / each for each in _SECRETS]
+    read = [settings.data / RUNTIMES, *([] if stranger else [Path(made.cwd)])]
+    return Box(
+        home=made.care.home,
+        tmp=made.care.tmp,
+        read=[str(each) for each in read if each.exists()],
+        hide=[str(each) for each in (settings.data, *hidden) if each.is_dir()],
+        pids=False,
+    )
+
+
+machine = functools.cache(look)

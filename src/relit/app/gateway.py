@@ -23,7 +23,7 @@ TOKEN = "model"  # what an agent's token for its model is called at its door
 
 
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until a signal comes. ``began`` is told the URL. Settings are read once: other ones need another process."""
+    """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
     async with until_signal() as stop:
         gateway = compose(settings)
         async with running([gateway], lambda: began(gateway.url)):

@@ -70,16 +70,21 @@ def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec
     """What agents need that relit did not write: a worker that brings messages in, and a way to models."""
     found = []
     if outsiders(settings):
-        ready = _ready_file(settings, TURNS)
-        found.append(_own(settings, env, TURNS, ready, "--ready-file", ready))
+        found.append(_own(settings, env, TURNS))
+    if settings.models:
+        made = _own(settings, env, GATEWAY)
+        found.append(
+            msgspec.structs.replace(made, live=[_live(f"{settings.gateway_url}/healthz")], order=VOLUMES_ORDER)
+        )
     return found
 
 
-def _own(settings: Settings, env: dict[str, str], name: str, ready: str, *words: str) -> InstanceSpec:
+def _own(settings: Settings, env: dict[str, str], name: str) -> InstanceSpec:
     """A process of relit's own."""
+    ready = _ready_file(settings, name)
     return InstanceSpec(
         name=name,
-        argv=command(settings, name, *words),
+        argv=command(settings, name, "--ready-file", ready),
         env=env,
         cwd=str(settings.folder),
         log=_log(settings, name),
@@ -195,6 +200,7 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
         hold=str(hold_of(settings, name)),
         care=made.care,
         record=record_of(settings, instance),
+        box=agents.box_of(settings, name, made),
     )
 
 

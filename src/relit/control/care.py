@@ -56,7 +56,7 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     config: list[ConfigFile] = []
     repair: Repair | None = None
     stale: list[str] = []
-    exits: dict[int, Meaning] = {}
+    exits: dict[str, Meaning] = {}  # by exit code
     ladder: Ladder = Ladder()
 
 

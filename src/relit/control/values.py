@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from relit.control.box import Box, Limits
 from relit.control.care import Care
 from relit.lib.proc import ProcessId
 
@@ -85,6 +86,8 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Backoff = Backoff()
     care: Care | None = None
     record: str = ""
+    box: Box | None = None
+    limits: Limits | None = None
 
     def tag(self) -> str:
         """The spec's hash: equal for equal specs."""

@@ -17,7 +17,7 @@ from relit.drivers.tenant import Tenant
 from relit.lib import proc
 
 _BOXED = "boxed:"  # before the tag of lives in boxes, for whoever adopts them
-_LOOK_S = 0.001  # between looks for a program behind bubblewrap: it takes some 4 ms
+_LOOK_S = 0.002  # between looks for a program behind bubblewrap: it takes some 4 ms
 _SETUP_S = 5.0  # after which a bubblewrap that has no program is taken as it is
 
 

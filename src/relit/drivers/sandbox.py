@@ -64,7 +64,7 @@ def view(box: Box, found: Found) -> View:
     kept: list[Part] = []
     for part in sorted(parts, key=lambda part: (part.path.count("/"), _ORDER.index(part.kind))):
         outer = _innermost(kept, part.path)
-        if part.kind != "hidden" or outer is None or outer.kind in ("read", "write"):
+        if part.kind != "hidden" or outer is None or outer.kind != "hidden":
             kept.append(part)  # else it is out of sight already
     return View(kept)
 

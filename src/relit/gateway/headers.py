@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from relit.gateway.routes import Route
 
 Pairs = list[tuple[str, str]]
+SERVER = ("Server", "relit")
 
 _HOP = frozenset(
     {
@@ -34,8 +35,9 @@ def onward(headers: Iterable[tuple[str, str]], route: Route) -> Pairs:
 
 
 def back(headers: Iterable[tuple[str, str]]) -> Pairs:
-    """The provider's headers for the caller."""
-    return _passing(headers, frozenset())
+    """The provider's headers for the caller. One without a ``Server`` gets ours: the library would make one up."""
+    kept = _passing(headers, frozenset())
+    return kept if any(name.lower() == "server" for name, _ in kept) else [*kept, SERVER]
 
 
 def _passing(headers: Iterable[tuple[str, str]], besides: frozenset[str]) -> Pairs:

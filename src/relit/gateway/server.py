@@ -147,7 +147,7 @@ class Gateway:
         return caller.agent, route
 
     async def _passed(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        """The provider's answer. Once that has begun, a fault of the provider can only be shown by breaking off, too."""
+        """The provider's answer. Once that has begun, a fault of its can only be shown by breaking off, too."""
         response: web.StreamResponse | None = None
         try:
             async with self._providers.answer(call) as answer:
@@ -224,7 +224,8 @@ async def _pour(answer: Answer, response: web.StreamResponse) -> None:
 
 
 def _whole(status: int, body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=body, headers={"Content-Type": content_type, **(more or {})})
+    made = dict([("Content-Type", content_type), headers.SERVER])
+    return web.Response(status=status, body=body, headers={**made, **(more or {})})
 
 
 def _refusal(fault: ProviderFault) -> Refused:

@@ -30,6 +30,8 @@ def launch_of(spec: InstanceSpec, *, name: str = "", argv: Sequence[str] = ()) -
         log=spec.log,
         tag="" if name else spec.tag(),
         hold=None if name else spec.hold,
+        box=spec.box,
+        limits=spec.limits,
     )
 
 

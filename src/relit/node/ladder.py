@@ -8,6 +8,7 @@ begins at rung 1. Each action of rungs 2 and 3 is tried once in a trouble.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Literal
 
@@ -82,14 +83,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.history.rung
 
 
-def classify(end: Exit, exits: dict[int, Meaning] | None = None) -> Ending:
+def classify(end: Exit, exits: Mapping[str, Meaning] | None = None) -> Ending:
     """What kind of end an exit is. ``exits``: what codes mean to this kind of agent."""
     if end.signal is not None:
         return "killed"
     if end.code is None:
         return "unknown"
-    usual: dict[int, Meaning] = {0: "clean", CONFIG_ERROR: "config", TRY_AGAIN: "again"}
-    return (usual | (exits or {})).get(end.code, "failed")
+    usual: dict[str, Meaning] = {"0": "clean", str(CONFIG_ERROR): "config", str(TRY_AGAIN): "again"}
+    return {**usual, **(exits or {})}.get(str(end.code), "failed")
 
 
 def count(history: History, *, lived_ms: int, now_ms: int, policy: Backoff) -> History:

@@ -91,10 +91,10 @@ def _cuts(line: bytes, redactor: Redactor, most: int) -> Iterator[int]:
 
 
 def _place(window: bytes, spans: Sequence[Span]) -> int:
-    """Behind a secret that lies across the place; before one of which the end is not seen."""
+    """Behind a secret that lies across the place; before one of which the end is not seen, if that is not too near."""
     for start, end, _ in spans:
         if start < PIECE < end:
-            return end if end <= len(window) - LONGEST or start == 0 else start
+            return start if end > len(window) - LONGEST and start >= PIECE // 2 else end
     place = PIECE
     while place > PIECE - 3 and window[place] & 0xC0 == 0x80:  # inside a character
         place -= 1

@@ -71,14 +71,21 @@ class Redactor:
 
     def unfinished(self, text: bytes) -> int:
         """Where something begins at the end of ``text`` that may be, or become, a secret; else its length."""
-        begun = len(text) - max((_begun(text, needle) for needle in self._needles), default=0)
         spans = self.spans(text)
-        return min(begun, spans[-1].start) if spans and spans[-1].end == len(text) else begun
+        start = len(text) - self._half(text)
+        return min([start, *(span.start for span in spans if span.end >= len(text) or span.start < start < span.end)])
 
     def ended(self, text: bytes) -> bytes:
         """``text`` whose rest will never come, without the first half of a secret at its end."""
-        half = max((_begun(text, needle) for needle in self._needles), default=0)
-        return text[:-half] + self._mark(b"secret") if half >= _HALF else text
+        half = self._half(text)
+        if half < _HALF:
+            return text
+        start = len(text) - half
+        start = min([start, *(span.start for span in self._given(text) if span.start < start < span.end)])
+        return text[:start] + self._mark(b"secret")
+
+    def _half(self, text: bytes) -> int:
+        return max((_begun(text, needle) for needle in self._needles), default=0)
 
     def _given(self, text: bytes) -> Iterator[Span]:
         for needle in self._needles:

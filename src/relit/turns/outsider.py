@@ -71,7 +71,7 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None) -> Agent[str]:
     return Agent(handler, mailbox)
 
 
-_RETRY = Retry(attempts=4, first="5s", factor=3.0, most="60s", no_retry_on=(TurnFailed,))
+_RETRY = Retry(attempts=30, first="5s", factor=2.0, most="5m", no_retry_on=(TurnFailed,))
 
 
 class Delivery:
