@@ -82,6 +82,14 @@ def test_what_is_out_of_sight_already_is_not_hidden_again() -> None:
     assert hidden == ["/run", "/data", "/data/runtimes/x/secret"]
 
 
+def test_a_hidden_file_is_masked() -> None:
+    box = msgspec.structs.replace(BOX, hide=["/etc/shadow", "/data", "/data/token"])
+    assert view(box, ABLE, {"/etc/shadow", "/data/token"}).behind("/etc/shadow") is None
+    words = wrap(["agent"], box, ABLE, files={"/etc/shadow", "/data/token"})
+    assert words[words.index("/dev/null") :][:2] == ["/dev/null", "/etc/shadow"]
+    assert "/data/token" not in words  # its folder is hidden
+
+
 NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(lambda names: "/" + "/".join(names))
 PATHS = st.lists(NAMES, max_size=4)
 
@@ -180,7 +188,7 @@ def own(tmp_path: Path) -> Box:
         ("read", "{}/missing", "does not exist"),
         ("write", "{}/missing", "does not exist"),
         ("write", "/../", "root of all files"),
-        ("hide", "{}/file", "not a folder"),
+        ("hide", "{}/missing", "does not exist"),
         ("hide", "/usr/..", "root of all files"),
         ("read", "/bin\0/sh", "not an absolute path"),
     ],

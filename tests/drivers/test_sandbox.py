@@ -122,6 +122,18 @@ async def test_further_folders_are_shown_as_they_were_asked_for(house: House) ->
     assert (house.data / "runtime" / "file").read_text() == "runtime\n"
 
 
+async def test_hidden_files_and_folders_below_shown_ones_stay_hidden(house: House) -> None:
+    work = house.data / "work"
+    (work / "private").mkdir(parents=True)
+    for name in ("secret", "private/secret"):
+        (work / name).write_text("SECRET\n")
+    box = msgspec.structs.replace(house.box, write=[str(work)], hide=[f"{work}/secret", f"{work}/private"])
+    said = await house.said(f"cd {work}; cat secret private/secret; rm -rf secret private; ls; ls -A private", box=box)
+    assert "SECRET" not in said
+    assert said.splitlines()[-2:] == ["private", "secret"]
+    assert (work / "private" / "secret").read_text() == (work / "secret").read_text() == "SECRET\n"
+
+
 async def test_sockets_of_the_machines_services_are_out_of_reach(house: House) -> None:
     assert (await house.said("find /run /var/run/ -type s; ls /run")).split() in ([], ["systemd"])
 
@@ -271,6 +283,17 @@ async def test_a_whole_group_is_signalled(house: House) -> None:
     assert await house.driver.signal(life.key, signal.SIGTERM, whole=True)
     assert await ending(house.driver, life.key) == Exit(code=5)
     assert house.log.read_text() == "child\n"
+
+
+async def test_a_pid_comes_again_with_another_start_time(house: House) -> None:
+    """A lock that names both is not taken for a living one's."""
+    seen = []
+    for _ in range(2):
+        life = await house.start("echo $$ $(cut -d' ' -f22 /proc/$$/stat)")
+        await ending(house.driver, life.key)
+        seen.append(house.log.read_text().splitlines()[-1].split())
+    assert seen[0][0] == seen[1][0] == "2"
+    assert seen[0][1] != seen[1][1]
 
 
 async def test_orphans_are_reaped(house: House) -> None:

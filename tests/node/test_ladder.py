@@ -94,14 +94,24 @@ def test_the_ladder_is_climbed_rung_by_rung() -> None:
 
 
 def test_a_wrong_configuration_goes_to_known_good_at_once() -> None:
-    assert did(climb(3, "config", care=CARE)) == ["config:7", "repair", "volume:7"]
+    assert did(climb(4, "config", care=CARE)) == ["config:7", "recreate", "repair", "volume:7"]
 
 
 def test_what_does_not_apply_is_left_out() -> None:
     bare = Care(agent="ada", kind="command", home="/home")
     assert did(climb(5, care=bare, facts=Facts())) == ["restart", "restart", "restart", "recreate", "restart"]
     same = Facts(good=7, config=False, changed=False)
-    assert did(climb(2, "config", care=CARE, facts=same)) == ["repair", "restart"]
+    assert did(climb(3, "config", care=CARE, facts=same)) == ["recreate", "repair", "restart"]
+
+
+def test_what_others_have_is_waited_for_and_nothing_goes_back_for_it() -> None:
+    verdicts = climb(12, "blocked", care=CARE)
+    assert did(verdicts) == [*["restart"] * 3, "recreate", *["restart"] * 8]
+    assert verdicts[-1].rung == 4
+
+
+def test_a_damaged_database_goes_back_with_its_home() -> None:
+    assert did(climb(4, "damaged", care=CARE)) == ["volume:7", "volume:5", "volume:3", "restart"]
 
 
 def test_nothing_goes_further_back_than_allowed() -> None:
@@ -150,7 +160,20 @@ def test_only_the_same_spec_is_adopted() -> None:
 # --- properties -----------------------------------------------------------------------------------------------------
 
 ENDINGS: st.SearchStrategy[Ending] = st.sampled_from(
-    ["clean", "failed", "config", "again", "killed", "unknown", "not-started", "never-ready", "hung", "no-answer"]
+    [
+        "clean",
+        "failed",
+        "config",
+        "again",
+        "killed",
+        "unknown",
+        "not-started",
+        "never-ready",
+        "hung",
+        "no-answer",
+        "blocked",
+        "damaged",
+    ]
 )
 SOME_FACTS = st.none() | st.builds(
     Facts,

@@ -164,7 +164,7 @@ LOOKS = [
     (b"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", b"aws_secret_access_key = [redacted:secret]"),
     (b"access_token=abcdefgh1234", b"access_token=[redacted:token]"),
     (b"API-Key: abcdef123", b"API-Key: [redacted:key]"),
-    (b"run --db-password hunter22 --x", b"run --db-password [redacted:secret] --x"),
+    (b"run --password hunter22 --x", b"run --password [redacted:password] --x"),
     (b"postgres://me:pw1@host/db", b"postgres://me:[redacted:password]@host/db"),
 ]
 

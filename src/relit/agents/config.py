@@ -44,6 +44,8 @@ def _fit(home: Path, file: ConfigFile) -> str:
             return wrong
         if keep(tree, file.keep):
             place.write(home, file.path, dump(tree, file.format))
+        for path in file.without:
+            place.remove(home, path)
     except (OSError, ValueError) as error:
         return _told(file, error)
     return ""

@@ -60,7 +60,7 @@ def _taken(agents: Path) -> set[int]:
 
 def _free(taken: Collection[int]) -> int:
     for port in range(FIRST, LAST + 1):
-        if port not in taken and _can_be_bound(port):
+        if port not in taken and is_free(port):
             return port
     raise Conflict(
         f"no port from {FIRST} to {LAST} is free for an agent",
@@ -69,8 +69,10 @@ def _free(taken: Collection[int]) -> int:
     )
 
 
-def _can_be_bound(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens there. Connections of the dead that linger do not count."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(("127.0.0.1", port))
         except OSError:

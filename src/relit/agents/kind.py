@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from relit.control.care import ConfigFile, Format, Meaning, Repair
+from relit.control.care import ConfigFile, Format, Meaning, Repair, Settle
 from relit.control.values import Probe
 from relit.errors import ConfigError
 from relit.lib import durations
@@ -100,12 +100,20 @@ class Config(_Table, frozen=True, kw_only=True):
     validate: list[str] = []
     keep: dict[str, Any] = {}
     model: dict[str, Any] = {}
+    without: list[str] = []
     silent: dict[str, Any] = {}  # kept in a clone: it must not act on the world
 
     def file(self, *, model: bool, silent: bool) -> ConfigFile:
         """The value that nodes use."""
         kept = _joined(self.keep) | (_joined(self.model) if model else {}) | (_joined(self.silent) if silent else {})
-        return ConfigFile(path=self.path, format=self.format, checker=self.checker, validate=self.validate, keep=kept)
+        return ConfigFile(
+            path=self.path,
+            format=self.format,
+            checker=self.checker,
+            validate=self.validate,
+            keep=kept,
+            without=self.without,
+        )
 
 
 class RepairTable(_Table, frozen=True, kw_only=True):
@@ -122,7 +130,8 @@ class Inject(_Table, frozen=True, kw_only=True):
     url: str
     headers: dict[str, str] = {}
     model: str = "default"
-    resumes: bool = False  # it finishes an interrupted turn by itself after a restart
+    failures: list[str] = []  # an answer that begins so is none: its model did not answer
+    hangup: Literal["cancels", "finishes"] = "finishes"  # what a caller that goes away does to the turn
 
 
 class Kind(_Table, frozen=True, kw_only=True):
@@ -145,6 +154,8 @@ class Kind(_Table, frozen=True, kw_only=True):
     carry_over: list[str] = []
     config: list[Config] = []
     repair: RepairTable | None = None
+    databases: list[str] = []
+    settle: list[Settle] = []
     probes: Probes = Probes()
     inject: Inject | None = None
 

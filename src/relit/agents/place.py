@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@contextmanager
+@contextlib.contextmanager
 def folder_of(home: Path, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
     """(the open folder that holds ``path``, its name in it). OSError when a folder on the way is none, or a link."""
     *above, name = [part for part in path.split("/") if part not in ("", ".")]
@@ -42,12 +43,18 @@ def read(home: Path, path: str, most: int) -> bytes:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         with open(fd, "rb") as file:
             found = os.fstat(fd)
-            if not os.path.stat.S_ISREG(found.st_mode):  # type: ignore[attr-defined]
+            if not stat.S_ISREG(found.st_mode):
                 raise ValueError("it is not a plain file")
             data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"it is larger than {most} bytes")
     return data
+
+
+def remove(home: Path, path: str) -> None:
+    """Remove a file or link; not there is fine. OSError."""
+    with contextlib.suppress(FileNotFoundError), folder_of(home, path) as (folder, name):
+        os.unlink(name, dir_fd=folder)
 
 
 def write(home: Path, path: str, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """A kind's Python packages: a virtual environment ``venv`` in the runtime's folder, which may be moved.
 
-It has no pip of its own: nobody is to change what agents share, and without it the environment is made in
-a quarter of a second instead of many.
+It has no pip of its own: what agents share is not for one of them to change, and making the environment takes a quarter
+of a second instead of many.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class Artifact(msgspec.Struct, frozen=True):
     """A wheel or tarball that went into a runtime.
 
     ``hash`` is what the tool that fetched it checked: ``sha256:…`` of a wheel, npm's ``sha512-…``; empty for what
-    did not come as a file (a folder of the user's).
+    did not come as a file of its own (inside another's tarball, or a folder of the user's).
     """
 
     name: str

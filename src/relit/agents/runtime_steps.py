@@ -29,6 +29,7 @@ _FOREIGN = {
     "NODE_OPTIONS",
     "NODE_PATH",
     "PIP_PREFIX",
+    "PIP_PYTHON",
     "PIP_REQUIRE_VIRTUALENV",
     "PIP_ROOT",
     "PIP_TARGET",

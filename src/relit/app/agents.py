@@ -34,6 +34,13 @@ def kind_of(settings: Settings, name: str) -> Kind | None:
     return settings.kinds()[agent.kind]
 
 
+def grace_of(settings: Settings, name: str) -> float:
+    """Seconds that an agent may take to end when it is asked to."""
+    agent, kind = settings.agents.get(name), kind_of(settings, name)
+    span = (agent.grace if agent else None) or (kind.grace if kind else "10s")
+    return durations.to_ms(span) / 1000
+
+
 def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
     """Where an agent lives. Its ports and tokens are chosen when it has none yet."""
     agent, folder = settings.agents[name], folder_of(settings, name)

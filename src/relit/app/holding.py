@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from relit.app.agents import grace_of
 from relit.app.folder import run_dir
 from relit.app.instances import home_of, homes_of, residence
 from relit.app.stillness import InstanceHolder, Instances
@@ -19,7 +20,7 @@ def holder_of(settings: Settings, agent: str) -> InstanceHolder:
         now = residence(settings, agent)
         return Instances(now.instances, now.holds)
 
-    return InstanceHolder(run_dir(settings), agent, instances)
+    return InstanceHolder(run_dir(settings), agent, instances, grace_s=grace_of(settings, agent))
 
 
 def hold_homeless(settings: Settings) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
 from relit.agents.adapter import Fitted
 from relit.app import agents
 from relit.app.declared import mailbox
+from relit.app.holding import holder_of
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
@@ -17,6 +19,8 @@ from relit.settings import Settings
 from relit.store.values import Mailbox
 from relit.turns.chat import Chat
 from relit.turns.outsider import outsider
+
+CANCELS_S = 5.0  # OpenClaw cancels within a second: docs/decisions/agents-found-out.md
 
 
 def outsiders(settings: Settings) -> list[str]:
@@ -27,10 +31,12 @@ def outsiders(settings: Settings) -> list[str]:
 class LocalDoor:
     """The door of an agent on this machine."""
 
-    def __init__(self, http: httpx.AsyncClient, made: Fitted) -> None:
+    def __init__(self, http: httpx.AsyncClient, made: Fitted, restart: Callable[[], Awaitable[None]]) -> None:
         assert made.inject is not None, "only for kinds that say how"
-        self._chat = Chat(http, made.inject.url, made.inject.headers, made.inject.model)
+        self._inject = made.inject
+        self._chat = Chat(http, made.inject.url, made.inject.headers, made.inject.model, made.inject.failures)
         self._ready: Probe | None = made.ready
+        self._restart = restart
 
     async def ready(self) -> str | None:
         """Asks it what the node asks it."""
@@ -40,8 +46,13 @@ class LocalDoor:
         """Delivers a message."""
         return self._chat.turn(text, session)
 
-    async def settled(self, session: str) -> None:
-        """Nothing to wait for: a client that goes away ends its turn."""
+    async def settled(self) -> None:
+        """A kind that cancels a turn whose caller is gone is given a moment; any other one is started again: it
+        finishes its turn first, if it can."""
+        if self._inject.hangup == "cancels":
+            await asyncio.sleep(CANCELS_S)
+        else:
+            await self._restart()
 
 
 async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
@@ -52,5 +63,11 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
 
 
 def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:
+    holder = holder_of(settings, name)
+
+    async def restart() -> None:
+        await holder.hold("a message is delivered again")
+        await holder.release()
+
     box = mailbox(name, settings.agents[name]) or Mailbox(name=name)
-    return outsider(name, LocalDoor(http, agents.fitted(settings, name)), box)
+    return outsider(name, LocalDoor(http, agents.fitted(settings, name), restart), box)

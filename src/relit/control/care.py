@@ -16,6 +16,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
     ``keep`` is what relit sees to before every start: dotted keys and the values that they must have (ports, tokens,
     what relit does in the agent's place). Everything else in the file is the agent's and its owner's. ``checker`` names
     the rules that it is checked by (``agents.checks``); ``validate`` is the agent's own command (exit code 0: valid).
+    ``without`` are files beside it that the agent would put in its place: removed before each start.
     """
 
     path: str
@@ -23,6 +24,14 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
     keep: dict[str, Any] = {}
     checker: str = ""
     validate: list[str] = []
+    without: list[str] = []
+
+
+class Settle(msgspec.Struct, frozen=True, kw_only=True):
+    """SQL for a database of the home before each start: what a dead process left in it, and a new one would act on."""
+
+    database: str
+    sql: str
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +56,8 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
 
 class Care(msgspec.Struct, frozen=True, kw_only=True):
     """An agent as its node looks after it. ``home`` and ``tmp`` are folders; ``stale`` are glob patterns below
-    ``home`` of what a dead process leaves behind and the next one must not find (locks, pid files)."""
+    ``home`` of what a dead process leaves behind and the next one must not find (locks, pid files). ``databases`` are
+    looked at before a start, ``ports`` are loopback ports that must be free then."""
 
     agent: str
     kind: str
@@ -55,6 +65,9 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     tmp: str = ""
     config: list[ConfigFile] = []
     repair: Repair | None = None
+    databases: list[str] = []
+    settle: list[Settle] = []
+    ports: list[int] = []
     stale: list[str] = []
     exits: dict[str, Meaning] = {}  # by exit code
     ladder: Ladder = Ladder()

@@ -27,8 +27,9 @@ def boxed(launch: Launch, found: Found) -> Launch:
         _see(launch, View([]))
         return msgspec.structs.replace(launch, argv=argv, limits=None)
     box = settle(launch.box, found)
-    _see(launch, view(box, found))
-    argv = wrap(argv, box, found, cwd=launch.cwd)
+    files = {path for path in box.hide if not os.path.isdir(path)}
+    _see(launch, view(box, found, files))
+    argv = wrap(argv, box, found, cwd=launch.cwd, files=files)
     return msgspec.structs.replace(launch, argv=argv, cwd="/", box=None, limits=None)
 
 
@@ -42,7 +43,7 @@ def settle(box: Box, found: Found) -> Box:
         tmp=_own(box.tmp, "tmp"),
         read=[_real(path, "read") for path in box.read] + [path for path in names if os.path.exists(path)],
         write=[_real(path, "write") for path in box.write],
-        hide=[_folder(path, "hide") for path in box.hide],
+        hide=[_real(path, "hide") for path in box.hide],
     )
 
 

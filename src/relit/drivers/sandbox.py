@@ -9,7 +9,7 @@ Each of them becomes the next one; only bubblewrap stays, as the parent of its p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +26,9 @@ _FENCE = str(Path(__file__).with_name("fence.py"))
 # /proc/sys/kernel/core_pattern alone a program becomes root outside. bubblewrap covers irq, bus and sysrq-trigger.
 _KERNEL = ["/proc/sys", "/proc/fs"]
 
-Kind = Literal["hidden", "tmp", "read", "write"]
-_ORDER: list[Kind] = ["hidden", "tmp", "read", "write"]  # of one path named twice the last counts
+Kind = Literal["hidden", "masked", "tmp", "read", "write"]  # a hidden folder is empty, a masked file cannot be opened
+_ORDER: list[Kind] = ["hidden", "masked", "tmp", "read", "write"]  # of one path named twice the last counts
+_OUT_OF_SIGHT = ("hidden", "masked")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -52,19 +53,19 @@ class View(msgspec.Struct, frozen=True):
         part = _innermost(self.parts, path)
         if part is None:
             return path
-        return None if part.kind == "hidden" else part.source + path[len(part.path) :]
+        return None if part.kind in _OUT_OF_SIGHT else part.source + path[len(part.path) :]
 
 
-def view(box: Box, found: Found) -> View:
-    """The parts of a settled box."""
-    parts = [Part(path, "hidden") for path in [*found.sockets, *box.hide]]
+def view(box: Box, found: Found, files: Collection[str] = ()) -> View:
+    """The parts of a settled box. ``files`` are those in its ``hide`` that are no folders."""
+    parts = [Part(path, "masked" if path in files else "hidden") for path in [*found.sockets, *box.hide]]
     parts += [Part(path, "tmp", box.tmp) for path in found.tmps]
     parts += [Part(path, "read", path) for path in box.read]
     parts += [Part(path, "write", path) for path in [*box.write, box.home]]
     kept: list[Part] = []
     for part in sorted(parts, key=lambda part: (part.path.count("/"), _ORDER.index(part.kind))):
         outer = _innermost(kept, part.path)
-        if part.kind != "hidden" or outer is None or outer.kind != "hidden":
+        if part.kind not in _OUT_OF_SIGHT or outer is None or outer.kind not in _OUT_OF_SIGHT:
             kept.append(part)  # else it is out of sight already
     return View(kept)
 
@@ -73,7 +74,7 @@ def _innermost(parts: Sequence[Part], path: str) -> Part | None:
     return next((part for part in reversed(parts) if part.holds(path)), None)
 
 
-def wrap(argv: Sequence[str], box: Box, found: Found, *, cwd: str = "/") -> list[str]:
+def wrap(argv: Sequence[str], box: Box, found: Found, *, cwd: str = "/", files: Collection[str] = ()) -> list[str]:
     """The command that runs ``argv`` in a settled box. Raises ``ConfigError`` when this machine has no such boxes."""
     _check(box, found)
     command = [found.bwrap, "--ro-bind", "/", "/", "--dev", "/dev", "--unshare-ipc"]
@@ -84,7 +85,7 @@ def wrap(argv: Sequence[str], box: Box, found: Found, *, cwd: str = "/") -> list
     if found.root:
         command += ["--cap-drop", "ALL"]
         command += [word for path in _KERNEL if box.pids for word in ("--ro-bind-try", path, path)]
-    return [*_fence(box, found), *command, *_mounts(view(box, found)), "--chdir", cwd, "--", *argv]
+    return [*_fence(box, found), *command, *_mounts(view(box, found, files)), "--chdir", cwd, "--", *argv]
 
 
 def _mounts(seen: View) -> list[str]:
@@ -93,6 +94,8 @@ def _mounts(seen: View) -> list[str]:
         match part.kind:
             case "hidden":
                 words += ["--tmpfs", part.path]
+            case "masked":
+                words += ["--ro-bind", "/dev/null", part.path]
             case "read":
                 words += ["--ro-bind", part.source, part.path]
             case "tmp" | "write":

@@ -86,7 +86,7 @@ def _response(text: Text) -> dict[str, Any]:
     given, made = text.given_tokens, text.made_tokens
     usage = {
         "input_tokens": given,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": made,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": given + made,
@@ -167,6 +167,7 @@ def _message_head(text: Text, made: int) -> dict[str, Any]:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "output_tokens": made,
+        "service_tier": "standard",
     }
     head = {"id": f"msg_{text.id}", "type": "message", "role": "assistant", "model": text.model, "content": []}
     return {**head, "stop_reason": None, "stop_sequence": None, "usage": usage}

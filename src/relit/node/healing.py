@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from relit.agents import config, leftovers
+from relit.agents import config, leftovers, state
+from relit.agents.door import is_free
 from relit.control.base import Control
 from relit.control.care import Care, KnownGood, Repair
 from relit.control.values import InstanceSpec
@@ -14,7 +15,7 @@ from relit.drivers.base import Driver, Exit, Launch
 from relit.errors import KeeperUnreachable, RelitError, ServerUnreachable
 from relit.lib.clock import Clock
 from relit.lib.ids import new_id
-from relit.node.ladder import Facts, Verdict
+from relit.node.ladder import Ending, Facts, Verdict
 
 ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
 
@@ -43,11 +44,17 @@ class Healing:
         self._driver = driver
         self._clock = clock
 
-    async def fit(self, care: Care | None) -> str:
-        """See to its configuration before a start. Answers what is wrong with it; empty when nothing is."""
-        if care is None or not care.config:
-            return ""
-        return await asyncio.to_thread(config.fit, Path(care.home), care.config)
+    async def fit(self, care: Care | None) -> tuple[Ending, str] | None:
+        """See to what it needs before a start. Answers what is wrong, and in which words; ``None`` for nothing."""
+        if care is None:
+            return None
+        if taken := [f"port {port} is taken" for port in care.ports if not is_free(port)]:
+            return "blocked", ", ".join(taken)
+        if care.config and (wrong := await asyncio.to_thread(config.fit, Path(care.home), care.config)):
+            return "config", wrong
+        if (care.databases or care.settle) and (wrong := await state.look(care)):
+            return "damaged", wrong
+        return None
 
     async def known_good(self, care: Care) -> KnownGood | None:
         """What it could go back to; ``None`` when nobody answers."""

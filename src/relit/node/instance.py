@@ -142,11 +142,11 @@ class Instance:
     async def _start(self) -> Life | None:
         self._become("starting")
         probe.clear(self.spec.ready)
-        ending: Ending = "config"
-        why = await self._healing.fit(self.spec.care)
         try:
-            if not why:
+            unfit = await self._healing.fit(self.spec.care)
+            if unfit is None:
                 return await self._launch()
+            ending, why = unfit
         except InstanceHeld:
             return None  # the file came in the last moment
         except KeeperUnreachable as error:

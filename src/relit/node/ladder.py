@@ -23,10 +23,22 @@ CONFIG_ERROR, TRY_AGAIN = 78, 75  # EX_CONFIG, EX_TEMPFAIL of sysexits.h
 OLDER_MOST = 3  # older known-good homes that are tried
 
 Ending = Literal[
-    "clean", "failed", "config", "again", "killed", "unknown", "not-started", "never-ready", "hung", "no-answer"
+    "clean",
+    "failed",
+    "config",
+    "again",
+    "killed",
+    "unknown",
+    "not-started",
+    "never-ready",
+    "hung",
+    "no-answer",
+    "blocked",
+    "damaged",
 ]
 Action = Literal["restart", "recreate", "config", "repair", "volume"]
 
+_AT_ONCE: tuple[Ending, ...] = ("config", "damaged")  # to start it again as it is will not help
 SAID: dict[Ending, str] = {
     "clean": "it ended by itself",
     "failed": "it failed",
@@ -38,6 +50,8 @@ SAID: dict[Ending, str] = {
     "never-ready": "it did not become ready in time",
     "hung": "it stopped answering",
     "no-answer": "it looks alive and answers no message",
+    "blocked": "something else has what it needs",
+    "damaged": "a database of its is damaged",
 }
 RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3, "volume": 3}
 
@@ -103,9 +117,9 @@ def count(history: History, *, lived_ms: int, now_ms: int, policy: Backoff) -> H
 
 def asks(history: History, ending: Ending, care: Care | None) -> bool:
     """Whether ``decide`` wants ``Facts``, which take a while to find out: rung 3 may be next."""
-    if care is None or _patient(history, ending, care.ladder):
+    if care is None or ending == "blocked" or _patient(history, ending, care.ladder):
         return False
-    return ending == "config" or "recreate" in history.tried
+    return ending in _AT_ONCE or "recreate" in history.tried
 
 
 def decide(
@@ -125,7 +139,7 @@ def decide(
 
 def _patient(history: History, ending: Ending, ladder: Ladder) -> bool:
     """Whether rung 1 still has a try. A wrong configuration is not cured by starting again."""
-    if history.tried or ending == "config":
+    if history.tried or ending in _AT_ONCE:
         return False
     most = ladder.restarts * (3 if ending in ("again", "clean") else 1)  # it goes by itself: that may be its way
     return history.quick <= most
@@ -146,13 +160,21 @@ def _again(history: History, ending: Ending, policy: Backoff, chance: Random, *,
 
 def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[Action | None, int]:
     """The first action that applies and was not tried. (``None``, 0): there is none."""
-    can: list[tuple[Action, int, bool]] = [
-        ("recreate", 0, ending != "config"),
-        ("config", facts.good, facts.config and facts.good > 0),
-        ("repair", 0, care.repair is not None),
-        ("volume", facts.good, facts.changed and facts.good > 0 and facts.age_ms <= care.ladder.max_rollback_ms),
-        *(("volume", number, facts.age_ms <= care.ladder.max_rollback_ms) for number in facts.older[:OLDER_MOST]),
-    ]
+    near = facts.good > 0 and facts.age_ms <= care.ladder.max_rollback_ms
+    recreate: list[tuple[Action, int, bool]] = [("recreate", 0, True)]
+    files: list[tuple[Action, int, bool]] = [("config", facts.good, facts.config and facts.good > 0)]
+    repair: list[tuple[Action, int, bool]] = [("repair", 0, care.repair is not None)]
+    volume: list[tuple[Action, int, bool]] = [("volume", facts.good, facts.changed and near)]
+    volume += [("volume", number, near) for number in facts.older[:OLDER_MOST]]
+    match ending:
+        case "blocked":
+            can = recreate
+        case "damaged":
+            can = volume
+        case "config":
+            can = files + recreate + repair + volume
+        case _:
+            can = recreate + files + repair + volume
     for action, to, applies in can:
         if applies and _name(action, to) not in history.tried:
             return action, to

@@ -6,7 +6,7 @@ left for the next time, until it is late; then all of it makes a line but an end
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from relit.node.redact import LONGEST, REACH, Redactor, Span
@@ -53,27 +53,35 @@ def _readable(text: bytes, redactor: Redactor) -> bytes:
 
 def _cut(text: bytes, redactor: Redactor) -> bytes:
     """``text`` (whole lines) with long lines in pieces."""
-    lines = text.split(b"\n")
-    if max(map(len, lines)) <= PIECE:
+    if not _long(text):
         return text
-    return b"\n".join(piece for line in lines for piece in _pieces(line, _cuts(line, redactor, PIECE)))
+    return b"\n".join(piece for line in text.split(b"\n") for piece in _pieces(line, _cuts(line, redactor, PIECE)))
+
+
+def _long(text: bytes) -> bool:
+    """Whether any line is; looked for in leaps."""
+    start = 0
+    while len(text) - start > PIECE:
+        newline = text.rfind(b"\n", start, start + PIECE + 1)
+        if newline == -1:
+            return True
+        start = newline + 1
+    return False
 
 
 def _rest(rest: bytes, redactor: Redactor, last: Last) -> tuple[bytes, int]:
     """Lines made of what has no newline, and how much of it they are."""
-    cuts = list(_cuts(rest, redactor, PIECE + REACH))
-    done = cuts[-1] if cuts else 0
-    *pieces, left = _pieces(rest, cuts)
     if last == "late":
-        left = left[: redactor.unfinished(left)]
-    elif last == "waits":
-        left = b""
-    done += len(left)
+        rest = rest[: redactor.unfinished(rest)]
+    *pieces, left = _pieces(rest, _cuts(rest, redactor, PIECE + REACH if last == "waits" else PIECE))
+    length = len(rest)
+    if last == "waits":
+        length, left = length - len(left), b""
     pieces += [redactor.ended(left) if last == "ended" else left] if left else []
-    return b"".join(piece + b"\n" for piece in pieces), done
+    return b"".join(piece + b"\n" for piece in pieces), length
 
 
-def _pieces(line: bytes, cuts: Sequence[int] | Iterator[int]) -> Iterator[bytes]:
+def _pieces(line: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
     start = 0
     for cut in cuts:
         yield line[start:cut]

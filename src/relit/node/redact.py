@@ -12,6 +12,7 @@ import base64
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -181,11 +182,11 @@ def _begun(text: bytes, needle: bytes) -> int:
 
 def _seen(text: bytes) -> Iterator[Span]:
     lower = text.lower()
-    for pattern in PATTERNS:
-        where = lower if pattern.lower else text
-        if any(anchor in where for anchor in pattern.anchors):
-            for match in pattern.regex.finditer(where):
-                yield Span(*match.span(match.lastindex or 0), pattern.kind)
+    for kind, anchor, regexes, any_case in PATTERNS:
+        where = lower if any_case else text
+        if anchor in where:
+            for match in chain.from_iterable(regex.finditer(where) for regex in regexes):
+                yield Span(*match.span(match.lastindex or 0), kind)
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 import msgspec
 
 CONNECT_S = 5.0
+_BEGINNING = 200
 IDLE_S = 900.0  # without a byte: a tool may take long, and agents send keep-alives or nothing
 
 
@@ -30,10 +31,19 @@ class Refused(Exception):
 
 
 class Chat:
-    """A door of an agent. ``headers`` and ``model`` may hold ``{session}``."""
+    """A door of an agent. ``headers`` may hold ``{session}``. An answer that begins with one of ``failures`` is none: so
+    its agent says that its model did not answer."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str, headers: Mapping[str, str], model: str) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        headers: Mapping[str, str],
+        model: str,
+        failures: Sequence[str] = (),
+    ) -> None:
         self._http = http
+        self._failures = tuple(failures)
         self._url = url
         self._headers = headers
         self._model = model
@@ -43,20 +53,20 @@ class Chat:
         body = {"model": self._model, "stream": True, "messages": [{"role": "user", "content": text}]}
         headers = {name: value.replace("{session}", session) for name, value in self._headers.items()}
         timeout = httpx.Timeout(IDLE_S, connect=CONNECT_S)
-        taken = False
+        begun = ""
         try:
             async with self._http.stream("POST", self._url, json=body, headers=headers, timeout=timeout) as answer:
-                taken = True
                 if answer.status_code >= 400:
                     raise Refused(answer.status_code, _said(await answer.aread()))
                 async for piece in _pieces(answer):
+                    begun += piece if len(begun) < _BEGINNING else ""
+                    if self._failures and begun.startswith(self._failures):
+                        raise Refused(502, begun + piece)
                     yield piece
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Lost(f"it does not answer at {self._url}: {error or type(error).__name__}", taken=False) from error
         except httpx.HTTPError as error:
             raise Lost(f"it went away: {error or type(error).__name__}", taken=True) from error
-        if not taken:
-            raise Lost("it took no message", taken=False)
 
 
 async def _pieces(answer: httpx.Response) -> AsyncIterator[str]:

@@ -15,6 +15,7 @@ from relit.durable.context import Context
 from relit.durable.definitions import MESSAGE, Agent, Workflow
 from relit.durable.retry import ONCE, Retry
 from relit.errors import RunError
+from relit.lib.ids import new_id
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
 
@@ -46,8 +47,8 @@ class Door(Protocol):
         """See ``relit.turns.chat.Chat.turn``."""
         ...
 
-    async def settled(self, session: str) -> None:
-        """Wait until no earlier delivery to that session is under way in it."""
+    async def settled(self) -> None:
+        """Make sure that no earlier delivery is under way in it: its caller is gone, and it may not have noticed."""
         ...
 
 
@@ -57,7 +58,8 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None) -> Agent[str]:
     async def message(ctx: Context, message: Any) -> str:
         text, session = read(message)
         for number in range(1, DELIVERIES + 1):
-            delivery = Delivery(door, ctx.emit, number)
+            begun = await ctx.step(_me, name="begin")
+            delivery = Delivery(door, ctx.emit, fresh=begun == _ME)
             done = await ctx.step(delivery.deliver, text, session, number, name="delivery", retry=_RETRY)
             if done["answered"]:
                 return str(done["text"])
@@ -74,26 +76,36 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None) -> Agent[str]:
 _RETRY = Retry(attempts=30, first="5s", factor=2.0, most="5m", no_retry_on=(TurnFailed,))
 
 
-class Delivery:
-    """One attempt to bring a message in."""
+_ME = new_id()  # this process
 
-    def __init__(self, door: Door, emit: Callable[[Any], None], number: int) -> None:
+
+def _me() -> str:
+    return _ME
+
+
+class Delivery:
+    """One attempt to bring a message in. Not ``fresh``: another process began it, and may have got far."""
+
+    def __init__(self, door: Door, emit: Callable[[Any], None], *, fresh: bool) -> None:
         self._door = door
         self._emit = emit
-        self._number = number
+        self._fresh = fresh
 
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
         """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile."""
         while True:
+            if not self._fresh:
+                await self._door.settled()
             await self._until(self._door.ready)
-            await self._door.settled(session)
-            if number > 1:
+            again = number > 1 or not self._fresh
+            if again:
                 self._emit({"redelivered": number})
             try:
-                return {"answered": True, "text": await self._turn(AGAIN + text if number > 1 else text, session)}
+                return {"answered": True, "text": await self._turn(AGAIN + text if again else text, session)}
             except Lost as error:
                 if error.taken:
                     return {"answered": False, "why": error.why}
+                self._fresh = True
                 await asyncio.sleep(PAUSE_S)  # it had not begun: that was no delivery
             except Refused as error:
                 if error.status in PASSING:
