@@ -2,8 +2,8 @@
 
 ``python bench/gateway/passing.py`` takes about a minute and prints one JSON object. A provider on loopback answers
 small calls at once and streams one small event every few milliseconds; a client in this process asks it directly and
-through each gateway, by turns. *added*: the median of a small call, less that of the direct one. *cpu*: the gateway's own CPU
-time for each event that it passed.
+through each gateway, by turns. *added*: the median of a small call, less that of the direct one. *cpu*: the gateway's
+own CPU time for each event that it passed.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ async def starlette(url: str) -> None:
         await StreamingResponse(pieces(), answer.status_code, kept)(scope, receive, send)
 
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="h11")
-    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio knows it as TCP's
+    listening.bind(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     await uvicorn.Server(config).serve(sockets=[listening])
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from relit.lib.clock import SystemClock
 from relit.node.logbook import Logbook
@@ -96,3 +100,26 @@ async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def mounted(place: Path, kind: str) -> Iterator[Path]:
+    """A small disk."""
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", kind, "-o", "size=2m", "none", str(place)], check=False, capture_output=True)
+    if done.returncode:
+        missing = f"needs the right to mount a {kind} (root)"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Leave no room; what to remove to have it again."""
+    ballast = place / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    return ballast

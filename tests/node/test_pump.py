@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_house import NOW, STAMP, Log, disk, no_punch, run
+from log_house import NOW, STAMP, Log, disk, fill, mounted, no_punch, run
 
 from relit.node import outlog, pump, rawlog
 
@@ -301,36 +299,15 @@ def test_a_raw_log_that_is_not_there_is_no_trouble(log: Log) -> None:
     assert worker.idle()
 
 
-@contextlib.contextmanager
-def _mounted(place: Path, kind: str) -> Iterator[Path]:
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", kind, "-o", "size=2m", "none", str(place)], check=False, capture_output=True)
-    if done.returncode:
-        missing = f"needs the right to mount a {kind} (root)"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def _fill(place: Path) -> Path:
-    ballast = place / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while file.write(b"x" * 4096):
-            pass
-    return ballast
-
-
 def test_on_a_full_disk_a_log_waits_and_loses_nothing(tmp_path: Path) -> None:
-    with _mounted(tmp_path / "disk", "tmpfs") as place:
+    with mounted(tmp_path / "disk", "tmpfs") as place:
         log = Log(place / "log")
         worker = log.pump()
         log.write("before\n")
         run(worker)
         lines = [f"line {number} {'x' * 80}" for number in range(5000)]
         log.write("\n".join(lines) + "\n")
-        ballast = _fill(place)
+        ballast = fill(place)
         for _ in range(3):
             progress = worker.step()
             while not progress.trouble:
@@ -345,7 +322,7 @@ def test_on_a_full_disk_a_log_waits_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_on_a_filesystem_without_holes_a_log_is_whole(tmp_path: Path) -> None:
-    with _mounted(tmp_path / "disk", "ramfs") as place:
+    with mounted(tmp_path / "disk", "ramfs") as place:
         log = Log(place / "log")
         worker = log.pump()
         log.write(("x" * 99 + "\n") * 3000)

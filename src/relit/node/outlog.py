@@ -19,9 +19,9 @@ _WIDTH = 256
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """``read`` bytes of the raw log that is ``inode`` are in ``out.log`` up to ``wrote``. ``inside``: a private key."""
+    """``read`` bytes of the raw log that is ``file`` are in ``out.log`` up to ``wrote``. ``inside``: a private key."""
 
-    inode: int
+    file: str
     read: int
     wrote: int
     inside: int = 0

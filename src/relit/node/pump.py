@@ -65,8 +65,8 @@ class Pump:
         self._punch = punch
         self._record = record_of(raw)
         self._partial: _Partial | None = None
-        self._seen = (0, 0)  # inode and size of the raw log when all of it had been read
-        self._freed = (0, 0)  # inode, and up to where it was freed
+        self._seen = (-1, 0)  # size and time of the raw log when all of it had been read
+        self._freed = ("", 0)  # which raw log, and up to where it was freed
         self._frees = True  # this filesystem can
 
     def prepare(self) -> None:
@@ -88,7 +88,7 @@ class Pump:
         """Whether nothing came since all was read. A large raw log is made empty then, if nobody has it open."""
         try:
             found = self.raw.stat()
-            if self._seen != (found.st_ino, found.st_size):
+            if self._seen != (found.st_size, found.st_mtime_ns):
                 return False
             if found.st_size >= (_EMPTY if self._frees else _EMPTY_UNFREED):
                 self._empty()
@@ -110,7 +110,7 @@ class Pump:
         with closing(RawLog(self.raw, self._punch)) as raw:
             place = self._placed(raw)
             if place.read == raw.size and raw.empty(raw.size):
-                self._freed = (raw.inode, 0)
+                self._freed = ("", 0)
                 self._noted(msgspec.structs.replace(place, read=0))
 
     # --- a step ------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Pump:
         if taken.length:
             place = self._write(place, taken, stamp)
             place = self._free(raw, place)
-        self._seen = (raw.inode, place.read if end == place.read else -1)
+        self._seen = (raw.size, raw.changed) if place.read == raw.size else (-1, 0)
         return Progress(place.read, more, None if more else self._due(place.read, end))
 
     def _placed(self, raw: RawLog) -> Place:
@@ -137,9 +137,9 @@ class Pump:
         place = known
         if place is None:
             length = self.out.stat().st_size if self.out.exists() else 0
-            place = Place(inode=raw.inode, read=raw.begins(), wrote=length)
-        elif place.inode != raw.inode or place.read > raw.size:
-            place = Place(inode=raw.inode, read=raw.begins(), wrote=place.wrote)
+            place = Place(file=raw.file, read=raw.begins(), wrote=length)
+        elif place.file != raw.file or place.read > raw.size:
+            place = Place(file=raw.file, read=raw.begins(), wrote=place.wrote)
         if place != known:
             save(self._record, place)
         return place
@@ -170,11 +170,11 @@ class Pump:
         return self._write(place, Taken(length, f"[relit] {text}\n".encode(), inside), iso(self._clock.now_ms()))
 
     def _free(self, raw: RawLog, place: Place) -> Place:
-        start = self._freed[1] if self._freed[0] == raw.inode else 0
+        start = self._freed[1] if self._freed[0] == raw.file else 0
         if not self._frees or place.read - start < _FREE:
             return place
         self._frees = raw.free(start, place.read)
-        self._freed = (raw.inode, place.read)
+        self._freed = (raw.file, place.read)
         if self._frees:
             return place
         why = f"this filesystem cannot give back what was read: {self.raw.name} grows until its writers have ended"

@@ -23,6 +23,9 @@ _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENODEV})
 
+_EMPTY_PATH = 0x1000
+_HANDLE_MOST = 128
+
 Punch = Callable[[int, int, int], None]
 
 
@@ -31,6 +34,22 @@ def punch(fd: int, offset: int, length: int) -> None:
     if _LIBC.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+class _Handle(ctypes.Structure):
+    _fields_ = (
+        ("bytes", ctypes.c_uint),
+        ("type", ctypes.c_int),
+        ("data", ctypes.c_ubyte * _HANDLE_MOST),
+    )
+
+
+def identity(fd: int) -> str:
+    """Names a file for ever: a number alone may be another file's once this one is deleted."""
+    handle, mount = _Handle(bytes=_HANDLE_MOST), ctypes.c_int()
+    if _LIBC.name_to_handle_at(fd, b"", ctypes.byref(handle), ctypes.byref(mount), _EMPTY_PATH):
+        return str(os.fstat(fd).st_ino)  # this filesystem has no better name
+    return f"{handle.type}-{bytes(handle.data)[: handle.bytes].hex()}"
 
 
 def make(path: Path) -> None:
@@ -45,10 +64,11 @@ class RawLog:
         self._punch = punch
         self.fd = os.open(path, _OPEN)
         found = os.fstat(self.fd)
-        self.inode, self.size = found.st_ino, found.st_size
+        self.size, self.changed = found.st_size, found.st_mtime_ns
         if not stat.S_ISREG(found.st_mode):
             os.close(self.fd)
             raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        self.file = identity(self.fd)
 
     def close(self) -> None:
         os.close(self.fd)

@@ -9,8 +9,8 @@ import os
 import struct
 from collections.abc import Callable
 
-_MODIFY, _CLOSE_WRITE, _IGNORED, _OVERFLOW, _DONT_FOLLOW = 0x2, 0x8, 0x8000, 0x4000, 0x02000000
-_MASK = _MODIFY | _CLOSE_WRITE | _DONT_FOLLOW
+_MODIFY, _IGNORED, _OVERFLOW, _DONT_FOLLOW = 0x2, 0x8000, 0x4000, 0x02000000
+_MASK = _MODIFY | _DONT_FOLLOW  # not that it was closed: whoever looks into it does that
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 GATHER_S = 0.05  # lines that come together are told together
 _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of a name

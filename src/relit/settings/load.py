@@ -16,7 +16,7 @@ from relit.settings.check import Fault
 from relit.settings.environment import Environment
 from relit.settings.kinds import Path
 from relit.settings.model import Agent, File, Model, Retention, Server, Subscriber, Volumes, Webhook, Worker
-from relit.settings.sources import Source, read_environment, read_file, read_flags
+from relit.settings.sources import Source, parse_file, read_environment, read_flags, read_text
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,15 @@ def load(
     *,
     environment: Environment | None = None,
     data: FilePath | None = None,
+    drafts: Mapping[FilePath, str | None] | None = None,
 ) -> Settings:
-    """Read and check everything. Raises one ``ConfigError`` that names every fault."""
+    """Read and check everything. Raises one ``ConfigError`` that names every fault.
+
+    ``drafts``: texts that are to become files (``None``: that are to go), read as if they had already.
+    """
     environment = environment or Environment()
     path = path or find(environment, FilePath.cwd())
-    files = _files(path)
+    files = _files(path, drafts or {})
     faults = _duplicates(files)
     tree: dict[str, Any] = {}
     for source in files:
@@ -136,13 +140,14 @@ def load(
     return Settings(file, (data or environment.data).expanduser().absolute(), path, sources)
 
 
-def _files(path: FilePath | None) -> list[Source]:
+def _files(path: FilePath | None, drafts: Mapping[FilePath, str | None]) -> list[Source]:
     if path is None:
         return []
-    found = [read_file(path, path.name)]
-    for extra in sorted((path.parent / "agents.d").glob("*.toml")):
-        found.append(read_file(extra, f"agents.d/{extra.name}"))
-    return found
+    folder = path.parent / "agents.d"
+    there = {*folder.glob("*.toml"), *(draft for draft in drafts if draft.parent == folder)}
+    named = [(path, path.name), *((extra, f"agents.d/{extra.name}") for extra in sorted(there))]
+    found = [(file, shown, drafts[file] if file in drafts else read_text(file)) for file, shown in named]
+    return [parse_file(file, shown, text) for file, shown, text in found if text is not None]
 
 
 def _duplicates(files: Sequence[Source]) -> list[Fault]:

@@ -26,6 +26,23 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
     return best
 
 
+def lines_of(text: str, path: Sequence[str]) -> list[tuple[int, int]]:
+    """All that stands at and below ``path``: (first line, last line) of each piece, from 1."""
+    lines, found = text.splitlines(), list[tuple[int, int]]()
+    keys = [*_keys(text), (len(lines) + 1, [])]
+    for (number, key), (after, _) in zip(keys, keys[1:], strict=False):
+        if key[: len(path)] != list(path):
+            continue
+        last = after - 1
+        while last > number and (not lines[last - 1].strip() or lines[last - 1].lstrip().startswith("#")):
+            last -= 1  # blank lines and remarks go with what follows
+        if found and all(not line.strip() for line in lines[found[-1][1] : number - 1]):
+            found[-1] = (found[-1][0], last)
+        else:
+            found.append((number, last))
+    return found
+
+
 def _keys(text: str) -> Iterator[tuple[int, list[str]]]:
     """Every header and assignment with its full path. Keys inside inline tables belong to their line."""
     table: list[str] = []

@@ -44,17 +44,22 @@ class Source(msgspec.Struct, frozen=True):
         return True
 
 
-def read_file(path: File, shown: str) -> Source:
-    """A TOML file. Raises ``ConfigError`` with the line when it is not one."""
+def read_text(path: File) -> str:
+    """A file's text. Raises ``ConfigError``."""
     try:
-        text = path.read_text()
-        return Source(shown, tomllib.loads(text), text)
+        return path.read_text()
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no file {path}", why="--config or RELIT_CONFIG names it", fix="relit config path"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", why=str(error), fix=f"ls -l {path}") from error
+
+
+def parse_file(path: File, shown: str, text: str) -> Source:
+    """The text of a TOML file. Raises ``ConfigError`` with the line when it is not one."""
+    try:
+        return Source(shown, tomllib.loads(text), text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{shown} is not valid TOML", why=f"{shown}: {error}", fix=f"edit {path}, then: relit config check"

@@ -31,8 +31,8 @@ class Refused(Exception):
 
 
 class Chat:
-    """A door of an agent. ``headers`` may hold ``{session}``. An answer that begins with one of ``failures`` is none: so
-    its agent says that its model did not answer."""
+    """A door of an agent. ``headers`` may hold ``{session}``. An answer that begins with one of ``failures`` is none:
+    so its agent says that its model did not answer."""
 
     def __init__(
         self,

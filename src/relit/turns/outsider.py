@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from relit.durable.context import Context
 from relit.durable.definitions import MESSAGE, Agent, Workflow
 from relit.durable.retry import ONCE, Retry
@@ -52,15 +54,30 @@ class Door(Protocol):
         ...
 
 
-def outsider(name: str, door: Door, mailbox: Mailbox | None) -> Agent[str]:
+RETRY = Retry(attempts=30, first="5s", factor=2.0, most="5m", no_retry_on=(TurnFailed,))
+ME = new_id()  # this process
+
+
+class Ways(msgspec.Struct, frozen=True, kw_only=True):
+    """How messages are brought in. ``me`` is the process that does it."""
+
+    pause_s: float = PAUSE_S
+    retry: Retry = RETRY
+    me: str = ME
+
+
+def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()) -> Agent[str]:  # noqa: B008
     """The definition of the agent ``name``."""
+
+    def me() -> str:
+        return ways.me
 
     async def message(ctx: Context, message: Any) -> str:
         text, session = read(message)
         for number in range(1, DELIVERIES + 1):
-            begun = await ctx.step(_me, name="begin")
-            delivery = Delivery(door, ctx.emit, fresh=begun == _ME)
-            done = await ctx.step(delivery.deliver, text, session, number, name="delivery", retry=_RETRY)
+            begun = await ctx.step(me, name="begin")
+            delivery = Delivery(door, ctx.emit, ways.pause_s, fresh=begun == ways.me)
+            done = await ctx.step(delivery.deliver, text, session, number, name="delivery", retry=ways.retry)
             if done["answered"]:
                 return str(done["text"])
         raise TurnFailed(
@@ -73,21 +90,12 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None) -> Agent[str]:
     return Agent(handler, mailbox)
 
 
-_RETRY = Retry(attempts=30, first="5s", factor=2.0, most="5m", no_retry_on=(TurnFailed,))
-
-
-_ME = new_id()  # this process
-
-
-def _me() -> str:
-    return _ME
-
-
 class Delivery:
     """One attempt to bring a message in. Not ``fresh``: another process began it, and may have got far."""
 
-    def __init__(self, door: Door, emit: Callable[[Any], None], *, fresh: bool) -> None:
+    def __init__(self, door: Door, emit: Callable[[Any], None], pause_s: float, *, fresh: bool) -> None:
         self._door = door
+        self._pause_s = pause_s
         self._emit = emit
         self._fresh = fresh
 
@@ -106,7 +114,7 @@ class Delivery:
                 if error.taken:
                     return {"answered": False, "why": error.why}
                 self._fresh = True
-                await asyncio.sleep(PAUSE_S)  # it had not begun: that was no delivery
+                await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
                 if error.status in PASSING:
                     raise
@@ -126,7 +134,7 @@ class Delivery:
             if why != told:
                 self._emit({"waiting": why})
                 told = why
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(self._pause_s)
 
 
 def read(message: Any) -> tuple[str, str]:

@@ -1,0 +1,179 @@
+"""Messages through the durable engine into something that dies, comes back, and never wants one twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relit.durable.engine import Engine
+from relit.durable.payload import Payloads
+from relit.durable.retry import Retry
+from relit.durable.ticker import Ticker
+from relit.durable.worker import Worker
+from relit.errors import RunFailed
+from relit.store.blobs import ObstoreBlobs
+from relit.store.sql.sqlite.store import SqliteStore
+from relit.store.values import Mailbox
+from relit.turns.chat import Lost, Refused
+from relit.turns.outsider import AGAIN, DELIVERIES, TurnFailed, Ways, outsider
+
+Act = Callable[[str], str]
+
+
+class Toy:
+    """An agent whose turns are scripted: each entry of ``script`` answers, or raises."""
+
+    def __init__(self, *script: str | Exception) -> None:
+        self.script = list(script)
+        self.heard: list[str] = []
+        self.unready: list[str] = []
+        self.at_once = self.most = self.settles = 0
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    async def ready(self) -> str | None:
+        return self.unready.pop() if self.unready else None
+
+    async def settled(self) -> None:
+        self.settles += 1
+
+    async def turn(self, text: str, session: str) -> AsyncIterator[str]:
+        self.heard.append(f"{session}: {text}")
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            await self.hold.wait()
+            act = self.script.pop(0) if self.script else "done"
+            if isinstance(act, Exception):
+                raise act
+            for piece in act.split(" "):
+                yield piece + " "
+        finally:
+            self.at_once -= 1
+
+
+class House:
+    def __init__(self, folder: Path) -> None:
+        self.store = SqliteStore(folder / "relit.db")
+        self.engine = Engine(self.store, Payloads(ObstoreBlobs(str(folder / "blobs"))))
+        self.workers: list[Worker] = []
+
+    async def work(self, toy: Toy, me: str = "me") -> Worker:
+        ways = Ways(pause_s=0.01, retry=Retry(attempts=3, first="1ms", no_retry_on=(TurnFailed,)), me=me)
+        worker = Worker(self.engine, [outsider("claw", toy, Mailbox(name="claw"), ways)])
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+    async def send(self, message: Any) -> str:
+        return await self.engine.start("claw", (message,))
+
+    async def answer(self, run: str) -> Any:
+        return await self.engine.result(run, timeout="20s")
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    made = House(tmp_path)
+    await made.store.start()
+    ticker = Ticker(made.store)
+    await ticker.start()
+    yield made
+    for worker in made.workers:
+        await worker.stop()
+    await ticker.stop()
+    assert await made.store.check() == []
+    await made.store.stop()
+
+
+async def test_an_answer_is_the_runs_result(house: House) -> None:
+    toy = Toy("it is done")
+    await house.work(toy)
+    assert await house.answer(await house.send("do it")) == "it is done "
+    assert toy.heard == ["main: do it"]
+    assert toy.settles == 0
+
+
+async def test_a_message_may_name_its_session(house: House) -> None:
+    toy = Toy()
+    await house.work(toy)
+    await house.answer(await house.send({"text": "hi", "session": "ops-1"}))
+    assert toy.heard == ["ops-1: hi"]
+
+
+async def test_an_agent_that_is_not_ready_is_waited_for(house: House) -> None:
+    toy = Toy()
+    toy.unready = ["healing", "starting"]
+    await house.work(toy)
+    assert await house.answer(await house.send("hi")) == "done "
+
+
+async def test_an_agent_that_dies_in_a_turn_gets_the_message_again_marked(house: House) -> None:
+    toy = Toy(Lost("it went away", taken=True), "back again")
+    await house.work(toy)
+    assert await house.answer(await house.send("hi")) == "back again "
+    assert toy.heard == ["main: hi", f"main: {AGAIN}hi"]
+
+
+async def test_a_message_that_was_not_taken_is_no_redelivery(house: House) -> None:
+    toy = Toy(Lost("connection refused", taken=False), "now")
+    await house.work(toy)
+    assert await house.answer(await house.send("hi")) == "now "
+    assert toy.heard == ["main: hi", "main: hi"]
+
+
+async def test_a_message_that_kills_its_agent_each_time_becomes_a_dead_letter(house: House) -> None:
+    toy = Toy(*[Lost("it went away", taken=True)] * DELIVERIES, "the next one")
+    await house.work(toy)
+    bad, good = await house.send("poison"), await house.send("fine")
+    with pytest.raises(RunFailed, match="did not finish a message"):
+        await house.answer(bad)
+    assert (await house.store.run(bad)).state == "discarded"
+    assert await house.answer(good) == "the next one "
+
+
+async def test_a_passing_trouble_is_tried_again_and_a_refusal_is_not(house: House) -> None:
+    toy = Toy(Refused(503, "overloaded"), "then", Refused(400, "too long"))
+    await house.work(toy)
+    assert await house.answer(await house.send("one")) == "then "
+    with pytest.raises(RunFailed, match="refused"):
+        await house.answer(await house.send("two"))
+    assert len(toy.heard) == 3
+
+
+async def test_one_message_at_a_time_in_order(house: House) -> None:
+    toy = Toy("a", "b", "c")
+    await house.work(toy)
+    runs = [await house.send(text) for text in ("1", "2", "3")]
+    assert [await house.answer(run) for run in runs] == ["a ", "b ", "c "]
+    assert toy.heard == ["main: 1", "main: 2", "main: 3"]
+    assert toy.most == 1
+
+
+async def test_another_worker_settles_what_the_dead_one_began(house: House) -> None:
+    """The step was begun by another process: its caller is gone, and the agent may still be at it."""
+    toy = Toy("first", "second")
+    toy.hold.clear()
+    worker = await house.work(toy)
+    run = await house.send("hi")
+    async with asyncio.timeout(20):
+        while not toy.heard:
+            await asyncio.sleep(0.01)
+    await worker.stop()
+    toy.hold.set()
+    await house.work(toy, "another process")
+    assert await house.answer(run) in ("first ", "second ")
+    assert toy.settles == 1
+    assert toy.heard == ["main: hi", f"main: {AGAIN}hi"]
+    assert toy.most == 1
+
+
+@pytest.mark.parametrize("message", [7, None, {"txt": "hi"}, {"text": "hi", "session": "../x"}, {"text": 3}])
+async def test_what_is_no_message_is_refused_with_what_would_be_one(house: House, message: Any) -> None:
+    await house.work(Toy())
+    with pytest.raises(RunFailed, match="no message for this agent"):
+        await house.answer(await house.send(message))
