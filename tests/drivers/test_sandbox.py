@@ -259,6 +259,13 @@ async def test_a_life_is_the_program_and_not_bubblewrap(house: House) -> None:
     assert await ending(house.driver, life.key) == Exit(signal=9)
 
 
+async def test_bubblewraps_child_is_found_without_the_kernels_lists(house: House) -> None:
+    life = await house.start("exec sleep 1000")
+    (main,) = await house.keeper.lives()
+    (init,) = tenant.searched_children(main.pid)
+    assert tenant.searched_children(init) == [life.pid]
+
+
 async def test_a_polite_end_runs_its_handlers(house: House) -> None:
     pipe = house.pipe()
     life = await house.start(f"trap 'echo bye; exit 0' TERM; echo up > {pipe}; while :; do sleep 0.01; done")

@@ -157,6 +157,14 @@ def test_a_report_that_comes_late_joins_what_was_told() -> None:
     assert kinds(planned(all_well, [told], T0 + HOUR)) == [("resolved", ["i0", "i1", "i2"])]
 
 
+def test_an_alert_that_waits_tells_of_those_who_joined_meanwhile() -> None:
+    well, late = fleet(0, 1000)
+    well = msgspec.structs.replace(well, resolved_at=T0 + 500)
+    waiting = sent(incident="i0", members=["i0"], state="waiting", sent_at=None)
+    plan = planned([well, late], [waiting], T0 + HOUR)
+    assert (plan.make, [after.members for _, after in plan.change]) == ([], [["i0", "i1"]])
+
+
 def test_nobody_joins_what_is_over() -> None:
     told = sent(incident="i0", members=["i0"])
     over = sent("a2", incident="i0", members=["i0"], kind="resolved", state="waiting")
@@ -348,7 +356,7 @@ class World(RuleBasedStateMachine):
             cases = {alert.incident for alert in self.alerts.values() if each.id in alert.members}
             for channel in CHANNELS:
                 mine = [heard for heard in self.heard if heard[0] == channel and heard[2] in cases]
-                if each.open and rank(each.severity) >= rank("warning") and not each.group:
+                if each.open and rank(each.severity) >= rank("warning") and (cases or not each.group):
                     assert mine, (each, channel)
                     assert mine[-1][1] != "resolved"
                     assert max(rank(heard[3]) for heard in mine) >= rank(each.severity)

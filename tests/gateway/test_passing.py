@@ -115,6 +115,20 @@ async def test_no_header_is_made_up() -> None:
     assert {name.lower() for name, _ in there.heard[0].headers} == {"host", "authorization"}
 
 
+async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    async with provider(sends(OK)) as there, gateway(there.url) as here:
+        reader, writer = await asyncio.open_connection(*here.url.removeprefix("http://").split(":"))
+        head = (
+            b"POST /openai/v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer agent-token\r\nContent-Length: 5\r\n"
+        )
+        writer.write(head + b"Expect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hello")
+        assert (await reader.readuntil(b"{}")).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+    assert (there.heard[0].body, there.heard[0].header("expect")) == (b"hello", [])
+
+
 async def test_anthropics_key_goes_into_its_own_header() -> None:
     headers = {"x-api-key": TOKEN, "anthropic-version": "2023-06-01"}
     async with provider(sends(OK)) as there, httpx.AsyncClient() as http:

@@ -11,7 +11,7 @@ from gateway_house import CHAT, HELLO, OK, TOKEN, Heard, client, gateway, health
 
 from relit.errors import ConfigError
 from relit.gateway.routes import Known, Patience
-from relit.gateway.server import Gateway
+from relit.gateway.server import BODY_MOST, Gateway
 from relit.testing.llm import Answer, Rule, ScriptedLLM, When
 
 MESSAGES = "/anthropic/v1/messages"
@@ -147,6 +147,20 @@ async def test_a_silent_provider_is_waited_for_no_longer_than_was_said() -> None
     assert seen["last_error"] == "nothing came for 0.2 s"
 
 
+async def test_a_connection_is_waited_for_no_longer_than_was_said() -> None:
+    with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for each in (first, second):  # a full queue: nobody else gets through
+            each.setblocking(False)
+            each.connect_ex(deaf.getsockname())
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        async with gateway(url, Patience(connect=0.2)) as here, client(here) as http:
+            answer = await http.post(CHAT, json=HELLO)
+            seen = await health(here)
+    assert (answer.status_code, seen["last_error"]) == (502, "no connection in 0.2 s")
+
+
 async def test_a_slow_reader_is_not_the_providers_fault() -> None:
     body = b"x" * (24 << 20)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -158,6 +172,14 @@ async def test_a_slow_reader_is_not_the_providers_fault() -> None:
             await passed.wait()
             assert sum([len(piece) async for piece in reply.aiter_raw()]) == len(body)
         assert (await health(here))["ok"]
+
+
+async def test_a_request_that_is_too_large_is_refused() -> None:
+    async with provider(sends(OK)) as there, gateway(there.url) as here, client(here) as http:
+        answer = await http.post(CHAT, content=b"x" * (BODY_MOST + 1))
+        assert (await health(here))["ok"]
+    assert answer.status_code == 413
+    assert there.heard == []
 
 
 async def test_what_counts_as_a_providers_fault() -> None:

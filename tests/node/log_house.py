@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from relit.lib.clock import SystemClock
+from relit.node.lines import Last
 from relit.node.logbook import Logbook
-from relit.node.pump import Pump, Sizes
+from relit.node.pump import Progress, Pump, Sizes
 from relit.node.rawlog import Punch, punch
 from relit.node.redact import Redactor
 
@@ -83,11 +84,12 @@ class Log:
             book.close()
 
 
-def run(pump: Pump, *, ended: bool = False) -> None:
-    """Steps until there is nothing more to do."""
-    while (progress := pump.step("ended" if ended else "waits")).more:
-        assert not progress.trouble
-    assert not progress.trouble
+def run(pump: Pump, last: Last = "waits") -> None:
+    """Steps until there is nothing more to do, and one that finds that so."""
+    steps = [Progress(more=True)]
+    while any(progress.more for progress in steps[-2:]):
+        steps.append(pump.step(last))
+        assert not steps[-1].trouble
 
 
 def disk(path: Path) -> int:

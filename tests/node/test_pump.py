@@ -85,14 +85,14 @@ def test_what_may_become_a_secret_waits_longer(log: Log) -> None:
 def test_long_lines_come_in_pieces(log: Log) -> None:
     worker = log.pump()
     log.write("x" * 100_000 + "\n" + "y" * 50_000)
-    run(worker, ended=True)
+    run(worker, "ended")
     assert [len(line) for line in log.lines()] == [*[16384] * 6, 1696, *[16384] * 3, 848]
 
 
 def test_a_flood_without_newlines_is_read_in_small_parts(log: Log) -> None:
     worker = log.pump()
     log.write(b"z" * (3 << 20))
-    run(worker, ended=True)
+    run(worker, "ended")
     assert sum(map(len, log.lines())) == 3 << 20
 
 

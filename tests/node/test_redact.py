@@ -44,6 +44,7 @@ def _logs(draw: st.DrawFn) -> tuple[list[str], bytes, list[int]]:
     return secrets, data, draw(st.lists(st.integers(0, max(1, len(data))), max_size=6))
 
 
+@settings(deadline=None)
 @given(_logs())
 @example((["aaaaaa"], b"aaaaaaaaaaa\n", [3, 7]))
 @example((["redacted"], b"redacted\n", [4]))
@@ -56,12 +57,14 @@ def test_no_given_secret_comes_through_wherever_reads_are_cut(log: tuple[list[st
     assert [secret for secret in secrets if secret in out] == []
 
 
+@settings(deadline=None)
 @given(_logs())
 def test_it_does_not_matter_where_reads_are_cut(log: tuple[list[str], bytes, list[int]]) -> None:
     secrets, data, cuts = log
     assert _through(data, Redactor(secrets), cuts) == _through(data, Redactor(secrets), [])
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50).filter(lambda line: b"\n" not in line), max_size=20), st.data())
 def test_what_is_no_secret_comes_through_as_it_was(lines: list[bytes], drawn: st.DataObject) -> None:
     data = b"".join(line + b"\n" for line in lines)
@@ -200,6 +203,7 @@ def _key(kind: str = "RSA ", lines: int = 25) -> list[str]:
     ]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["", "RSA ", "OPENSSH ", "EC "]), st.lists(st.integers(0, 3000), max_size=8), st.booleans())
 def test_a_private_key_over_many_lines_leaves_one_mark(kind: str, cuts: list[int], windows: bool) -> None:
     newline = "\r\n" if windows else "\n"

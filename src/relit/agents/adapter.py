@@ -84,6 +84,7 @@ def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = F
             databases=kind.databases,
             settle=kind.settle,
             ports=sorted(place.door.ports.values()),
+            needs=place.runtime,
             stale=kind.stale,
             exits=kind.exits,
             ladder=ladder,

@@ -26,13 +26,13 @@ class Unreadable(ValueError):
 def fit(home: Path, files: Sequence[ConfigFile]) -> str:
     """Before a start: make each file say what it must. Answers what is wrong, a line for each file; empty for nothing.
     A file that is wrong is left as it is."""
-    return "\n".join(wrong for file in files if (wrong := _fit(home, file)))
+    return "\n".join(said for file in files if (said := _fit(home, file)))
 
 
 def check(home: Path, file: ConfigFile) -> str:
     """What is wrong with a file as it is; empty for nothing."""
     try:
-        return _faults(file, read(home, file))
+        return wrong(file, read(home, file))
     except (OSError, ValueError) as error:
         return _told(file, error)
 
@@ -40,8 +40,8 @@ def check(home: Path, file: ConfigFile) -> str:
 def _fit(home: Path, file: ConfigFile) -> str:
     try:
         tree = read(home, file)
-        if wrong := _faults(file, tree):
-            return wrong
+        if said := wrong(file, tree):
+            return said
         if keep(tree, file.keep):
             place.write(home, file.path, dump(tree, file.format))
         for path in file.without:
@@ -101,7 +101,8 @@ def keep(tree: dict[str, Any], wanted: Mapping[str, Any]) -> bool:
     return changed
 
 
-def _faults(file: ConfigFile, tree: dict[str, Any]) -> str:
+def wrong(file: ConfigFile, tree: dict[str, Any]) -> str:
+    """What our own rules say against its content; empty for nothing."""
     faults = CHECKS[file.checker](tree) if file.checker else []
     return f"{file.path}: {'; '.join(faults)}" if faults else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
@@ -12,7 +13,7 @@ import msgspec
 
 from relit.errors import Conflict
 
-FIRST, LAST = 17800, 18799  # where agents' ports are looked for
+FIRST, COUNT = 20_000, 10_000  # where agents' ports are looked for: below those that the kernel gives out
 _TOKEN_BYTES = 32
 
 
@@ -44,7 +45,7 @@ def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
     taken = _taken(folder.parent) if missing else set()
     chosen = dict(known.ports)
     for name in missing:
-        chosen[name] = _free(taken)
+        chosen[name] = _free(taken, f"{folder}/{name}")
         taken.add(chosen[name])
     made = {name: secrets.token_urlsafe(_TOKEN_BYTES) for name in tokens if name not in known.tokens}
     door = Door(ports=chosen, tokens=known.tokens | made)
@@ -58,12 +59,14 @@ def _taken(agents: Path) -> set[int]:
     return {port for each in agents.glob("*/run/door.json") for port in read(each.parent.parent).ports.values()}
 
 
-def _free(taken: Collection[int]) -> int:
-    for port in range(FIRST, LAST + 1):
+def _free(taken: Collection[int], seed: str) -> int:
+    """Looked for from a place of its own on: other installations on this machine must not choose the same ones."""
+    first = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=4).digest()) % COUNT
+    for port in (FIRST + (first + step) % COUNT for step in range(COUNT)):
         if port not in taken and is_free(port):
             return port
     raise Conflict(
-        f"no port from {FIRST} to {LAST} is free for an agent",
+        f"no port from {FIRST} to {FIRST + COUNT - 1} is free for an agent",
         why="each agent with a door of its own needs one",
         fix="relit agent rm NAME frees those of an agent",
     )

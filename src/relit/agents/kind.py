@@ -98,6 +98,7 @@ class Config(_Table, frozen=True, kw_only=True):
     format: Format
     checker: str = ""
     validate: list[str] = []
+    draft: dict[str, str] = {}  # variables that let ``validate`` look at the file ``{draft}`` instead
     keep: dict[str, Any] = {}
     model: dict[str, Any] = {}
     without: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from relit.control.box import Box
 from relit.control.care import Care
 from relit.control.values import Probe
 from relit.drivers.machine import look
-from relit.errors import ConfigError
 from relit.lib import durations
 from relit.settings import Settings
 from relit.settings.model import Agent
@@ -75,16 +75,10 @@ def _model(settings: Settings, agent: Agent, opened: door.Door) -> Model | None:
 
 
 def fitted(settings: Settings, name: str) -> Fitted:
-    """An agent of a kind that has a file. ConfigError when its runtime is not installed."""
+    """An agent of a kind that has a file. Whether its runtime is installed is asked before each start."""
     agent = settings.agents[name]
     kind = settings.kinds()[agent.kind]
     place = place_of(settings, name, kind)
-    if place.runtime and not Path(place.runtime).is_dir():
-        raise ConfigError(
-            f"{kind.title} {version_of(agent, kind)} is not installed, and the agent {name} needs it",
-            why=f"{place.runtime} is not there",
-            fix=f"relit agent install {name}",
-        )
     if not to_be_laid(home_of(settings, name)):
         home_of(settings, name).mkdir(mode=0o700, parents=True, exist_ok=True)
         furnish(kind, place)
@@ -160,7 +154,7 @@ def box_of(settings: Settings, name: str, made: Fitted) -> Box | None:
     mine = Path.home()
     stranger = agent.kind not in _MINE
     hidden = [mine] if stranger and mine != Path("/") else [mine / each for each in _SECRETS]
-    read = [settings.data / RUNTIMES, *([] if stranger else [Path(made.cwd)])]
+    read = [settings.data / RUNTIMES, *interpreters(Path(made.care.needs)), *([] if stranger else [Path(made.cwd)])]
     return Box(
         home=made.care.home,
         tmp=made.care.tmp,
@@ -171,3 +165,13 @@ def box_of(settings: Settings, name: str, made: Fitted) -> Box | None:
 
 
 machine = functools.cache(look)
+
+
+def interpreters(runtime: Path) -> list[Path]:
+    """Where the Python of a runtime's virtual environment lives: often in its operator's home, which is hidden."""
+    try:
+        lines = (runtime / "venv" / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return []
+    homes = [line.partition("=")[2].strip() for line in lines if line.partition("=")[0].strip() == "home"]
+    return [Path(os.path.realpath(home)).parent for home in homes]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from relit.api.volumes_port import Volumes
 from relit.app import rescue
 from relit.control.care import Incident, KnownGood, Went
 from relit.control.values import Death, Desired, NodeInfo
+from relit.documents.postmortem import one_line
 from relit.durable.peers import reap
 from relit.events import Event
+from relit.store import values
 from relit.store.base import Store
 
 
@@ -45,10 +49,8 @@ class StoreBackend:
                 await reap(self._store, worker.id, True, self._poison_after)
 
     async def incident(self, incident: Incident) -> None:
-        """Into the event log."""
-        name = "incident.resolved" if incident.resolved_ms else "incident.opened"
-        data = {"incident": incident.id, "title": incident.title, "severity": incident.severity, "rung": incident.rung}
-        await self._store.record([Event("", 0, name, agent=incident.agent, data=data)])
+        """Into the store, which knows whether it is news. Who is to be told of it is told by the server's alerts."""
+        await self._store.put_incident(kept(incident))
 
     async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
         """Asks the process that keeps the volumes."""
@@ -61,3 +63,21 @@ class StoreBackend:
     async def mark_good(self, agent: str) -> int:
         """Asks the process that keeps the volumes."""
         return await rescue.mark_good(self._volumes, agent)
+
+
+def kept(incident: Incident) -> values.Incident:
+    """A node's report as the store keeps it. A timeline only grows (until it is as long as its node lets it be: then
+    the report that comes last holds), so its length tells which of two reports is the newer one."""
+    return values.Incident(
+        id=incident.id,
+        agent=incident.agent,
+        instance=incident.instance,
+        opened_at=incident.opened_ms,
+        resolved_at=incident.resolved_ms,
+        severity=incident.severity,
+        rung=incident.rung,
+        group=incident.group,
+        title=one_line(incident.title),
+        rev=len(incident.timeline),
+        document=msgspec.json.encode(incident),
+    )

@@ -13,6 +13,7 @@ from relit.api.build import build
 from relit.api.parts import Defaults, Options, Parts, WebhookIn
 from relit.api.server import ApiServer
 from relit.api.volumes_port import Volumes
+from relit.app import alerts
 from relit.app import parts as chosen
 from relit.app.attended import keeper_of_volumes
 from relit.app.backend import StoreBackend
@@ -87,6 +88,7 @@ def check_secrets(settings: Settings, secrets: Secrets) -> None:
             webhooks.keys(secrets.reveal(secret))
         except ConfigError as error:
             raise ConfigError(f"[{table}]: {error.what}", why=error.why, fix=error.fix) from error
+    alerts.check(settings, secrets)
 
 
 class NodeSocket:
@@ -151,6 +153,7 @@ def services(
         Address(folder, server),
         *upkeep(settings, engine, on_failure),
         Deliveries(engine.store, webhooks.sign, secret=lambda each: secrets.reveal(each.secret)),
+        alerts.alerts(settings, engine.store, secrets, on_failure),
     ]
 
 

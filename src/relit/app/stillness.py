@@ -122,6 +122,10 @@ class InstanceHolder:
         """They may start. Removes only what this agent wrote."""
         await asyncio.to_thread(self._remove, self._what().holds)
 
+    async def gone(self) -> None:
+        """Return when no process of them lives, where somebody else holds them. RelitError when that takes too long."""
+        await self._until_gone(self._what().names)
+
     def mark(self, reason: str) -> None:
         """Where no process of them runs yet: none will be started. ``Conflict`` as for ``hold``."""
         self._mark(self._what().holds, reason)

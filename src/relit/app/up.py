@@ -55,11 +55,22 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
     base = _environment(environment)
     digest = {"RELIT_SETTINGS_OF": _digest(settings)}  # who reads settings once is started again when they change
     found = [_server(settings, base | digest), _volumes(settings, base | digest)]
-    base = base | {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}  # for `relit` called by an agent
+    base = base | _for_agents(settings)
     for name, agent in settings.agents.items():
         found += [_agent(settings, base, name, agent, instance) for instance in copies(settings, name)]
     found += [_module(settings, base, module) for module in modules]
     return found + _for_outsiders(settings, base | digest)
+
+
+def spec_of(settings: Settings, environment: Environment, name: str) -> InstanceSpec:
+    """The (first) instance of one agent of the configuration, whatever is wrong with others. ConfigError."""
+    base = _environment(environment) | _for_agents(settings)
+    return _agent(settings, base, name, settings.agents[name], copies(settings, name)[0])
+
+
+def _for_agents(settings: Settings) -> dict[str, str]:
+    """For `relit` called by an agent."""
+    return {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}
 
 
 def _digest(settings: Settings) -> str:

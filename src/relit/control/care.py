@@ -57,7 +57,8 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
 class Care(msgspec.Struct, frozen=True, kw_only=True):
     """An agent as its node looks after it. ``home`` and ``tmp`` are folders; ``stale`` are glob patterns below
     ``home`` of what a dead process leaves behind and the next one must not find (locks, pid files). ``databases`` are
-    looked at before a start, ``ports`` are loopback ports that must be free then."""
+    looked at before a start; ``ports`` are loopback ports that must be free then, and ``needs`` a folder that must be
+    there (its runtime)."""
 
     agent: str
     kind: str
@@ -68,6 +69,7 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     databases: list[str] = []
     settle: list[Settle] = []
     ports: list[int] = []
+    needs: str = ""
     stale: list[str] = []
     exits: dict[str, Meaning] = {}  # by exit code
     ladder: Ladder = Ladder()

@@ -78,8 +78,15 @@ def told(end: Exit) -> Exit:
 
 
 def _children(pid: int) -> list[int]:
-    """Eldest first."""
-    return [int(word) for word in _text(pid, f"task/{pid}/children").split()]
+    if os.path.exists("/proc/thread-self/children"):
+        return [int(word) for word in _text(pid, f"task/{pid}/children").split()]
+    return searched_children(pid)
+
+
+def searched_children(pid: int) -> list[int]:
+    """The same where the kernel keeps no such lists."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [each for each in pids if f"\nPPid:\t{pid}\n" in _text(each, "status")]
 
 
 def _numbers(pid: int) -> list[int]:

@@ -121,6 +121,7 @@ def plan(
             if case.open:
                 kind, look_at = _kind(case, mine, policy, now)
                 moments.append(look_at)
+                found.change.extend(_regrouped(case, mine))
             else:
                 kind = _end(case, mine)
                 found.change.extend(_withdrawn(case, mine))
@@ -158,6 +159,16 @@ def _end(case: Case, mine: Sequence[Alert]) -> AlertKind | None:
     if not case.members or any(each.kind == "resolved" for each in mine) or not any(told(each) for each in mine):
         return None
     return "resolved"
+
+
+def _regrouped(case: Case, mine: Sequence[Alert]) -> list[tuple[Alert, Alert]]:
+    """What waits tells of those who joined meanwhile, too."""
+    members = [each.id for each in case.members]
+    return [
+        (each, msgspec.structs.replace(each, members=members))
+        for each in mine
+        if pending(each) and each.kind != "resolved" and each.members != members
+    ]
 
 
 def _withdrawn(case: Case, mine: Sequence[Alert]) -> list[tuple[Alert, Alert]]:

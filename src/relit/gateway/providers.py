@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from relit.errors import ProviderFault, ProviderSilent
@@ -59,7 +58,7 @@ class Answer:
 
 
 class Providers:
-    """Open connections to every provider."""
+    """Open connections to every provider. Whatever has the same ``answer`` may stand before it, as a journal would."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -104,9 +103,9 @@ class Providers:
 
     async def _asked(self, call: Call) -> aiohttp.ClientResponse:
         assert self._session is not None, "only called between start and stop"
-        sent = CIMultiDict(headers.onward(call.headers, call.route))
+        sent = headers.onward(call.headers, call.route)
         if call.length is not None:
-            sent["Content-Length"] = call.length
+            sent.append(("Content-Length", call.length))
         large = isinstance(call.body, bytes) and len(call.body) > _LARGE
         return await self._session.request(
             call.method,
@@ -132,7 +131,7 @@ def _silent(route: Route, why: str) -> ProviderSilent:
     return ProviderSilent(_named(route), why=why, fix=_FIX)
 
 
-_FIX = "relit doctor; is the provider reachable from this machine?"
+_FIX = "relit explain provider-fault"
 
 
 def _named(route: Route) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from multidict import CIMultiDict
 
 from relit.errors import ConfigError, ProviderFault, ProviderSilent
 from relit.gateway import canned, headers
@@ -151,9 +150,7 @@ class Gateway:
         response: web.StreamResponse | None = None
         try:
             async with self._providers.answer(call) as answer:
-                response = web.StreamResponse(
-                    status=answer.status, reason=answer.reason, headers=CIMultiDict(answer.headers)
-                )
+                response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=answer.headers)
                 await response.prepare(request)
                 await _pour(answer, response)
                 self._judge(call.route, answer)

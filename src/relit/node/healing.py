@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,8 @@ class Healing:
         """See to what it needs before a start. Answers what is wrong, and in which words; ``None`` for nothing."""
         if care is None:
             return None
+        if care.needs and not await asyncio.to_thread(os.path.isdir, care.needs):
+            return "blocked", f"{care.needs} is not there: relit agent install {care.agent}"
         if taken := [f"port {port} is taken" for port in care.ports if not is_free(port)]:
             return "blocked", ", ".join(taken)
         if care.config and (wrong := await asyncio.to_thread(config.fit, Path(care.home), care.config)):

@@ -54,7 +54,7 @@ class Logbook:
         self._files: list[int] = []  # oldest first; the place is in the first
         self._at = 0
         self.lost = False  # files were rotated away before they were read
-        if self._turn():
+        if self._turn(first=True):
             self._at = _size(self._files[0])
 
     def close(self) -> None:
@@ -116,26 +116,24 @@ class Logbook:
 
     # --- files -------------------------------------------------------------------------------------------------
 
-    def _turn(self) -> bool:
-        """Open what is newer than the files that are open."""
-        newer: list[int] = []
+    def _turn(self, *, first: bool = False) -> bool:
+        """Open what is newer than the files that are open; the ``first`` time only the newest."""
         last = os.fstat(self._files[-1]).st_ino if self._files else None
+        newer: dict[int, int] = {}
         for path in self._paths():
             file = _open(path)
             if file is None:
                 continue
             inode = os.fstat(file).st_ino
-            if inode == last or inode in [os.fstat(each).st_ino for each in newer]:
+            if inode == last or inode in newer:  # or renamed while we looked
                 os.close(file)
-                if inode == last:
-                    break
             else:
-                newer.append(file)
-                if last is None:
-                    break
+                newer[inode] = file
+            if inode == last or first:
+                break
         else:
             self.lost = self.lost or last is not None
-        self._files += reversed(newer)
+        self._files += reversed(newer.values())
         return bool(self._files)
 
     def _before(self) -> bool:

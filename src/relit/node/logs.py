@@ -22,6 +22,7 @@ from relit.node.rawlog import Punch
 from relit.node.redact import Redactor
 from relit.node.touches import Touches
 
+REST = 0.5  # of the time that was worked: a flood must not take a whole processor
 AGAIN_S = 1.0  # after trouble
 SURE_S = 5.0  # between looks at all of them
 BLIND_S = 0.25  # and where the kernel tells nothing
@@ -96,18 +97,20 @@ class Logs:
             self._leaving.add(pump)
             self._look_at([pump])
 
-    async def drained(self, instance: str) -> bool:
-        """Until everything that the instance has written by now is in its log, a last line without its end, too.
-
-        False: it cannot be written now; ``trouble`` says why.
-        """
+    async def drained(self, instance: str) -> None:
+        """Until everything that the instance has written by now is in its log, a last line without its end, too; or
+        until that cannot be: ``trouble`` says why."""
         pump = self._pumps.get(instance)
-        return pump is None or await self._drain(pump, "ended")
+        if pump is not None:
+            await self._drain(pump, "ended")
 
     def tail(self, instance: str, lines: int) -> list[str]:
         """The last lines of its log, each with its time, oldest first."""
         pump = self._pumps.get(instance)
-        return [] if pump is None else tail(pump.out, lines)
+        try:
+            return [] if pump is None else tail(pump.out, lines)
+        except OSError as error:
+            return [f"[relit] {pump.out if pump else instance} cannot be read: {error}"]
 
     # --- turns -------------------------------------------------------------------------------------------------
 
@@ -122,6 +125,7 @@ class Logs:
                 sure = now + await self._look_at_all()
             for pump in [pump for pump, due in self._due.items() if due <= now]:
                 await self._step(pump, "ended" if pump in self._leaving else "waits")
+            await asyncio.sleep(REST * (self._clock.monotonic() - now))
             await self._wait(min([sure, *self._due.values()]))
 
     async def _wait(self, until: float) -> None:
@@ -150,11 +154,10 @@ class Logs:
             self._look_at(await finished(asyncio.to_thread(_restless, self._all())))
         return SURE_S if all(watched) else BLIND_S
 
-    async def _drain(self, pump: Pump, last: Last) -> bool:
+    async def _drain(self, pump: Pump, last: Last) -> None:
         length, progress = pump.length(), Progress(more=True)
         while progress.more and progress.read < length:
             progress = await self._step(pump, last)
-        return not progress.trouble
 
     async def _step(self, pump: Pump, last: Last) -> Progress:
         async with self._turn:

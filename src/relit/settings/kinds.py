@@ -63,7 +63,7 @@ def _metas(kind: Any) -> Iterator[msgspec.Meta]:
         inner, *metas = get_args(kind)
         yield from (meta for meta in metas if isinstance(meta, msgspec.Meta))
         yield from _metas(inner)
-    elif get_origin(kind) in (Union, types.UnionType):
+    elif get_origin(kind) in (Union, types.UnionType, list):
         for part in get_args(kind):
             yield from _metas(part)
 

@@ -15,7 +15,7 @@ from relit.settings import check, meaning
 from relit.settings.check import Fault
 from relit.settings.environment import Environment
 from relit.settings.kinds import Path
-from relit.settings.model import Agent, File, Model, Retention, Server, Subscriber, Volumes, Webhook, Worker
+from relit.settings.model import Agent, Alerts, File, Model, Retention, Server, Subscriber, Volumes, Webhook, Worker
 from relit.settings.sources import Source, parse_file, read_environment, read_flags, read_text
 
 
@@ -69,6 +69,10 @@ class Settings:
     @property
     def subscribers(self) -> dict[str, Subscriber]:
         return self.file.subscribers
+
+    @property
+    def alerts(self) -> Alerts:
+        return self.file.alerts
 
     @property
     def volumes(self) -> Volumes:

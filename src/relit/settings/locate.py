@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"(?:[^\"\\]|\\.)*\"|'[^']*')"
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
@@ -30,7 +31,7 @@ def lines_of(text: str, path: Sequence[str]) -> list[tuple[int, int]]:
     """All that stands at and below ``path``: (first line, last line) of each piece, from 1."""
     lines, found = text.splitlines(), list[tuple[int, int]]()
     keys = [*_keys(text), (len(lines) + 1, [])]
-    for (number, key), (after, _) in zip(keys, keys[1:], strict=False):
+    for (number, key), (after, _) in pairwise(keys):
         if key[: len(path)] != list(path):
             continue
         last = after - 1

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from relit.agents.kind import Kind
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
-from relit.settings.model import Agent, File, Schedule, Snapshots
+from relit.settings.model import OWN, Agent, File, Schedule, Snapshots
 from relit.volumes.retention import parse_keep
 
 _FASTEST_MS = 1000
+_OFTEN_MS = 60_000
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 def faults(file: File, kinds: Mapping[str, Kind]) -> list[Fault]:
     """Everything that contradicts itself. ``kinds``: those that have a file."""
-    return [*_server(file), *_volumes(file), *_models(file), *_agents(file, kinds), *_webhooks(file)]
+    return [*_server(file), *_volumes(file), *_models(file), *_agents(file, kinds), *_webhooks(file), *_alerts(file)]
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -85,9 +88,10 @@ def _is_base(url: str) -> bool:
         return False
 
 
-def _model(path: Path, agent: Agent, file: File) -> Iterator[Fault]:
-    """Code and commands may do without a model."""
-    if agent.kind not in ("python", "command") and agent.model not in file.models:
+def _model(path: Path, agent: Agent, file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
+    """Code, commands, and kinds without a token for models may do without."""
+    kind = kinds.get(agent.kind)
+    if kind is not None and "model" in kind.tokens and agent.model not in (OWN, *file.models):
         why = f'there is no [models.{agent.model}], and kind = "{agent.kind}" needs a model'
         yield Fault((*path, "model"), why, meant=nearest(agent.model, file.models))
 
@@ -96,7 +100,7 @@ def _agents(file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
     for name, agent in file.agents.items():
         path: Path = ("agents", name)
         yield from _start(path, agent)
-        yield from _model(path, agent, file)
+        yield from _model(path, agent, file, kinds)
         yield from _kind(path, agent, kinds)
         yield from _snapshots((*path, "snapshots"), agent.snapshots)
         for label, schedule in agent.schedules.items():
@@ -176,3 +180,16 @@ def _webhooks(file: File) -> Iterator[Fault]:
     for name, webhook in file.webhooks.items():
         if webhook.agent not in file.agents and (meant := nearest(webhook.agent, file.agents)):
             yield Fault(("webhooks", name, "agent"), f'there is no agent "{webhook.agent}"', meant=meant)
+
+
+def _alerts(file: File) -> Iterator[Fault]:
+    alerts = file.alerts
+    for url in alerts.urls:
+        if not url.startswith("secret:") and not _ADDRESS.match(url):  # it may hold a password: it is not shown
+            yield Fault(("alerts", "urls"), "holds something that is no address", "as Apprise writes them: mailto://…")
+    for name, webhook in alerts.webhooks.items():
+        if webhook.style == "pagerduty" and webhook.secret is None:
+            why = 'is missing: style = "pagerduty" needs the routing key'
+            yield Fault(("alerts", "webhooks", name, "secret"), why, "secret:NAME")
+    if 0 < alerts.repeat_ms < _OFTEN_MS:
+        yield Fault(("alerts", "repeat"), f'"{alerts.repeat}" is too often', "1m or more; 0s: never")

@@ -22,6 +22,7 @@ Size = Annotated[
 Secret = Annotated[str, Meta(min_length=1, extra_json_schema={"writeOnly": True})]
 Name = Annotated[str, Meta(pattern=AGENT)]
 Positive = Annotated[int, Meta(ge=1)]
+OWN = "own"  # the model that an agent's own configuration names
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -200,7 +201,13 @@ class Agent(_Table, frozen=True):
     env: Annotated[dict[str, Secret], Meta(description="Environment variables; values may be `secret:NAME`.")] = {}
     priority: Annotated[int, Meta(ge=0, le=100, description="Of its messages: 0 last … 100 first.")] = 50
     workers: Annotated[Positive, Meta(le=64, description="Processes that run it.")] = 1
-    model: Annotated[Name, Meta(description="Its way to a model: a table of `[models]`; not for python.")] = "default"
+    model: Annotated[
+        Name,
+        Meta(
+            description="Its way to a model: a table of `[models]`; not for python. `own`: what its own configuration "
+            "says."
+        ),
+    ] = "default"
     sandbox: Annotated[
         Literal["on", "off"],
         Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
@@ -276,6 +283,40 @@ class Subscriber(_Table, frozen=True):
     events: Annotated[list[str], Meta(description="Names or patterns: `run.failed`, `run.*`; none: all.")] = []
 
 
+class AlertWebhook(_Table, frozen=True):
+    """A post for each alert."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://.+", description="Where alerts are posted.")]
+    secret: Annotated[
+        Secret | None,
+        Meta(description="plain: signs the posts; pagerduty: the integration's routing key. `secret:NAME`."),
+    ] = None
+    style: Annotated[
+        Literal["plain", "pagerduty"],
+        Meta(description="`plain`: JSON (Standard Webhooks); `pagerduty`: PagerDuty's Events API v2."),
+    ] = "plain"
+
+
+class Alerts(_Table, frozen=True):
+    """Who is told of incidents."""
+
+    urls: Annotated[
+        list[Secret],
+        Meta(description="Addresses as Apprise writes them: `mailto://…`, `slack://…`; each may be `secret:NAME`."),
+    ] = []
+    webhooks: dict[Name, AlertWebhook] = {}
+    min_severity: Annotated[
+        Literal["info", "warning", "critical"], Meta(description="What is less severe is not told.")
+    ] = "warning"
+    repeat: Annotated[
+        Duration, Meta(description="An incident that stays critical is told again so often; `0s`: never.")
+    ] = "4h"
+
+    @property
+    def repeat_ms(self) -> int:
+        return durations.to_ms(self.repeat)
+
+
 class Volumes(_Table, frozen=True):
     """Where versions of homes are kept, and how."""
 
@@ -337,6 +378,7 @@ class File(_Table, frozen=True):
     gateway: Gateway = Gateway()
     webhooks: dict[Name, Webhook] = {}
     subscribers: dict[Name, Subscriber] = {}
+    alerts: Alerts = Alerts()
 
 
 # Keys that relit's documents name for later versions. They promise protection or cost control, so a file that has
@@ -348,6 +390,5 @@ LATER: dict[str, str] = {
     "agents.*.resume": "resuming of unmodified agents",
     "agents.*.grants": "grants",
     "models.*.budget": "budgets of models",
-    "alerts": "alerts",
     "connections": "connections",
 }

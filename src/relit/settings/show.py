@@ -40,6 +40,8 @@ def _rows(settings: Settings, table: Any, path: Path) -> Iterator[tuple[Path, An
 
 
 def _safe(value: Any, key: Path) -> Any:
+    if isinstance(value, list):
+        return [_safe(item, key) for item in value]
     if isinstance(value, str):
         if is_secret(resolve(key)) and not value.startswith("secret:"):
             return MASK

@@ -369,8 +369,9 @@ class Store(Protocol):
         ...
 
     async def move_alert(self, before: Alert, after: Alert) -> bool:
-        """Set severity, state, tries, ``retry_at``, ``sent_at`` and ``why`` if the row still is as in ``before``;
-        with ``after.closed`` all alerts of that incident on that channel are closed. False: it is not."""
+        """Set members, severity, state, tries, ``retry_at``, ``sent_at`` and ``why`` if state, tries and ``retry_at``
+        still are as in ``before``; with ``after.closed`` all alerts of that incident on that channel are closed.
+        False: they are not."""
         ...
 
     async def alerts(self) -> list[Alert]:

@@ -1,16 +1,20 @@
-"""``agent``: new agents out of old ones."""
+"""``agent``: add, look at, change, stop and start agents."""
 
 from __future__ import annotations
 
 import click
 
+from relit.cli.commands.agent_add import add, install, remove
+from relit.cli.commands.agent_edit import edit, execute
+from relit.cli.commands.agent_state import list_agents, restart, start, stop
 from relit.cli.commands.aliases import Aliased
 from relit.cli.commands.volume import fork
 
 
 @click.group(cls=Aliased)
 def agent() -> None:
-    """Agents: make a new one from a snapshot of another."""
+    """Agents of this machine: add, adopt, edit, start, stop, upgrade."""
 
 
-agent.add_command(fork)
+for _command in (add, edit, execute, install, list_agents, remove, start, stop, restart, fork):
+    agent.add_command(_command)

@@ -23,6 +23,9 @@ ADVICE: dict[str, str] = {
     "`relit token new NAME` there, RELIT_TOKEN here.",
     "server-unreachable": "`relit up` starts everything here; `--server URL` or RELIT_SERVER names another server. "
     "`relit doctor` checks both.",
+    "provider-fault": "The gateway's /healthz tells since when. Is the provider up, is its `url` in relit.toml right? "
+    "Agents are not restarted for it; their calls work again when it does.",
+    "provider-silent": "As `provider-fault`. For a model that needs longer: `first_byte` and `idle` in [models.NAME].",
     "store-full": "Nothing was written, nothing is lost. Make room (`df -h`), or shorten `runs` in [retention]; "
     "work goes on by itself.",
     "store-unavailable": "Nothing is lost. Work goes on by itself when the database answers again.",

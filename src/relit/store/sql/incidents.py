@@ -82,7 +82,7 @@ def _row(alert: Alert) -> Row:
 async def move_alert(tx: Tx, args: tuple[Alert, Alert]) -> bool:
     old, new = args
     was = (old.id, old.state, old.tries, old.retry_at)
-    row = (*was, new.severity, new.state, new.tries, new.retry_at, new.sent_at, new.why)
+    row = (*was, " ".join(new.members), new.severity, new.state, new.tries, new.retry_at, new.sent_at, new.why)
     if not await tx.many("alert_move", [row]):
         return False
     if new.closed:

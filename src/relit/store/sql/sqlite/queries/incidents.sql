@@ -54,8 +54,8 @@ ON CONFLICT DO NOTHING RETURNING id
 
 -- No row back: it is not as it was, another process has it.
 -- name: alert_move
--- params: id, state_before, tries_before, retry_before, severity, state, tries, retry_at, sent_at, why
-UPDATE alerts SET severity = ?5, state = ?6, tries = ?7, retry_at = ?8, sent_at = ?9, why = ?10
+-- params: id, state_before, tries_before, retry_before, members, severity, state, tries, retry_at, sent_at, why
+UPDATE alerts SET members = ?5, severity = ?6, state = ?7, tries = ?8, retry_at = ?9, sent_at = ?10, why = ?11
 WHERE id = ?1 AND state = ?2 AND tries = ?3 AND retry_at IS ?4 AND closed = 0
 RETURNING id
 

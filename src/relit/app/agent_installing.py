@@ -1,0 +1,106 @@
+"""What agents need to be installed: put there, looked at, mended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from relit.agents.kind import Kind
+from relit.agents.recipes import Recipe, recipe_of
+from relit.agents.runtimes import Progress, Runtime, Runtimes
+from relit.app.agents import RUNTIMES, kind_of, version_of
+from relit.app.by_hand import Hand
+from relit.errors import ConfigError
+from relit.settings import Settings
+
+Say = Callable[[Progress], None]
+
+
+class Installed(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent has. ``outcome``: ``nothing`` where its kind needs nothing. ``troubles``: what was mended."""
+
+    agent: str
+    kind: str
+    outcome: str
+    version: str = ""
+    path: str = ""
+    size_bytes: int = 0
+    troubles: list[str] = []
+    restarted: list[str] = []
+
+
+def runtimes(settings: Settings, env: Mapping[str, str], say: Say) -> Runtimes:
+    """The runtimes of this data folder."""
+    return Runtimes(settings.data / RUNTIMES, say, env=env)
+
+
+def recipe(name: str, kind: Kind, version: str) -> Recipe:
+    """For that version of the kind ``name``. ConfigError."""
+    return recipe_of({"install": {**kind.install, "kind": name}}, version)
+
+
+async def ensure(settings: Settings, env: Mapping[str, str], name: str, version: str, say: Say) -> Runtime | None:
+    """Install that version of a kind, unless it is here; ``None``: it needs nothing. RelitError."""
+    kind = settings.kinds()[name]
+    if not kind.installs:
+        return None
+    return await runtimes(settings, env, say).install(recipe(name, kind, version))
+
+
+async def mend(settings: Settings, env: Mapping[str, str], agent: str, say: Say) -> Installed:
+    """Install what an agent needs; what is there and damaged is made anew, and who runs on it restarted. RelitError."""
+    kind, kind_name = kind_of(settings, agent), settings.agents[agent].kind
+    if kind is None or not kind.installs:
+        return Installed(agent=agent, kind=kind_name, outcome="nothing")
+    wanted, known = recipe(kind_name, kind, version_of(settings.agents[agent], kind)), runtimes(settings, env, say)
+    found = known.find(wanted.kind, wanted.version)
+    if found is None:
+        return _told(agent, "installed", await known.install(wanted))
+    say(Progress(wanted.kind, wanted.version, "check", "comparing checksums", 0))
+    if not (troubles := await known.verify(found)):
+        return _told(agent, "whole", found)
+    users = _users(settings, wanted)
+    return await _anew(settings, known, wanted, _told(agent, "mended", found, troubles), users)
+
+
+async def _anew(settings: Settings, known: Runtimes, wanted: Recipe, told: Installed, users: list[str]) -> Installed:
+    hands = [hand for hand in (Hand(settings, name, []) for name in users) if not hand.held]
+    for hand in hands:
+        await hand.stop(reason=f"{wanted.kind} {wanted.version} is being installed anew")
+    try:
+        node = told.troubles and any(trouble.startswith("Node ") for trouble in told.troubles)
+        under = known.find(wanted.kind, wanted.version)
+        await asyncio.to_thread(known.remove, wanted.kind, wanted.version)
+        if node and under is not None and under.node:
+            await asyncio.to_thread(known.remove, "node", under.node)
+        made = await known.install(wanted)
+    finally:
+        for hand in hands:
+            await hand.start()
+    return msgspec.structs.replace(told, path=str(made.path), restarted=[hand.name for hand in hands])
+
+
+def _users(settings: Settings, wanted: Recipe) -> list[str]:
+    """The agents that run on that version."""
+    kind = settings.kinds().get(wanted.kind)
+    if kind is None:
+        raise ConfigError(f"there is no kind {wanted.kind}", fix="relit config check")
+    return [
+        name
+        for name, agent in settings.agents.items()
+        if agent.kind == wanted.kind and version_of(agent, kind) == wanted.version
+    ]
+
+
+def _told(agent: str, outcome: str, found: Runtime, troubles: list[str] | None = None) -> Installed:
+    return Installed(
+        agent=agent,
+        kind=found.kind,
+        outcome=outcome,
+        version=found.version,
+        path=str(found.path),
+        size_bytes=found.size_bytes,
+        troubles=troubles or [],
+    )

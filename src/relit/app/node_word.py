@@ -1,0 +1,115 @@
+"""What commands say to the node that runs here, and how they see that it was done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from relit.control.values import InstanceStatus
+from relit.errors import WaitTimeout
+from relit.lib import proc
+from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.node import record, status
+from relit.node.status import Running
+
+_LOOK_S = 0.05
+_LISTENS_S = 10.0  # a node that has only just begun listens soon
+SERVER = "server"
+
+
+async def running(run_dir: Path) -> Running:
+    """Who runs now; nothing where nothing ever ran."""
+    return await asyncio.to_thread(status.read, run_dir)
+
+
+def of(found: Running, name: str) -> InstanceStatus | None:
+    """One instance."""
+    return next((each for each in found.instances if each.name == name), None)
+
+
+async def reread(run_dir: Path) -> bool:
+    """Let the node that runs read the settings again. False: none runs. WaitTimeout when it does not listen."""
+    known = await asyncio.to_thread(record.read, run_dir)
+    if known is None or not record.alive(known):
+        return False
+    end = SYSTEM_CLOCK.monotonic() + _LISTENS_S
+    while not _listens(known.process.pid):  # to a process that does not the signal is its end
+        if not record.alive(known):
+            return False
+        if SYSTEM_CLOCK.monotonic() > end:
+            raise WaitTimeout(
+                f"the node (pid {known.process.pid}) was not told of the new settings",
+                why="it does not read them again while it runs",
+                fix="relit down; relit up",
+            )
+        await asyncio.sleep(_LOOK_S)
+    return _send(known.process)
+
+
+def _listens(pid: int) -> bool:
+    """Whether the process handles SIGHUP."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
+    return bool(caught >> (signal.SIGHUP - 1) & 1)
+
+
+def _send(who: proc.ProcessId) -> bool:
+    try:
+        pidfd = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if proc.identify(who.pid) != who:
+            return False
+        signal.pidfd_send_signal(pidfd, signal.SIGHUP)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+async def until(
+    run_dir: Path, what: Callable[[Running], bool], timeout_s: float, late: Callable[[Running], WaitTimeout],
+    clock: Clock = SYSTEM_CLOCK,
+) -> Running:  # fmt: skip
+    """What runs, as soon as ``what`` holds. Raises what ``late`` makes."""
+    end = clock.monotonic() + timeout_s
+    while True:
+        found = await running(run_dir)
+        if what(found):
+            return found
+        if clock.monotonic() > end:
+            raise late(found)
+        await asyncio.sleep(_LOOK_S)
+
+
+async def applied(run_dir: Path, before: Running, what: Callable[[Running], bool], timeout_s: float) -> Running:
+    """The node has read the settings again: ``what`` holds, and relit's own server runs with them. ``before``: what
+    ran before they changed. WaitTimeout with the reason that the node's log gives."""
+
+    def done(now: Running) -> bool:
+        server, old = of(now, SERVER), of(before, SERVER)
+        again = server is not None and server.state == "ready" and (old is None or server.pid != old.pid)
+        return now.node is None or (again and what(now))
+
+    return await until(run_dir, done, timeout_s, lambda _: _unread(run_dir))
+
+
+def _unread(run_dir: Path) -> WaitTimeout:
+    log = run_dir.parent / "node.log"
+    try:
+        said = log.read_text(errors="replace").strip().splitlines()[-1:]
+    except FileNotFoundError:
+        said = []
+    return WaitTimeout(
+        "the node that runs did not take up the new settings",
+        why=" ".join(["it may read another configuration, or refuse this one;", *said]),
+        fix=f"relit config check; tail {log}",
+    )

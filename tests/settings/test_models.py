@@ -1,0 +1,60 @@
+"""Models, and which agent may do without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relit.errors import ConfigError
+from relit.settings import Environment, Settings, load, show
+
+
+def read(folder: Path, text: str) -> Settings:
+    path = folder / "relit.toml"
+    path.write_text(text)
+    return load(path, environment=Environment({"HOME": str(folder)}))
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text)
+    return str(caught.value)
+
+
+def test_a_model_needs_no_more_than_an_address(tmp_path: Path) -> None:
+    settings = read(tmp_path, '[models.default]\nurl = "http://127.0.0.1:11434/v1"\n')
+    model = settings.models["default"]
+    assert (model.key, model.model, model.kind) == (None, "", "openai")
+    assert (model.connect_ms, model.first_byte_ms, model.idle_ms) == (10_000, 600_000, 300_000)
+    assert settings.gateway_url == "http://127.0.0.1:7718"
+
+
+def test_a_key_is_not_shown(tmp_path: Path) -> None:
+    settings = read(tmp_path, '[models.default]\nurl = "https://x"\nkey = "sk-1"\n')
+    assert "sk-1" not in str(show.tree(settings))
+
+
+@pytest.mark.parametrize("url", ["https://key@host/v1", "https://host/v1?key=1", "https://host/#x", "https://:80/"])
+def test_a_url_is_an_address_and_no_more(tmp_path: Path, url: str) -> None:
+    assert "is not a base address" in refused(tmp_path, f'[models.default]\nurl = "{url}"\n')
+
+
+def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+    text = refused(tmp_path, '[gateway]\nlisten = "here"\n[models.default]\nurl = "https://x"\nidle = "0s"\n')
+    assert 'relit.toml:2: gateway.listen: "here" is not an address' in text
+    assert "relit.toml:5: models.default.idle: must be longer than nothing" in text
+    assert "there is no such setting" in refused(tmp_path, '[models.default]\nurl = "https://x"\nkee = "y"\n')
+
+
+def test_a_budget_is_refused_rather_than_not_kept(tmp_path: Path) -> None:
+    text = refused(tmp_path, '[models.default]\nurl = "https://x"\nbudget = { day = "5 USD" }\n')
+    assert "is not in this version of relit" in text
+
+
+def test_an_agent_whose_kind_needs_a_model_has_one(tmp_path: Path) -> None:
+    text = refused(tmp_path, '[models.defaults]\nurl = "https://x"\n[agents.a]\nkind = "hermes"\n')
+    assert "agents.a.model: there is no [models.default]" in text
+    assert "did you mean defaults?" in text
+    read(tmp_path, '[agents.a]\nkind = "command"\ncommand = ["x"]\n')
+    read(tmp_path, '[agents.a]\nentry = "x"\n')

@@ -1,0 +1,145 @@
+"""A kind of agent for tests: thirty lines of HTTP server, as wheels of several versions, and the kind's file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zipfile
+from pathlib import Path
+
+PROGRAM = '''
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+VERSION = "@VERSION@"
+STATE = Path(os.environ.get("TOY_STATE", "state"))
+
+
+def settings():
+    tree = json.loads(Path(os.environ.get("TOY_CONFIG", STATE / "toy.json")).read_text())
+    for key in tree:
+        if key not in ("port", "heartbeat", "channels", "workspace", "mood"):
+            sys.exit(f"toy.json: there is no setting {key}")
+    return tree
+
+
+class Desk(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"ready": True, "version": VERSION}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+def main():
+    tree = settings()
+    if sys.argv[1:] == ["check"]:
+        return
+    (STATE / "starts").open("a").write(f"{VERSION} {tree.get('channels', True)}\\n")
+    if VERSION.startswith("3"):
+        sys.exit("version 3 does not start")
+    (STATE / "toy.pid").write_text(json.dumps({"pid": os.getpid()}))
+    print("serving", VERSION, flush=True)
+    HTTPServer(("127.0.0.1", tree["port"]), Desk).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+KIND = """
+title = "Toy"
+command = ["{runtime}/venv/bin/python", "-m", "toyagent"]
+cwd = "{home}/work"
+folders = ["state", "work"]
+ports = ["http"]
+startup = "20s"
+grace = "5s"
+stale = ["state/toy.pid"]
+
+[install]
+version = "1.0"
+pip = ["toyagent=={version}"]
+check = ["{runtime}/venv/bin/python", "-c", "import toyagent"]
+
+[env]
+TOY_STATE = "{home}/state"
+
+[[config]]
+path = "state/toy.json"
+format = "json"
+validate = ["{runtime}/venv/bin/python", "-m", "toyagent", "check"]
+draft = { TOY_CONFIG = "{draft}" }
+
+[config.keep]
+port = "{port:http}"
+heartbeat = "off"
+
+[config.silent]
+channels = false
+
+[probes.ready]
+http = "http://127.0.0.1:{port:http}/ready"
+every = "200ms"
+"""
+
+LIGHT = """
+title = "Light"
+command = ["PYTHON", "-c", "import sys; exec(open(sys.argv[1]).read())", "PROGRAM"]
+cwd = "{home}/work"
+folders = ["state", "work"]
+ports = ["http"]
+startup = "20s"
+grace = "5s"
+
+[env]
+TOY_STATE = "{home}/state"
+
+[[config]]
+path = "state/toy.json"
+format = "json"
+
+[config.keep]
+port = "{port:http}"
+heartbeat = "off"
+
+[probes.ready]
+http = "http://127.0.0.1:{port:http}/ready"
+every = "200ms"
+"""
+
+
+def wheels(folder: Path, *versions: str) -> Path:
+    """A folder of wheels that pip finds packages in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for version in versions:
+        _wheel(folder, version)
+    return folder
+
+
+def _wheel(folder: Path, version: str) -> None:
+    info = f"toyagent-{version}.dist-info"
+    files = {
+        "toyagent.py": PROGRAM.replace("@VERSION@", version),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: toyagent\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: toy\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},sha256={_digest(text)},{len(text.encode())}\n" for name, text in files.items())
+    with zipfile.ZipFile(folder / f"toyagent-{version}-py3-none-any.whl", "w") as wheel:
+        for name, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
+            wheel.writestr(name, text)
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+
+
+def install(config: Path) -> None:
+    """The kind's file beside the configuration in that folder."""
+    (config / "kinds").mkdir(parents=True, exist_ok=True)
+    (config / "kinds" / "toy.toml").write_text(KIND)
