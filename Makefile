@@ -47,7 +47,7 @@ test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databas
 	$(PYTEST) -q -m crash --timeout 1800
 
 test-real: $(VENV)/.dev  ## with real agents
-	$(PYTEST) -q -m real --timeout 1800
+	$(PYTEST) -q -m "real or agents" --timeout 1800
 
 bench: bench-durable bench-volumes  ## every figure that the README quotes
 

@@ -7,7 +7,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-PROGRAM = '''
+PROGRAM = """
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -50,7 +50,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 KIND = """
 title = "Toy"
@@ -79,6 +79,7 @@ draft = { TOY_CONFIG = "{draft}" }
 [config.keep]
 port = "{port:http}"
 heartbeat = "off"
+workspace = "{home}/work"
 
 [config.silent]
 channels = false
@@ -86,33 +87,17 @@ channels = false
 [probes.ready]
 http = "http://127.0.0.1:{port:http}/ready"
 every = "200ms"
+
+[adopt]
+marks = ["toy.json"]
+into = "state"
+folders = [{ key = "workspace", into = "work", usual = "workspace" }]
+without = ["cache/", "**/*.sock"]
+pids = ["toy.pid"]
+ports = { http = "port" }
+stop = "kill it"
+start = "TOY_STATE={dest} python -m toyagent"
 """
-
-LIGHT = """
-title = "Light"
-command = ["PYTHON", "-c", "import sys; exec(open(sys.argv[1]).read())", "PROGRAM"]
-cwd = "{home}/work"
-folders = ["state", "work"]
-ports = ["http"]
-startup = "20s"
-grace = "5s"
-
-[env]
-TOY_STATE = "{home}/state"
-
-[[config]]
-path = "state/toy.json"
-format = "json"
-
-[config.keep]
-port = "{port:http}"
-heartbeat = "off"
-
-[probes.ready]
-http = "http://127.0.0.1:{port:http}/ready"
-every = "200ms"
-"""
-
 
 def wheels(folder: Path, *versions: str) -> Path:
     """A folder of wheels that pip finds packages in."""

@@ -14,7 +14,7 @@ from relit.durable import alerting
 from relit.durable.alerting import Plan, Policy, due, pending, rank
 from relit.store.values import Alert, Incident, Severity
 
-POLICY = Policy(min_severity="warning", repeat_ms=4 * 3_600_000, gather_ms=120_000)
+POLICY = Policy(min_severity="warning", repeat_ms=4 * 3_600_000, gather_ms=120_000, settle_ms=0)
 T0 = 1_800_000_000_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -147,14 +147,23 @@ def test_who_is_well_before_the_alert_goes_is_not_in_it() -> None:
     assert first.id == "i0"
 
 
-def test_a_report_that_comes_late_joins_what_was_told() -> None:
+def test_who_joins_what_was_told_is_told_too_with_all_others_who_do() -> None:
     many = fleet(0, 1000, 60_000)
-    told = sent(incident="i1", members=["i1", "i2"])
-    assert planned(many, [told], T0 + HOUR) == Plan()  # i0 was reported last, and began first
-    well = [msgspec.structs.replace(each, resolved_at=T0 + HOUR) for each in many[1:]]
-    assert planned([many[0], *well], [told], T0 + HOUR).make == []
-    all_well = [msgspec.structs.replace(many[0], resolved_at=T0 + HOUR), *well]
-    assert kinds(planned(all_well, [told], T0 + HOUR)) == [("resolved", ["i0", "i1", "i2"])]
+    told = sent(incident="i1", members=["i1"])  # its node found out later that it was not alone
+    assert planned(many, [told], T0 + 60_000) == Plan(look_at=T0 + 120_000)
+    plan = planned(many, [told], T0 + 120_000)
+    assert kinds(plan) == [("worse", ["i0", "i1", "i2"])]
+    assert plan.make[0].incident == "i1"
+    heard = [told, msgspec.structs.replace(plan.make[0], state="sent", sent_at=T0)]
+    assert planned(many, heard, T0 + HOUR) == Plan()
+    well = [msgspec.structs.replace(each, resolved_at=T0 + HOUR) for each in many]
+    assert planned([many[0], *well[1:]], heard, T0 + HOUR).make == []
+    assert kinds(planned(well, heard, T0 + HOUR)) == [("resolved", ["i0", "i1", "i2"])]
+
+
+def test_a_trouble_settles_before_it_is_told() -> None:
+    assert planned([incident()], settle_ms=5000) == Plan(look_at=T0 + 5000)
+    assert kinds(planned([incident()], now=T0 + 5000, settle_ms=5000)) == [("opened", ["i1"])]
 
 
 def test_an_alert_that_waits_tells_of_those_who_joined_meanwhile() -> None:
@@ -216,9 +225,9 @@ class World(RuleBasedStateMachine):
         self.heard: list[tuple[str, str, str, Severity, list[str]]] = []  # channel, kind, case, severity, members
 
     @rule(
-        group=st.sampled_from(["", "", "oom", "net"]),
+        group=st.sampled_from(["", "oom", "oom"]),
         severity=st.sampled_from(SEVERITIES),
-        late=st.sampled_from([0, 0, 1000, 100_000, 500_000]),
+        late=st.sampled_from([0, 1000, 110_000, 110_000, 500_000]),
     )
     def fall_ill(self, group: str, severity: Severity, late: int) -> None:
         id = f"i{len(self.incidents):03}"
@@ -335,8 +344,7 @@ class World(RuleBasedStateMachine):
         for mine in rows.values():
             assert [each.kind for each in mine].count("opened") <= 1
             assert [each.kind for each in mine].count("resolved") <= 1
-            assert [each.kind for each in mine].count("worse") <= 2
-            assert len({each.id for each in mine}) == len(mine)
+            assert [each.kind for each in mine].count("worse") <= 2 + len({id for each in mine for id in each.members})
 
     @invariant()
     def an_incident_is_in_one_case_on_a_channel(self) -> None:
@@ -347,26 +355,27 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened before: when all work again, everybody knows how things stand."""
-        for _ in range(300):
+        for _ in range(6):  # less than what it takes to be told again
             self._plan(1000)
             for channel in CHANNELS:
-                self.send(channel, "taken")
+                while alerting.due(self._live(), channel, self.now)[0] is not None:
+                    self.send(channel, "taken")
             self.now += 80_000
+        assert not [each for each in self._live() if pending(each)]
         for each in self.incidents.values():
-            cases = {alert.incident for alert in self.alerts.values() if each.id in alert.members}
-            for channel in CHANNELS:
-                mine = [heard for heard in self.heard if heard[0] == channel and heard[2] in cases]
-                if each.open and rank(each.severity) >= rank("warning") and (cases or not each.group):
-                    assert mine, (each, channel)
-                    assert mine[-1][1] != "resolved"
-                    assert max(rank(heard[3]) for heard in mine) >= rank(each.severity)
+            if each.open and rank(each.severity) >= rank("warning"):
+                for channel in CHANNELS:
+                    self._is_known(each, channel)
         for alert in self._live():
-            assert not pending(alert)
-        ended = {case for _, kind, case, _, _ in self.heard if kind == "resolved"}
-        for channel, kind, case, _, members in self.heard:
-            if kind != "resolved" and all(not self.incidents[id].open for id in members) and case not in ended:
-                joined = [each for each in self.incidents.values() if each.open and each.group]
-                assert joined, (channel, case)
+            members = {id for each in self._live() if each.incident == alert.incident for id in each.members}
+            assert any(self.incidents[id].open for id in members), "what is over is closed"
+
+    def _is_known(self, incident: Incident, channel: str) -> None:
+        named = [heard for heard in self.heard if heard[0] == channel and incident.id in heard[4]]
+        assert named, (incident, channel)
+        case = [heard for heard in self.heard if heard[0] == channel and heard[2] == named[-1][2]]
+        assert case[-1][1] != "resolved"
+        assert max(rank(heard[3]) for heard in case) >= rank(incident.severity)
 
 
 World.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

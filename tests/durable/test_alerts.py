@@ -60,7 +60,12 @@ class Desk:
 
     async def tell(self, *channels: Channel, **policy: Any) -> Alerts:
         made = Alerts(
-            self.store, channels or [self.hook()], Policy(**policy), chance=Random(1), first_s=0.02, most_s=0.1
+            self.store,
+            channels or [self.hook()],
+            Policy(**({"settle_ms": 0} | policy)),
+            chance=Random(1),
+            first_s=0.02,
+            most_s=0.1,
         )
         self.running.append(made)
         await made.start()
@@ -285,7 +290,7 @@ class Killed(Webhook):
 async def main():
     store = SqliteStore(Path(sys.argv[1]))
     await store.start()
-    alerts = Alerts(store, [Killed("hook", sys.argv[2], "pagerduty", lambda: "KEY", sign)], Policy())
+    alerts = Alerts(store, [Killed("hook", sys.argv[2], "pagerduty", lambda: "KEY", sign)], Policy(settle_ms=0))
     await alerts.start()
     await asyncio.sleep(40)
 

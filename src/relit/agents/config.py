@@ -101,6 +101,17 @@ def keep(tree: dict[str, Any], wanted: Mapping[str, Any]) -> bool:
     return changed
 
 
+def texts(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Every text in its tables, by dotted key; lists, and keys that hold a dot, are passed over."""
+    found: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, str) and "." not in str(key):
+            found.append((f"{above}{key}", value))
+        elif isinstance(value, Mapping) and "." not in str(key):
+            found += texts(value, f"{above}{key}.")
+    return found
+
+
 def wrong(file: ConfigFile, tree: dict[str, Any]) -> str:
     """What our own rules say against its content; empty for nothing."""
     faults = CHECKS[file.checker](tree) if file.checker else []

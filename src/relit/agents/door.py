@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,6 +51,14 @@ def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
     door = Door(ports=chosen, tokens=known.tokens | made)
     if door != known:
         _write(place_of(folder), msgspec.json.encode(door))
+    return door
+
+
+def take(folder: Path, ports: Mapping[str, int], tokens: Mapping[str, str]) -> Door:
+    """Those of an agent that had a door before it came to relit, where no other agent has the port."""
+    taken = _taken(folder.parent)
+    door = Door(ports={name: port for name, port in ports.items() if port not in taken}, tokens=dict(tokens))
+    _write(place_of(folder), msgspec.json.encode(door))
     return door
 
 

@@ -135,6 +135,36 @@ class Inject(_Table, frozen=True, kw_only=True):
     hangup: Literal["cancels", "finishes"] = "finishes"  # what a caller that goes away does to the turn
 
 
+class Aside(_Table, frozen=True, kw_only=True):
+    """A folder of an installation that its configuration names: ``key`` (dotted), else ``usual`` below it."""
+
+    key: str
+    into: str  # below the agent's home
+    usual: str = ""
+
+
+class Adopt(_Table, frozen=True, kw_only=True):
+    """How an installation that exists is taken over, and given back. Paths are below the installation's folder.
+
+    ``ports`` and ``tokens``: where it says what is the agent's door (a dotted key of its configuration, or
+    ``FILE:VARIABLE`` of an environment file); ``usual_ports``: when it says nothing.
+    """
+
+    marks: list[str]  # files that such an installation has
+    into: str  # where it goes, below the agent's home
+    folders: list[Aside] = []
+    without: list[str] = []  # patterns of what is not taken along
+    pids: list[str] = []  # files that hold the pid of who runs it: a number, or JSON with ``pid``
+    ports: dict[str, str] = {}
+    usual_ports: dict[str, int] = {}
+    tokens: dict[str, str] = {}
+    settle: list[Settle] = []  # in the copy: what names the processes of the original
+    schedules: Literal["", "openclaw", "hermes"] = ""  # how its own schedules are read
+    switches_off: bool = True  # whether ``keep`` switches these off
+    stop: str = ""  # the command that stops it
+    start: str = ""  # the command that starts it without relit: ``{dest}`` is its folder
+
+
 class Kind(_Table, frozen=True, kw_only=True):
     """One kind of agent."""
 
@@ -159,6 +189,7 @@ class Kind(_Table, frozen=True, kw_only=True):
     settle: list[Settle] = []
     probes: Probes = Probes()
     inject: Inject | None = None
+    adopt: Adopt | None = None
 
     @property
     def installs(self) -> bool:

@@ -47,7 +47,7 @@ def _stale(care: Care, kept: list[str]) -> list[str]:
     for here, _, names, folder in os.fwalk(care.home):
         for name in names:
             path = os.path.relpath(os.path.join(here, name), care.home)
-            if any(_matches(path, pattern) for pattern in care.stale):
+            if any(matches(path, pattern) for pattern in care.stale):
                 try:
                     os.unlink(name, dir_fd=folder)
                     gone.append(path)
@@ -56,7 +56,7 @@ def _stale(care: Care, kept: list[str]) -> list[str]:
     return sorted(gone)
 
 
-def _matches(path: str, pattern: str) -> bool:
+def matches(path: str, pattern: str) -> bool:
     """As in a shell, but ``*`` stays within a name; ``**/`` is any folder, or none."""
     if pattern.startswith("**/"):
         return fnmatchcase(path.rpartition("/")[2], pattern[3:])

@@ -21,6 +21,7 @@ from relit.app.instances import folder_of, home_of
 from relit.app.up import check_names, spec_of
 from relit.errors import ConfigError, Conflict, Invalid, NotFound
 from relit.lib.names import AGENT
+from relit.lib.service import finished
 from relit.node.status import Running
 from relit.settings import Environment, Settings, load
 from relit.settings.check import nearest
@@ -34,7 +35,7 @@ _FIRST = """\
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent as it is asked for. Empty: the default. ``extra`` is TOML that follows its table."""
+    """An agent as it is asked for. Empty: the default."""
 
     name: str
     kind: str
@@ -44,7 +45,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     entry: str = ""
     folder: str = ""
     start: bool = True
-    extra: str = ""
 
     def text(self) -> str:
         """Its file."""
@@ -56,7 +56,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             "folder": self.folder or None,
             "model": self.model or None,
         }
-        return agent_files.table(("agents", self.name), values) + self.extra
+        return agent_files.table(("agents", self.name), values)
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     ports: dict[str, int]
     kept_home: bool
     start: bool
-    node: bool
+    node: bool = False
 
 
 def drafted(settings: Settings, environment: Environment, wanted: Wanted) -> Settings:
@@ -86,21 +86,27 @@ def drafted(settings: Settings, environment: Environment, wanted: Wanted) -> Set
     return made
 
 
-async def add(
-    settings: Settings, environment: Environment, wanted: Wanted, say: Say,
-    furnish: Callable[[Settings], None] = lambda made: None,
-) -> Added:  # fmt: skip
-    """Install, write, tell the node. Whatever goes wrong, or ends this: it is there whole or not at all.
+async def add(settings: Settings, environment: Environment, wanted: Wanted, say: Say) -> Added:
+    """Install, write, tell the node. Whatever goes wrong, or ends this: it is there whole or not at all."""
+    before = await node_word.running(run_dir(settings))
+    added = await write(settings, environment, wanted, say)
+    return msgspec.structs.replace(added, node=await tell(settings, before, wanted.name))
 
-    ``furnish`` puts things into its home before anything may start there.
+
+async def write(
+    settings: Settings, environment: Environment, wanted: Wanted, say: Say,
+    furnish: Callable[[Settings], str] = lambda made: "", hurry: Callable[[], None] = lambda: None,
+) -> Added:  # fmt: skip
+    """As ``add``, but for the node, which is not told.
+
+    ``furnish`` puts things into its home before anything may start there, and answers what else is to stand in its
+    file; ``hurry`` is called when it is not to go on.
     """
     made = drafted(settings, environment, wanted)
-    name, config = wanted.name, agent_files.config_of(settings, environment)
-    kind, before = kind_of(made, name), await node_word.running(run_dir(settings))
+    name, config, kind = wanted.name, agent_files.config_of(settings, environment), kind_of(made, wanted.name)
     if kind is not None:
         await agent_installing.ensure(made, environment.all, wanted.kind, wanted.version, say)
-    kept = await asyncio.to_thread(_write, made, environment, wanted, config, furnish)
-    node = await _told(settings, before, name)
+    kept = await finished(asyncio.to_thread(_write, made, environment, wanted, config, furnish), hurry)
     return Added(
         name=name,
         kind=wanted.kind,
@@ -110,12 +116,11 @@ async def add(
         ports=door.read(folder_of(made, name)).ports,
         kept_home=kept,
         start=wanted.start,
-        node=node,
     )
 
 
 def _write(
-    made: Settings, environment: Environment, wanted: Wanted, config: Path, furnish: Callable[[Settings], None]
+    made: Settings, environment: Environment, wanted: Wanted, config: Path, furnish: Callable[[Settings], str]
 ) -> bool:
     """Its folders, then its file; answers whether its home was there before. Undone when something fails."""
     prepare(made.data)
@@ -126,11 +131,11 @@ def _write(
             by_hand.let(made, wanted.name)
         else:
             by_hand.hold(made, wanted.name)
-        furnish(made)
+        extra = furnish(made)
         spec_of(made, environment, wanted.name)  # makes its home
         if not config.exists():
             agent_files.put(config, _FIRST)
-        agent_files.put(file, wanted.text())
+        agent_files.put(file, wanted.text() + extra)
     except BaseException:
         agent_files.drop(file)
         if not there:
@@ -139,7 +144,8 @@ def _write(
     return kept
 
 
-async def _told(settings: Settings, before: Running, name: str) -> bool:
+async def tell(settings: Settings, before: Running, name: str) -> bool:
+    """Let the node take the agent up. False: none runs. ``before``: what ran before its file was written."""
     place = run_dir(settings)
     if not await node_word.reread(place):
         return False

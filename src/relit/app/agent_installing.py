@@ -10,7 +10,7 @@ import msgspec
 from relit.agents.kind import Kind
 from relit.agents.recipes import Recipe, recipe_of
 from relit.agents.runtimes import Progress, Runtime, Runtimes
-from relit.app.agents import RUNTIMES, kind_of, version_of
+from relit.app.agents import kind_of, version_of
 from relit.app.by_hand import Hand
 from relit.errors import ConfigError
 from relit.settings import Settings
@@ -33,7 +33,7 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
 
 def runtimes(settings: Settings, env: Mapping[str, str], say: Say) -> Runtimes:
     """The runtimes of this data folder."""
-    return Runtimes(settings.data / RUNTIMES, say, env=env)
+    return Runtimes(settings.runtimes, say, env=env)
 
 
 def recipe(name: str, kind: Kind, version: str) -> Recipe:

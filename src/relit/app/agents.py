@@ -22,7 +22,6 @@ from relit.settings import Settings
 from relit.settings.model import Agent
 from relit.volumes.due import to_be_laid
 
-RUNTIMES = "runtimes"
 _MINE = ("python", "command")
 
 
@@ -58,7 +57,7 @@ def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
 
 def runtime_of(settings: Settings, agent: Agent, kind: Kind) -> Path:
     """The folder in which its version is installed, or will be."""
-    return settings.data / RUNTIMES / agent.kind / version_of(agent, kind)
+    return settings.runtimes / agent.kind / version_of(agent, kind)
 
 
 def version_of(agent: Agent, kind: Kind) -> str:
@@ -154,7 +153,7 @@ def box_of(settings: Settings, name: str, made: Fitted) -> Box | None:
     mine = Path.home()
     stranger = agent.kind not in _MINE
     hidden = [mine] if stranger and mine != Path("/") else [mine / each for each in _SECRETS]
-    read = [settings.data / RUNTIMES, *interpreters(Path(made.care.needs)), *([] if stranger else [Path(made.cwd)])]
+    read = [settings.runtimes, *interpreters(Path(made.care.needs)), *([] if stranger else [Path(made.cwd)])]
     return Box(
         home=made.care.home,
         tmp=made.care.tmp,

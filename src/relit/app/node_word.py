@@ -18,6 +18,7 @@ from relit.node.status import Running
 _LOOK_S = 0.05
 _LISTENS_S = 10.0  # a node that has only just begun listens soon
 SERVER = "server"
+REFUSED = "the settings stay as they were"  # how a node says in its log that they were wrong
 
 
 async def running(run_dir: Path) -> Running:
@@ -104,12 +105,18 @@ async def applied(run_dir: Path, before: Running, what: Callable[[Running], bool
 
 def _unread(run_dir: Path) -> WaitTimeout:
     log = run_dir.parent / "node.log"
-    try:
-        said = log.read_text(errors="replace").strip().splitlines()[-1:]
-    except FileNotFoundError:
-        said = []
     return WaitTimeout(
         "the node that runs did not take up the new settings",
-        why=" ".join(["it may read another configuration, or refuse this one;", *said]),
+        why=_refused(log) or "it is busy, or it reads another configuration",
         fix=f"relit config check; tail {log}",
     )
+
+
+def _refused(log: Path) -> str:
+    """What it said against them at last."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    at = max((number for number, line in enumerate(lines) if REFUSED in line), default=None)
+    return "" if at is None else " ".join(lines[at : at + 3])

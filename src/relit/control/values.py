@@ -109,10 +109,13 @@ InstanceState = Literal[
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance as its node sees it. ``reason`` says why it is not simply ready."""
+    """An instance as its node sees it. ``reason`` says why it is not simply ready. ``agent`` and ``kind``: whose it
+    is, where that is known without asking it (not of code written with the SDK)."""
 
     name: str
     state: InstanceState
+    agent: str = ""
+    kind: str = ""
     pid: int | None = None
     start: int | None = None
     restarts: int = 0

@@ -4,9 +4,10 @@ The plan is made from what is there: incidents, and alerts that were made before
 often, or what was lost in between: the same state gives the same plan, and its alerts have the same ids.
 
 Incidents of one ``group`` that begin within ``gather_ms`` of the first are one *case*, told once for all of them; any
-other incident is a case of its own. On each channel a case is told when it is as severe as the policy wants, again when
-it is more severe than what was told, every ``repeat_ms`` while it is critical, and once more when it is over, if it was
-told at all. One alert of a case at most waits on a channel: it says what is true when it is sent.
+other incident is a case of its own. On each channel a case is told when it is as severe as the policy wants; again when
+it is more severe than what was told, or has spread to agents that were not named; every ``repeat_ms`` while it is
+critical; and once more when it is over, if it was told at all. One alert of a case at most waits on a channel: it says
+what is true when it is sent.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ _SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """``repeat_ms`` 0: a critical case is told once."""
+    """``repeat_ms`` 0: a critical case is told once. ``settle_ms``: so long everything waits, since a node finds out
+    that troubles belong together when the next of them begins."""
 
     min_severity: Severity = "warning"
     repeat_ms: int = 4 * 3_600_000
     gather_ms: int = 120_000
+    settle_ms: int = 5_000
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,24 +137,32 @@ def _kind(case: Case, mine: Sequence[Alert], policy: Policy, now: int) -> tuple[
     """What to tell of an open case on a channel that was told ``mine``, or when to look again."""
     if any(pending(each) for each in mine):
         return None, None
+    moments = _moments(case, [each for each in mine if told(each)], policy)
+    ready = [kind for kind, at in moments if at <= now]
+    return (ready[0], None) if ready else (None, min((at for _, at in moments), default=None))
+
+
+def _moments(case: Case, heard: Sequence[Alert], policy: Policy) -> list[tuple[AlertKind, int]]:
+    """What there is to be told, and from when on."""
     severity = worst(each.severity for each in case.open)
-    heard = [each for each in mine if told(each)]
-    if not heard:
-        return _first(case, severity, policy, now)
-    if rank(severity) > rank(worst(each.severity for each in heard)):
-        return "worse", None
-    if severity != "critical" or not policy.repeat_ms:
-        return None, None
-    due = max(each.sent_at or each.made_at for each in heard) + policy.repeat_ms
-    return ("again", None) if due <= now else (None, due)
-
-
-def _first(case: Case, severity: Severity, policy: Policy, now: int) -> tuple[AlertKind | None, int | None]:
-    """Others of its group may still come: they are waited for, so that all are told at once."""
     if rank(severity) < rank(policy.min_severity):
-        return None, None
-    ready = min(each.seen_at for each in case.open) + policy.gather_ms if case.members[0].group else now
-    return ("opened", None) if ready <= now else (None, ready)
+        return []
+    if not heard:
+        return [("opened", _seen(case.open) + (policy.gather_ms if case.members[0].group else policy.settle_ms))]
+    found: list[tuple[AlertKind, int]] = []
+    if rank(severity) > rank(worst(each.severity for each in heard)):
+        found.append(("worse", 0))
+    named = {id for each in heard for id in each.members}
+    if unnamed := [each for each in case.open if each.id not in named]:
+        found.append(("worse", _seen(unnamed) + policy.gather_ms))
+    if severity == "critical" and policy.repeat_ms:
+        found.append(("again", max(each.sent_at or each.made_at for each in heard) + policy.repeat_ms))
+    return found
+
+
+def _seen(incidents: Iterable[Incident]) -> int:
+    """When the first of them was heard of."""
+    return min(each.seen_at for each in incidents)
 
 
 def _end(case: Case, mine: Sequence[Alert]) -> AlertKind | None:

@@ -69,7 +69,9 @@ class Instance:
         self._chance = chance
         self._asked = asyncio.Event()
         self._hurry = asyncio.Event()
-        self.status = InstanceStatus(name=spec.name, state="stopped", since_ms=clock.now_ms())
+        self._whose = (spec.care.agent, spec.care.kind) if spec.care else ("", "")
+        agent, kind = self._whose
+        self.status = InstanceStatus(name=spec.name, state="stopped", agent=agent, kind=kind, since_ms=clock.now_ms())
 
     async def run(self, found: Sequence[Life] = ()) -> None:
         """Keep it alive. ``found`` are lives of this name that an earlier node left."""
@@ -343,9 +345,12 @@ class Instance:
         self, state: InstanceState, *, life: Life | None = None, reason: str = "", retry_at_ms: int | None = None
     ) -> None:
         since = self.status.since_ms if state == self.status.state else self._clock.now_ms()
+        agent, kind = self._whose
         self.status = InstanceStatus(
             name=self.spec.name,
             state=state,
+            agent=agent,
+            kind=kind,
             pid=life.pid if life else None,
             start=life.start if life else None,
             restarts=self.history.restarts,

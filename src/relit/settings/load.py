@@ -63,6 +63,12 @@ class Settings:
         return _url(*self.gateway_address)
 
     @property
+    def runtimes(self) -> FilePath:
+        """Where what agents need is installed."""
+        named = self.file.node.runtimes
+        return self.data / "runtimes" if named is None else self.folder / FilePath(named).expanduser()
+
+    @property
     def webhooks(self) -> dict[str, Webhook]:
         return self.file.webhooks
 

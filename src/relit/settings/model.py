@@ -258,6 +258,15 @@ class Gateway(_Table, frozen=True):
     listen: Annotated[str, Meta(description="Address and port of the gateway.")] = "127.0.0.1:7718"
 
 
+class Node(_Table, frozen=True):
+    """This machine."""
+
+    runtimes: Annotated[
+        str | None,
+        Meta(description="Where what agents need is installed, by kind and version; `runtimes` in the data folder."),
+    ] = None
+
+
 class Webhook(_Table, frozen=True):
     """A signed webhook that becomes a message: `POST /v1/webhooks/NAME`."""
 
@@ -376,6 +385,7 @@ class File(_Table, frozen=True):
     agents: dict[Name, Agent] = {}
     models: dict[Name, Model] = {}
     gateway: Gateway = Gateway()
+    node: Node = Node()
     webhooks: dict[Name, Webhook] = {}
     subscribers: dict[Name, Subscriber] = {}
     alerts: Alerts = Alerts()

@@ -17,7 +17,7 @@ from relit.lib.durations import size
 from relit.settings.noted import noted_start
 
 if TYPE_CHECKING:
-    from relit.app.agent_adding import Added, Wanted
+    from relit.app.agent_adding import Added
     from relit.settings import Settings
 
 
@@ -51,7 +51,7 @@ def add(
     )  # fmt: skip
     with Steps(session) as steps:
         made = asyncio.run(put(settings, session.environment, wanted, steps.install))
-    return tell_added(session, made, wanted, timeout)
+    return tell_added(session, made, timeout)
 
 
 def _folder(session: Session, settings: Settings) -> str:
@@ -62,11 +62,11 @@ def _folder(session: Session, settings: Settings) -> str:
     return "" if config_of(settings, session.environment).parent == here else str(here)
 
 
-def tell_added(session: Session, made: Added, wanted: Wanted, timeout: int | None) -> int:
+def tell_added(session: Session, made: Added, timeout: int | None) -> int:
     """What was made; then wait for it, and what is next."""
     screen = session.screen
     if screen.as_json:
-        screen.row({"event": "added", **_built(made)})
+        screen.row({"event": "added", **built(made)})
     else:
         ports = ", ".join(f"{label} {port}" for label, port in made.ports.items())
         kept = " (its home from before)" if made.kept_home else ""
@@ -110,7 +110,7 @@ def install(session: Session, name: str) -> int:
     with Steps(session) as steps:
         done = asyncio.run(mend(settings, session.environment.all, name, steps.install))
     if screen.as_json:
-        screen.row({"event": "installed", **_built(done)})
+        screen.row({"event": "installed", **built(done)})
         return OK
     if done.outcome == "nothing":
         screen.line(f"{name} needs nothing: kind {done.kind} installs nothing")
@@ -124,7 +124,7 @@ def install(session: Session, name: str) -> int:
     return OK
 
 
-def _built(value: object) -> dict[str, object]:
+def built(value: object) -> dict[str, object]:
     import msgspec
 
     found: dict[str, object] = msgspec.to_builtins(value)

@@ -1,140 +1,19 @@
-"""``ps``, ``runs``, ``show``: what there is."""
+"""``runs``, ``show``: what there is."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from relit import documents
-from relit.cli.exits import DEGRADED
 from relit.cli.http import Api, segment
 from relit.cli.screen import Screen, ago, brief, short, when
 from relit.cli.session import Session, pass_session
-from relit.errors import ServerUnreachable
 from relit.lib.durations import human
-from relit.settings.noted import noted_start
 from relit.store.values import RunState
-
-if TYPE_CHECKING:
-    from relit.node.status import Running
 
 STATES: tuple[str, ...] = (
     "available", "scheduled", "running", "waiting", "parked", "completed", "failed", "cancelled", "discarded",
 )  # fmt: skip
-
-
-@click.command()
-@pass_session
-def ps(session: Session) -> int:
-    """Agents: what they do now. Exit code 3 when one of them needs a person or has no worker."""
-    api, screen = session.api(), session.screen
-    here, again = _here(session), noted_start(session.data)
-    try:
-        agents = api.get("/v1/agents", documents.Agents).agents
-        workers = api.get("/v1/workers", documents.Workers).workers
-    except ServerUnreachable as error:
-        if here is None or not here.instances:
-            raise
-        return _without_server(screen, here, error, again)
-    troubles = [trouble for agent in agents for trouble in _troubles(agent)] + _ill(here, again)
-    if screen.as_json:
-        screen.json(
-            {
-                "agents": [_row(agent) for agent in agents],
-                "instances": [] if here is None else here.instances,
-                "workers": workers,
-                "troubles": troubles,
-            }
-        )
-    else:
-        screen.table(
-            ["AGENT", "STATE", "WORKERS", "RUNNING", "QUEUED", "WAITING", "PARKED", "DEAD", "DONE", "FAILED"],
-            [[str(value) for value in _row(agent).values()] for agent in agents],
-            "no agents yet. next: relit up MODULE, or relit run MODULE:WORKFLOW",
-        )
-        for trouble in troubles:
-            screen.note(screen.style(trouble, fg="yellow"))
-    return DEGRADED if troubles else 0
-
-
-def _here(session: Session) -> Running | None:
-    """What is alive in the data folder; None when another server is asked."""
-    if session.flags.get("server") or session.environment.server:
-        return None
-    from relit.node import status
-
-    place = session.run_dir()
-    return None if place is None else status.read(place)
-
-
-def _ill(here: Running | None, again: str) -> list[str]:
-    """Instances of this machine that are not as they should be."""
-    if here is None:
-        return []
-    if here.node is None and here.instances:
-        return [f"no node keeps the instances alive: {again}"]
-    return [
-        f"{each.name} is {each.state}: {each.last_exit or each.reason}"
-        for each in here.instances
-        if each.state in ("backing-off", "down", "healing")
-    ]
-
-
-def _without_server(screen: Screen, here: Running, error: ServerUnreachable, again: str) -> int:
-    """The server is away: tell what this machine knows."""
-    if screen.as_json:
-        screen.json(
-            {"agents": [], "instances": here.instances, "workers": [], "troubles": [error.what, *_ill(here, again)]}
-        )
-        return DEGRADED
-    rows = [
-        [each.name, each.state, str(each.pid or ""), str(each.restarts), each.last_exit or each.reason]
-        for each in here.instances
-    ]
-    screen.table(["INSTANCE", "STATE", "PID", "RESTARTS", "LAST END"], rows)
-    for trouble in (f"{error.what} ({error.why})", *_ill(here, again)):
-        screen.note(screen.style(trouble, fg="yellow"))
-    return DEGRADED
-
-
-def _row(agent: documents.Agent) -> dict[str, Any]:
-    runs = agent.runs
-    return {
-        "agent": agent.name,
-        "state": _state(agent),
-        "workers": agent.workers,
-        "running": runs.get("running", 0),
-        "queued": runs.get("available", 0) + runs.get("scheduled", 0),
-        "waiting": runs.get("waiting", 0),
-        "parked": runs.get("parked", 0),
-        "dead": runs.get("discarded", 0),
-        "completed": runs.get("completed", 0),
-        "failed": runs.get("failed", 0),
-    }
-
-
-def _state(agent: documents.Agent) -> str:
-    if agent.mailbox is not None and agent.mailbox.paused:
-        return "paused"
-    if not agent.workers:
-        return "down" if _unfinished(agent) else "stopped"
-    return "working" if agent.runs.get("running") else "idle"
-
-
-def _unfinished(agent: documents.Agent) -> int:
-    return sum(agent.runs.get(state, 0) for state in ("available", "scheduled", "running", "waiting"))
-
-
-def _troubles(agent: documents.Agent) -> list[str]:
-    found = []
-    if not agent.workers and (left := _unfinished(agent)):
-        found.append(f"{agent.name}: {left} unfinished runs and no worker: relit up, or relit worker MODULE")
-    if parked := agent.runs.get("parked"):
-        found.append(f"{agent.name}: {parked} parked: relit runs --agent {agent.name} --state parked")
-    if dead := agent.runs.get("discarded"):
-        found.append(f"{agent.name}: {dead} dead letters: relit requeue --agent {agent.name}")
-    return found
 
 
 @click.command()

@@ -1,0 +1,150 @@
+"""An installation that its owner made: which kind it is, whether it runs, what its configuration says. Reads only."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relit.agents import config
+from relit.agents.kind import Adopt, Kind
+from relit.lib import proc
+
+_ASK_S = 1.0
+
+
+class Living(msgspec.Struct, frozen=True):
+    """Why an installation counts as alive."""
+
+    pid: int | None
+    why: str
+
+
+def recognised(source: Path, kinds: Mapping[str, Kind]) -> list[str]:
+    """The kinds whose marks are all there."""
+    return [
+        name
+        for name, kind in kinds.items()
+        if kind.adopt is not None and all((source / mark).exists() for mark in kind.adopt.marks)
+    ]
+
+
+def inside(kind: Kind) -> str:
+    """Its configuration file, below the installation's folder; empty when it lies elsewhere."""
+    if kind.adopt is None or not kind.config or not kind.config[0].path.startswith(f"{kind.adopt.into}/"):
+        return ""
+    return kind.config[0].path.removeprefix(f"{kind.adopt.into}/")
+
+
+def tree(source: Path, kind: Kind) -> dict[str, Any]:
+    """What its configuration says; empty when there is none. OSError; ValueError."""
+    path = inside(kind)
+    if not path or not (source / path).exists():
+        return {}
+    return config.load((source / path).read_bytes(), kind.config[0].format)
+
+
+def said(found: Any, key: str) -> Any:
+    """The value at a dotted key; ``None`` when it is not there."""
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
+
+
+def door_said(source: Path, found: Mapping[str, Any], where: str) -> Any:
+    """What it says of a port or token: a key of its configuration, or ``FILE:VARIABLE``."""
+    if ":" not in where:
+        return said(found, where)
+    file, _, variable = where.partition(":")
+    try:
+        lines = (source / file).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and name.strip() == variable:
+            return value.strip().strip("\"'") or None
+    return None
+
+
+def port_of(source: Path, adopt: Adopt, found: Mapping[str, Any], name: str) -> int | None:
+    """The port that it has; ``None`` when nobody says."""
+    value = door_said(source, found, adopt.ports[name]) if name in adopt.ports else None
+    if isinstance(value, int | str) and str(value).isdigit() and 0 < int(value) < 65536:
+        return int(value)
+    return adopt.usual_ports.get(name)
+
+
+# --- does it run --------------------------------------------------------------------------------------------------
+
+
+def living(source: Path, adopt: Adopt, found: Mapping[str, Any]) -> Living | None:
+    """Who runs it, by its pid files, by the files that processes have open there, by its ports. ``None``: nobody."""
+    for path in adopt.pids:
+        if (pid := _pid(source / path)) is not None and proc.start_time(pid) is not None and _is_user(pid, source):
+            return Living(pid, f"{path} names it")
+    for pid, path in _users(source):
+        return Living(pid, f"it has {path} open")
+    for name in {*adopt.ports, *adopt.usual_ports}:
+        port = port_of(source, adopt, found, name)
+        if port is not None and _answers(port):
+            return Living(None, f"something answers at its port {port}")
+    return None
+
+
+def _pid(path: Path) -> int | None:
+    try:
+        text = path.read_text(errors="replace").strip()
+        value = json.loads(text) if text else None
+    except (FileNotFoundError, ValueError):
+        return None
+    found = value.get("pid") if isinstance(value, dict) else value
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _is_user(pid: int, source: Path) -> bool:
+    """Whether that process has to do with the folder: numbers are used again."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True  # it is not ours to look at: rather believe the file
+    return (
+        os.fsencode(source) in words or bool(list(_open(pid, source))) or os.fsencode(source.name.lstrip(".")) in words
+    )
+
+
+def _users(source: Path) -> Iterator[tuple[int, str]]:
+    """(pid, path) of processes that have something of the folder open, but for us."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            for path in _open(int(name), source):
+                yield int(name), path
+
+
+def _open(pid: int, source: Path) -> Iterator[str]:
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return  # it ended, or is somebody else's
+    for name in names:
+        try:
+            path = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if path.startswith(f"{source}/"):
+            yield path
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), _ASK_S):
+            return True
+    except OSError:
+        return False

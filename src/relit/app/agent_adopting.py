@@ -1,0 +1,365 @@
+"""An installation that its owner made, taken over: copied, checked, kept as it was, and made an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relit.agents import adoption, config, door, moving, place, state, timetables
+from relit.agents.adapter import Place
+from relit.agents.kind import Adopt, Config, Kind, fill
+from relit.agents.moving import Copied
+from relit.agents.timetables import Timetable
+from relit.app import agent_files, by_hand, node_word
+from relit.app.agent_adding import Added, Wanted, tell, write
+from relit.app.agent_installing import Say
+from relit.app.agents import place_of
+from relit.app.folder import run_dir
+from relit.app.instances import folder_of, home_of
+from relit.control.care import Care
+from relit.errors import Conflict, Invalid, NotFound, RelitError
+from relit.lib.durations import size
+from relit.lib.service import finished
+from relit.settings import Environment, Settings
+from relit.settings.model import OWN
+
+TAG = "adopted"
+_HIDDEN = ("token", "key", "secret", "password")
+
+
+class Aside(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that the configuration names: where it lay, where it is below the home."""
+
+    key: str
+    path: str
+    into: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of an adoption, in ``run/adopted/record.json``: what ``release`` undoes. ``config``: the original
+    text."""
+
+    source: str
+    kind: str
+    config: str = ""
+    asides: list[Aside] = []
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of its configuration that relit sets. Secrets are not shown."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be taken over. ``name`` and ``kind`` are guessed when empty."""
+
+    source: Path
+    name: str = ""
+    kind: str = ""
+    version: str = ""
+    model: str = ""
+    move: bool = False
+    start: bool = True
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done. ``schedules``: what it did by itself; relit has switched it off, where ``switched_off``."""
+
+    added: Added
+    source: str
+    copied: Copied
+    changes: list[Change]
+    schedules: list[Timetable]
+    switched_off: bool
+    snapshot: int
+    moved: bool
+
+
+def guessed(settings: Settings, asked: Asked) -> Asked:
+    """With name and kind. NotFound: no such folder, or of no kind that relit knows; Invalid."""
+    source = asked.source.expanduser().absolute()
+    if not source.is_dir():
+        raise NotFound(f"there is no folder {source}", fix="name the folder of an installation: ~/.openclaw")
+    kinds = settings.kinds()
+    found = [asked.kind] if asked.kind else adoption.recognised(source, kinds)
+    if len(found) != 1 or found[0] not in kinds or kinds[found[0]].adopt is None:
+        known = sorted(name for name, kind in kinds.items() if kind.adopt is not None)
+        marks = "; ".join(f"{name} has {' and '.join(_adopt(kinds[name]).marks)}" for name in known)
+        raise NotFound(
+            f"{source} is no installation that relit can take over", why=marks, fix="--kind NAME says which it is"
+        )
+    return msgspec.structs.replace(asked, source=source, kind=found[0], name=asked.name or found[0])
+
+
+def _adopt(kind: Kind) -> Adopt:
+    assert kind.adopt is not None, "it was looked at"
+    return kind.adopt
+
+
+async def adopt(
+    settings: Settings, environment: Environment, asked: Asked, say: Say, step: Callable[[str], None],
+    snapshot: Callable[[str], Awaitable[int]],
+) -> Adopted:  # fmt: skip
+    """Take it over; the original is not touched, unless ``move``: then it is removed in the end. Conflict: it runs."""
+    asked = guessed(settings, asked)
+    kind, end = settings.kinds()[asked.kind], threading.Event()
+    moving_in = Moving(asked, kind, environment, step, end)
+    await asyncio.to_thread(moving_in.see)
+    wanted = Wanted(name=asked.name, kind=asked.kind, version=asked.version, model=asked.model or OWN, start=False)
+    before = await node_word.running(run_dir(settings))
+    added = await write(settings, environment, wanted, say, moving_in.lay, end.set)
+    step("taking a snapshot of it as it was")
+    number = await snapshot(asked.name)
+    changes = await asyncio.to_thread(moving_in.fit)
+    if asked.move:
+        step(f"removing {asked.source}")
+        await finished(asyncio.to_thread(moving_in.remove))
+    if asked.start:
+        by_hand.let(moving_in.settings, asked.name)
+    node = await tell(settings, before, asked.name)
+    return Adopted(
+        added=msgspec.structs.replace(added, start=asked.start, node=node),
+        source=str(asked.source),
+        copied=moving_in.copied,
+        changes=changes,
+        schedules=moving_in.schedules,
+        switched_off=_adopt(kind).switches_off,
+        snapshot=number,
+        moved=asked.move,
+    )
+
+
+class Moving:
+    """One installation on its way in. Blocking."""
+
+    def __init__(
+        self, asked: Asked, kind: Kind, environment: Environment, step: Callable[[str], None], end: threading.Event
+    ) -> None:
+        self._asked = asked
+        self._kind = kind
+        self._adopt = _adopt(kind)
+        self._owner = environment.home
+        self._step = step
+        self._end = end
+        self._tree: dict[str, Any] = {}
+        self._asides: list[Aside] = []
+        self.copied = Copied()
+        self.schedules: list[Timetable] = []
+        self.settings: Settings
+
+    # --- before ------------------------------------------------------------------------------------------------
+
+    def see(self) -> None:
+        """Raises what forbids it: it runs (Conflict), it cannot be read."""
+        source = self._asked.source
+        try:
+            self._tree = adoption.tree(source, self._kind)
+        except (OSError, ValueError) as error:
+            raise Invalid(
+                f"the configuration of {source} cannot be read", why=str(error), fix="mend it first: it would not start"
+            ) from error
+        self._asides = [
+            aside for each in self._adopt.folders if (aside := self._aside(each.key, each.into, each.usual))
+        ]
+        self._see_still()
+
+    def _aside(self, key: str, into: str, usual: str) -> Aside | None:
+        """A folder that is there. Relative paths and ``~`` mean the owner's home."""
+        named = adoption.said(self._tree, key)
+        path = self._asked.source / usual if not isinstance(named, str) else self._expanded(named)
+        return Aside(key=key, path=str(path), into=into) if path.is_dir() else None
+
+    def _expanded(self, named: str) -> Path:
+        return self._owner / named[2:] if named.startswith("~/") else (self._owner / named)
+
+    def _see_still(self) -> None:
+        found = adoption.living(self._asked.source, self._adopt, self._tree)
+        if found is not None:
+            who = f"pid {found.pid}" if found.pid else "a process"
+            raise Conflict(
+                f"{self._asked.source} is in use by {who}", why=f"{found.why}; a copy of what is written to is none",
+                fix=f"stop it, then again: {self._adopt.stop or f'kill {found.pid}'}",
+            )  # fmt: skip
+
+    # --- into the home -----------------------------------------------------------------------------------------
+
+    def lay(self, made: Settings) -> str:
+        """Copy it into the new agent's home. Answers what is to stand in its file beside its table."""
+        self.settings = made
+        home, source = home_of(made, self._asked.name), self._asked.source
+        if home.is_dir() and any(home.iterdir()):
+            raise Conflict(f"{home} holds something already", why="it is another agent's", fix="--name NAME")
+        self._see_room(home)
+        self._step(f"copying {source}")
+        try:
+            for folder, into, skip in self._parts():
+                done = moving.copy(Path(folder), home / into, skip, self._end.is_set)
+                self._add(done, into)
+            self._step("comparing the copy")
+            self._compare(home)
+        except moving.Stopped as error:
+            raise RelitError("it was not taken over: it was to end") from error
+        except (OSError, shutil.Error) as error:
+            raise RelitError(f"{source} was not copied", why=str(error), fix="relit agent adopt, again") from error
+        self._see_still()
+        return self._settled(made, home)
+
+    def _parts(self) -> list[tuple[str, str, list[str]]]:
+        """(folder, where it goes below the home, what is left out)."""
+        source, into = str(self._asked.source), self._adopt.into
+        stale = [each.removeprefix(f"{into}/") for each in self._kind.stale if each.startswith(f"{into}/")]
+        inner = [
+            each.path.removeprefix(f"{source}/") + "/" for each in self._asides if each.path.startswith(f"{source}/")
+        ]
+        found = [(source, into, [*self._adopt.without, *stale, *inner])]
+        return found + [(each.path, each.into, []) for each in self._asides]
+
+    def _see_room(self, home: Path) -> None:
+        rooms = [moving.room(Path(folder), skip, home) for folder, _, skip in self._parts()]
+        needed = sum(each.needed for each in rooms)
+        if not moving.Room(needed, rooms[0].free).enough:
+            raise RelitError(
+                f"{self._asked.source} does not fit", why=f"it has {size(needed)}, {size(rooms[0].free)} are free",
+                fix=f"df -h {home.parent}; --data DIR may name a larger disk",
+            )  # fmt: skip
+
+    def _add(self, done: Copied, into: str) -> None:
+        self.copied.files += done.files
+        self.copied.bytes += done.bytes
+        self.copied.outside += [f"{into}/{each}" for each in done.outside]
+        self.copied.left += [f"{into}/{each}" for each in done.left]
+
+    def _compare(self, home: Path) -> None:
+        for folder, into, skip in self._parts():
+            if wrong := moving.differences(Path(folder), home / into, skip):
+                raise RelitError(
+                    f"the copy of {folder} is not like it",
+                    why="; ".join(wrong),
+                    fix="stop who writes there, then again",
+                )
+
+    def _settled(self, made: Settings, home: Path) -> str:
+        """What must be put right in the copy, and what is to be kept of the original."""
+        if self._adopt.settle:
+            care = Care(agent=self._asked.name, kind=self._asked.kind, home=str(home), settle=self._adopt.settle)
+            if wrong := asyncio.run(state.look(care)):
+                raise RelitError(
+                    f"the copy of {self._asked.source} is not sound", why=wrong, fix="mend the original first"
+                )
+        self.schedules = timetables.read(self._adopt.schedules, home / self._adopt.into, self._tree)
+        self._take_door(folder_of(made, self._asked.name))
+        keep_record(made, self._asked.name, self._record())
+        return _tables(self._asked.name, self._kind.title, self.schedules, switched_off=self._adopt.switches_off)
+
+    def _take_door(self, folder: Path) -> None:
+        """Its ports and tokens stay."""
+        source, adopt = self._asked.source, self._adopt
+        ports = {name: adoption.port_of(source, adopt, self._tree, name) for name in self._kind.ports}
+        tokens = {name: adoption.door_said(source, self._tree, where) for name, where in adopt.tokens.items()}
+        door.take(
+            folder,
+            {name: port for name, port in ports.items() if port is not None},
+            {name: each for name, each in tokens.items() if isinstance(each, str) and each and "${" not in each},
+        )
+
+    def _record(self) -> Record:
+        path = adoption.inside(self._kind)
+        file = self._asked.source / path
+        text = file.read_text() if path and file.exists() else ""
+        return Record(source=str(self._asked.source), kind=self._asked.kind, config=text, asides=self._asides)
+
+    # --- its configuration -------------------------------------------------------------------------------------
+
+    def fit(self) -> list[Change]:
+        """Make it say what relit relies on; answers what changed."""
+        kind, home = self._kind, home_of(self.settings, self._asked.name)
+        where = place_of(self.settings, self._asked.name, kind)
+        return [change for each in kind.config for change in self._fit(each, home, where)]
+
+    def _fit(self, each: Config, home: Path, where: Place) -> list[Change]:
+        file = each.file(model=where.model is not None, silent=False)
+        try:
+            tree = config.read(home, file)
+        except FileNotFoundError:
+            config.make(home, msgspec.structs.replace(file, keep=fill(file.keep, where.names())))
+            return []
+        wanted = {**self._moved(tree), **fill(file.keep, where.names())}
+        changes = [
+            Change(key=key, before=_shown(key, adoption.said(tree, key)), after=_shown(key, value))
+            for key, value in wanted.items()
+            if adoption.said(tree, key) != value
+        ]
+        if config.keep(tree, wanted):
+            place.write(home, each.path, config.dump(tree, file.format))
+        for path in each.without:
+            place.remove(home, path)
+        return changes
+
+    def _moved(self, tree: dict[str, Any]) -> dict[str, str]:
+        """Settings that name something in the original's folder: where it is now."""
+        home, source = home_of(self.settings, self._asked.name), str(self._asked.source)
+        names = [source, *([f"~/{self._asked.source.relative_to(self._owner)}"] if self._is_owners() else [])]
+        found = {}
+        for key, value in config.texts(tree):
+            for name in names:
+                if value.startswith(f"{name}/"):
+                    found[key] = str(home / self._adopt.into) + value.removeprefix(name)
+        return found
+
+    def _is_owners(self) -> bool:
+        return self._asked.source.is_relative_to(self._owner)
+
+    def remove(self) -> None:
+        """The original: what was copied is in a snapshot."""
+        for folder, _, _ in reversed(self._parts()):
+            shutil.rmtree(folder, ignore_errors=False)
+
+
+def _shown(key: str, value: Any) -> Any:
+    last = key.rpartition(".")[2].lower()
+    return "…" if value and isinstance(value, str) and any(word in last for word in _HIDDEN) else value
+
+
+def _tables(name: str, title: str, schedules: list[Timetable], *, switched_off: bool) -> str:
+    """Its schedules as remarks: a person decides."""
+    if not schedules:
+        return ""
+    if not switched_off:
+        return f"\n# {title} goes on with its own schedules: {', '.join(each.name for each in schedules)}\n"
+    lines = [f"\n# {title} did these by itself; relit has switched that off. Without the marks relit does them:\n"]
+    for each in schedules:
+        values = {"every": each.every, "cron": each.cron, "zone": each.zone, "message": each.message}
+        text = agent_files.table(("agents", name, "schedules", each.name), values)
+        lines += [f"# {line}\n" for line in text.splitlines()] + ([f"# ({each.told})\n"] if each.told else []) + ["#\n"]
+    return "".join(lines)
+
+
+# --- what is kept of it -------------------------------------------------------------------------------------------
+
+
+def _record_of(settings: Settings, name: str) -> Path:
+    return folder_of(settings, name) / "run" / "adopted" / "record.json"
+
+
+def keep_record(settings: Settings, name: str, record: Record) -> None:
+    """OSError."""
+    path = _record_of(settings, name)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    agent_files.put(path, msgspec.json.encode(record).decode())
+
+
+def kept_record(settings: Settings, name: str) -> Record | None:
+    """``None``: it was not adopted."""
+    try:
+        return msgspec.json.decode(_record_of(settings, name).read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None

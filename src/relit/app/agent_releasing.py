@@ -1,0 +1,120 @@
+"""An agent given back to its owner: a folder that it runs in without relit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relit.agents import adoption, config, moving
+from relit.agents.adapter import Place
+from relit.agents.kind import Adopt, Config, Kind, fill
+from relit.agents.moving import Copied
+from relit.app import agent_files
+from relit.app.agent_adopting import Record, kept_record
+from relit.app.agents import kind_of, place_of
+from relit.app.instances import home_of
+from relit.errors import Conflict, Invalid, RelitError
+from relit.settings import Settings
+
+_NOTHING = object()
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made. ``undone``: keys that are as before relit, or as an agent without relit needs them."""
+
+    name: str
+    dest: str
+    copied: Copied
+    undone: list[str]
+    start: str
+
+
+def release(settings: Settings, name: str, dest: Path) -> Released:
+    """Copy a stopped agent's files to ``dest``, laid out as its kind has them without relit. Blocking.
+
+    Conflict: there is something; Invalid: its kind cannot be given back. The agent stays as it is.
+    """
+    kind = kind_of(settings, name)
+    if kind is None or kind.adopt is None:
+        raise Invalid(
+            f"{name} cannot be given back", why="its kind says nothing of how it lives without relit",
+            fix=f"its files are in {home_of(settings, name)}: copy them",
+        )  # fmt: skip
+    dest = dest.expanduser().absolute()
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise Conflict(f"{dest} is there already", why="nothing is overwritten", fix="name a folder that is new")
+    try:
+        return _Release(settings, name, kind, kind.adopt, dest).make()
+    except (OSError, shutil.Error) as error:
+        raise RelitError(f"{name} was not given back", why=str(error), fix=f"remove {dest}, then again") from error
+
+
+class _Release:
+    def __init__(self, settings: Settings, name: str, kind: Kind, adopt: Adopt, dest: Path) -> None:
+        self._name = name
+        self._kind = kind
+        self._adopt = adopt
+        self._dest = dest
+        self._home = home_of(settings, name)
+        self._place: Place = place_of(settings, name, kind)
+        self._record: Record | None = kept_record(settings, name)
+
+    def make(self) -> Released:
+        skip = [each.removeprefix(f"{self._adopt.into}/") for each in self._kind.stale]
+        copied = moving.copy(self._home / self._adopt.into, self._dest, [*self._adopt.without, *skip])
+        for each in self._adopt.folders:
+            if (self._home / each.into).is_dir():
+                more = moving.copy(self._home / each.into, self._dest / (each.usual or each.into), [])
+                copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
+        undone = self._undo(self._kind.config[0]) if adoption.inside(self._kind) else []
+        start = self._adopt.start.replace("{dest}", str(self._dest))
+        return Released(name=self._name, dest=str(self._dest), copied=copied, undone=undone, start=start)
+
+    def _undo(self, each: Config) -> list[str]:
+        """What relit keeps, as it was before; of an agent that relit made, only what leads into its home."""
+        file = self._dest / adoption.inside(self._kind)
+        if not file.exists():
+            return []
+        tree, form = config.load(file.read_bytes(), each.format), each.format
+        kept = fill(each.file(model=self._place.model is not None, silent=False).keep, self._place.names())
+        original = config.load(self._record.config.encode(), form) if self._record and self._record.config else None
+        wanted = {
+            key: self._was(original, key, value) for key, value in kept.items() if adoption.said(tree, key) == value
+        }
+        wanted |= self._home_again(tree)
+        changed = [key for key, value in wanted.items() if _set(tree, key, value)]
+        agent_files.put(file, config.dump(tree, form).decode())
+        return changed
+
+    def _was(self, original: dict[str, Any] | None, key: str, value: Any) -> Any:
+        aside = next((each for each in self._adopt.folders if each.key == key), None)
+        if aside is not None:
+            return str(self._dest / (aside.usual or aside.into))
+        token = next((name for name, where in self._adopt.tokens.items() if where == key), None)
+        if original is not None:
+            was = adoption.said(original, key)
+            return _NOTHING if was is None else was
+        return self._place.door.tokens.get(token, value) if token else value
+
+    def _home_again(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Settings that name something in the agent's home."""
+        inside = f"{self._home / self._adopt.into}/"
+        found: dict[str, Any] = {}
+        for key, value in config.texts(tree):
+            if value.startswith(inside):
+                found[key] = str(self._dest / value.removeprefix(inside))
+        return found
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
+    """By a dotted key; answers whether it was otherwise."""
+    if adoption.said(tree, key) == value:
+        return False
+    if value is not _NOTHING:
+        return config.keep(tree, {key: value})
+    *above, last = key.split(".")
+    table = adoption.said(tree, ".".join(above)) if above else tree
+    return isinstance(table, dict) and table.pop(last, None) is not None

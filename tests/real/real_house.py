@@ -1,0 +1,171 @@
+"""A whole relit with real agents in it: `relit up` as a user runs it, and a scripted model behind its gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relit.control.care import Entry, Incident
+from relit.lib import proc
+from relit.testing.llm import Rule, ScriptedLLM
+
+UP_S = 300  # a busy machine: OpenClaw alone takes 20 CPU seconds to start
+WAIT_S = 240
+
+
+def free_ports(count: int) -> list[int]:
+    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [door.getsockname()[1] for door in doors]
+    for door in doors:
+        door.close()
+    return ports
+
+
+class RealHouse:
+    """One data folder. ``agents``: names and kinds."""
+
+    def __init__(self, folder: Path, runtimes: Path, agents: dict[str, str], rules: Sequence[Rule] = ()) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.data.mkdir(mode=0o700)
+        self.llm = ScriptedLLM(list(rules))
+        self._server, self._gateway = free_ports(2)
+        self._runtimes = runtimes
+        self.agents = agents
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        await self.llm.start()
+        (self.folder / "relit.toml").write_text(self._config())
+        await self.relit("up", "--timeout", f"{UP_S}s", timeout=UP_S + 60)
+
+    async def stop(self) -> None:
+        with contextlib.suppress(AssertionError):
+            await self.relit("down", timeout=120)
+        await self.llm.stop()
+
+    def _config(self) -> str:
+        tables = "".join(
+            f'[agents.{name}]\nkind = "{kind}"\nheal = {{ good_after = "5s", retry = "5s" }}\n'
+            f'snapshots = {{ every = "5s" }}\n'
+            for name, kind in self.agents.items()
+        )
+        return (
+            f'[server]\nlisten = "127.0.0.1:{self._server}"\n'
+            f'[gateway]\nlisten = "127.0.0.1:{self._gateway}"\n'
+            f'[node]\nruntimes = "{self._runtimes}"\n'
+            f'[models.default]\nurl = "{self.llm.url}/v1"\nkey = "scripted"\nmodel = "m"\n{tables}'
+        )
+
+    # --- commands ----------------------------------------------------------------------------------------------
+
+    async def relit(self, *words: str, timeout: float = 60, codes: Sequence[int] = (0,)) -> str:
+        """A command, as a user types it. AssertionError with all that it said unless it ends as it should."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "relit.cli", "--data", str(self.data), *words,
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8"},
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(timeout):
+                out, err = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise
+        assert process.returncode in codes, (
+            f"{words}: {process.returncode}\n{out.decode()}\n{err.decode()}\n{self.told()}"
+        )
+        return out.decode()
+
+    async def send(self, agent: str, text: str) -> str:
+        """Put a message in; answers its run."""
+        out = await self.relit("send", agent, text, "--json")
+        return str(json.loads(out)["id"])
+
+    async def answer(self, run: str) -> str:
+        """Wait for its end; answers its result."""
+        out = await self.relit("wait", run, "--timeout", f"{WAIT_S}s", "--json", timeout=WAIT_S + 30)
+        return str(json.loads(out)["output"])
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    def status(self, agent: str) -> dict[str, Any]:
+        record = json.loads((self.data / "run" / "node.json").read_bytes())
+        found: dict[str, Any] = next(each for each in record["instances"] if each["name"] == agent)
+        return found
+
+    async def until(self, condition: Callable[[], Any], what: str, timeout: float = WAIT_S) -> Any:
+        """Wait for something that only files and processes tell."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not (found := condition()):
+                    await asyncio.sleep(0.1)
+                return found
+        except TimeoutError:
+            raise AssertionError(f"{what} did not come in {timeout:.0f} s\n{self.told()}") from None
+
+    async def ready(self, agent: str, *, not_pid: int = 0) -> int:
+        """Until it is ready (as another process than ``not_pid``); answers its pid."""
+
+        def looked() -> int:
+            status = self.status(agent)
+            return status["pid"] if status["state"] == "ready" and status["pid"] != not_pid else 0
+
+        return int(await self.until(looked, f"{agent} ready"))
+
+    def incidents(self, agent: str) -> list[Incident]:
+        folder = self.data / "agents" / agent / "incidents"
+        return [msgspec.json.decode(each.read_bytes(), type=Incident) for each in sorted(folder.glob("*.json"))]
+
+    def entries(self, agent: str) -> list[Entry]:
+        """Everything that was ever written into its incidents."""
+        return [entry for incident in self.incidents(agent) for entry in incident.timeline]
+
+    async def healed(self, agent: str, after: int) -> list[Entry]:
+        """Until it answers again; answers what came after the first ``after`` entries."""
+
+        def looked() -> list[Entry]:
+            found = self.entries(agent)[after:]
+            return found if found and found[-1].what in ("ready again", "it is over") else []
+
+        found: list[Entry] = await self.until(looked, f"{agent} healed")
+        return found
+
+    async def known_good(self, agent: str) -> None:
+        """Until there is something to go back to."""
+
+        async def looked() -> bool:
+            return "known-good" in await self.relit("volume", "log", agent)
+
+        async with asyncio.timeout(WAIT_S):
+            while not await looked():
+                await asyncio.sleep(0.5)
+
+    def home(self, agent: str) -> Path:
+        return self.data / "agents" / agent / "home"
+
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
+        assert proc.start_time(pid) is not None, f"{pid} is gone already"
+        os.kill(pid, number)
+
+    def told(self) -> str:
+        """What would help to see why a test failed."""
+        parts = []
+        for agent in self.agents:
+            for log in sorted((self.data / "agents" / agent / "log").glob("*.log")):
+                parts += [f"--- {log.name} of {agent}", *log.read_text(errors="replace").splitlines()[-25:]]
+            for incident in self.incidents(agent):
+                parts.append(f"--- incident of {agent}: {[(each.what, each.outcome) for each in incident.timeline]}")
+        return "\n".join(parts)
