@@ -55,6 +55,8 @@ CATALOGUE: dict[str, str] = {
     "instance.restarting": "The instance will be started again. data: instance, delay_ms, restarts",
     "instance.healed": "Something was done to heal it. data: instance, rung, action, outcome",
     "instance.known_good": "It was well for a while; that snapshot of its home is known-good. data: instance, number",
+    "config.broken": "An agent's configuration was changed into one that it cannot use. data: instance, agent, why",
+    "config.mended": "It can be used again. data: instance, agent",
     "instance.adopted": "A restarted node found the instance alive and took it over. data: instance, pid",
     "instance.stopped": "The instance was stopped on purpose. data: instance",
     "instance.held": "The instance is not started while something (a restore) holds it. data: instance, reason",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -27,7 +28,7 @@ from relit.drivers.boxed import settle
 from relit.drivers.machine import LANDLOCK_PORTS, Found
 from relit.drivers.process import ProcessDriver
 from relit.drivers.sandbox import wrap
-from relit.errors import ConfigError
+from relit.errors import ConfigError, FreezeFailed
 from relit.lib import proc
 from relit.node.client import KeeperClient
 from relit.node.freeze import Freezing
@@ -341,6 +342,14 @@ async def test_what_cannot_be_boxed_does_not_run(house: House) -> None:
 # --- standing still ------------------------------------------------------------------------------------------------
 
 
+async def patiently(freezing: Freezing) -> bool:
+    """By signals, on a busy machine, a tree may not stand still in time."""
+    for _ in range(4):
+        with contextlib.suppress(FreezeFailed):
+            return await freezing.freeze()
+    return await freezing.freeze()
+
+
 async def test_a_box_stands_still_to_its_last_thread(house: House) -> None:
     counters = Path(house.box.home) / "counters"
     counters.write_bytes(bytes(8 * 9))
@@ -348,7 +357,7 @@ async def test_a_box_stands_still_to_its_last_thread(house: House) -> None:
     await house.driver.start(house.launch(*words))
     await counts_on(counters)
     freezing = Freezing(house.data / "run", ["a"], 2_000)
-    assert await freezing.freeze()
+    assert await patiently(freezing)
     before = counters.read_bytes()
     await asyncio.sleep(0.05)  # nothing happens in it: that is what is tested
     assert counters.read_bytes() == before
@@ -367,7 +376,7 @@ async def counts_on(file: Path) -> None:
 async def test_asking_the_frozen_to_end_lets_it_go(house: House) -> None:
     life = await house.start("exec sleep 1000")
     freezing = Freezing(house.data / "run", ["a"], 10_000)
-    assert await freezing.freeze()
+    assert await patiently(freezing)
     assert await house.driver.signal(life.key, signal.SIGTERM)
     assert await ending(house.driver, life.key) == Exit(signal=15)
     assert not await freezing.thaw()

@@ -214,6 +214,11 @@ CHANNELS = ["pager", "mail"]
 SEVERITIES: list[Severity] = ["info", "warning", "critical"]
 
 
+FATES = st.sampled_from(
+    ["taken", "taken", "taken", "refused", "unknown-taken", "unknown-lost", "died-before", "died-after"]
+)
+
+
 class World(RuleBasedStateMachine):
     """Incidents come, change and go; planners die half-way; channels refuse, or take and do not say so."""
 
@@ -245,13 +250,17 @@ class World(RuleBasedStateMachine):
             each = ill[which % len(ill)]
             self.incidents[each.id] = msgspec.structs.replace(each, resolved_at=self.now)
 
-    @rule(ms=st.sampled_from([1, 1000, 60_000, 120_000, HOUR, 5 * HOUR]))
-    def wait(self, ms: int) -> None:
+    @rule(
+        ms=st.sampled_from([1, 1000, 60_000, 120_000, HOUR, 5 * HOUR]),
+        until=st.sampled_from([0, 1, 2, 1000, 1000]),
+        fates=st.lists(FATES, max_size=6),
+    )
+    def live(self, ms: int, until: int, fates: list[str]) -> None:
+        """Time goes by; alerts are planned, and some of them sent."""
         self.now += ms
-
-    @rule(until=st.integers(0, 4))
-    def plan_and_die(self, until: int) -> None:
         self._plan(until)
+        for number, fate in enumerate(fates):
+            self._send(CHANNELS[number % 2], fate)
 
     @rule()
     def plan(self) -> None:
@@ -285,13 +294,7 @@ class World(RuleBasedStateMachine):
                     self.alerts[each.id] = msgspec.structs.replace(each, closed=True)
         return True
 
-    @rule(
-        channel=st.sampled_from(CHANNELS),
-        fate=st.sampled_from(
-            ["taken", "taken", "refused", "unknown-taken", "unknown-lost", "died-before", "died-after"]
-        ),
-    )
-    def send(self, channel: str, fate: str) -> None:
+    def _send(self, channel: str, fate: str) -> None:
         alert, _ = due(self._live(), channel, self.now)
         if alert is None:
             return
@@ -359,7 +362,7 @@ class World(RuleBasedStateMachine):
             self._plan(1000)
             for channel in CHANNELS:
                 while alerting.due(self._live(), channel, self.now)[0] is not None:
-                    self.send(channel, "taken")
+                    self._send(channel, "taken")
             self.now += 80_000
         assert not [each for each in self._live() if pending(each)]
         for each in self.incidents.values():

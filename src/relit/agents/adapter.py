@@ -60,6 +60,7 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     startup_ms: int
     grace_ms: int
     inject: Inject | None = None
+    secrets: list[str] = []
 
 
 def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = False) -> Fitted:
@@ -92,6 +93,7 @@ def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = F
         startup_ms=durations.to_ms(kind.startup),
         grace_ms=durations.to_ms(kind.grace),
         inject=_filled(kind.inject, names) if kind.inject else None,
+        secrets=sorted(place.door.tokens.values()),
     )
 
 

@@ -54,6 +54,15 @@ def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
     return door
 
 
+def spare(folder: Path, names: Sequence[str]) -> dict[str, int]:
+    """Ports for a while, beside those of all agents; nothing is noted."""
+    taken, found = _taken(folder.parent), dict[str, int]()
+    for name in names:
+        found[name] = _free(taken)
+        taken.add(found[name])
+    return found
+
+
 def take(folder: Path, ports: Mapping[str, int], tokens: Mapping[str, str]) -> Door:
     """Those of an agent that had a door before it came to relit, where no other agent has the port."""
     taken = _taken(folder.parent)

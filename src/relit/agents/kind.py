@@ -165,6 +165,14 @@ class Adopt(_Table, frozen=True, kw_only=True):
     start: str = ""  # the command that starts it without relit: ``{dest}`` is its folder
 
 
+class CloneTable(_Table, frozen=True, kw_only=True):
+    """How a clone is kept from acting on the world, beside what its configuration's ``silent`` says."""
+
+    without: list[str] = []  # patterns of its home: credentials of channels, above all
+    env: dict[str, str] = {}
+    settle: list[Settle] = []
+
+
 class Kind(_Table, frozen=True, kw_only=True):
     """One kind of agent."""
 
@@ -190,6 +198,7 @@ class Kind(_Table, frozen=True, kw_only=True):
     probes: Probes = Probes()
     inject: Inject | None = None
     adopt: Adopt | None = None
+    clone: CloneTable = CloneTable()
 
     @property
     def installs(self) -> bool:

@@ -85,6 +85,13 @@ def fitted(settings: Settings, name: str) -> Fitted:
     return _overridden(made, agent, place)
 
 
+def cloned(settings: Settings, name: str, place: Place) -> Fitted:
+    """The same agent in another place, where it must not act on the world."""
+    agent = settings.agents[name]
+    made = fit(agent.kind, settings.kinds()[agent.kind], place, ladder=agent.heal.ladder, silent=True)
+    return _overridden(made, agent, place)
+
+
 def care_of(settings: Settings, name: str) -> Care | None:
     """How a command is healed; ``None`` for code written with the SDK, which restarts alone can help."""
     agent = settings.agents[name]
@@ -140,6 +147,8 @@ def command(settings: Settings, name: str) -> Fitted:
 
 # --- the sandbox --------------------------------------------------------------------------------------------------
 
+_HOMES = (Path("/root"), Path("/home"))
+_MACHINES = (Path("/etc/shadow"), Path("/etc/gshadow"), Path("/etc/ssh"))
 _SECRETS = (".ssh", ".aws", ".gnupg", ".kube", ".docker", ".config/gcloud", ".netrc", ".npmrc", ".pypirc")
 
 
@@ -150,16 +159,16 @@ def box_of(settings: Settings, name: str, made: Fitted) -> Box | None:
     if agent.sandbox == "off" or not machine().works:
         return None
     Path(made.care.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)
-    mine = Path.home()
     stranger = agent.kind not in _MINE
-    hidden = [mine] if stranger and mine != Path("/") else [mine / each for each in _SECRETS]
+    mine = Path.home()
+    hidden = [mine, *_HOMES] if stranger else [mine / each for each in _SECRETS]
+    hidden = [each for each in (*hidden, *_MACHINES) if each != Path("/") and os.access(each, os.R_OK)]
     read = [settings.runtimes, *interpreters(Path(made.care.needs)), *([] if stranger else [Path(made.cwd)])]
     return Box(
         home=made.care.home,
         tmp=made.care.tmp,
         read=[str(each) for each in read if each.exists()],
-        hide=[str(each) for each in (settings.data, *hidden) if each.is_dir()],
-        pids=False,
+        hide=[str(each) for each in (settings.data, *hidden) if each.exists()],
     )
 
 

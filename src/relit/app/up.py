@@ -26,6 +26,7 @@ from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
 from relit.lib.service import Tasks
 from relit.node.client import ensure_keeper
+from relit.node.logs import Logs
 from relit.node.node import Node
 from relit.settings import Environment, Secrets, Settings
 from relit.settings.model import Agent
@@ -41,6 +42,7 @@ SERVER = "server"
 VOLUMES = "volumes"
 TURNS = "turns"
 GATEWAY = "gateway"
+RAW = "raw.log"  # what an instance writes; the node makes out.log of it, without secrets
 STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
 # Workers stop first: the server still takes their reports, and a snapshot may need them frozen.
 SERVER_ORDER, VOLUMES_ORDER, WORKER_ORDER = 0, 5, 10
@@ -141,7 +143,7 @@ def command(settings: Settings, *words: str) -> list[str]:
 def _log(settings: Settings, name: str) -> str:
     place = settings.data / "agents" / name / "log"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return str(place / "out.log")
+    return str(place / RAW)
 
 
 def _ready_file(settings: Settings, name: str) -> str:
@@ -212,7 +214,13 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
         care=made.care,
         record=record_of(settings, instance),
         box=agents.box_of(settings, name, made),
+        secrets=sorted({*made.secrets, *_revealed(agent, own)}),
     )
+
+
+def _revealed(agent: Agent, own: dict[str, str]) -> set[str]:
+    """What ``secret:NAME`` stood for in its environment."""
+    return {own[key] for key, value in agent.env.items() if value != own[key]}
 
 
 def _worker(settings: Settings, env: dict[str, str], name: str, agent: Agent, instance: str) -> InstanceSpec:
@@ -278,7 +286,12 @@ async def up(
     keeper = await ensure_keeper(place)
     try:
         node = Node(
-            UnixControl(place / "control.sock"), ProcessDriver(keeper), wanted, run_dir=place, chance=system_random()
+            UnixControl(place / "control.sock"),
+            ProcessDriver(keeper),
+            wanted,
+            run_dir=place,
+            chance=system_random(),
+            logs=Logs(SYSTEM_CLOCK),
         )
         reload = Reload(node, lambda: specs(again() if again else settings, environment, modules))
         async with until_signal() as stop, running([node, reload]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from relit.cli.exits import CONFIG
 from relit.errors import ConfigError, Conflict, RelitError, WaitTimeout
+from relit.node.logbook import parsed
 
 if TYPE_CHECKING:
     from relit.control.values import InstanceStatus
@@ -84,7 +85,7 @@ def told(log: Path, what: str, kind: type[RelitError]) -> RelitError:
 def last_error(log: Path) -> dict[str, str]:
     """The last ``error:``, ``why:`` and ``fix:`` in a log; else its ``tail``."""
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        lines = [parsed(line).text for line in log.read_text(errors="replace").strip().splitlines()]
     except OSError as error:
         return {"tail": str(error)}
     begin = max((number for number, line in enumerate(lines) if line.startswith("error: ")), default=None)

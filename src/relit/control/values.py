@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -88,9 +87,12 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     record: str = ""
     box: Box | None = None
     limits: Limits | None = None
+    secrets: list[str] = []  # values that no log and no incident may tell
 
     def tag(self) -> str:
         """The spec's hash: equal for equal specs."""
+        import hashlib  # brings OpenSSL: `relit ps` reads these values without it
+
         return hashlib.blake2b(msgspec.json.encode(self, order="sorted"), digest_size=16).hexdigest()
 
 

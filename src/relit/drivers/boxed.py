@@ -41,6 +41,7 @@ def settle(box: Box, found: Found) -> Box:
         box,
         home=_own(box.home, "home"),
         tmp=_own(box.tmp, "tmp"),
+        stand_in=_own(box.stand_in, "stand_in") if box.stand_in else "",
         read=[_real(path, "read") for path in box.read] + [path for path in names if os.path.exists(path)],
         write=[_real(path, "write") for path in box.write],
         hide=[_real(path, "hide") for path in box.hide],

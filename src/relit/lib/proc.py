@@ -48,6 +48,14 @@ def cpu_ticks(pid: int) -> int:
     return sum(map(int, _stat(pid)[11:15]))
 
 
+def resident(pid: int) -> int:
+    """Bytes of memory that it has; 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def _stat(pid: int) -> list[bytes]:
     """The fields of ``/proc/PID/stat`` after the name."""
     try:

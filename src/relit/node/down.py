@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from relit.drivers.base import Life
+from relit.drivers.base import Driver, Life
+from relit.drivers.process import ProcessDriver
 from relit.errors import KeeperUnreachable
 from relit.lib import proc
 from relit.node import record
-from relit.node.client import KeeperClient, ensure_keeper
+from relit.node.client import ensure_keeper
 
 GRACE_S = 10.0
 
@@ -36,8 +37,9 @@ async def down(run_dir: Path, *, timeout_s: float = 60.0) -> Ended:
     node = known is not None and known.running and await _end_node(known.process, timeout_s)
     keeper = await ensure_keeper(run_dir)  # also when none runs: it finds children whose keeper was killed
     try:
-        living = [life for life in await keeper.lives() if life.exit is None]
-        await asyncio.gather(*(_end_life(keeper, life) for life in living))
+        driver = ProcessDriver(keeper)
+        living = [life for life in await driver.lives() if life.exit is None]
+        await asyncio.gather(*(_end_life(driver, life) for life in living))
         await keeper.shutdown()
     finally:
         await keeper.stop()
@@ -80,12 +82,12 @@ async def _readable(pidfd: int, timeout_s: float) -> bool:
     return True
 
 
-async def _end_life(keeper: KeeperClient, life: Life) -> None:
+async def _end_life(driver: Driver, life: Life) -> None:
     try:
         async with asyncio.timeout(GRACE_S):
-            await keeper.signal(life.key, signal.SIGTERM, False)
-            await keeper.signal(life.key, signal.SIGCONT, False)
-            await keeper.ended(life.key)
+            await driver.signal(life.key, signal.SIGTERM)
+            await driver.signal(life.key, signal.SIGCONT)
+            await driver.wait(life.key)
     except (TimeoutError, KeeperUnreachable):
-        await keeper.kill(life.key)
-        await keeper.ended(life.key)
+        await driver.kill(life.key)
+        await driver.wait(life.key)

@@ -59,6 +59,11 @@ class Healing:
             return "damaged", wrong
         return None
 
+    async def check(self, care: Care) -> str:
+        """What is wrong with its configuration as it lies there while it runs; empty for nothing."""
+        wrong = [await asyncio.to_thread(config.check, Path(care.home), each) for each in care.config]
+        return "\n".join(filter(None, wrong))
+
     async def known_good(self, care: Care) -> KnownGood | None:
         """What it could go back to; ``None`` when nobody answers."""
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -21,11 +21,13 @@ from relit.node.healing import Healing, launch_of
 from relit.node.holds import Hold
 from relit.node.ladder import SAID, Ending, History, Verdict, adopts, asks, classify, count, decide
 from relit.node.race import pause, race
+from relit.node.storm import Tokens
 from relit.node.trouble import Trouble, told
 from relit.node.watching import Told, Watching
 
 KEEPER_S = 0.5  # before the keeper is asked again after it could not be reached
 WELL_LOOK_MS = 1_000
+WEIGH_S = 10.0
 T = TypeVar("T")
 
 
@@ -38,8 +40,9 @@ class Listener:
         died: Callable[[Death], None],
         changed: Callable[[], None],
         incident: Callable[[Incident], None],
+        drained: Callable[[], Awaitable[None]],
     ) -> None:
-        self.note, self.died, self.changed, self.incident = note, died, changed, incident
+        self.note, self.died, self.changed, self.incident, self.drained = note, died, changed, incident, drained
 
 
 class Instance:
@@ -51,6 +54,7 @@ class Instance:
         driver: Driver,
         listener: Listener,
         healing: Healing,
+        tokens: Tokens,
         *,
         clock: Clock,
         chance: Random,
@@ -64,6 +68,7 @@ class Instance:
         self._driver = driver
         self._tell = listener
         self._healing = healing
+        self._tokens = tokens
         self.trouble = Trouble(spec, clock, listener.incident, incident)
         self._clock = clock
         self._chance = chance
@@ -257,7 +262,7 @@ class Instance:
         self._restarting(verdict)
         if care is not None and verdict.action != "restart":
             await self._heal(verdict, care, known or KnownGood())
-        await self._back_off(verdict, end or why)
+        await self._back_off(verdict, end or why, self._tokens.wait_s())
 
     async def _heal(self, verdict: Verdict, care: Care, known: KnownGood) -> None:
         self._become("healing", reason=f"rung {verdict.rung}, {verdict.action}: {verdict.reason}")
@@ -283,14 +288,16 @@ class Instance:
             flapping=verdict.flapping,
         )
 
-    async def _back_off(self, verdict: Verdict, last: str) -> None:
-        if verdict.delay_ms == 0:
+    async def _back_off(self, verdict: Verdict, last: str, storm_s: float) -> None:
+        delay_ms = max(verdict.delay_ms, round(storm_s * 1000))
+        if delay_ms == 0:
             return
         reason = f"{verdict.reason} ({last})" + (", it keeps dying" if verdict.flapping else "")
+        await self._tell.drained()  # who sees that it failed looks into its log
         state: InstanceState = "down" if verdict.rung == 4 else "backing-off"
-        self._become(state, reason=reason, retry_at_ms=self._clock.now_ms() + verdict.delay_ms)
+        self._become(state, reason=reason, retry_at_ms=self._clock.now_ms() + delay_ms)
         self._hurry.clear()
-        await race(pause(verdict.delay_ms / 1000, self._asked, self._hurry), self.hold.there())
+        await race(pause(delay_ms / 1000, self._asked, self._hurry), self.hold.there())
 
     # --- while it lives ------------------------------------------------------------------------------------------
 
@@ -302,10 +309,12 @@ class Instance:
             clock=self._clock,
             chance=self._chance,
             readiness=lambda why: self._readiness(life, why),
+            check=self._healing.check,
+            note=self._note,
         )
         if (never := await watching.started()) is not None:
             return never
-        trouble, _ = await race(watching.trouble(), self._prosper(watching))
+        trouble, *_ = await race(watching.trouble(), self._prosper(watching), self._weigh(life))
         assert trouble is not None, "the other never returns"
         return cast("Told", trouble)
 
@@ -330,6 +339,12 @@ class Instance:
                 self._note("instance.known_good", number=number)
                 await self._well(watching, ladder.good_again_ms)
         await asyncio.Event().wait()
+
+    async def _weigh(self, life: Life) -> None:
+        """Keep its memory curve. Never returns."""
+        while True:
+            self.trouble.weighs(proc.resident(life.pid))
+            await asyncio.sleep(WEIGH_S)
 
     async def _well(self, watching: Watching, ms: int) -> None:
         """Until it was ready for so long without a break."""

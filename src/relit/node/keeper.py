@@ -46,6 +46,7 @@ PROTOCOL = 1
 LINE_MAX = 4 << 20  # a request's size: argv and environment
 BACKLOG_MAX = 4 << 20  # unsent bytes after which a client that does not read is dropped
 PEERS_MAX = 200
+STRAYS_LOOK_S = 0.01  # between looks for them: in a pid namespace they come to its init, not to us
 STRAYS_S = 1.0  # how long an exit is held back while the rest of its tree dies
 GRACE_S = 10.0  # SIGTERM to the keeper: children get this long before SIGKILL
 IDLE_S = 60.0
@@ -126,6 +127,7 @@ class Keeper:
         due += [self._term_at] if self._term_at is not None else []
         waits = [each - time.monotonic() for each in due]
         waits += [each - time.clock_gettime(time.CLOCK_BOOTTIME) for each in self._frost.due_s()]
+        waits += [STRAYS_LOOK_S] if any(life.dying for life in self._lives.values()) else []
         return max(0.0, min(waits)) if waits else IDLE_S
 
     def _tick(self) -> None:
@@ -134,8 +136,10 @@ class Keeper:
         for peer, line in [each for each in self._put_off if not self._frost.holds(json.loads(each[1]).get("name"))]:
             self._put_off.remove((peer, line))
             self._handle(peer, line)
-        for life in [life for life in self._lives.values() if life.held_until is not None and life.held_until <= now]:
-            self._announce(life)
+        for life in self._lives.values():
+            life.dying = {pid for pid in life.dying if kin.look_alive(pid) is not None}
+            if life.held_until is not None and (not life.dying or life.held_until <= now):
+                self._announce(life)
         if self._term_at is not None:
             self._finish_terminating(now)
         if not self._living() and not os.path.exists(f"{self._dir}/keeper.sock"):

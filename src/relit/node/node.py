@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from relit.control.base import Control
+from relit.control.care import Incident
 from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo
 from relit.drivers.base import Driver, Life
 from relit.errors import Conflict, RelitError
@@ -26,6 +27,9 @@ from relit.node.holds import Holds
 from relit.node.incidents import Incidents
 from relit.node.instance import Instance, Listener
 from relit.node.link import Link
+from relit.node.logs import Logs
+from relit.node.redact import telling
+from relit.node.storm import Tokens
 from relit.node.trouble import left_open
 
 FLUSH_S = 1.0
@@ -48,6 +52,7 @@ class Node:
         chance: Random,
         clock: Clock = SYSTEM_CLOCK,
         name: str = "local",
+        logs: Logs | None = None,
     ) -> None:
         self._control = control
         self._driver = driver
@@ -63,7 +68,9 @@ class Node:
         self._histories = before.histories if before and before.process.boot == proc.boot_id() else {}
         self._link = Link(control, clock, info=self.info, wanted=self._want)
         self._healing = Healing(control, driver, clock)
-        self._incidents = Incidents(self._link.incident)
+        self._logs = logs
+        self._incidents = Incidents(self._link.incident, logs)
+        self._tokens = Tokens(clock)
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
         self._applying = asyncio.Lock()
@@ -86,6 +93,8 @@ class Node:
             self._release_lock()
             raise
         self._holds.start(self._tasks)
+        if self._logs is not None:
+            self._logs.start(self._tasks)
         await self._apply(found)
         self._tasks.spawn(self._incidents.run(), "node-incidents")
         self._tasks.spawn(self._link.deliver(), "node-deliver")
@@ -113,6 +122,8 @@ class Node:
         if self._lock is None:
             return
         await self._tasks.stop()
+        if self._logs is not None:
+            await self._logs.stop()
         self._holds.close()
         await self._control.stop()
         self._ended.set()
@@ -160,6 +171,8 @@ class Node:
             await self._stop_instances(gone)
             for name in gone:
                 self._holds.remove(self._instances[name].hold)
+                if self._logs is not None:
+                    self._logs.remove(name)
                 del self._instances[name], self._running[name]
             for name in {life.name for life in found} - wanted.keys():
                 self._run(self._leftover(name), found).stop()
@@ -173,13 +186,23 @@ class Node:
         return InstanceSpec(name=name, argv=[])
 
     def _run(self, spec: InstanceSpec, found: Sequence[Life]) -> Instance:
+        if self._logs is not None and spec.log:
+            raw = Path(spec.log)
+            self._logs.add(spec.name, raw, raw.with_name("out.log"), {*spec.secrets, *telling(spec.env)})
+
+        def record(incident: Incident) -> None:
+            self._incidents.change(incident, spec.record)
+
+        async def drained() -> None:
+            if self._logs is not None:
+                await self._logs.drained(spec.name)
+
         instance = Instance(
             spec,
             self._driver,
-            Listener(
-                self._note, self._link.died, self._changed, lambda each: self._incidents.change(each, spec.record)
-            ),
+            Listener(self._note, self._link.died, self._changed, record, drained),
             self._healing,
+            self._tokens,
             clock=self._clock,
             chance=self._chance,
             history=self._histories.get(spec.name),
@@ -238,7 +261,7 @@ class Node:
             desired=self._desired,
             dropped=self._link.dropped,
             server=self._link.trouble,
-            trouble=self.trouble,
+            trouble=self.trouble or (self._logs.trouble if self._logs is not None else ""),
         )
         try:
             record.write(self._dir, now)

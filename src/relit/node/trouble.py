@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from relit.lib.clock import Clock
 from relit.lib.durations import human
 from relit.lib.ids import new_id
 from relit.node.ladder import Action, Ending, Verdict
+from relit.node.redact import Redactor, telling
 
+MEMORY_MOST = 60  # values of the memory curve
 KEPT = 50  # incidents of one instance on its node's disk
 ENTRIES_MOST = 200  # of a timeline: the first ones and the newest stay
 _FIRST = 50
@@ -35,6 +38,8 @@ class Trouble:
         self, spec: InstanceSpec, clock: Clock, tell: Callable[[Incident], None], incident: Incident | None = None
     ) -> None:
         self._spec = spec
+        self._redactor = Redactor({*spec.secrets, *telling(spec.env)})
+        self._memory: deque[tuple[int, int]] = deque(maxlen=MEMORY_MOST)
         self._clock = clock
         self._tell = tell
         self._incident = incident
@@ -45,6 +50,7 @@ class Trouble:
 
     def ended(self, verdict: Verdict, ending: Ending, end: str, why: str) -> None:
         """A life ended, and that is what will be done about it."""
+        why = self._without_secrets(why)
         cause = f"{end}: {why}" if why and end else why or end
         if self._incident is None or verdict.first:
             self._open(verdict, end)
@@ -66,7 +72,15 @@ class Trouble:
     def differs(self, config: dict[str, str]) -> None:
         """How its configuration differs from known-good."""
         if self._incident is not None and config:
-            self._incident = msgspec.structs.replace(self._incident, config=config)
+            told = {path: self._without_secrets(text) for path, text in config.items()}
+            self._incident = msgspec.structs.replace(self._incident, config=told)
+
+    def _without_secrets(self, text: str) -> str:
+        return self._redactor.redact(text.encode(errors="replace"))[0].decode(errors="replace")
+
+    def weighs(self, size: int) -> None:
+        """How much memory its main process has now. Kept for the incident that may come."""
+        self._memory.append((self._clock.now_ms(), size))
 
     def ready(self) -> None:
         """It answers again. That is not the end yet."""
@@ -94,6 +108,7 @@ class Trouble:
             opened_ms=now,
             title=f"{self._spec.name}: {verdict.reason}",
             impact="does not answer",
+            memory=list(self._memory),
         )
 
     def _is_serious(self, verdict: Verdict) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import msgspec
 
+from relit.control.care import Care
 from relit.control.values import InstanceSpec, Probe
 from relit.drivers.base import Driver, Life
 from relit.errors import KeeperUnreachable
@@ -26,6 +27,7 @@ from relit.node.race import race
 STARTUP_ASK_S = 0.02  # between questions while it starts; grows to a second
 ASKED_MOST = 3  # times in a row, when it is frozen again and again while it should answer
 PATIENCE = 3  # times ``startup_ms``, at most, for a start that goes on
+CONFIG_S, ILL_ROUNDS = 5.0, 6  # between looks at its configuration; so often wrong and not ready is too often
 STALLED = 3  # a start without progress for this part of ``startup_ms`` does not go on
 
 
@@ -48,6 +50,8 @@ class Watching:
         clock: Clock,
         chance: Random,
         readiness: Callable[[str | None], None],
+        check: Callable[[Care], Awaitable[str]],
+        note: Callable[..., None],
     ) -> None:
         self._spec = spec
         self._life = life
@@ -55,6 +59,8 @@ class Watching:
         self._clock = clock
         self._chance = chance
         self._readiness = readiness
+        self._check = check
+        self._note = note
         self.ready = False
 
     async def started(self) -> Told | None:
@@ -67,6 +73,8 @@ class Watching:
     async def trouble(self) -> Told:
         """Watch from then on. Returns when something is wrong that a restart may mend."""
         watches = [self._watch_readiness(), self._watch_main(), *map(self._watch_liveness, self._spec.live)]
+        if self._spec.care is not None and self._spec.care.config:
+            watches.append(self._watch_config(self._spec.care))
         if self._spec.canary is not None:
             watches.append(self._watch_answers(self._spec.canary))
         told: list[Told | None] = await race(*watches)
@@ -122,6 +130,21 @@ class Watching:
 
     async def _watch_answers(self, canary: Probe) -> Told:
         return Told("no-answer", await self._until(canary, answers=False))
+
+    async def _watch_config(self, care: Care) -> Told:
+        """A live edit that breaks it is told at once. It is only put back when its agent does not do well with it: most
+        go on with what they have read, and may be in the middle of an edit."""
+        told, ill = "", 0
+        while True:
+            await asyncio.sleep(CONFIG_S)
+            wrong = await self._check(care)
+            if wrong and wrong != told:
+                self._note("config.broken", agent=care.agent, why=wrong)
+            elif told and not wrong:
+                self._note("config.mended", agent=care.agent)
+            told, ill = wrong, ill + 1 if wrong and not self.ready else 0
+            if ill >= ILL_ROUNDS:
+                return Told("config", wrong)
 
     async def _until(self, question: Probe, *, answers: bool) -> str:
         """Ask until the answer is yes, or until it was no as often in a row as the probe wants. The first time is

@@ -75,7 +75,7 @@ def path(session: Session) -> None:
     """The files that are read, and the data folder."""
     from pathlib import Path
 
-    from relit.settings.load import find
+    from relit.settings import find
 
     named = session.flags.get("config")
     found = Path(named).absolute() if named else find(session.environment, Path.cwd())
