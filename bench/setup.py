@@ -1,7 +1,8 @@
 """Install what a benchmark compares relit with: ``python bench/setup.py durable``.
 
 Each peer gets a virtual environment of its own under ``.bench/``, so that their dependencies never meet. Versions are
-pinned in ``bench/requirements-*.txt``. What is there already, with the same requirements, is left as it is.
+pinned in ``bench/requirements-*.txt``. What is there already, with the same requirements, is left as it is. What is
+missing and cannot be installed is an error, but for the peers of ``node``: they are named, and left out of the run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,16 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / ".bench"
-PEERS = {"durable": ["dbos", "absurd", "temporal", "restate"], "volumes": ["restic", "borg"]}
-PACKAGES = {"restic": "restic", "borg": "borgbackup"}  # of Debian and Ubuntu
-NPM = {"restate": "@restatedev/restate-server@1.7.12"}
+PEERS = {
+    "durable": ["dbos", "absurd", "temporal", "restate"],
+    "volumes": ["restic", "borg"],
+    "node": ["cc", "runit", "s6", "supervisord", "circus", "pm2"],
+}
+MAY_LACK = PEERS["node"][1:]  # without them there are fewer rows
+PACKAGES = {"restic": "restic", "borg": "borgbackup", "cc": "gcc libc6-dev", "runit": "runit", "s6": "s6"}  # of Debian
+PROGRAMS = {"runit": "runsvdir", "s6": "s6-svscan"}  # where a package's program is called otherwise
+NPM = {"restate": "@restatedev/restate-server@1.7.12", "pm2": "pm2@7.0.4"}
+NODES = TARGET / "runtimes" / "node"  # relit's own, as the tests of real agents install it
 
 
 def say(text: str) -> None:
@@ -35,7 +43,8 @@ def run(command: list[str], cwd: Path) -> None:
 
 def wanted(peer: str) -> str:
     """What the peer's folder must hold, as one text."""
-    pins = (HERE / f"requirements-{peer}.txt").read_text()
+    file = HERE / f"requirements-{peer}.txt"
+    pins = file.read_text() if file.exists() else ""
     return f"{sys.version_info[0]}.{sys.version_info[1]}\n{pins}{NPM.get(peer, '')}\n"
 
 
@@ -49,33 +58,56 @@ def install(peer: str) -> None:
         say(f"{peer}: already installed")
         return
     say(f"{peer}: installing")
-    folder = TARGET / f"{peer}-venv"
-    venv.create(folder, clear=True, with_pip=True)
-    pins = HERE / f"requirements-{peer}.txt"
-    python = folder / "bin" / "python"
-    run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(pins)], HERE)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    if (HERE / f"requirements-{peer}.txt").exists():
+        install_python(peer)
     if peer in NPM:
         install_npm(peer, NPM[peer])
     stamp.write_text(wanted(peer))
 
 
+def install_python(peer: str) -> None:
+    """An environment with what its file of requirements names."""
+    folder = TARGET / f"{peer}-venv"
+    venv.create(folder, clear=True, with_pip=True)
+    pins = HERE / f"requirements-{peer}.txt"
+    python = folder / "bin" / "python"
+    run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(pins)], HERE)
+
+
 def install_npm(peer: str, package: str) -> None:
     """One npm package in a folder of its own; its install scripts are not run."""
-    if shutil.which("npm") is None:
+    npm = npm_command()
+    if npm is None:
         raise SystemExit(f"{peer} needs npm: install Node.js, or leave the peer out with --peers")
     folder = TARGET / peer
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "package.json").write_text('{"private": true}\n')
-    run(["npm", "install", "--ignore-scripts", "--no-fund", "--no-audit", package], folder)
+    run([*npm, "install", "--ignore-scripts", "--no-fund", "--no-audit", package], folder)
+
+
+def npm_command() -> list[str] | None:
+    """npm of the system, else of relit's own Node.js."""
+    if (found := shutil.which("npm")) is not None:
+        return [found]
+    return next(
+        (
+            [str(each / "bin" / "node"), str(each / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+            for each in sorted(NODES.glob("*"), reverse=True)
+            if (each / "bin" / "node").exists()
+        ),
+        None,
+    )
 
 
 def install_package(peer: str) -> None:
     """Through apt, as root; else it says what to install."""
-    if shutil.which(peer) is not None:
+    if shutil.which(PROGRAMS.get(peer, peer)) is not None:
         say(f"{peer}: already installed")
     elif os.getuid() == 0 and shutil.which("apt-get") is not None:
         say(f"{peer}: installing")
-        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", PACKAGES[peer]], HERE)
+        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES[peer].split()], HERE)
     else:
         raise SystemExit(f"{peer} is missing: sudo apt-get install {PACKAGES[peer]}")
 
@@ -88,7 +120,12 @@ def main() -> None:
     found = parser.parse_args()
     TARGET.mkdir(exist_ok=True)
     for peer in found.peers.split(",") if found.peers else PEERS[found.benchmark]:
-        install(peer)
+        try:
+            install(peer)
+        except SystemExit as failure:
+            if peer not in MAY_LACK:
+                raise
+            say(f"{peer} is left out: {failure}")
 
 
 if __name__ == "__main__":

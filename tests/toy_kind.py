@@ -43,6 +43,8 @@ def main():
     (STATE / "starts").open("a").write(f"{VERSION} {tree.get('channels', True)}\\n")
     if VERSION.startswith("3"):
         sys.exit("version 3 does not start")
+    if VERSION.startswith("4") and tree.get("channels", True):
+        sys.exit("version 4 starts in clones alone")
     (STATE / "toy.pid").write_text(json.dumps({"pid": os.getpid()}))
     print("serving", VERSION, flush=True)
     HTTPServer(("127.0.0.1", tree["port"]), Desk).serve_forever()
@@ -98,6 +100,7 @@ ports = { http = "port" }
 stop = "kill it"
 start = "TOY_STATE={dest} python -m toyagent"
 """
+
 
 def wheels(folder: Path, *versions: str) -> Path:
     """A folder of wheels that pip finds packages in."""

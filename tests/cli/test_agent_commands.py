@@ -47,7 +47,7 @@ def test_an_agent_of_the_configuration_is_listed_without_a_server(quiet: AgentHo
 def test_add_writes_a_file_and_makes_a_home(quiet: AgentHouse) -> None:
     done = quiet.run("agent", "add", "eve", "--kind", "toy", "--no-start")
     assert done.exit_code == 0, done.output
-    assert (quiet.folder / "agents.d" / "eve.toml").read_text() == '[agents.eve]\nkind = "toy"\n'
+    assert (quiet.folder / "agents.d" / "eve.toml").read_text() == '[agents.eve]\nkind = "toy"\nversion = "1.0"\n'
     port = quiet.listed("eve")["ports"]["http"]  # type: ignore[index]
     assert json.loads((quiet.home("eve") / "state/toy.json").read_text()) == {
         "port": port, "heartbeat": "off", "workspace": str(quiet.home("eve") / "work"),

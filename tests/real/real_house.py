@@ -18,10 +18,24 @@ import msgspec
 
 from relit.control.care import Entry, Incident
 from relit.lib import proc
+from relit.node import kin, status
 from relit.testing.llm import Rule, ScriptedLLM
+from relit.testing.llm.ask import Ask
 
 UP_S = 300  # a busy machine: OpenClaw alone takes 20 CPU seconds to start
 WAIT_S = 240
+
+
+_TRACER = """
+import ctypes, os, sys
+libc, pid = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+SEIZE, INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+for request in (SEIZE, INTERRUPT):
+    if libc.ptrace(request, pid, None, None) == -1:
+        raise OSError(ctypes.get_errno(), "ptrace")
+while not (os.WIFEXITED(status := os.waitpid(pid, WALL)[1]) or os.WIFSIGNALED(status)):
+    pass
+"""
 
 
 def free_ports(count: int) -> list[int]:
@@ -43,6 +57,7 @@ class RealHouse:
         self._server, self._gateway = free_ports(2)
         self._runtimes = runtimes
         self.agents = agents
+        self._tracers: list[subprocess.Popen[bytes]] = []
 
     # --- life --------------------------------------------------------------------------------------------------
 
@@ -55,6 +70,9 @@ class RealHouse:
         with contextlib.suppress(AssertionError):
             await self.relit("down", timeout=120)
         await self.llm.stop()
+        for tracer in self._tracers:
+            tracer.kill()
+            tracer.wait()
 
     def _config(self) -> str:
         tables = "".join(
@@ -160,6 +178,28 @@ class RealHouse:
         assert proc.start_time(pid) is not None, f"{pid} is gone already"
         os.kill(pid, number)
 
+    def block(self, pid: int) -> None:
+        """Stop its main thread alone, as a debugger does, until it is killed."""
+        self._tracers.append(subprocess.Popen([sys.executable, "-c", _TRACER, str(pid)]))
+
+    def port(self, agent: str) -> int:
+        door = json.loads((self.data / "agents" / agent / "run" / "door.json").read_bytes())
+        return int(next(iter(door["ports"].values())))
+
+    def kill_relit(self) -> None:
+        """The node and the keeper, as an out-of-memory killer would."""
+        known = status.read(self.data / "run")
+        assert known.node is not None
+        assert known.keeper is not None
+        for pid in (known.node, known.keeper):
+            os.kill(pid, signal.SIGKILL)
+
+    async def event(self, name: str) -> None:
+        """Until such an event was recorded."""
+        async with asyncio.timeout(WAIT_S):
+            while name not in await self.relit("tail", "--from-start", "--no-follow", "--name", name):
+                await asyncio.sleep(0.5)
+
     def told(self) -> str:
         """What would help to see why a test failed."""
         parts = []
@@ -169,3 +209,27 @@ class RealHouse:
             for incident in self.incidents(agent):
                 parts.append(f"--- incident of {agent}: {[(each.what, each.outcome) for each in incident.timeline]}")
         return "\n".join(parts)
+
+
+def below(pid: int) -> set[int]:
+    """All processes that come from that one."""
+    table = kin.table()
+    found = {pid}
+    while more := {each.pid for each in table.values() if each.ppid in found} - found:
+        found |= more
+    return found - {pid}
+
+
+INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"  # OpenClaw ends each prompt with a message of its own
+
+
+def about(words: str, *, tool: bool | None = None) -> Callable[[Ask], bool]:
+    """Whether the newest words of a person are about that; ``tool``: and whether a tool has answered since."""
+
+    def matches(ask: Ask) -> bool:
+        said = [turn for turn in ask.turns if not (turn.role == "user" and turn.text.startswith(INTERNAL))]
+        last = max((number for number, turn in enumerate(said) if turn.role == "user"), default=-1)
+        answered = any(turn.role == "tool" for turn in said[last + 1 :])
+        return last >= 0 and words in said[last].text and tool in (None, answered)
+
+    return matches

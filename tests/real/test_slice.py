@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from real_house import RealHouse
+from real_house import RealHouse, about
 
-from relit.testing.llm import Rule, When
+from relit.testing.llm import Rule
 
 pytestmark = [pytest.mark.agents, pytest.mark.slow, pytest.mark.timeout(900)]
 CONFIG = {"openclaw": "state/openclaw.json", "hermes": "home/config.yaml"}
@@ -14,12 +14,12 @@ both = pytest.mark.parametrize("house", CONFIG, indirect=True)
 
 @both
 async def test_it_answers_and_survives_a_kill_in_a_turn_and_a_broken_configuration(house: RealHouse) -> None:
-    house.llm.rules[:] = [Rule(When(says="capital"), "It is Paris."), Rule(When(says="river"), "It is the Seine.")]
+    house.llm.rules[:] = [Rule(about("capital"), "It is Paris."), Rule(about("river"), "It is the Seine.")]
     pid = await house.ready("one")
     assert await house.answer(await house.send("one", "Which capital?")) == "It is Paris."
     await house.known_good("one")
 
-    with house.llm.hold(When(says="river")) as hold:
+    with house.llm.hold(about("river")) as hold:
         run = await house.send("one", "Which river?")
         await hold.caught(timeout=120)
         house.kill(pid)

@@ -58,7 +58,7 @@ def spare(folder: Path, names: Sequence[str]) -> dict[str, int]:
     """Ports for a while, beside those of all agents; nothing is noted."""
     taken, found = _taken(folder.parent), dict[str, int]()
     for name in names:
-        found[name] = _free(taken)
+        found[name] = _free(taken, f"{folder}/{name}/spare")
         taken.add(found[name])
     return found
 

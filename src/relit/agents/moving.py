@@ -102,6 +102,17 @@ def differences(source: Path, copied: Path, skip: Sequence[str]) -> list[str]:
     return found[:10]
 
 
+def remove(folder: Path, patterns: Sequence[str]) -> None:
+    """What the patterns name, with what is in it. OSError."""
+    for entry in list(_entries(folder, [])):
+        inside = os.path.relpath(entry.path, folder)
+        if any(_skipped(inside, entry, pattern) for pattern in patterns) and os.path.lexists(entry.path):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+
+
 def _differs(was: os.stat_result, target: Path) -> str:
     try:
         now = os.lstat(target)

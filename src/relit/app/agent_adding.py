@@ -103,6 +103,7 @@ async def write(
     file; ``hurry`` is called when it is not to go on.
     """
     made = drafted(settings, environment, wanted)
+    wanted = _pinned(made, wanted)
     name, config, kind = wanted.name, agent_files.config_of(settings, environment), kind_of(made, wanted.name)
     if kind is not None:
         await agent_installing.ensure(made, environment.all, wanted.kind, wanted.version, say)
@@ -117,6 +118,14 @@ async def write(
         kept_home=kept,
         start=wanted.start,
     )
+
+
+def _pinned(made: Settings, wanted: Wanted) -> Wanted:
+    """With its version named: a new relit, whose kinds name new ones, must not change it."""
+    kind = kind_of(made, wanted.name)
+    if kind is None or not kind.installs:
+        return wanted
+    return msgspec.structs.replace(wanted, version=version_of(made.agents[wanted.name], kind))
 
 
 def _write(

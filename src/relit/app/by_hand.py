@@ -23,6 +23,7 @@ from relit.settings.check import nearest
 
 BY_HAND = "stopped by hand"
 MARGIN_S = 15.0
+_DEATHS = 3  # one may be chance
 _UP = ("ready", "working", "idle", "frozen")
 
 Outcome = Literal["stopped", "started", "restarted", "held", "waits"]
@@ -111,11 +112,15 @@ class Hand:
     async def ready(self, timeout_s: float | None = None) -> InstanceStatus:
         """The first instance, when all are ready. WaitTimeout; RelitError when it cannot start."""
 
+        restarts: dict[str, int] = {}  # of earlier days are no sign of trouble now
+
         def settled(now: Running) -> bool:
             mine = [node_word.of(now, name) for name in self._names]
             for each in mine:
-                if each is not None and each.state == "down":
-                    raise _failed(self._name, each)
+                if each is not None:
+                    deaths = each.restarts - restarts.setdefault(each.name, each.restarts)
+                    if each.state == "down" or deaths >= _DEATHS:
+                        raise _failed(self._name, each)
             return all(each is not None and each.state in _UP for each in mine)
 
         seconds = self.startup_s if timeout_s is None else timeout_s
@@ -205,5 +210,7 @@ def _late(name: str, instance: str, now: Running) -> WaitTimeout:
 
 def _failed(name: str, found: InstanceStatus) -> RelitError:
     return RelitError(
-        f"{name} does not start", why=found.reason or found.last_exit, fix=f"relit logs {name}; relit agent ls"
+        f"{name} dies at its start; relit goes on trying",
+        why=found.reason or found.last_exit,
+        fix=f"relit logs {name}; relit agent ls",
     )

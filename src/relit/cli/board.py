@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from relit.cli.roster import OWN, Memory, Row
+from relit.cli.roster import ILL, OWN, Memory, Row
 from relit.cli.screen import clean, short
 from relit.control.values import InstanceStatus
 from relit.lib.durations import size
@@ -14,7 +14,7 @@ from relit.lib.durations import size
 Piece = tuple[str, str]  # text, and the style that it is in: a name of STYLES, or none
 Line = list[Piece]
 
-STYLES: dict[str, dict[str, object]] = {
+STYLES: dict[str, dict[str, Any]] = {
     "": {},
     "dim": {"dim": True},
     "bold": {"bold": True},
@@ -42,6 +42,7 @@ SHAPES: dict[str, tuple[str, str, str]] = {
 _GAP = "  "
 _REASON = "REASON"
 _REASON_LEAST = 20
+_STEADY = {"STATE": 13, "TURN": 12, "MEM": 6}  # least widths, for what changes all the time
 
 
 class Column(NamedTuple):
@@ -66,17 +67,20 @@ COLUMNS = (
 
 
 class Board:
-    """How agents are shown. ``width``: cells of the terminal, ``None`` where there is none; ``plain``: no UTF-8."""
+    """How agents are shown. ``width``: cells of the terminal, ``None`` where there is none; ``plain``: no UTF-8;
+    ``steady``: columns stay where they are from one look to the next."""
 
-    def __init__(self, width: int | None, *, plain: bool = False) -> None:
+    def __init__(self, width: int | None, *, plain: bool = False, steady: bool = False) -> None:
         self._width = width
         self._plain = plain
+        self._steady = steady
 
     def lines(self, rows: Sequence[Row], now: int) -> list[Line]:
         """The head, and a line for each agent."""
         cells = [self._cells(row, now) for row in rows]
-        columns = _fitting(cells, self._width)
-        widths = [_wide(cells, column) for column in columns]
+        least = _STEADY if self._steady else {}
+        columns = _fitting(cells, self._width, least)
+        widths = [_wide(cells, column, least) for column in columns]
         if self._width is not None and columns:
             widths = _narrowed(columns, widths, self._width)
         head: Line = [(_GAP.join(_padded(c.head, w, c.right) for c, w in zip(columns, widths, strict=True)), "dim")]
@@ -147,8 +151,13 @@ def _memory(row: Row) -> str:
 
 
 def _reason(row: Row, now: int) -> str:
-    left = "" if row.retry_at is None or row.retry_at <= now else f"again in {span(row.retry_at - now)}: "
-    return clean(left + row.reason)
+    """Of one in trouble how it ended comes first: it tells most when the line is cut."""
+    said = row.reason
+    if row.state in ILL and row.last_exit and said != row.last_exit:
+        said = f"{row.last_exit}: " + said.replace(f" ({row.last_exit})", "")
+    if row.retry_at is not None and row.retry_at > now:
+        said = f"again in {span(row.retry_at - now)}: {said}"
+    return clean(said)
 
 
 def span(ms: int) -> str:
@@ -164,29 +173,28 @@ def span(ms: int) -> str:
 # --- fitting ---------------------------------------------------------------------------------------------------
 
 
-def _wide(cells: Sequence[Mapping[str, str]], column: Column) -> int:
-    return max([len(column.head), *(cells_of(each[column.head]) for each in cells)])
+def _wide(cells: Sequence[Mapping[str, str]], column: Column, least: Mapping[str, int]) -> int:
+    return max([len(column.head), least.get(column.head, 0), *(cells_of(each[column.head]) for each in cells)])
 
 
-def _fitting(cells: Sequence[Mapping[str, str]], width: int | None) -> list[Column]:
-    """The columns that there is room for: empty ones go first, then those of the highest rank."""
+def _fitting(cells: Sequence[Mapping[str, str]], width: int | None, least: Mapping[str, int]) -> list[Column]:
+    """The columns that there is room for. Those of the highest rank go first; before them, unless widths are to stay
+    as they are, empty ones."""
     columns = [each for each in COLUMNS if each.head != _REASON or any(cell[_REASON] for cell in cells)]
     if width is None:
         return columns
-    empty = [each for each in columns if each.rank and not any(cell[each.head] for cell in cells)]
-    gone = sorted(empty, key=lambda each: -each.rank)
-    gone += sorted((each for each in columns if each.rank and each not in empty), key=lambda each: -each.rank)
-    while gone and _needed(cells, columns) > width:
+    empty = [] if least else [each for each in columns if not any(cell[each.head] for cell in cells)]
+    gone = sorted((each for each in columns if each.rank), key=lambda each: (each not in empty, -each.rank))
+    while gone and _needed(cells, columns, least) > width:
         columns.remove(gone.pop(0))
     return columns
 
 
-def _needed(cells: Sequence[Mapping[str, str]], columns: Sequence[Column]) -> int:
+def _needed(cells: Sequence[Mapping[str, str]], columns: Sequence[Column], least: Mapping[str, int]) -> int:
     """The least width of a line: a reason may be cut."""
-    widths = [
-        min(_wide(cells, column), _REASON_LEAST) if column.head == _REASON else _wide(cells, column)
-        for column in columns
-    ]
+    widths = [_wide(cells, column, least) for column in columns]
+    if columns and columns[-1].head == _REASON:
+        widths[-1] = min(widths[-1], _REASON_LEAST)
     return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 

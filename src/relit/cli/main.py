@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("follow", "Follow a run, or everything that happens."),
     "wait": ("follow", "Wait until a run has ended."),
     "logs": ("logs", "What agents have written."),
+    "why": ("incidents", "What is wrong with an agent, and what to do."),
+    "incidents": ("incidents", "Troubles of agents, those that go on first."),
     "signal": ("change", "Deliver a signal to a run."),
     "cancel": ("change", "Cancel runs and their children."),
     "pause": ("change", "Park runs until they are resumed."),

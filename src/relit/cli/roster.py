@@ -55,6 +55,7 @@ class Row(msgspec.Struct, kw_only=True):
     limit: int | None = None
     snapshot_at: int | None = None
     reason: str = ""
+    last_exit: str = ""
     retry_at: int | None = None
 
 
@@ -138,6 +139,7 @@ def _row(
         limit=_limit(held),
         snapshot_at=known.snapshots.get(name),
         reason=_reason(agent, worst),
+        last_exit=worst.last_exit if worst else "",
         retry_at=worst.retry_at_ms if worst else None,
     )
 
@@ -180,7 +182,7 @@ def unfinished(agent: documents.Agent) -> int:
 
 def _reason(agent: documents.Agent | None, worst: InstanceStatus | None) -> str:
     if worst is not None and (worst.reason or worst.state not in _WELL):
-        return worst.reason or ("" if worst.state == "starting" and not worst.restarts else worst.last_exit)
+        return worst.reason or worst.last_exit
     if agent is None:
         return ""
     if agent.mailbox is not None and agent.mailbox.paused:

@@ -22,6 +22,7 @@ COLOURS = {
     "failed": "red", "discarded": "red", "dead": "red", "down": "red", "error": "red",
     "cancelled": "bright_black", "stopped": "bright_black", "left": "bright_black",
     "superseded": "bright_black", "forgotten": "bright_black", "kept": "green",
+    "▲ critical": "red", "△ warning": "yellow", "· info": "bright_black", "● open": "red", "○ resolved": "green",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from relit.node.status import Running
 
 _RUNS_MOST = 200
+_MEMORY_EVERY = 2  # looks: going through /proc is the dearest part of one
 _NOBODY = status.Running(keeper=None, node=None, instances=[])
 
 
@@ -43,44 +44,60 @@ class Found(msgspec.Struct, kw_only=True):
 
 
 class Survey:
-    """``look`` as often as you like. Of the server nothing is asked that would make it work."""
+    """``look`` as often as you like: of the server nothing is asked that would make it work. What changes slowly
+    (workers, snapshots, memory limits) is looked at again once in ``slow`` looks."""
 
-    def __init__(self, session: Session, api: Api, again: str) -> None:
+    def __init__(self, session: Session, api: Api, again: str, *, slow: int = 1) -> None:
         self._data = session.data
         self._run_dir = None if session.flags.get("server") or session.environment.server else session.run_dir()
         self._api = api
         self._again = again
+        self._slow = slow
+        self._looks = 0
+        self._workers: list[documents.Worker] = []
+        self._snapshots: dict[str, int | None] = {}
+        self._limits: dict[int, int | None] = {}
+        self._held: dict[str, Memory] = {}
 
     def look(self) -> Found:
         """Everything as it is now. Raises what the server says, and ``ServerUnreachable`` when nothing runs here."""
         here = None if self._run_dir is None else status.read(self._run_dir)
         running = here or _NOBODY
         known = Known(instances=running.instances)
-        workers: list[documents.Worker] = []
         away = None
+        if again := self._looks % self._slow == 0:
+            self._limits = {}
+        if again or self._looks % _MEMORY_EVERY == 0:
+            self._held = self._memory(running)
         try:
-            known.agents = self._api.get("/v1/agents", documents.Agents).agents
-            workers = self._api.get("/v1/workers", documents.Workers).workers
-            if any(agent.runs.get("running") for agent in known.agents):
-                known.runs = self._api.get("/v1/runs", documents.Runs, state="running", limit=_RUNS_MOST).runs
-            known.snapshots = self._snapshots()
+            self._ask(known, again)
+            self._looks += 1
         except ServerUnreachable as error:
             if not running.instances:
                 raise
-            away = error
-        known.housed = self._housed(running, workers)
-        known.memory = _memory(running)
+            away, self._looks = error, 0
+        known.housed = self._housed(running)
+        known.memory = self._held
         return Found(
             here=here,
             rows=roster.roster(known),
             own={name: held for name, held in known.memory.items() if name in (*OWN, "node", "keeper")},
-            workers=workers,
+            workers=self._workers,
             troubles=[*_away(away), *roster.troubles(known.agents), *self._ill(here)],
             away=away,
         )
 
-    def _snapshots(self) -> dict[str, int | None]:
-        """When the last one of each agent was taken; nothing where the server keeps no volumes, or cannot say now."""
+    def _ask(self, known: Known, again: bool) -> None:
+        known.agents = self._api.get("/v1/agents", documents.Agents).agents
+        if any(agent.runs.get("running") for agent in known.agents):
+            known.runs = self._api.get("/v1/runs", documents.Runs, state="running", limit=_RUNS_MOST).runs
+        if again:
+            self._workers = self._api.get("/v1/workers", documents.Workers).workers
+            self._snapshots = self._newest()
+        known.snapshots = self._snapshots
+
+    def _newest(self) -> dict[str, int | None]:
+        """When the last snapshot of each agent was taken; nothing where the server keeps no volumes, or cannot say."""
         try:
             found = self._api.get("/v1/volumes", documents.Volumes).volumes
         except ServerUnreachable:
@@ -96,12 +113,12 @@ class Survey:
             return [f"no node keeps the instances alive: {self._again}"]
         return roster.ill(here.instances)
 
-    def _housed(self, here: Running, workers: list[documents.Worker]) -> dict[str, set[str]]:
+    def _housed(self, here: Running) -> dict[str, set[str]]:
         """Whose code instances run: as their workers say, or else as notes in agents' folders do."""
         plain = {each.name: each.pid for each in here.instances if not each.agent and each.name not in OWN}
         names = {pid: name for name, pid in plain.items() if pid is not None}
         found: dict[str, set[str]] = defaultdict(set)
-        for worker in workers:
+        for worker in self._workers:
             if (name := names.get(worker.pid)) is not None:
                 found[name] |= {target.partition("/")[0] for target in worker.targets}
         if rest := plain.keys() - found.keys():
@@ -117,6 +134,24 @@ class Survey:
             if (self._data / "agents" / owner / "home").is_dir():
                 found.add(owner)
         return found
+
+    def _memory(self, here: Running) -> dict[str, Memory]:
+        """What each instance holds, the node and the keeper too."""
+        forest = footprint.Forest(footprint.look())
+        found = {
+            each.name: Memory(bytes=forest.tree(each.pid), limit=self._limit(each.pid))
+            for each in here.instances
+            if each.pid is not None
+        }
+        for name, pid in (("node", here.node), ("keeper", here.keeper)):
+            if pid is not None:
+                found[name] = Memory(bytes=forest.alone(pid))
+        return found
+
+    def _limit(self, pid: int) -> int | None:
+        if pid not in self._limits:
+            self._limits[pid] = footprint.limit(pid)
+        return self._limits[pid]
 
 
 def _away(error: ServerUnreachable | None) -> list[str]:
@@ -137,18 +172,4 @@ def _notes(folder: Path) -> dict[str, set[str]]:
             continue  # it has processes of its own
         for owner in owners:
             found[owner].add(agent)
-    return found
-
-
-def _memory(here: Running) -> dict[str, Memory]:
-    """What each instance holds, the node and the keeper too."""
-    forest = footprint.Forest(footprint.look())
-    found = {
-        each.name: Memory(bytes=forest.tree(each.pid), limit=footprint.limit(each.pid))
-        for each in here.instances
-        if each.pid is not None
-    }
-    for name, pid in (("node", here.node), ("keeper", here.keeper)):
-        if pid is not None:
-            found[name] = Memory(bytes=forest.alone(pid))
     return found

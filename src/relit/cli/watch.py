@@ -50,6 +50,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="relit-watch", daemon=True)
         self._ticker = threading.Thread(target=self._follow, name="relit-events", daemon=True)
         self.latest = Seen()
+        self.silent: RelitError | None = None  # why no events came at last
 
     def start(self) -> None:
         """Look once, then in the background."""
@@ -82,16 +83,17 @@ class Watch:
 
     def _follow(self) -> None:
         """The server's events; a server that is away is asked again."""
-        at = ""
-        while not self._ended.wait(_EVERY_S if at else 0):
+        at, pause = "", 0.0
+        while not self._ended.wait(pause):
+            pause = _EVERY_S
             try:
                 for frame in self._api.stream("/v1/events", after=at):
                     at = frame.id
                     self._events.append(msgspec.json.decode(frame.data, type=Event))
                     if self._ended.is_set():
                         return
-            except RelitError:
-                at = at or "0"  # the screen says that it is away
+            except RelitError as error:
+                self.silent = error
 
 
 def machine() -> Machine:

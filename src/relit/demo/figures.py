@@ -13,6 +13,9 @@ from relit.demo.witness import Line
 from relit.lib.durations import size
 
 
+HEALED_S, HEALED_RUNG = 10, 3  # what the ladder must need for a broken configuration
+
+
 class Blow(msgspec.Struct, frozen=True):
     """One process killed at ``at`` (monotonic seconds), and when what it did went on. None: it was doing nothing.
 
@@ -50,6 +53,16 @@ class Mishap(msgspec.Struct, frozen=True, kw_only=True):
         return first < self.restored and second > self.at
 
 
+class Breakdown(msgspec.Struct, frozen=True, kw_only=True):
+    """The second agent's configuration was broken on disk, and its process killed."""
+
+    found_ms: int  # from the kill until relit had seen it
+    healed_s: float  # … until the agent was ready again
+    rung: int
+    as_before: bool  # its configuration, to the last byte
+    kept: bool  # the broken one lies beside
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """The versions of the agent's home."""
 
@@ -76,6 +89,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     notes: int  # audits of which the home's notes say what the run concluded
     versions: Kept
     mishap: Mishap | None  # None: nothing was killed either
+    breakdown: Breakdown | None = None  # likewise
     steps_redone: int = 0
     redone_needlessly: int = 0  # steps among them that were done in the snapshot
     bought_again: int = 0
@@ -173,6 +187,7 @@ def rows(figures: Figures) -> list[Row]:
         Row("from kill to work resumed", _times(figures.blows)),
         *_versions(figures.versions),
         *_mishap(figures, figures.mishap),
+        *_breakdown(figures, figures.breakdown),
         _exactly("notes that the journal confirms", figures.notes, figures.sent),
         Row("duration", f"{figures.seconds:.0f} s"),
     ]
@@ -196,6 +211,20 @@ def _mishap(figures: Figures, mishap: Mishap | None) -> list[Row]:
         _exactly("paths unlike the snapshot", mishap.differing, 0),
         Row("taken back and done again", redone),
         _exactly("done again for nothing", figures.redone_needlessly, 0),
+    ]
+
+
+def _breakdown(figures: Figures, breakdown: Breakdown | None) -> list[Row]:
+    if breakdown is None:
+        return [Row("watchman broken and healed", "never came to it", "= 1", False)] if figures.blows else []
+    healed = f"{breakdown.healed_s:.1f} s, rung {breakdown.rung}; seen after {breakdown.found_ms} ms"
+    in_time = breakdown.healed_s <= HEALED_S and breakdown.rung == HEALED_RUNG
+    put_back = ("as before" if breakdown.as_before else "not as before") + (
+        ", the broken one kept" if breakdown.kept else ", the broken one lost"
+    )
+    return [
+        Row("watchman broken and healed", healed, f"≤ {HEALED_S} s", in_time),
+        Row("its configuration", put_back, "both", breakdown.as_before and breakdown.kept),
     ]
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,29 +18,43 @@ from relit.client import Client
 from relit.demo import processes
 from relit.demo.plan import Role
 from relit.errors import RelitError
+from relit.node import status
 from relit.settings.environment import Environment
 
-SNAPSHOTS_S = 1
 _START_S = 60
-_END_S = 30
+_END_S = 60
 _RESTORE_S = 60
 
 
 class Installation:
-    """``relit up`` with ``workers`` worker processes, each auditing one distribution at a time.
+    """``relit up`` in a folder of its own. ``mark``: what everything it starts carries in its environment; only that
+    is ever killed."""
 
-    ``environment`` is what the agent gets. Everything it starts carries a mark, and only that is ever killed.
-    """
-
-    def __init__(self, environment: dict[str, str], workers: int) -> None:
+    def __init__(self, start_s: float = _START_S) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="relit-demo-"))
         self.data = self.folder / "data"
-        self.url = f"http://127.0.0.1:{_free_port()}"
-        self.home = self.data / "agents" / "auditor" / "home"
+        self.url = f"http://{free_address()}"
         self.witness = self.folder / "witness.jsonl"
-        self._mark = secrets.token_hex(8)
+        self.mark = {processes.MARK: secrets.token_hex(8)}
         self._config = self.folder / "relit.toml"
-        self._config.write_text(_config(self.url, {**environment, "AUDITOR_FOLDER": str(self.folder)}, workers))
+        self._start_s = start_s
+
+    def configure(self, tables: str, kinds: Mapping[str, str] | None = None) -> None:
+        """Write relit.toml, and files of ``kinds`` beside it."""
+        listen = json.dumps(self.url.removeprefix("http://"))
+        self._config.write_text(f"[server]\nlisten = {listen}\n{tables}")
+        for name, text in (kinds or {}).items():
+            (self.folder / "kinds").mkdir(exist_ok=True)
+            (self.folder / "kinds" / f"{name}.toml").write_text(text)
+
+    def home(self, agent: str) -> Path:
+        """The agent's own folder."""
+        return self.data / "agents" / agent / "home"
+
+    def pid(self, agent: str) -> int | None:
+        """The agent's process, if it is ready."""
+        found = status.read(self.data / "run").instances
+        return next((each.pid for each in found if each.name == agent and each.state == "ready"), None)
 
     def command(self, *words: str) -> list[str]:
         """A command line of this installation's own."""
@@ -49,7 +64,8 @@ class Installation:
         """Start everything, or what is missing of it. Back when the server answers."""
         log = self.folder / "up.log"
         with log.open("ab") as out:
-            done = subprocess.run(self.command("up"), env=self._env(), stdout=out, stderr=out, timeout=_START_S)
+            words = self.command("up", "--timeout", f"{self._start_s:.0f}s")
+            done = subprocess.run(words, env=self._env(), stdout=out, stderr=out, timeout=self._start_s + 10)
         if done.returncode != 0:
             told = log.read_text(errors="replace")[-2000:]
             raise RelitError("the demo's relit did not start", why=told, fix=f"less {log}")
@@ -60,7 +76,7 @@ class Installation:
             subprocess.run(self.command("down"), env=self._env(), capture_output=True, timeout=_END_S)
         except subprocess.TimeoutExpired:
             pass  # it is killed below
-        for left in processes.marked(self._mark):
+        for left in processes.marked(self.mark[processes.MARK]):
             processes.kill(left.pid)
 
     def restore(self, agent: str, at: str) -> documents.Restored:
@@ -78,35 +94,16 @@ class Installation:
 
     def alive(self, role: Role) -> list[int]:
         """The live processes of that role."""
-        return [found.pid for found in processes.marked(self._mark) if processes.role(found) == role]
+        return [found.pid for found in processes.marked(self.mark[processes.MARK]) if processes.role(found) == role]
 
     def _env(self) -> dict[str, str]:
         """This process's environment, without what would configure another relit, with the mark."""
         kept = {name: value for name, value in Environment().all.items() if not name.startswith("RELIT_")}
-        return kept | {processes.MARK: self._mark}
+        return kept | self.mark
 
 
-def _free_port() -> int:
+def free_address() -> str:
+    """``host:port`` on this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _config(url: str, environment: dict[str, str], workers: int) -> str:
-    """relit.toml. JSON strings are TOML strings."""
-    lines = [
-        "[server]",
-        f"listen = {json.dumps(url.removeprefix('http://'))}",
-        "[worker]",
-        "concurrency = 1  # one audit in a process: a kill interrupts at most one model call",
-        "[agents.auditor]",
-        'entry = "relit.demo.auditor"',
-        f"workers = {workers}",
-        f"mailbox = {{ concurrency = {workers} }}",
-        "[agents.auditor.env]",
-        *(f"{name} = {json.dumps(value)}" for name, value in environment.items()),
-        "[agents.auditor.snapshots]",
-        f'every = "{SNAPSHOTS_S}s"',
-    ]
-    return "\n".join(lines) + "\n"
+        return f"127.0.0.1:{probe.getsockname()[1]}"

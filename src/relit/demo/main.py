@@ -16,8 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from relit.client import Client
-from relit.demo import distributions, figures, licences, mishap, plan, prompt, witness
-from relit.demo.figures import Blow, Figures, Kept, Mishap
+from relit.demo import (
+    breakdown, configuration, distributions, figures, licences, mishap, plan, prompt, watchman, witness,
+)  # fmt: skip
+from relit.demo.figures import Blow, Breakdown, Figures, Kept, Mishap
 from relit.demo.installation import Installation
 from relit.demo.licences import Verdict
 from relit.demo.model import ScriptedModel
@@ -35,6 +37,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 _WORK_S = 44.0  # what all model calls together should take
 _SINK_S = 0.4
 _LOOK_S = 0.4
+Tell = Callable[[float, str], None]
 
 
 class Model:
@@ -94,6 +97,7 @@ class Demo:
         self._workers = workers
         self._chance = Random(seed) if seed is not None else system_random()
         self._mishap: Mishap | None = None
+        self._breakdown: Breakdown | None = None
         self._bodies = sum(4 + len(distributions.facts(name).files) for name in self.names) + sum(
             len(verdict.findings) for verdict in self.expected.values()
         )
@@ -101,7 +105,7 @@ class Demo:
     def run(self) -> Figures:
         """The whole of it."""
         with self.model.serve() as model, Served(self.sink.app) as sink:
-            house = Installation({"OPENAI_BASE_URL": model, "AUDITOR_SINK": f"{sink}/findings"}, self._workers)
+            house = self._house({"OPENAI_BASE_URL": model, "AUDITOR_SINK": f"{sink}/findings"})
             self._say(f"An agent audits the licences of {len(self.names)} distributions. Its folder: {house.folder}")
             try:
                 house.up()
@@ -111,15 +115,27 @@ class Demo:
         self._print(measured, house)
         return measured
 
+    def _house(self, environment: dict[str, str]) -> Installation:
+        """Both agents in an installation that is still to be started."""
+        house = Installation()
+        tables = configuration.auditor({**environment, "AUDITOR_FOLDER": str(house.folder)}, self._workers)
+        command = [sys.executable, "-I", watchman.__file__]
+        kinds = {configuration.WATCHMAN: configuration.watchmans_kind(command)}
+        house.configure(tables + configuration.watchman(house.mark), kinds)
+        return house
+
     async def _measure(self, house: Installation) -> Figures:
         began = SYSTEM_CLOCK.monotonic()
         async with house.client() as client:
             sent = await client.send_many("auditor", [{"distribution": name} for name in self.names])
             runs = dict(zip(self.names, [each.id for each in sent], strict=True))
-            after = self._after(house, client, began)
+            tell = self._teller(began)
+            after = self._after(house, client, tell)
             storm = Storm(house, client, runs, lambda: self._share(house), after, self._chance)
             with self._progress() as progress:
                 await self._weather(house, client, storm, progress)
+            if self._kills:
+                self._breakdown = await breakdown.happen(house, client, tell)
             seconds = SYSTEM_CLOCK.monotonic() - began
             return await self._count(client, house, storm.blows, runs, seconds)
 
@@ -138,12 +154,17 @@ class Demo:
         except TimeoutError:
             self._say(f"Not everything was done after {self._seconds:.0f} s.")
 
-    def _after(self, house: Installation, client: Client, began: float) -> Callable[[Blow], Awaitable[None]]:
-        """What follows a kill: a line, and once, in the middle of the storm, the mishap."""
-        left = max(1, self._kills // 2)
+    def _teller(self, began: float) -> Tell:
+        """Says what happened, with its time since ``began``."""
 
         def tell(at: float, what: str) -> None:
             self._say(f"{at - began:6.1f} s  {what}")
+
+        return tell
+
+    def _after(self, house: Installation, client: Client, tell: Tell) -> Callable[[Blow], Awaitable[None]]:
+        """What follows a kill: a line, and once, in the middle of the storm, the mishap."""
+        left = max(1, self._kills // 2)
 
         async def after(blow: Blow) -> None:
             nonlocal left
@@ -181,9 +202,10 @@ class Demo:
             delivered=len(told),
             delivered_twice=sum(told.values()) - len(told),
             raw_requests=len(self.sink.requests),
-            notes=_agreeing(Notebook(house.home), verdicts),
+            notes=_agreeing(Notebook(house.home(configuration.AUDITOR)), verdicts),
             versions=await self._versions(client),
             mishap=self._mishap,
+            breakdown=self._breakdown,
             steps_redone=steps_redone,
             redone_needlessly=figures.needlessly(lines, self._mishap),
             bought_again=bought_again,

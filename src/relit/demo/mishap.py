@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relit.client import Client
+from relit.demo.configuration import AUDITOR as AGENT
 from relit.demo.figures import Mishap
 from relit.demo.installation import Installation
 from relit.demo.notebook import Notebook
@@ -16,14 +17,13 @@ from relit.documents import Restored, Snapshot
 from relit.errors import NotFound
 from relit.lib.clock import SYSTEM_CLOCK
 
-AGENT = "auditor"
 _ENOUGH = 3  # notes that are worth a deletion
 _LOOK_S = 0.1
 
 
 async def happen(house: Installation, client: Client, tell: Callable[[float, str], None]) -> Mishap:
     """Delete the notes, wait until a snapshot has lost them too, restore, compare. ``tell``: (monotonic s, what)."""
-    notebook = Notebook(house.home)
+    notebook = Notebook(house.home(AGENT))
     await _enough(client)
     await asyncio.sleep(1 - SYSTEM_CLOCK.now_ms() % 1000 / 1000)  # the second before has those notes, too
     wall, at = SYSTEM_CLOCK.now_ms(), SYSTEM_CLOCK.monotonic()

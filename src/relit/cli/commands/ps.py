@@ -54,7 +54,7 @@ def document(found: Found) -> dict[str, object]:
 def show(screen: Screen, found: Found, everything: bool) -> None:
     """The table, as wide as the terminal is."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    board = Board(width, plain=not _speaks_utf8())
+    board = Board(width, plain=not speaks_utf8())
     rows = [*found.rows, *(own_rows(found) if everything else [])]
     if rows:
         for line in board.lines(rows, SYSTEM_CLOCK.now_ms()):
@@ -95,5 +95,6 @@ def _wrapped(text: str, width: int | None) -> str:
     return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _speaks_utf8() -> bool:
+def speaks_utf8() -> bool:
+    """Whether shapes can be shown."""
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

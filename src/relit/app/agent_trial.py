@@ -1,0 +1,222 @@
+"""A trial: a clone of an agent with another version, silent towards the world, until it is ready and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from relit.agents import config, door, leftovers, moving, place, state
+from relit.agents.adapter import Fitted, Place
+from relit.agents.kind import Kind, fill
+from relit.app import agents
+from relit.app.agents import machine
+from relit.app.instances import folder_of
+from relit.app.up import spec_of
+from relit.control.box import Box
+from relit.control.care import Care
+from relit.control.values import InstanceSpec, Probe
+from relit.drivers import tenant
+from relit.drivers.boxed import boxed
+from relit.drivers.machine import LANDLOCK_PORTS
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.proc import MARK, kill_marked
+from relit.node import probe
+from relit.node.healing import launch_of
+from relit.settings import Environment, Settings
+
+_LOOK_S = 0.2
+_PATIENCE = 3  # times what a start may take, as a node has it
+_END_S = 20.0
+_LINES = 8
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """How it went: ``why`` it failed, empty when it did not. ``notes``: what could not be tried, or kept from it."""
+
+    why: str = ""
+    took_ms: int = 0
+    notes: list[str] = []
+
+
+class Trial:
+    """Of one agent and version, in the folder ``clone``, which holds a snapshot of its home."""
+
+    def __init__(
+        self, settings: Settings, environment: Environment, name: str, kind: Kind, version: str, clone: Path
+    ) -> None:
+        self._name = name
+        self._kind = kind
+        self._clone = clone
+        self._settings = settings
+        self._notes: list[str] = []
+        self._log = clone.parent / "log" / "trial.log"
+        self._spec = spec_of(settings, environment, name)
+        self._mark = f"relit-trial-{clone.parent.name}"
+        self._place = self._placed(version)
+        self._made = agents.cloned(settings, name, self._place)
+
+    def _placed(self, version: str) -> Place:
+        """At the agent's own path, where a box can put the clone there."""
+        base = agents.place_of(self._settings, self._name, self._kind)
+        runtime = self._settings.runtimes / self._settings.agents[self._name].kind / version
+        return msgspec.structs.replace(
+            base,
+            home=base.home if self._spec.box is not None else str(self._clone),
+            tmp=str(self._clone.parent / "tmp"),
+            runtime=str(runtime) if base.runtime else "",
+            door=door.Door(
+                ports=door.spare(folder_of(self._settings, self._name), self._kind.ports), tokens=base.door.tokens
+            ),
+        )
+
+    async def run(self, *, models: bool) -> Verdict:
+        """Whether it becomes ready, and (``models``: they can be reached) answers. Nothing of it goes on afterwards."""
+        began = SYSTEM_CLOCK.monotonic()
+        if wrong := await self._prepare():
+            return self._verdict(wrong, began)
+        await asyncio.to_thread(self._log.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        with await asyncio.to_thread(open, self._log, "wb") as log:
+            return self._verdict(await self._tried(log, models), began)
+
+    def _verdict(self, why: str, began: float) -> Verdict:
+        took = round((SYSTEM_CLOCK.monotonic() - began) * 1000)
+        return Verdict(why=why, took_ms=took, notes=self._notes)
+
+    # --- before ------------------------------------------------------------------------------------------------
+
+    async def _prepare(self) -> str:
+        """Make the clone silent and startable; answers what is wrong with it."""
+        names = self._place.names()
+        files = [
+            msgspec.convert(fill(msgspec.to_builtins(each), names), type=type(each))
+            for each in self._kind.configs(model=self._place.model is not None, silent=True)
+        ]
+        care = Care(
+            agent=self._name, kind="", home=str(self._clone), tmp=self._place.tmp, stale=self._kind.stale,
+            databases=self._kind.databases, settle=[*self._kind.settle, *self._kind.clone.settle],
+        )  # fmt: skip
+        await asyncio.to_thread(self._clear, care)
+        if self._spec.box is None:
+            self._notes.append("no sandbox: the clone ran at another path, with the paths of its configuration changed")
+            await asyncio.to_thread(self._repath)
+        return await asyncio.to_thread(config.fit, self._clone, files) or await state.look(care)
+
+    def _clear(self, care: Care) -> None:
+        Path(care.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)
+        moving.remove(self._clone, self._kind.clone.without)
+        leftovers.clear(care)
+
+    def _repath(self) -> None:
+        """Its configuration names its home: it lies elsewhere now."""
+        home = agents.place_of(self._settings, self._name, self._kind).home
+        for each in self._kind.configs(model=False):
+            with contextlib.suppress(FileNotFoundError):
+                tree = config.read(self._clone, each)
+                moved = {
+                    key: str(self._clone) + value.removeprefix(home)
+                    for key, value in config.texts(tree)
+                    if value.startswith(f"{home}/")
+                }
+                if config.keep(tree, moved):
+                    place.write(self._clone, each.path, config.dump(tree, each.format))
+
+    # --- its life ----------------------------------------------------------------------------------------------
+
+    async def _tried(self, log: IO[bytes], models: bool) -> str:
+        await asyncio.to_thread(kill_marked, self._mark)
+        launch = boxed(launch_of(self._instance(), name=f"{self._name}.trial", argv=self._made.argv), machine())
+        child = await asyncio.create_subprocess_exec(
+            *launch.argv,
+            env={**launch.env, MARK: self._mark},
+            cwd=launch.cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            return await self._watched(child, models)
+        finally:
+            await self._end(child)
+
+    def _instance(self) -> InstanceSpec:
+        """No secret of the agent's goes along: they are for the world."""
+        own = self._settings.agents[self._name].env
+        kept = {key: value for key, value in self._spec.env.items() if not own.get(key, "").startswith("secret:")}
+        return msgspec.structs.replace(
+            self._spec, env=kept | self._made.env | self._kind.clone.env, cwd=self._made.cwd, box=self._box(self._made)
+        )
+
+    def _box(self, made: Fitted) -> Box | None:
+        box = agents.box_of(self._settings, self._name, made)
+        if box is None or self._spec.box is None:
+            self._notes.append("no sandbox: its network was not limited")
+            return None
+        if machine().landlock < LANDLOCK_PORTS:
+            self._notes.append("its network was not limited: the kernel cannot; its channels were off")
+        ports = sorted(self._place.door.ports.values())
+        gateway = self._settings.gateway_address[1]
+        return msgspec.structs.replace(
+            box, stand_in=str(self._clone), tmp=self._place.tmp, ports=ports, connect=[*ports, gateway]
+        )
+
+    async def _watched(self, child: asyncio.subprocess.Process, models: bool) -> str:
+        seconds = _PATIENCE * self._made.startup_ms / 1000
+        if self._made.ready is None:
+            self._notes.append("its kind has no question for readiness: it ran for some seconds, no more is known")
+            return await self._asked(child, [], min(seconds, 5.0))
+        if why := await self._asked(child, [self._inside(self._made.ready)], seconds):
+            return why
+        if self._made.canary is None or not models:
+            self._notes.append("it was asked no question: no model can be reached")
+            return ""
+        canary = self._made.canary
+        return await self._asked(child, [canary], canary.failures * canary.timeout_ms / 1000)
+
+    def _inside(self, asked: Probe) -> Probe:
+        """What it asks of the home is asked of the clone."""
+        target = asked.target
+        return msgspec.structs.replace(asked, target=target.replace(self._place.home, str(self._clone), 1))
+
+    async def _asked(self, child: asyncio.subprocess.Process, asked: Sequence[Probe], seconds: float) -> str:
+        """Until every question is answered; without any, until the time is over. Answers why not."""
+        until, why = SYSTEM_CLOCK.monotonic() + seconds, ""
+        while SYSTEM_CLOCK.monotonic() < until:
+            if child.returncode is not None:
+                return f"it ended with {tenant_code(child.returncode)}{self._said()}"
+            found = [await probe.ask(each) for each in asked]
+            if asked and not any(found):
+                return ""
+            why = next((each for each in found if each), "")
+            await asyncio.sleep(_LOOK_S)
+        return f"not in {seconds:.0f} s: {why}{self._said()}" if asked else ""
+
+    def _said(self) -> str:
+        lines = self._log.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()[-_LINES:]
+        return f"; it said: {' / '.join(lines)}" if lines else ""
+
+    async def _end(self, child: asyncio.subprocess.Process) -> None:
+        """SIGTERM to its program, then the end of all of it."""
+        if child.returncode is None:
+            program = tenant.find(child.pid) if self._spec.box is not None else None
+            if program is None or not tenant.send(program, signal.SIGTERM):
+                child.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await child.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await asyncio.to_thread(kill_marked, self._mark)
+        await child.wait()
+
+
+def tenant_code(code: int) -> str:
+    """An exit code, or the signal that ended it."""
+    return f"exit {code}" if code >= 0 else f"signal {-code}"

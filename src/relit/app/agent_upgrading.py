@@ -1,0 +1,212 @@
+"""Another version for an agent: tried in a clone first, gone back from when it does badly. And back again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import msgspec
+
+from relit.agents.kind import Kind
+from relit.api.volumes_port import Volumes
+from relit.app import agent_files, agent_installing, agent_versions, by_hand, node_word
+from relit.app.agent_adding import APPLY_S
+from relit.app.agent_installing import Say
+from relit.app.agent_trial import Trial, Verdict
+from relit.app.agent_versions import Step
+from relit.app.agents import kind_of, version_of
+from relit.app.by_hand import Hand
+from relit.app.folder import run_dir
+from relit.app.instances import folder_of, home_of
+from relit.errors import Conflict, Invalid, NotFound, RelitError, WaitTimeout
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.service import finished
+from relit.node.record import alive, read
+from relit.settings import Environment, Settings, load
+from relit.volumes.due import to_be_laid
+
+Open = Callable[[], AbstractAsyncContextManager[Volumes]]
+_LAID_S = 600.0
+_LOOK_S = 0.1
+
+
+class Upgraded(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done. ``pid``: it runs. ``trial``: how its clone did; ``None`` when it went back."""
+
+    name: str
+    before: str
+    after: str
+    snapshot: int
+    pid: int | None
+    trial: Verdict | None = None
+
+
+class Upgrade:
+    """One agent, on its way to another version or back."""
+
+    def __init__(
+        self, settings: Settings, environment: Environment, name: str, volumes: Open, say: Say,
+        step: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        agent_files.see_known(settings, name)
+        kind = kind_of(settings, name)
+        if kind is None or not kind.installs:
+            raise Invalid(f"{name} has no version", why="its kind installs nothing", fix="relit agent ls")
+        self._settings = settings
+        self._environment = environment
+        self._name = name
+        self._kind: Kind = kind
+        self._kind_name = settings.agents[name].kind
+        self._volumes = volumes
+        self._say = say
+        self._step = step
+        self._where = agent_files.standing(settings, name)
+        self._dir = run_dir(settings)
+        self._clone = f"{name[:50]}.trial"
+        self.before = version_of(settings.agents[name], kind)
+
+    # --- forward -----------------------------------------------------------------------------------------------
+
+    async def forward(self, version: str, *, force: bool = False) -> Upgraded:
+        """Upgrade. RelitError when it failed: the agent runs on, as it was."""
+        version = version or str(self._kind.install.get("version", ""))
+        if version == self.before:
+            raise Conflict(f"{self._name} has version {version} already", fix="relit agent upgrade NAME VERSION")
+        if not force:
+            agent_versions.see_good(self._settings, self._kind_name, version)
+        text = self._text(version)
+        await agent_installing.ensure(self._settings, self._environment.all, self._kind_name, version, self._say)
+        self._step("taking a snapshot")
+        snapshot = await self._snapshot(version)
+        trial = await self._tried(version, snapshot)
+        if trial.why:
+            self._remember(version, trial.why)
+            raise RelitError(
+                f"{self._kind_name} {version} failed in a clone of {self._name}, which runs on with {self.before}",
+                why=trial.why, fix=f"relit agent upgrade {self._name} VERSION takes another one",
+            )  # fmt: skip
+        pid = await finished(self._switched(version, text, snapshot))
+        known = agent_versions.steps(self._settings, self._name)
+        made = Step(before=self.before, after=version, snapshot=snapshot, at_ms=SYSTEM_CLOCK.now_ms())
+        agent_versions.put_steps(self._settings, self._name, [*known, made])
+        agent_versions.mark_good(self._settings, self._kind_name, version)
+        return Upgraded(name=self._name, before=self.before, after=version, snapshot=snapshot, pid=pid, trial=trial)
+
+    def _text(self, version: str) -> str:
+        """The file with that version, checked."""
+        text = agent_files.with_key(self._where.text, ("agents", self._name), "version", version)
+        drafts: dict[Path, str | None] = {self._where.path: text}
+        load(self._settings.path, environment=self._environment, data=self._settings.data, drafts=drafts)
+        return text
+
+    async def _snapshot(self, version: str) -> int:
+        async with self._volumes() as volumes:
+            taken = await volumes.snapshot(self._name, tag=f"before-{version}", note=f"with {self.before}")
+            return taken.snapshot.number
+
+    def _remember(self, version: str, why: str) -> None:
+        agent_versions.mark_bad(self._settings, self._kind_name, version, self._name, why)
+
+    # --- in a clone --------------------------------------------------------------------------------------------
+
+    async def _tried(self, version: str, snapshot: int) -> Verdict:
+        self._step("making a clone")
+        await self._drop_clone()
+        try:
+            async with self._volumes() as volumes:
+                await volumes.fork(self._name, self._clone, str(snapshot))
+            await self._laid()
+            self._step(f"trying {version} in the clone")
+            home = home_of(self._settings, self._clone)
+            trial = Trial(self._settings, self._environment, self._name, self._kind, version, home)
+            return await trial.run(models=self._models())
+        finally:
+            await finished(self._drop_clone())
+
+    def _models(self) -> bool:
+        """Whether a gateway can be there to ask models through."""
+        return alive(read(self._dir)) if self._dir.is_dir() else False
+
+    async def _laid(self) -> None:
+        home, until = home_of(self._settings, self._clone), SYSTEM_CLOCK.monotonic() + _LAID_S
+        while to_be_laid(home) or not await asyncio.to_thread(home.is_dir):
+            if SYSTEM_CLOCK.monotonic() > until:
+                raise WaitTimeout(f"the clone of {self._name} was not laid in {_LAID_S:.0f} s", fix="relit volume ls")
+            await asyncio.sleep(_LOOK_S)
+
+    async def _drop_clone(self) -> None:
+        """Nothing of it stays: it was never an agent."""
+        async with self._volumes() as volumes:
+            with contextlib.suppress(NotFound):
+                await volumes.remove(self._clone, home=True)
+        folder = folder_of(self._settings, self._clone)
+        if folder.exists():
+            await asyncio.to_thread(shutil.rmtree, folder)
+
+    # --- for good ----------------------------------------------------------------------------------------------
+
+    async def _switched(self, version: str, text: str, snapshot: int) -> int | None:
+        """The agent itself with that version, and ready; else as it was. The pid, if it runs."""
+        hand = Hand(self._settings, self._name, [])
+        held = hand.held
+        self._step(f"restarting {self._name} with {version}")
+        await hand.stop(reason=f"it is being upgraded to {version}")
+        try:
+            await self._put(text)
+            return await self._started(hand, held)
+        except RelitError as error:
+            self._step(f"going back to {self.before}")
+            why = f"{error.what}: {error.why}"
+            self._remember(version, why)
+            await self._back(hand, self._where.text, snapshot, held)
+            raise RelitError(
+                f"{self._name} did not start with {version}; it is back at {self.before}", why=why,
+                fix=f"relit logs {self._name}",
+            ) from error  # fmt: skip
+
+    async def _put(self, text: str) -> None:
+        before = await node_word.running(self._dir)
+        agent_files.put(self._where.path, text)
+        if await node_word.reread(self._dir):
+            await node_word.applied(self._dir, before, lambda now: True, APPLY_S)
+
+    async def _started(self, hand: Hand, held: bool) -> int | None:
+        if held:
+            by_hand.hold(self._settings, self._name)
+            return None
+        done = await hand.start()
+        return done.pid
+
+    async def _back(self, hand: Hand, text: str, snapshot: int, held: bool) -> int | None:
+        await hand.stop(reason=f"it goes back to {self.before}")
+        await self._put(text)
+        async with self._volumes() as volumes:
+            await volumes.restore(self._name, str(snapshot))
+        return await self._started(hand, held)
+
+    # --- back --------------------------------------------------------------------------------------------------
+
+    def last(self) -> Step:
+        """The upgrade that a rollback undoes. NotFound."""
+        known = agent_versions.steps(self._settings, self._name)
+        if not known:
+            raise NotFound(
+                f"{self._name} was not upgraded", why="nothing is known to go back to",
+                fix=f"relit agent upgrade {self._name} VERSION; relit restore {self._name} --at WHEN",
+            )  # fmt: skip
+        return known[-1]
+
+    async def rollback(self) -> Upgraded:
+        """The version before, and the files as they were before the upgrade."""
+        step = self.last()
+        text = self._text(step.before)
+        await agent_installing.ensure(self._settings, self._environment.all, self._kind_name, step.before, self._say)
+        self._step(f"going back to {step.before} and snapshot {step.snapshot}")
+        hand = Hand(self._settings, self._name, [])
+        pid = await finished(self._back(hand, text, step.snapshot, hand.held))
+        agent_versions.put_steps(self._settings, self._name, agent_versions.steps(self._settings, self._name)[:-1])
+        return Upgraded(name=self._name, before=self.before, after=step.before, snapshot=step.snapshot, pid=pid)

@@ -1,0 +1,85 @@
+"""What the demos' relit.toml say of their agents. Pure. JSON strings are TOML strings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+AUDITOR, WATCHMAN = "auditor", "watchman"
+SNAPSHOTS_S = 1
+WATCHMANS_CONFIG = "config/watchman.json"
+
+
+def auditor(environment: Mapping[str, str], workers: int) -> str:
+    """An agent written with the SDK, in ``workers`` processes that audit one distribution at a time each."""
+    lines = [
+        "[worker]",
+        "concurrency = 1  # one audit in a process: a kill interrupts at most one model call",
+        f"[agents.{AUDITOR}]",
+        'entry = "relit.demo.auditor"',
+        f"workers = {workers}",
+        f"mailbox = {{ concurrency = {workers} }}",
+        f"[agents.{AUDITOR}.env]",
+        *_values(environment),
+        f"[agents.{AUDITOR}.snapshots]",
+        f'every = "{SNAPSHOTS_S}s"',
+    ]
+    return _text(lines)
+
+
+def watchman(environment: Mapping[str, str]) -> str:
+    """An agent of a kind of its own. Not in a sandbox: its Python may lie in a home, and those are hidden there."""
+    lines = [
+        f"[agents.{WATCHMAN}]",
+        f'kind = "{WATCHMAN}"',
+        'sandbox = "off"',
+        'heal = { good_after = "2s" }',
+        f"[agents.{WATCHMAN}.env]",
+        *_values(environment),
+    ]
+    return _text(lines)
+
+
+def watchmans_kind(command: Sequence[str]) -> str:
+    """The file ``kinds/watchman.toml``: all that relit must know of an agent that it did not write."""
+    lines = [
+        'title = "Watchman"',
+        f"command = {json.dumps([*command, '{home}'])}",
+        'folders = ["config", "state"]',
+        'ports = ["http"]',
+        'grace = "2s"',
+        "[[config]]",
+        f'path = "{WATCHMANS_CONFIG}"',
+        'format = "json"',
+        "[config.keep]",
+        'port = "{port:http}"',
+        "every_s = 0.5",
+        "[probes.ready]",
+        'http = "http://127.0.0.1:{port:http}/healthz"',
+    ]
+    return _text(lines)
+
+
+def strangers(kinds: Mapping[str, str], *, gateway: str, runtimes: str, model: str) -> str:
+    """Agents that relit did not write, by name and kind, as somebody who is in a hurry would keep them."""
+    lines = [
+        "[gateway]",
+        f"listen = {json.dumps(gateway)}",
+        "[node]",
+        f"runtimes = {json.dumps(runtimes)}",
+        "[models.default]",
+        f"url = {json.dumps(model)}",
+        'key = "scripted"',
+        'model = "scripted"',
+    ]
+    for name, kind in kinds.items():
+        lines += [f"[agents.{name}]", f'kind = "{kind}"', 'heal = { good_after = "2s", retry = "5s" }']
+    return _text(lines)
+
+
+def _values(environment: Mapping[str, str]) -> list[str]:
+    return [f"{name} = {json.dumps(value)}" for name, value in environment.items()]
+
+
+def _text(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"

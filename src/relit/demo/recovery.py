@@ -1,0 +1,70 @@
+"""How relit healed an agent after a blow, read out of the incident that it wrote about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from relit.client import Client
+from relit.documents import IncidentDetail, IncidentEntry
+from relit.node.ladder import RUNG
+from relit.node.trouble import DOES
+
+_LOOK_S = 0.05
+_BACK = ("ready again", "it is over")
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """A way back to ready. Times are since the blow; ``did``: (what relit did, outcome), ``rung``: the highest of it."""
+
+    agent: str
+    incident: str
+    found_ms: int
+    back_ms: int
+    did: list[tuple[str, str]] = []
+
+    @property
+    def rung(self) -> int:
+        """1 when it was only started again."""
+        return max((_rung(what) for what, _ in self.did), default=1)
+
+
+async def recovered(client: Client, agent: str, struck_ms: int, seconds: float) -> Recovery:
+    """Wait until an agent that was struck then (wall clock) is ready again. Raises ``TimeoutError``."""
+    async with asyncio.timeout(seconds):
+        while True:
+            for brief in await client.incidents(agent, limit=1):
+                found = read(await client.incident(brief.id), struck_ms)
+                if found is not None:
+                    return found
+            await asyncio.sleep(_LOOK_S)
+
+
+def read(incident: IncidentDetail, struck_ms: int) -> Recovery | None:
+    """What it tells of what came since; ``None`` while that goes on."""
+    since = [entry for entry in incident.timeline if entry.at >= struck_ms]
+    back = _back(since)
+    if back is None:
+        return None
+    return Recovery(
+        agent=incident.agent,
+        incident=incident.id,
+        found_ms=since[0].at - struck_ms,
+        back_ms=back.at - struck_ms,
+        did=[(each.what, each.outcome) for each in since if each.took_ms is not None],
+    )
+
+
+def _back(entries: Sequence[IncidentEntry]) -> IncidentEntry | None:
+    """The last entry, or the one before it, if it says that all is well again."""
+    ends = [number for number, each in enumerate(entries) if each.what in _BACK]
+    if not ends or ends[0] == 0 or any(each.what not in _BACK for each in entries[ends[-1] :]):
+        return None
+    first = next(number for number in ends if all(each.what in _BACK for each in entries[number:]))
+    return entries[first]
+
+
+def _rung(what: str) -> int:
+    return max((RUNG[action] for action, words in DOES.items() if what.startswith(words)), default=1)

@@ -1,0 +1,139 @@
+"""``relit agent adopt`` and ``release``: nothing is lost on the way in, and out again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agent_house import AgentHouse
+from cli_house import free_port
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> AgentHouse:
+    return AgentHouse(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHouse]:
+    made = AgentHouse(tmp_path_factory.mktemp("lively"))
+    made.up()
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+class Old:
+    """An installation of somebody's, with a workspace beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.place, self.work, self.port = folder / ".toy", folder / "notes", free_port()
+        for each in (self.place / "deep", self.place / "cache", self.work):
+            each.mkdir(parents=True)
+        self.config = {
+            "port": self.port, "heartbeat": "30m", "workspace": str(self.work), "mood": f"{self.place}/deep/mood",
+        }  # fmt: skip
+        (self.place / "toy.json").write_text(json.dumps(self.config))
+        (self.place / "deep" / "mood").write_text("good")
+        (self.place / "cache" / "x").write_text("not needed")
+        (self.place / "deep" / "out").symlink_to("/etc/hostname")
+        (self.place / "deep" / "in").symlink_to("mood")
+        (self.work / "diary.md").write_text("Dear diary")
+        (self.place / "deep" / "mood").chmod(0o640)
+        os.utime(self.place / "deep", ns=(1_500_000_000_000_000_001, 1_500_000_000_000_000_001))
+
+    def seen(self) -> list[tuple[str, int, int]]:
+        """All that is there, to the nanosecond."""
+        return [(str(each), each.lstat().st_mtime_ns, each.lstat().st_mode) for each in sorted(self.place.rglob("*"))]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Old:
+    return Old(tmp_path / "owner")
+
+
+def test_all_comes_along_and_the_original_stays(quiet: AgentHouse, old: Old) -> None:
+    before = old.seen()
+    done = quiet.run("agent", "adopt", str(old.place), "--name", "ann", "--no-start")
+    assert done.exit_code == 0, done.output
+    home = quiet.home("ann")
+    assert (home / "work/diary.md").read_text() == "Dear diary"
+    assert (home / "state/deep/mood").stat().st_mode & 0o777 == 0o640
+    assert (home / "state/deep").stat().st_mtime_ns == 1_500_000_000_000_000_001
+    assert os.readlink(home / "state/deep/out") == "/etc/hostname"
+    assert "state/deep/out -> /etc/hostname" in done.output
+    assert "not taken along: state/cache" in done.output
+    assert old.seen() == before
+
+
+def test_what_relit_changed_is_told_and_the_port_stays(quiet: AgentHouse, old: Old) -> None:
+    done = quiet.run("--json", "agent", "adopt", str(old.place), "--name", "ann", "--no-start")
+    told = next(row for row in map(json.loads, done.stdout.splitlines()) if row["event"] == "adopted")
+    home = quiet.home("ann")
+    assert {each["key"]: (each["before"], each["after"]) for each in told["changes"]} == {
+        "heartbeat": ("30m", "off"),
+        "workspace": (str(old.work), str(home / "work")),
+        "mood": (f"{old.place}/deep/mood", str(home / "state/deep/mood")),
+    }
+    assert told["added"]["ports"] == {"http": old.port}
+    assert json.loads((home / "state/toy.json").read_text())["port"] == old.port
+
+
+def test_a_snapshot_holds_it_as_it_was(quiet: AgentHouse, old: Old) -> None:
+    assert quiet.run("agent", "adopt", str(old.place), "--name", "ann", "--no-start").exit_code == 0
+    kept = quiet.run("volume", "cat", "ann", "state/toy.json", "--at", "adopted")
+    assert json.loads(kept.stdout) == old.config
+
+
+def test_what_runs_is_not_taken_over(quiet: AgentHouse, old: Old) -> None:
+    program = f"f = open('{old.place}/toy.json'); print(1, flush=True); input()"
+    holding = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holding.stdout is not None
+    holding.stdout.readline()
+    try:
+        done = quiet.run("agent", "adopt", str(old.place), "--name", "ann")
+    finally:
+        holding.communicate(b"\n")
+    assert done.exit_code == 6
+    assert f"in use by pid {holding.pid}" in done.output
+    assert "kill it" in done.output
+    assert not quiet.home("ann").exists()
+
+
+def test_a_folder_of_no_kind_is_refused(quiet: AgentHouse, tmp_path: Path) -> None:
+    done = quiet.run("agent", "adopt", str(tmp_path / "wheels"))
+    assert done.exit_code == 4
+    assert "openclaw has openclaw.json" in done.output
+
+
+def test_move_removes_the_original(quiet: AgentHouse, old: Old) -> None:
+    done = quiet.run("--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move", "--no-start")
+    assert done.exit_code == 0, done.output
+    assert not old.place.exists()
+    assert not old.work.exists()
+    assert (quiet.home("ann") / "work/diary.md").exists()
+
+
+def test_an_adopted_agent_runs_at_its_old_port_and_is_given_back(lively: AgentHouse, old: Old, tmp_path: Path) -> None:
+    done = lively.run("agent", "adopt", str(old.place), "--name", "ann")
+    assert done.exit_code == 0, done.output
+    assert lively.listed("ann")["state"] == "ready"
+    (lively.home("ann") / "work/diary.md").write_text("Dear relit")
+    dest = tmp_path / "given"
+    back = lively.run("agent", "release", "ann", str(dest))
+    assert back.exit_code == 0, back.output
+    assert json.loads((dest / "toy.json").read_text()) == old.config | {
+        "workspace": str(dest / "workspace"), "mood": str(dest / "deep/mood"),
+    }  # fmt: skip
+    assert (dest / "workspace/diary.md").read_text() == "Dear relit"
+    assert f"TOY_STATE={dest}" in back.output
+    assert lively.listed("ann")["reason"] == "stopped by hand: it was given back"
+    assert lively.run("agent", "release", "ann", str(dest)).exit_code == 6

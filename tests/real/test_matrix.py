@@ -1,0 +1,250 @@
+"""What befalls agents at night, on both real ones. Each ends well without a hand, or says what a person must do.
+
+make test-real            all of it; one agent of each kind is started for each test
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from real_house import RealHouse, about, below
+
+from relit.control.care import Entry
+from relit.testing.llm import Answer, Rule, ToolCall
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
+CONFIG = {"openclaw": "state/openclaw.json", "hermes": "home/config.yaml"}
+DATABASE = {"openclaw": "state/state/openclaw.sqlite", "hermes": "home/state.db"}
+SHELL = {"openclaw": "exec", "hermes": "terminal"}
+both = pytest.mark.parametrize("house", CONFIG, indirect=True)
+
+
+def did(entries: list[Entry]) -> list[str]:
+    """What relit did by itself."""
+    return [each.what.partition(":")[0] for each in entries if each.took_ms is not None]
+
+
+async def answers(house: RealHouse) -> None:
+    house.llm.rules[:] = [Rule(about("still there"), "I am.")]
+    assert await house.answer(await house.send("one", "Are you still there?")) == "I am."
+
+
+# --- killed ---------------------------------------------------------------------------------------------------------
+
+
+@both
+async def test_killed_while_idle(house: RealHouse) -> None:
+    pid = await house.ready("one")
+    house.kill(pid)
+    await house.ready("one", not_pid=pid)
+    await answers(house)
+
+
+@both
+async def test_killed_in_the_first_model_call(house: RealHouse) -> None:
+    house.llm.rules[:] = [Rule(about("river"), "The Seine.")]
+    pid = await house.ready("one")
+    with house.llm.hold(about("river")) as hold:
+        run = await house.send("one", "Which river?")
+        await hold.caught(timeout=120)
+        house.kill(pid)
+        await house.ready("one", not_pid=pid)
+    assert await house.answer(run) == "The Seine."
+
+
+@both
+async def test_killed_in_a_tool(house: RealHouse) -> None:
+    """The tool's process must be gone with its agent, and the message is answered all the same."""
+    marker = house.home("one") / "began"
+    command = f"echo $$ > {marker}; sleep 600"
+    house.llm.rules[:] = [
+        Rule(
+            about("work", tool=False),
+            Answer(calls=(ToolCall(SHELL[house.agents["one"]], {"command": command}),)),
+            times=1,
+        ),
+        Rule(about("work"), "Done."),
+    ]
+    pid = await house.ready("one")
+    run = await house.send("one", "Do the work.")
+    await house.until(marker.exists, "the tool")
+    tools = below(pid)
+    house.kill(pid)
+    await house.ready("one", not_pid=pid)
+    assert not [each for each in tools if Path(f"/proc/{each}").exists()]
+    assert await house.answer(run) == "Done."
+
+
+@both
+async def test_killed_between_a_tool_and_the_second_call(house: RealHouse) -> None:
+    marker = house.home("one") / "ran"
+    call = ToolCall(SHELL[house.agents["one"]], {"command": f"echo ran >> {marker}"})
+    house.llm.rules[:] = [
+        Rule(about("work", tool=False), Answer(calls=(call,)), times=1),
+        Rule(about("work"), "Done."),
+    ]
+    pid = await house.ready("one")
+    with house.llm.hold(about("work", tool=True)) as hold:
+        run = await house.send("one", "Do the work.")
+        await hold.caught(timeout=120)
+        house.kill(pid)
+        await house.ready("one", not_pid=pid)
+    assert await house.answer(run) == "Done."
+    assert marker.read_text() == "ran\n", "the model did not ask for it again, so it ran once"
+
+
+# --- alive and dead -------------------------------------------------------------------------------------------------
+
+
+@both
+async def test_stopped_by_a_signal(house: RealHouse) -> None:
+    pid = await house.ready("one")
+    house.kill(pid, signal.SIGSTOP)
+    await house.ready("one", not_pid=pid)
+    await answers(house)
+
+
+@both
+async def test_an_event_loop_that_is_blocked(house: RealHouse) -> None:
+    """Its threads stand still one by one, the process does not: the port is open, and no answer comes."""
+    pid = await house.ready("one")
+    house.block(pid)
+    await house.ready("one", not_pid=pid)
+    await answers(house)
+
+
+# --- configurations -------------------------------------------------------------------------------------------------
+
+
+def truncated(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def mistyped(path: Path) -> None:
+    if path.suffix == ".json":
+        path.write_text('{"gateway": {"mode": "local", "port": "many"}}')
+    else:
+        path.write_text("model: [1, 2]\nmcp_servers: 7\n")
+
+
+def unknown(path: Path) -> None:
+    if path.suffix == ".json":
+        path.write_text('{"gateway": {"mode": "local"}, "gatway": {"port": 1}}')
+    else:
+        path.write_text(path.read_text() + "\nno_such_key: 1\n")
+
+
+@pytest.mark.parametrize("harm", [truncated, deleted, mistyped, unknown])
+@both
+async def test_a_configuration_that_is_no_good(house: RealHouse, harm: Callable[[Path], None]) -> None:
+    pid = await house.ready("one")
+    await house.known_good("one")
+    seen = len(house.entries("one"))
+    harm(house.home("one") / CONFIG[house.agents["one"]])
+    house.kill(pid)
+    entries = await house.healed("one", seen)
+    if (house.agents["one"], harm) != ("hermes", unknown):  # it ignores what it does not know
+        assert did(entries)[0] == "put its configuration back to known-good"
+    await answers(house)
+
+
+@both
+async def test_an_agent_that_breaks_its_own_configuration_and_dies_later(house: RealHouse) -> None:
+    pid = await house.ready("one")
+    await house.known_good("one")
+    truncated(house.home("one") / CONFIG[house.agents["one"]])
+    await house.event("config.broken")
+    seen = len(house.entries("one"))
+    house.kill(house.status("one")["pid"] or pid)
+    await house.healed("one", seen)
+    await answers(house)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@both
+async def test_a_database_that_is_overwritten(house: RealHouse) -> None:
+    pid = await house.ready("one")
+    await house.known_good("one")
+    await answers(house)
+    seen = len(house.entries("one"))
+    database = house.home("one") / DATABASE[house.agents["one"]]
+    with database.open("r+b") as file:
+        file.write(b"rubbish " * 512)
+    house.kill(await house.ready("one") or pid)
+    entries = await house.healed("one", seen)
+    assert "put its whole home back" in did(entries)
+    await answers(house)
+
+
+@both
+async def test_stale_locks_of_a_dead_life(house: RealHouse) -> None:
+    pid = await house.ready("one")
+    for name in ("state/tmp/gateway.lock", "home/gateway.pid", "home/gateway_state.json"):
+        path = house.home("one") / name
+        if path.parent.is_dir():
+            path.write_text(f'{{"pid": {os.getpid()}, "gateway_state": "running"}}')
+    house.kill(pid)
+    await house.ready("one", not_pid=pid)
+    await answers(house)
+
+
+# --- others ---------------------------------------------------------------------------------------------------------
+
+
+@both
+async def test_a_port_that_is_taken(house: RealHouse) -> None:
+    """It cannot start, the incident says why, and it is back when the port is free again."""
+    pid = await house.ready("one")
+    port = house.port("one")
+    await house.relit("agent", "stop", "one", timeout=400)
+    with socket.create_server(("127.0.0.1", port)):
+        await house.relit("agent", "start", "one", "--timeout", "1s", codes=(0, 3, 5))
+        await house.until(lambda: any(str(port) in each.cause for each in house.incidents("one")), "the incident")
+    await house.ready("one", not_pid=pid)
+    await answers(house)
+
+
+@both
+async def test_two_starts_at_once(house: RealHouse) -> None:
+    pid = await house.ready("one")
+    await asyncio.gather(*(house.relit("up", codes=(0, 6)) for _ in range(2)))
+    assert await house.ready("one") == pid
+
+
+@both
+async def test_the_node_and_the_keeper_die_and_the_agent_lives_on(house: RealHouse) -> None:
+    house.llm.rules[:] = [Rule(about("river"), "The Seine.")]
+    pid = await house.ready("one")
+    with house.llm.hold(about("river")) as hold:
+        run = await house.send("one", "Which river?")
+        await hold.caught(timeout=120)
+        house.kill_relit()
+        await house.relit("up", "--timeout", "120s", timeout=180)
+    assert await house.ready("one") == pid
+    assert await house.answer(run) == "The Seine."
+
+
+@both
+async def test_an_outage_of_the_provider_moves_nothing(house: RealHouse) -> None:
+    pid = await house.ready("one")
+    house.llm.rules[:] = [Rule(about("hello"), Answer(status=500, message="we are down"))]
+    run = await house.send("one", "hello")
+    await house.llm.request(about("hello"), timeout=120)
+    await asyncio.sleep(10)  # the point is that nothing happens meanwhile
+    assert house.status("one")["pid"] == pid
+    assert house.incidents("one") == []
+    house.llm.rules[:] = [Rule(about("hello"), "Hello again.")]
+    assert await house.answer(run) == "Hello again."
