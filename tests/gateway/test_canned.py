@@ -10,7 +10,7 @@ from gateway_house import CHAT, HELLO, OK, client, gateway, health, provider, se
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relit.gateway.canned import MARK, Canned, answer, question, reply
+from relit.gateway.canned import MARK, Canned, answer, nonce_of, question, reply
 from relit.gateway.target import Protocol
 
 NONCE = "3f2a"
@@ -213,3 +213,9 @@ async def test_a_real_question_after_a_canary_reaches_the_provider() -> None:
     async with provider(sends(OK)) as there, gateway(there.url) as here, client(here) as http:
         await http.post(CHAT, json=asked)
     assert json.loads(there.heard[0].body) == asked
+
+
+def test_what_an_agent_adds_in_the_users_name_does_not_hide_the_question() -> None:
+    added = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nnone\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
+    body = {"messages": [{"role": "user", "content": question("ab")}, {"role": "user", "content": added}]}
+    assert nonce_of("chat", body) == "ab"

@@ -109,7 +109,7 @@ async def _validated(settings: Settings, environment: Environment, wanted: Page,
         return f"{wanted.inside}: its own check was not done in {VALIDATE_S:.0f} s"
     finally:
         place.remove(home, inside)
-    return "" if said.code == 0 else f"{wanted.inside}: {said.text[-_SAID:] or f'exit {said.code}'}"
+    return "" if said.code == 0 else f"{wanted.inside}: {' '.join(said.text.split())[-_SAID:] or f'exit {said.code}'}"
 
 
 async def apply(settings: Settings, environment: Environment, wanted: Page, text: bytes, *, restart: bool) -> str:

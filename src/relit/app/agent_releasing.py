@@ -23,13 +23,15 @@ _NOTHING = object()
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made. ``undone``: keys that are as before relit, or as an agent without relit needs them."""
+    """What was made. ``undone``: keys that are as before relit, or as an agent without relit needs them. ``model``: keys
+    that still name relit's gateway, and the owner has to set."""
 
     name: str
     dest: str
     copied: Copied
     undone: list[str]
     start: str
+    model: list[str] = []
 
 
 def release(settings: Settings, name: str, dest: Path) -> Released:
@@ -71,7 +73,19 @@ class _Release:
                 copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
         undone = self._undo(self._kind.config[0]) if adoption.inside(self._kind) else []
         start = self._adopt.start.replace("{dest}", str(self._dest))
-        return Released(name=self._name, dest=str(self._dest), copied=copied, undone=undone, start=start)
+        return Released(
+            name=self._name, dest=str(self._dest), copied=copied, undone=undone, start=start, model=self._model()
+        )
+
+    def _model(self) -> list[str]:
+        """Of an agent that never had a model of its own."""
+        if self._place.model is None or self._record is not None or not self._kind.config:
+            return []
+        config_table = self._kind.config[0]
+        return sorted(
+            config_table.file(model=True, silent=False).keep.keys()
+            - config_table.file(model=False, silent=False).keep.keys()
+        )
 
     def _undo(self, each: Config) -> list[str]:
         """What relit keeps, as it was before; of an agent that relit made, only what leads into its home."""

@@ -164,15 +164,24 @@ def _limit(held: Sequence[Memory]) -> int | None:
 
 def _state(agent: documents.Agent | None, worst: InstanceStatus | None) -> str:
     """The process's state as long as it is not well; else what its work says."""
-    if worst is not None and worst.state not in _WELL:
+    if worst is None:
+        return state_of(agent) if agent else "stopped"
+    if worst.state not in _WELL or agent is None or not (agent.workers or _paused(agent)):
         return worst.state
-    if agent is None:
-        return worst.state if worst else "stopped"
-    if agent.mailbox is not None and agent.mailbox.paused:
+    return state_of(agent)
+
+
+def state_of(agent: documents.Agent) -> str:
+    """An agent's state, of which the server alone is asked."""
+    if _paused(agent):
         return "paused"
     if not agent.workers:
-        return worst.state if worst else "down" if unfinished(agent) else "stopped"
+        return "down" if unfinished(agent) else "stopped"
     return "working" if agent.runs.get("running") else "idle"
+
+
+def _paused(agent: documents.Agent) -> bool:
+    return agent.mailbox is not None and agent.mailbox.paused
 
 
 def unfinished(agent: documents.Agent) -> int:
@@ -185,7 +194,7 @@ def _reason(agent: documents.Agent | None, worst: InstanceStatus | None) -> str:
         return worst.reason or worst.last_exit
     if agent is None:
         return ""
-    if agent.mailbox is not None and agent.mailbox.paused:
+    if _paused(agent):
         return f"its mailbox is paused: relit mailbox resume {agent.name}"
     said = []
     if not agent.workers and (left := unfinished(agent)):

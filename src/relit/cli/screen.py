@@ -22,8 +22,13 @@ COLOURS = {
     "failed": "red", "discarded": "red", "dead": "red", "down": "red", "error": "red",
     "cancelled": "bright_black", "stopped": "bright_black", "left": "bright_black",
     "superseded": "bright_black", "forgotten": "bright_black", "kept": "green",
-    "▲ critical": "red", "△ warning": "yellow", "· info": "bright_black", "● open": "red", "○ resolved": "green",
 }  # fmt: skip
+# What stands before an incident's words, also where there is no UTF-8, and the colour of both.
+SHAPES = {
+    "critical": ("✖", "x", "red"), "warning": ("▲", "!", "yellow"), "info": ("·", ".", "bright_black"),
+    "open": ("●", "*", "red"), "resolved": ("○", "-", "green"),
+}  # fmt: skip
+COLOURS |= {f"{shape} {word}": colour for word, (*both, colour) in SHAPES.items() for shape in both}
 
 
 class Screen:

@@ -1,4 +1,4 @@
-"""Messages as a person types them, or as a script writes them: one a line, longer ones with ``\\`` at the line's end."""
+"""Messages as a person types them, or a script writes them: one a line; ``\\`` at its end goes on in the next."""
 
 from __future__ import annotations
 

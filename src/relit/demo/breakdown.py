@@ -56,7 +56,7 @@ async def known_good(client: Client, agent: str) -> None:
 
 async def ready(house: Installation, agent: str) -> int:
     """Until it is ready; answers its pid."""
-    while (pid := await asyncio.to_thread(house.pid, agent)) is None:
+    while (pid := await asyncio.to_thread(house.pid, agent)) is None:  # noqa: ASYNC110 - it happens in other processes
         await asyncio.sleep(_LOOK_S)
     return pid
 

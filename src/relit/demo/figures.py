@@ -12,7 +12,6 @@ from relit.demo.plan import Role
 from relit.demo.witness import Line
 from relit.lib.durations import size
 
-
 HEALED_S, HEALED_RUNG = 10, 3  # what the ladder must need for a broken configuration
 
 

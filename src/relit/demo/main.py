@@ -17,8 +17,17 @@ from rich.table import Table
 
 from relit.client import Client
 from relit.demo import (
-    breakdown, configuration, distributions, figures, licences, mishap, plan, prompt, watchman, witness,
-)  # fmt: skip
+    breakdown,
+    configuration,
+    distributions,
+    figures,
+    licences,
+    mishap,
+    plan,
+    prompt,
+    watchman,
+    witness,
+)
 from relit.demo.figures import Blow, Breakdown, Figures, Kept, Mishap
 from relit.demo.installation import Installation
 from relit.demo.licences import Verdict

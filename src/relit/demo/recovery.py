@@ -17,7 +17,7 @@ _BACK = ("ready again", "it is over")
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """A way back to ready. Times are since the blow; ``did``: (what relit did, outcome), ``rung``: the highest of it."""
+    """A way back to ready. Times are since the blow; ``did``: (what relit did, outcome)."""
 
     agent: str
     incident: str
@@ -27,7 +27,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rung(self) -> int:
-        """1 when it was only started again."""
+        """The highest that was needed: 1 when it was only started again."""
         return max((_rung(what) for what, _ in self.did), default=1)
 
 

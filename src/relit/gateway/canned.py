@@ -20,6 +20,7 @@ from relit.gateway.wording import Text
 
 MARK = "relit-canary-"
 _MARKED = re.compile(re.escape(MARK) + r"([0-9A-Za-z]{1,64})")
+_INTERNAL = ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>",)  # what agents say to the model in the user's name
 _JSON, _EVENTS = "application/json", "text/event-stream; charset=utf-8"
 
 
@@ -63,8 +64,8 @@ def reply(protocol: Protocol, raw: bytes, at: int) -> Canned | None:
 
 def nonce_of(protocol: Protocol, body: dict[str, Any]) -> str | None:
     """The nonce that the last of the user's messages carries. ``None``: the user went on without one, or never had
-    one. A tool's result is no message of the user's."""
-    messages = list(_user_messages(protocol, body))
+    one. A tool's result is no message of the user's, nor is what an agent adds in the user's name."""
+    messages = [text for text in _user_messages(protocol, body) if not text.startswith(_INTERNAL)]
     found = _MARKED.findall(messages[-1]) if messages else []
     return found[-1] if found else None
 

@@ -330,9 +330,10 @@ class Instance:
         """What a life that goes well brings: its trouble is over, and its home is known to be good. Never returns."""
         care = self.spec.care
         ladder = care.ladder if care is not None else Ladder()
-        again = self.history.quick > 1  # it has died again and again: only a stable life is the end of that
-        await self._well(watching, max(ladder.settled_ms, self.spec.backoff.stable_ms if again else 0))
-        self.trouble.over()
+        if self.trouble.open:
+            again = self.history.quick > 1  # it has died again and again: only a stable life is the end of that
+            await self._well(watching, max(ladder.settled_ms, self.spec.backoff.stable_ms if again else 0))
+            self.trouble.over()
         while care is not None:
             await self._well(watching, ladder.good_after_ms)
             if await watching.answers() and (number := await self._healing.mark_good(care)):

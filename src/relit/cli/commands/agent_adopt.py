@@ -112,6 +112,8 @@ def release(session: Session, name: str, dest: Path) -> int:
     screen.line(f"{name} is in {done.dest}: {done.copied.files} files, {size(done.copied.bytes)}")
     if done.undone:
         screen.note(f"as before relit: {', '.join(done.undone)}")
+    if done.model:
+        screen.note(f"its model is relit's gateway still: set {', '.join(done.model)}")
     screen.line(f"without relit it starts with: {done.start}")
     screen.note(f"here it stays stopped: relit agent rm {name}, or relit agent start {name}")
     return OK

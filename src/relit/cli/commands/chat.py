@@ -26,7 +26,7 @@ _HELP = """\
 /session NAME   go on in another session (a conversation that the agent keeps apart); /session alone: the usual one
 /quit           end; Ctrl-D does, too
 /help           this
-A line that ends with \\ goes on in the next one; pasted lines are one message. Write // for a message that begins with /.
+A line that ends with \\ goes on in the next one; pasted lines are one message. //word sends /word.
 Ctrl-C while an answer comes: cancel the message, or leave it running."""
 
 
@@ -176,11 +176,11 @@ class Chat:
                 paper.say(said)
             if not looked and answer.run is not None and answer.run.state == "available":
                 looked = True
-                self._queue(paper)
+                self._queue(run, paper)
             if answer.stuck:
                 return
 
-    def _queue(self, paper: Paper) -> None:
+    def _queue(self, run: str, paper: Paper) -> None:
         """Why it is not worked on at once."""
         agent = self._api.get(f"/v1/agents/{segment(self._agent)}", documents.Agent)
         box = agent.mailbox
@@ -188,8 +188,12 @@ class Chat:
             paper.say(Said("note", "no worker takes its messages now; it waits until one does"))
         elif box is not None and box.paused:
             paper.say(Said("note", f"its mailbox is paused: relit mailbox resume {self._agent}"))
-        elif box is not None and (others := box.queued + box.active - 1) > 0:
+        elif others := self._before(run):
             paper.say(Said("note", f"waiting: {others} other {'message' if others == 1 else 'messages'} before it"))
+
+    def _before(self, run: str) -> int:
+        found = self._api.get("/v1/runs", documents.Runs, agent=self._agent, state=["running", "available"], limit=100)
+        return sum(each.id < run and each.mailbox is not None for each in found.runs)
 
     def _interrupted(self, run: str) -> bool:
         """Whether to go on waiting for the answer."""

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 import click
 
 from relit import documents
 from relit.cli import troubles
-from relit.cli.commands.overview import state_of
+from relit.cli.commands.ps import speaks_utf8
 from relit.cli.exits import DEGRADED
 from relit.cli.http import Api, segment
-from relit.cli.screen import Screen, ago, brief, clean, short, when
+from relit.cli.roster import ILL, Row
+from relit.cli.roster import state_of
+from relit.cli.screen import SHAPES, Screen, ago, brief, clean, short, when
 from relit.cli.session import Session, pass_session
+from relit.cli.survey import Survey
 from relit.documents import Incident, IncidentDetail
 from relit.documents.postmortem import postmortem
 from relit.errors import NotFound, ServerUnreachable
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.durations import human
+from relit.settings.noted import noted_start
 
-MARKS = {"critical": "▲ critical", "warning": "△ warning", "info": "· info"}
+T = TypeVar("T", bound=Incident)
+
 _MOST = 1000
 
 
@@ -50,7 +55,7 @@ def incidents(session: Session, agent: str | None, everything: bool, limit: int)
 
 def _list(screen: Screen, found: Sequence[Incident], more: int, everything: bool) -> None:
     rows = [
-        [short(each.id), each.agent, MARKS[each.severity], _going(each), f"{each.rung} of 4", ago(each.opened_at),
+        [short(each.id), each.agent, _shaped(each.severity), _going(each), f"{each.rung} of 4", ago(each.opened_at),
          _lasted(each), brief(each.title)]
         for each in found
     ]  # fmt: skip
@@ -63,7 +68,11 @@ def _list(screen: Screen, found: Sequence[Incident], more: int, everything: bool
 
 
 def _going(incident: Incident) -> str:
-    return "● open" if incident.open else "○ resolved"
+    return _shaped("open" if incident.open else "resolved")
+
+
+def _shaped(word: str) -> str:
+    return f"{SHAPES[word][0 if speaks_utf8() else 1]} {word}"
 
 
 def _lasted(incident: Incident) -> str:
@@ -77,95 +86,70 @@ def why(session: Session, agent: str) -> int:
     """What is wrong with an AGENT, what relit did, and the command to run now: the post-mortem of its newest trouble.
 
     The ID of an incident instead of an agent tells of that one. Exit code 3 when the trouble goes on and is a warning
-    or critical. Without a server it tells what this machine's node wrote down.
+    or critical. Without a server it tells what the node of this machine wrote down.
     """
-    names, running = troubles.names_of(session, agent), troubles.here(session)
-    known = Known(troubles.status_of(running, names))
+    api, row, away = session.api(), None, None
     try:
-        known.ask(session.api(), agent, names)
-    except ServerUnreachable as error:
-        if session.flags.get("server") or session.environment.server:
-            raise
-        known.read(troubles.written(session.data, names))
-        if known.incident is None and known.status is None:
-            raise
-        session.screen.note(
-            session.screen.style(f"{error.what}; this is what the node of this machine knows", fg="yellow")
-        )
-    return _tell(session.screen, agent, known)
+        found = Survey(session, api, noted_start(session.data)).look()
+        away = found.away
+        row = next((each for each in found.rows if agent in (each.agent, *each.instances)), None)
+    except ServerUnreachable as error:  # and nothing else runs here
+        away = error
+    names = troubles.names_of(session.data, agent, row.instances if row else ())
+    if away is None:
+        return _tell(session.screen, agent, row, _asked(api, agent, names, row is not None), "server")
+    if session.flags.get("server") or session.environment.server:
+        raise away
+    noted = _first(troubles.written(session.data, names))
+    if row is None and noted is None:
+        raise away
+    session.screen.note(session.screen.style(f"{away.what}; this is what the node of this machine knows", fg="yellow"))
+    return _tell(session.screen, agent, row, noted, "node")
 
 
-class Known:
-    """What is known of an agent: its newest trouble, if there ever was one, and how it is now."""
-
-    def __init__(self, status: Any) -> None:
-        self.status = status
-        self.source = "server"
-        self.incident: IncidentDetail | None = None
-        self.state: str = status.state if status is not None else ""
-        self.since: int | None = (status.since_ms or None) if status is not None else None
-        self.exact = False  # this incident was asked for, whichever is the newest
-
-    def ask(self, api: Api, agent: str, names: Sequence[str]) -> None:
-        """The server. Raises ``NotFound`` for what is neither an agent nor an incident."""
-        newest = [each for name in names for each in _newest(api, name)]
-        if newest:
-            first = max(newest, key=lambda each: (each.open, each.opened_at))
-            self.incident = api.get(f"/v1/incidents/{segment(first.id)}", IncidentDetail)
-        if self.state:
-            return
-        try:
-            self.state = state_of(api.get(f"/v1/agents/{segment(agent)}", documents.Agent))
-        except NotFound:
-            if self.incident is None:
-                self.incident, self.exact = _named(api, agent), True
-
-    def read(self, written: Sequence[IncidentDetail]) -> None:
-        """What its node wrote down."""
-        self.source = "node"
-        self.incident = max(written, key=lambda each: (each.open, each.opened_at), default=None)
-
-
-def _newest(api: Api, agent: str) -> list[Incident]:
+def _first(found: Sequence[T]) -> T | None:
     """The newest trouble that goes on, else the newest one."""
-    for going in (True, False):
-        if found := api.get("/v1/incidents", documents.Incidents, agent=agent, open=going, limit=1).incidents:
-            return found
-    return []
+    return max(found, key=lambda each: (each.open, each.opened_at, each.id), default=None)
 
 
-def _named(api: Api, id: str) -> IncidentDetail:
+def _asked(api: Api, agent: str, names: Sequence[str], known: bool) -> IncidentDetail | None:
+    """Its newest trouble; of a name that no agent has, the incident that is called so. Raises ``NotFound``."""
+    newest = _first([each for name in names for going in (True, False) for each in _newest(api, name, going)])
+    if newest is None and known:
+        return None
+    id = agent if newest is None else newest.id
     try:
         return api.get(f"/v1/incidents/{segment(id)}", IncidentDetail)
     except NotFound as error:
-        raise NotFound(f"there is no agent and no incident {id!r}", fix="relit ps, or relit incidents --all") from error
+        raise NotFound(
+            f"there is no agent and no incident {agent!r}", fix="relit ps, or relit incidents --all"
+        ) from error
 
 
-def _tell(screen: Screen, agent: str, known: Known) -> int:
-    incident = known.incident
-    ill = known.state in troubles.ILL
+def _newest(api: Api, agent: str, going: bool) -> list[Incident]:
+    return api.get("/v1/incidents", documents.Incidents, agent=agent, open=going, limit=1).incidents
+
+
+def _tell(screen: Screen, agent: str, row: Row | None, incident: IncidentDetail | None, source: str) -> int:
+    ill = row is not None and row.state in ILL
     if screen.as_json:
-        state = {
-            "agent": incident.agent if incident and known.exact else agent,
-            "state": known.state,
-            "since": known.since,
-        }
-        screen.json(state | {"source": known.source, "incident": incident})
+        state = {"agent": row.agent, "state": row.state, "since": row.since, "reason": row.reason} if row else None
+        screen.json({"agent": agent, "now": state, "incident": incident, "source": source})
     else:
-        if not known.exact and (incident is None or not incident.open):
-            screen.line(_how(screen, agent, known, ill))
+        if row is not None and (incident is None or not incident.open):
+            screen.line(_how(screen, row, ill, incident is not None))
         if incident is not None:
             _page(screen, incident)
     return DEGRADED if ill or (incident is not None and incident.grave) else 0
 
 
-def _how(screen: Screen, agent: str, known: Known, ill: bool) -> str:
+def _how(screen: Screen, row: Row, ill: bool, past: bool) -> str:
     """How an agent is that is in no trouble, in a sentence."""
-    since = f" since {when(known.since)} ({ago(known.since)})" if known.since else ""
-    reason = f": {clean(known.status.last_exit or known.status.reason)}" if ill else ""
-    past = "No trouble of it is known." if known.incident is None else "Its last trouble is over:"
+    since = f" since {when(row.since)} ({ago(row.since)})" if row.since else ""
+    reason = f": {clean(row.reason or row.last_exit)}" if row.reason or (ill and row.last_exit) else ""
     how = "is not well" if ill else "is well"
-    return f"{agent} {how}: it is {screen.state(known.state or 'away')}{since}{reason}. {past}"
+    told = "Its last trouble is over:\n" if past else "No trouble of it is known."
+    return f"{row.agent} {how}: it is {screen.state(row.state)}{since}{reason}. {told}"
 
 
 def _page(screen: Screen, incident: IncidentDetail) -> None:

@@ -1,0 +1,81 @@
+"""The node of `relit up` without a server: ``daemon.py RUN_DIR SPECS.json``. SIGHUP: read the specs again.
+
+It has what `relit up` has in that process: the same modules, logs, care and incidents. What it reports goes nowhere.
+``RUN_DIR/began`` holds the monotonic clock at the moment at which its imports were done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from relit.app.stopping import running, until_signal
+from relit.app.up import Reload
+from relit.control.care import Incident, KnownGood, Went
+from relit.control.local import LocalControl
+from relit.control.values import Death, Desired, InstanceSpec, NodeInfo
+from relit.drivers.process import ProcessDriver
+from relit.events import Event
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.ids import system_random
+from relit.node.client import ensure_keeper
+from relit.node.logs import Logs
+from relit.node.node import Node
+
+
+class Quiet:
+    """A server that takes everything and wants nothing."""
+
+    async def hello(self, node: NodeInfo) -> None: ...
+
+    async def report(self, events: Sequence[Event]) -> None: ...
+
+    async def worker_died(self, death: Death) -> None: ...
+
+    async def incident(self, incident: Incident) -> None: ...
+
+    async def desired(self, version: int, wait_s: float) -> Desired:
+        await asyncio.sleep(wait_s)
+        return Desired(version=max(1, version))
+
+    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+        return KnownGood()
+
+    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+        raise AssertionError("nothing is known to be good")
+
+    async def mark_good(self, agent: str) -> int:
+        return 0
+
+
+async def main(run_dir: Path, specs: Path) -> None:
+    """Keep them until a signal comes; then stop all."""
+
+    def wanted() -> list[InstanceSpec]:
+        return msgspec.json.decode(specs.read_bytes(), type=list[InstanceSpec])
+
+    (run_dir / "began").write_text(str(time.monotonic_ns()))
+    keeper = await ensure_keeper(run_dir)
+    try:
+        node = Node(
+            LocalControl(Quiet()),
+            ProcessDriver(keeper),
+            wanted(),
+            run_dir=run_dir,
+            chance=system_random(),
+            logs=Logs(SYSTEM_CLOCK),
+        )
+        async with until_signal() as stop, running([node, Reload(node, wanted)]):
+            await stop.wait()
+        await keeper.shutdown()
+    finally:
+        await keeper.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
