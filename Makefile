@@ -8,7 +8,7 @@ WORKERS ?= 2
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo test test-fast test-crash test-real bench bench-durable bench-volumes bench-setup soak lint format venv system-deps clean
+.PHONY: docs help demo demo-agents test test-fast test-crash test-real bench bench-durable bench-volumes bench-setup soak lint format venv system-deps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -26,6 +26,9 @@ system-deps: $(VENV)/.dev  ## install the system packages that the tests use (ro
 
 demo: $(VENV)/.runtime  ## real work, ten real kills, a table of what it cost
 	$(BIN)/relit demo
+
+demo-agents: $(VENV)/.runtime  ## a real OpenClaw and a real Hermes, each broken three ways
+	$(BIN)/relit demo --agents --runtimes .bench/runtimes
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, layers and purity
 	$(BIN)/ruff check src tests bench docs

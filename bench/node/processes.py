@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import select
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -56,31 +56,22 @@ def _parent(entry: Path) -> int | None:
         return None
 
 
-def end(pid: int, failure: str, limit_s: float = 30) -> None:
-    """SIGKILL a process that is ours, and wait until it is gone."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        until(lambda: is_over(pidfd), failure, limit_s=limit_s)
-    finally:
-        os.close(pidfd)
+def watched(pids: Iterable[int]) -> list[int]:
+    """A pidfd for each, for ``gone``."""
+    return [os.pidfd_open(pid) for pid in pids]
 
 
-def is_over(pidfd: int) -> bool:
-    """Whether the process behind a pidfd has ended."""
-    try:
-        signal.pidfd_send_signal(pidfd, 0)
-    except ProcessLookupError:
-        return True
-    return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None if _ours(pidfd) else False
-
-
-def _ours(pidfd: int) -> bool:
-    try:
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def gone(pidfds: list[int], since: float, limit_s: float = 60) -> list[float]:
+    """Wait until these processes have ended; answers when each of them had, in seconds after ``since``."""
+    deadline, ends = time.monotonic() + limit_s, []
+    while pidfds:
+        if not (over := select.select(pidfds, [], [], max(0.0, deadline - time.monotonic()))[0]):
+            raise SystemExit(f"{len(pidfds)} processes did not end in {limit_s:.0f} s")
+        for pidfd in over:
+            pidfds.remove(pidfd)
+            os.close(pidfd)
+            ends.append(time.monotonic() - since)
+    return ends
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,15 +6,16 @@ import msgspec
 import pytest
 
 from relit.demo import figures
-from relit.demo.figures import Blow, Figures, Kept, Mishap
+from relit.demo.figures import Blow, Breakdown, Figures, Kept, Mishap
 from relit.demo.witness import Line
 
 MISHAP = Mishap(at=5.0, to=4.0, restored=7.0, seconds=2.5, notes=3, lost=0, differing=0)
+BROKEN = Breakdown(found_ms=4, healed_s=1.2, rung=3, as_before=True, kept=True)
 GOOD = Figures(
     sent=3, completed=3, wrong=0, steps=20, blows=[Blow(1.0, "worker", 7, 1.5), Blow(2.0, "server", 8, None)],
     steps_again=1, bought_twice=1, findings=2, delivered=2, delivered_twice=0, raw_requests=3, seconds=9.0,
     notes=3, versions=Kept(snapshots=4, freezes_ms=[2.0, 9.0, 3.0], packed=4096, home=2048), mishap=MISHAP,
-    steps_redone=4, bought_again=1,
+    breakdown=BROKEN, steps_redone=4, bought_again=1,
 )  # fmt: skip
 
 
@@ -35,6 +36,11 @@ def test_kept_bounds_pass() -> None:
         {"redone_needlessly": 1},
         {"mishap": msgspec.structs.replace(MISHAP, lost=1)},
         {"mishap": msgspec.structs.replace(MISHAP, differing=1)},
+        {"breakdown": None},
+        {"breakdown": msgspec.structs.replace(BROKEN, healed_s=11.0)},
+        {"breakdown": msgspec.structs.replace(BROKEN, rung=1)},
+        {"breakdown": msgspec.structs.replace(BROKEN, as_before=False)},
+        {"breakdown": msgspec.structs.replace(BROKEN, kept=False)},
     ],
 )
 def test_each_bound_that_breaks_fails(fault: dict[str, object]) -> None:
@@ -70,7 +76,7 @@ def test_what_the_snapshot_had_as_done_must_not_be_done_again() -> None:
 
 def test_a_storm_without_its_mishap_fails_and_no_storm_needs_none() -> None:
     assert not figures.kept(msgspec.structs.replace(GOOD, mishap=None))
-    calm = msgspec.structs.replace(GOOD, mishap=None, blows=[], steps_again=0, bought_twice=0)
+    calm = msgspec.structs.replace(GOOD, mishap=None, breakdown=None, blows=[], steps_again=0, bought_twice=0)
     assert figures.kept(calm)
 
 

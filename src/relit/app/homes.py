@@ -77,6 +77,7 @@ def make_mount(settings: Settings, agent: str) -> Mount:
         freezer=InstanceFreezer(run_dir(settings), lambda: instances_of(settings, agent)),
         holder=holder_of(settings, agent),
         patterns=(*(kind.exclude if kind else ()), *wanted.exclude),
+        carry_over=tuple(each.rstrip("/").encode() for each in (kind.carry_over if kind else ())),
         limits=Limits(bytes=wanted.max_bytes, files=wanted.max_files),
         every_ms=wanted.every_ms if wanted.enabled else 0,
         declared=known is not None,

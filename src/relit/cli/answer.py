@@ -26,18 +26,15 @@ class Said(NamedTuple):
 
 
 class Answer:
-    """``final`` once it has ended, ``stuck`` when a person must do something first. ``at``: where to go on reading."""
+    """``run``: as it was last told; ``stuck`` when a person must do something first. ``at``: where to go on reading."""
 
-    def __init__(self) -> None:
+    def __init__(self, agent: str) -> None:
+        self._agent = agent
         self.run: documents.Run | None = None
         self.at = ""
         self._printed = ""
         self._attempts: dict[str, int] = {}
         self._told = ""
-
-    @property
-    def final(self) -> bool:
-        return self.run is not None and self.run.final and self.run.continued_to is None
 
     @property
     def stuck(self) -> bool:
@@ -71,7 +68,7 @@ class Answer:
             case {"redelivered": number, **rest} if not rest:
                 return [*said, *self._over(_redelivered(number))]
             case {"waiting": why, **rest} if not rest:
-                return [*said, *self._note(f"waiting: {brief(why, 200)}")]
+                return [*said, *self._note(f"waiting: {self._agent} is not ready ({brief(why, 200)})")]
         return [*said, Said("item", brief(item.data, 400))]
 
     def _over(self, why: str) -> list[Said]:

@@ -60,8 +60,10 @@ def watchmans_kind(command: Sequence[str]) -> str:
     return _text(lines)
 
 
-def strangers(kinds: Mapping[str, str], *, gateway: str, runtimes: str, model: str) -> str:
-    """Agents that relit did not write, by name and kind, as somebody who is in a hurry would keep them."""
+def strangers(
+    kinds: Mapping[str, str], environment: Mapping[str, str], *, gateway: str, runtimes: str, model: str
+) -> str:
+    """Agents that relit did not write, by name and kind, kept as by somebody who is in a hurry."""
     lines = [
         "[gateway]",
         f"listen = {json.dumps(gateway)}",
@@ -74,6 +76,7 @@ def strangers(kinds: Mapping[str, str], *, gateway: str, runtimes: str, model: s
     ]
     for name, kind in kinds.items():
         lines += [f"[agents.{name}]", f'kind = "{kind}"', 'heal = { good_after = "2s", retry = "5s" }']
+        lines += [f"[agents.{name}.env]", *_values(environment)]
     return _text(lines)
 
 

@@ -58,12 +58,8 @@ def read(incident: IncidentDetail, struck_ms: int) -> Recovery | None:
 
 
 def _back(entries: Sequence[IncidentEntry]) -> IncidentEntry | None:
-    """The last entry, or the one before it, if it says that all is well again."""
-    ends = [number for number, each in enumerate(entries) if each.what in _BACK]
-    if not ends or ends[0] == 0 or any(each.what not in _BACK for each in entries[ends[-1] :]):
-        return None
-    first = next(number for number in ends if all(each.what in _BACK for each in entries[number:]))
-    return entries[first]
+    """The entry that says that all is well again."""
+    return next((each for each in entries if each.what in _BACK), None)
 
 
 def _rung(what: str) -> int:

@@ -18,7 +18,8 @@ from relit.volumes.moved import forget
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
     """One agent's home and how it is kept. ``work``: where journals of restores and replaced files lie. ``declared``:
-    relit.toml names the agent, so that its home is made anew."""
+    relit.toml names the agent, so that its home is made anew. ``carry_over``: paths that a restore of the whole home
+    leaves as they are."""
 
     agent: str
     home: Path
@@ -26,6 +27,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     freezer: Freezer
     holder: Holder
     patterns: tuple[str, ...] = ()
+    carry_over: tuple[bytes, ...] = ()
     limits: Limits = Limits()
     every_ms: int = 60_000
     declared: bool = False

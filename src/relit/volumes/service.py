@@ -19,6 +19,7 @@ from relit.volumes import mount as mounted
 from relit.volumes.arenas import Arenas
 from relit.volumes.between import Trees, between
 from relit.volumes.capture import Capture
+from relit.volumes.carry import carried
 from relit.volumes.disk import attempted
 from relit.volumes.due import Due, check_laid, to_be_laid
 from relit.volumes.going import Asked, Going, going, lost, open_up, staying, unread, without
@@ -286,13 +287,14 @@ class Homes:
         """What ``restore`` would do. Takes a snapshot of the home as it is, to compare with."""
         asked = Asked(number=number, paths=paths, exact=exact, full=full)
         async with self._lock(agent):
-            home = (await self._mount(agent)).home
+            mount = await self._mount(agent)
+            home = mount.home
             if not is_there(home) and paths:
                 raise parted(agent, home)
             if not is_there(home) or to_be_laid(home):
                 return await lost(self._parts.catalog, agent, asked)
             before, _ = await self._take(agent, "request")
-            planned, _ = await self._planned(agent, before, asked)
+            planned, _ = await self._planned(mount, before, asked)
             if full:
                 return planned
             with attempted(f"what a restore of {agent} would do was not found out"):
@@ -358,7 +360,7 @@ class Homes:
         check_laid(mount.home, f"single files of {agent} cannot be put back")
         before = await self._before(mount, number)
         point("volumes.back.saved")
-        planned, trees = await self._planned(agent, before, asked)
+        planned, trees = await self._planned(mount, before, asked)
         if asked.full:
             made = await self._laying.exchange(mount, before.volume, number)
             await self._renewed(agent, made)
@@ -398,10 +400,12 @@ class Homes:
             raise
         return without(planned, done.skipped, done)
 
-    async def _planned(self, agent: str, before: Snapshot, asked: Asked) -> tuple[Going, Trees]:
+    async def _planned(self, mount: Mount, before: Snapshot, asked: Asked) -> tuple[Going, Trees]:
         catalog = self._parts.catalog
-        to, tree = await catalog.snapshot(before.volume, asked.number), await (await self._capture(agent)).tree()
+        to, tree = await catalog.snapshot(before.volume, asked.number), await (await self._capture(mount.agent)).tree()
         trees = await between(catalog, tree, before, asked.number)
+        if mount.carry_over and not asked.paths and not asked.full:
+            trees = carried(trees, mount.carry_over)
         return await asyncio.to_thread(going, to, before, trees, asked), trees
 
     # --- forks -------------------------------------------------------------------------------------------------

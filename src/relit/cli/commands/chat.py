@@ -16,7 +16,7 @@ from relit.cli.http import Api, segment
 from relit.cli.screen import Screen, ago, brief, short
 from relit.cli.session import Session, pass_session
 from relit.cli.typed import Typed
-from relit.errors import NotFound, RelitError
+from relit.errors import Conflict, NotFound, RelitError
 from relit.lib.ids import new_id
 
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
@@ -150,7 +150,7 @@ class Chat:
             self._screen.row({"event": "sent", "id": made.id})
         if made.note:
             self._screen.note(self._screen.dim(made.note))
-        answer, paper = Answer(), Paper(self._screen, self._agent if self._typed.live else "")
+        answer, paper = Answer(self._agent), Paper(self._screen, self._agent if self._typed.live else "")
         while True:
             try:
                 self._follow(made.id, answer, paper)
@@ -203,7 +203,10 @@ class Chat:
             said = "l"
             self._screen.note("")
         if said.startswith("c"):
-            self._api.post(f"/v1/runs/{segment(run)}/cancel", documents.Run, {"reason": "cancelled in a chat"})
+            try:
+                self._api.post(f"/v1/runs/{segment(run)}/cancel", documents.Run, {"reason": "cancelled in a chat"})
+            except Conflict:
+                self._screen.note(self._screen.dim("  · it had ended meanwhile"))
             return True
         if said.startswith("l"):
             self._screen.note(self._screen.dim(f"it goes on: relit tail {short(run)}"))
@@ -214,7 +217,10 @@ class Chat:
 def _asked(run: documents.Run) -> Any:
     given = run.input if isinstance(run.input, dict) else {}
     arguments = given.get("args") or [run.input]
-    return arguments[0] if isinstance(arguments, list) else arguments
+    asked = arguments[0] if isinstance(arguments, list) else arguments
+    if isinstance(asked, dict) and asked.keys() == {"text", "session"}:
+        return f"[{asked['session']}] {asked['text']}"
+    return asked
 
 
 class Paper:

@@ -155,9 +155,24 @@ def down(session: Session, timeout: int) -> int:
 @click.option("--seconds", type=click.IntRange(20, 3600), default=170, show_default=True, help="At most.")
 @click.option("--workers", type=click.IntRange(1, 16), default=3, show_default=True, help="Worker processes.")
 @click.option("--seed", type=int, help="Kill in the same order again.")
+@click.option("--agents", is_flag=True, help="With a real OpenClaw and a real Hermes instead.")
+@click.option(
+    "--runtimes", type=click.Path(file_okay=False, path_type=Path),
+    help="--agents: where they are installed. [default: as by `relit agent add`]",
+)  # fmt: skip
 @pass_session
-def demo(session: Session, kills: int, seconds: int, workers: int, seed: int | None) -> int:
-    """Watch real work survive: an agent audits licences, its processes are killed, its notes deleted and restored."""
+def demo(
+    session: Session, kills: int, seconds: int, workers: int, seed: int | None, agents: bool, runtimes: Path | None
+) -> int:
+    """Watch real work survive: an agent audits licences, its processes are killed, its notes deleted and restored, and
+    a second agent's configuration is broken.
+
+    With --agents: OpenClaw and Hermes are installed, run with a scripted model, and broken three ways each.
+    """
+    if agents:
+        from relit.demo.agents import run as run_agents
+
+        return run_agents(runtimes=runtimes or session.settings().runtimes, as_json=session.screen.as_json)
     from relit.demo.main import run
 
     return run(kills=kills, seconds=seconds, workers=workers, seed=seed, as_json=session.screen.as_json)

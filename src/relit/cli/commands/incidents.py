@@ -14,7 +14,6 @@ from relit.cli.commands.ps import speaks_utf8
 from relit.cli.exits import DEGRADED
 from relit.cli.http import Api, segment
 from relit.cli.roster import ILL, Row
-from relit.cli.roster import state_of
 from relit.cli.screen import SHAPES, Screen, ago, brief, clean, short, when
 from relit.cli.session import Session, pass_session
 from relit.cli.survey import Survey
