@@ -138,8 +138,9 @@ class Relit:
         return {name: each.pid for name, each in ready.items() if each.pid}
 
     def ready(self, names: Sequence[str]) -> None:
-        """Wait until all are."""
+        """Wait until all are, and heard."""
         until(lambda: len(self.pids(names)) == len(names), f"not all agents became ready: {self.told()}", every_s=0.002)
+        self._bells.until(names)
 
     def told(self) -> str:
         """Its log's end."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cli_house import House
 
@@ -79,7 +82,7 @@ folder = "."
 
 [agents.parent]
 kind = "command"
-command = ["{python}", "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; a = b\\"x\\" * 40_000_000; time.sleep(3600)'])"]
+command = ["sh", "-c", "{python} -c 'import time; much = bytes([7]) * 40_000_000; time.sleep(3600)'; true"]
 sandbox = "off"
 
 [agents.breaker]
@@ -110,3 +113,17 @@ class TalkerHouse(House):
         """Start it all; the breaker does not come up, which is told."""
         done = self.spawn("up")
         assert done.returncode in (0, 1), done.stderr
+        for name in ("clerk", "talker"):
+            self.seen(name, lambda row: row["workers"] == 1)
+        for name in ("parent", "talker"):
+            self.seen(name, lambda row: row["state"] in ("ready", "idle"))
+
+    def seen(self, agent: str, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """What `relit ps` says of an agent, as soon as it is as it should be."""
+        deadline = time.monotonic() + 60
+        while True:
+            rows: list[dict[str, Any]] = self.json("ps")["agents"]
+            row = next((each for each in rows if each["agent"] == agent), {})
+            if row and what(row):
+                return row
+            assert time.monotonic() < deadline, row

@@ -92,6 +92,10 @@ def _words(info: msgspec.inspect.Type) -> str:
             return "true | false"
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
             return _range(info)
+        case msgspec.inspect.StructType():
+            return "a table"
+        case msgspec.inspect.ListType(item_type=msgspec.inspect.StructType()):
+            return "a list of tables"
         case msgspec.inspect.ListType():
             return "a list of strings"
         case msgspec.inspect.StrType(pattern=str(pattern)) if pattern.startswith("^http"):
