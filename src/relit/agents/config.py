@@ -67,7 +67,9 @@ def load(data: bytes, form: Format) -> dict[str, Any]:
     """Text in one of the formats as a tree. ``Unreadable``."""
     try:
         tree = _LOAD[form](data.decode())
-    except (ValueError, YAMLError, RecursionError, pyjson5.Json5Exception) as error:
+    except pyjson5.Json5Exception as error:
+        raise Unreadable(f"it is not JSON5: {error.args[0]}") from error
+    except (ValueError, YAMLError, RecursionError) as error:
         raise Unreadable(f"it is not {form.upper()}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(tree, dict):
         raise Unreadable(f"it is not a table of settings but {'empty' if tree is None else type(tree).__name__}")

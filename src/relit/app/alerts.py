@@ -3,13 +3,15 @@ a changed order, and shows no secret."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from functools import partial
 
 from relit.api.webhooks import keys, sign
 from relit.durable.alerting import Policy
 from relit.durable.alerts import Alerts
-from relit.durable.channels import Apprise, Channel, Webhook
+from relit.durable.channels import TIMEOUT_S, Apprise, Channel, Webhook, sent
+from relit.durable.courier import Parcel
 from relit.errors import ConfigError
 from relit.lib.service import OnFailure
 from relit.settings import Secrets, Settings
@@ -68,12 +70,12 @@ def _check(table: str, value: str, secrets: Secrets, *, address: bool = False, s
         )
 
 
-def check_addresses(settings: Settings, secrets: Secrets) -> None:
-    """Raises ``ConfigError`` for addresses that Apprise does not understand. Slow: it loads all that it knows."""
-    from relit.durable.courier import Parcel, deliver
-
-    urls = dict.fromkeys(settings.alerts.urls)
-    if wrong := [name_of(url) for url in urls if not deliver(Parcel(url=secrets.reveal(url))).readable]:
+async def check_addresses(settings: Settings, secrets: Secrets) -> None:
+    """Raises ``ConfigError`` for addresses that Apprise does not understand. Takes a second or two."""
+    urls = [*dict.fromkeys(settings.alerts.urls)]
+    receipts = await asyncio.gather(*(sent(Parcel(url=secrets.reveal(url)), TIMEOUT_S) for url in urls))
+    wrong = [name_of(url) for url, got in zip(urls, receipts, strict=True) if got is None or not got.readable]
+    if wrong:
         raise ConfigError(
             f"[alerts.urls]: {', '.join(wrong)} cannot be used",
             why="Apprise does not understand the address",

@@ -24,7 +24,7 @@ def postmortem(incident: IncidentDetail, now: int, zone: tzinfo = UTC) -> str:
     parts = [
         f"# {_text(incident.title or incident.cause) or _text(incident.agent)}",
         _state(incident, now, clock),
-        sentence(incident),
+        _text(sentence(incident)),
         _command(incident.next),
         _section("Impact", _text(incident.impact)),
         _section("Exit", _text(incident.exit)),
@@ -40,10 +40,10 @@ def postmortem(incident: IncidentDetail, now: int, zone: tzinfo = UTC) -> str:
 
 
 def sentence(incident: IncidentDetail) -> str:
-    """What happened, in one sentence."""
+    """What happened, in one sentence of plain text."""
     cause = one_line(incident.cause or incident.title).rstrip(".") or "nobody knows why"
     over = "" if incident.open else " It is over."
-    return _text(f"{incident.agent}: {cause}.{over}")
+    return one_line(f"{incident.agent}: {cause}.{over}")
 
 
 def did(timeline: Iterable[IncidentEntry]) -> list[IncidentEntry]:

@@ -39,14 +39,14 @@ def subject(notice: Notice) -> str:
     """The alert in one line."""
     word = "RESOLVED" if notice.kind == "resolved" else notice.severity.upper() + _MARKS[notice.kind]
     first = notice.incidents[0]
-    title = one_line(first.title or first.cause) or f"{first.agent} is in trouble"
+    title = one_line(first.title or first.cause) or f"{one_line(first.agent)} is in trouble"
     if len(notice.incidents) == 1:
         return f"{word} {title}"
     return f"{word} {len(notice.incidents)} agents ({_names(notice)}), as {title}"
 
 
 def _names(notice: Notice) -> str:
-    names = list(dict.fromkeys(each.agent for each in notice.incidents))
+    names = list(dict.fromkeys(one_line(each.agent) for each in notice.incidents))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
@@ -85,7 +85,7 @@ def _since(incident: IncidentDetail, now: int) -> str:
 
 
 def _brief(incident: IncidentDetail, now: int) -> str:
-    return f"{sentence(incident)} Since {_since(incident, now)}. More: relit why {incident.agent}"
+    return one_line(f"{sentence(incident)} Since {_since(incident, now)}. More: relit why {incident.agent}")
 
 
 def plain(notice: Notice) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def pagerduty(notice: Notice, routing_key: str) -> dict[str, Any]:
         "source": _names(notice),
         "severity": notice.severity,
         "timestamp": iso(first.opened_at),
-        "component": first.instance or first.agent,
-        "group": first.group,
+        "component": one_line(first.instance or first.agent),
+        "group": one_line(first.group),
         "class": "incident",
         "custom_details": {
             "text": text(notice),
@@ -125,16 +125,6 @@ def pagerduty(notice: Notice, routing_key: str) -> dict[str, Any]:
 
 
 def _fields(incident: IncidentDetail) -> dict[str, Any]:
-    return {
-        "id": incident.id,
-        "agent": incident.agent,
-        "instance": incident.instance,
-        "severity": incident.severity,
-        "rung": incident.rung,
-        "title": one_line(incident.title),
-        "cause": one_line(incident.cause),
-        "impact": one_line(incident.impact),
-        "opened_at": incident.opened_at,
-        "resolved_at": incident.resolved_at,
-        "next": one_line(incident.next),
-    }
+    names = ("id", "agent", "instance", "severity", "title", "cause", "impact", "next")
+    numbers = {"rung": incident.rung, "opened_at": incident.opened_at, "resolved_at": incident.resolved_at}
+    return {name: one_line(getattr(incident, name)) for name in names} | numbers

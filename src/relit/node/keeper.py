@@ -26,8 +26,8 @@ import struct
 import sys
 import time
 
-from relit.node import kin
-from relit.node.keeper_lives import Life, boot_ms, exit_of_stranger, load, restore, save
+from relit.node import birth, kin
+from relit.node.keeper_lives import Ledger, Life, boot_ms, exit_of_stranger, load, restore
 from relit.node.keeper_requests import (
     Peer,
     Refused,
@@ -61,6 +61,7 @@ class Keeper:
         self._dir = run_dir
         where = os.stat(run_dir)
         self._scope = f"{where.st_dev:x}-{where.st_ino:x}"
+        self._ledger = Ledger(run_dir)
         self._lives: dict[str, Life] = {}
         self._by_pid: dict[int, Life] = {}
         self._by_pidfd: dict[int, Life] = {}
@@ -182,15 +183,17 @@ class Keeper:
     def _living(self) -> list[Life]:
         return [life for life in self._lives.values() if not life.ended]
 
-    def _save(self) -> None:
+    def _save(self, key: str) -> None:
+        """What is known of one life now."""
         try:
-            save(self._dir, self._lives.values())
+            self._ledger.keep(key, self._lives)
         except OSError as error:  # a full disk must not end the children: their marks still name them
             sys.stderr.write(f"keeper: state not written: {error}\n")
 
     def _take_over(self) -> None:
-        for life in restore(load(self._dir), self._scope):
-            self._lives[life.key] = life
+        self._lives = {life.key: life for life in restore(load(self._dir), self._scope)}
+        for life in self._lives.values():
+            self._save(life.key)
             if life.ended:
                 continue
             try:
@@ -204,7 +207,6 @@ class Keeper:
             self._poll.register(life.pidfd, select.EPOLLIN)
         self._frost.recover(self._lives.values())
         self._groups.sweep()
-        self._save()
 
     def _stranger_ended(self, life: Life) -> None:
         life.code, life.signal = exit_of_stranger(life)
@@ -259,7 +261,7 @@ class Keeper:
         life.dying = set()
         if life.ended_ms is None:
             life.ended_ms = boot_ms()
-        self._save()  # before anybody is told: what was told must outlive us
+        self._save(life.key)  # before anybody is told: what was told must outlive us
         self._publish({"event": "exit", "life": life.view()})
         kin.discard(life.group)
 
@@ -318,31 +320,33 @@ class Keeper:
         life = Life(key, name, text(request, "tag"), text(request, "log"), self._scope)
         argv, env, cwd = texts(request, "argv"), environ(request), text(request, "cwd")
         self._lives[key] = life
-        self._save()  # before it starts: a keeper killed in between leaves a name to look for
+        self._save(key)  # before it starts: a keeper killed in between leaves a name to look for
         try:
             self._spawn(life, argv, env | {kin.MARK: life.mark}, cwd)
         except (OSError, ValueError) as error:
             del self._lives[key]
-            self._save()
+            self._save(key)
             kin.discard(life.group)
             raise Refused("exec", f"{argv[0]}: {getattr(error, 'strerror', None) or error}") from error
         self._by_pid[life.pid] = life
-        self._save()
+        self._save(key)
         return life.view()
 
     def _spawn(self, life: Life, argv: list[str], env: dict[str, str], cwd: str) -> None:
         log = open_log(life.log) if life.log else self._null
-        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        files = [self._null, log, log]
         try:
             os.chdir(cwd)  # posix_spawn takes no folder; we are single-threaded
             program = find_program(argv[0], env.get("PATH", os.defpath))
-            life.group = self._groups.enter(life.key)
-            life.pid = os.posix_spawn(
-                program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTS
-            )
+            life.group = self._groups.make(life.key)
+            if life.group is not None:
+                life.pid = birth.spawn(life.group, program, argv, env, files=files, defaults=_DEFAULTS)
+            else:
+                actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(files)]
+                life.pid = os.posix_spawn(
+                    program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTS
+                )
         finally:
-            if life.group is not None or self._groups.usable:
-                self._groups.leave()
             os.chdir("/")
             if log != self._null:
                 os.close(log)
@@ -379,7 +383,7 @@ class Keeper:
             raise Refused("conflict", f"{life.name} has not ended")
         del self._lives[life.key]
         kin.discard(life.group)
-        self._save()
+        self._save(life.key)
         return True
 
     def _exit(self) -> bool:

@@ -5,11 +5,12 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from relit.node import kin
 
 _STATE = "keeper.json"
+_ROOM = 1 << 20  # bytes of changes after which the state file is written anew
 _GET_INFO = (3 << 30) | (64 << 16) | (0xFF << 8) | 11  # PIDFD_GET_INFO with its first, 64-byte structure
 _INFO_EXIT = 1 << 3
 _SAVED = ("key", "name", "tag", "log", "pid", "start", "begun_ms", "ended_ms", "code", "signal", "group")
@@ -40,10 +41,14 @@ class Life:
         """Whether the main process is gone."""
         return self.ended_ms is not None or self.held_until is not None
 
+    def saved(self) -> dict[str, object]:
+        """As the next keeper needs it."""
+        return {name: getattr(self, name) for name in _SAVED}
+
     def view(self) -> dict[str, object]:
         """As clients see it."""
         state = "exited" if self.ended_ms is not None else "running"
-        return {name: getattr(self, name) for name in _SAVED} | {
+        return self.saved() | {
             "state": state,
             "adopted": self.adopted,
             "frozen_ms": self.frozen_ms,
@@ -61,23 +66,65 @@ def boot_id() -> str:
     return (kin.read_text("/proc/sys/kernel/random/boot_id") or "").strip() + os.readlink("/proc/self/ns/pid")
 
 
-def save(run_dir: str, lives: Iterable[Life]) -> None:
-    """Write the state file, whole or not at all. Not synced: after a power failure the processes are gone too."""
-    state = {"boot": boot_id(), "lives": [{name: getattr(life, name) for name in _SAVED} for life in lives]}
-    path = os.path.join(run_dir, _STATE)
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        file.write(json.dumps(state))  # json.dump would use the slow encoder
-    os.replace(path + ".new", path)
+class Ledger:
+    """``keeper.json``: a line for each change of a life, the last one counts. To write all of it anew at each change
+    would cost a restart milliseconds. Not synced: after a power failure the processes are gone too."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._path = os.path.join(run_dir, _STATE)
+        self._fd = -1
+        self._room = 0  # bytes until all is written anew; none also after a line that was not written
+
+    def keep(self, key: str, lives: Mapping[str, Life]) -> None:
+        """Write down what is known of one life; nothing any more if it is not in ``lives``. Raises ``OSError``."""
+        line = _line(lives[key].saved() if key in lives else {"key": key, "gone": True})
+        room, self._room = self._room, 0
+        if room <= 0:
+            return self.rewrite(lives)
+        _write_all(self._fd, line)
+        self._room = room - len(line)
+
+    def rewrite(self, lives: Mapping[str, Life]) -> None:
+        """Write all of it, whole or not at all. Raises ``OSError``."""
+        data = b"".join([_line({"boot": boot_id()}), *(_line(life.saved()) for life in lives.values())])
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        fd = os.open(self._path + ".new", flags, 0o600)
+        try:
+            _write_all(fd, data)
+            os.replace(self._path + ".new", self._path)
+        except OSError:
+            os.close(fd)
+            raise
+        if self._fd != -1:
+            os.close(self._fd)
+        self._fd, self._room = fd, _ROOM
+
+
+def _line(values: dict[str, object]) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def load(run_dir: str) -> list[dict[str, object]]:
     """The lives of the keeper before us; none after a reboot or when the file is unreadable."""
-    try:
-        state = json.loads(kin.read_text(os.path.join(run_dir, _STATE)) or "{}")
-        return list(state["lives"]) if state.get("boot") == boot_id() else []
-    except (ValueError, KeyError, TypeError, AttributeError):
+    lines = [_read(line) for line in (kin.read_text(os.path.join(run_dir, _STATE)) or "").splitlines()]
+    if not lines or lines[0].get("boot") != boot_id():
         return []
+    last = {line["key"]: line for line in lines[1:] if isinstance(line.get("key"), str)}
+    return [line for line in last.values() if not line.get("gone")]
+
+
+def _read(line: str) -> dict[str, object]:
+    """Empty for one that was cut short."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def restore(records: list[dict[str, object]], scope: str) -> list[Life]:

@@ -10,6 +10,8 @@ import os
 import signal
 import time
 
+from relit.node import birth
+
 MARK = "RELIT_LIFE"
 NOBODY = -1  # instead of a pid that may have been used again
 _ROUNDS = 100  # of stopping newly found members; each round that finds one has stopped it, so this ends
@@ -142,31 +144,24 @@ class Groups:
         self.usable = wanted and self._home is not None and self._probe()
 
     def _probe(self) -> bool:
+        """Whether a child can be born in a group, and a group be killed."""
         try:
             os.makedirs(self._base, 0o700, exist_ok=True)
-            write(f"{self._home}/cgroup.procs", "0")
+            os.waitid(os.P_PID, birth.fork(self._base, lambda: None, -1), os.WEXITED)
         except OSError:
             return False
         return os.path.exists(f"{self._base}/cgroup.kill")
 
-    def enter(self, key: str) -> str | None:
-        """Make a life's group and move into it, so that the child to be spawned is born there. Then call ``leave``."""
+    def make(self, key: str) -> str | None:
+        """A life's group, empty."""
         if not self.usable:
             return None
         group = f"{self._base}/{key}"
         try:
             os.makedirs(group, 0o700, exist_ok=True)
-            write(f"{group}/cgroup.procs", "0")
         except OSError:
             return None
         return group
-
-    def leave(self) -> None:
-        """Back to our own group. If that fails no more groups are used: one of them now holds the keeper."""
-        try:
-            write(f"{self._home}/cgroup.procs", "0")
-        except OSError:
-            self.usable = False
 
     def sweep(self) -> None:
         """Remove groups that are empty; one with a process in it stays, and is not left frozen."""

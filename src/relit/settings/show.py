@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from relit.settings.kinds import Path, allowed, bare, description, hints, is_secret, is_struct, resolve
 from relit.settings import Settings
+from relit.settings.kinds import Path, allowed, bare, description, hints, is_secret, is_struct, resolve
 from relit.settings.model import File
 
 MASK = "********"

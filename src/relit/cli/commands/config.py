@@ -18,6 +18,8 @@ def config() -> None:
 @pass_session
 def check(session: Session) -> None:
     """Check everything that can be set; exit code 78 and every fault, if there is one."""
+    import asyncio
+
     from relit.app.alerts import check_addresses
     from relit.app.serve import check_secrets
     from relit.app.up import check_names
@@ -27,7 +29,7 @@ def check(session: Session) -> None:
     secrets = Secrets(settings.data)
     check_names(settings)
     check_secrets(settings, secrets)
-    check_addresses(settings, secrets)
+    asyncio.run(check_addresses(settings, secrets))
     for agent in settings.agents.values():
         for value in agent.env.values():
             secrets.reveal(value)
