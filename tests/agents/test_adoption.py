@@ -41,7 +41,9 @@ def test_a_door_is_read_from_the_configuration_or_an_environment_file(tmp_path: 
 def test_the_schedules_of_openclaw_are_read(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     database = apsw.Connection(str(tmp_path / "state/openclaw.sqlite"))
-    database.execute("CREATE TABLE cron_jobs (job_json TEXT, enabled INTEGER, sort_order INTEGER)")
+    database.execute(
+        "CREATE TABLE cron_jobs (job_json, enabled INTEGER, sort_order INTEGER, declaration_key, store_key)"
+    )
     jobs = [
         ({"name": "Morning brief", "schedule": {"kind": "cron", "expr": "0 7 * * *", "tz": "Europe/Berlin"},
           "payload": {"kind": "agentTurn", "message": "What is new?"}}, 1),
@@ -51,7 +53,10 @@ def test_the_schedules_of_openclaw_are_read(tmp_path: Path) -> None:
         ({"name": "off", "schedule": {"kind": "cron", "expr": "* * * * *"}, "payload": {}}, 0),
     ]  # fmt: skip
     for number, (job, enabled) in enumerate(jobs):
-        database.execute("INSERT INTO cron_jobs VALUES (?, ?, ?)", (json.dumps(job), enabled, number))
+        row = (json.dumps(job), enabled, number, None, f"{tmp_path}/cron/jobs.json")
+        database.execute("INSERT INTO cron_jobs VALUES (?, ?, ?, ?, ?)", row)
+    for declared, key in (("heartbeat:main", f"{tmp_path}/cron/jobs.json"), (None, "/elsewhere/cron/jobs.json")):
+        database.execute("INSERT INTO cron_jobs VALUES (?, 1, 9, ?, ?)", (json.dumps(jobs[0][0]), declared, key))
     database.close()
     config = {"agents": {"defaults": {"heartbeat": {"every": "45m"}}}}
     found = timetables.read("openclaw", tmp_path, config)
@@ -91,3 +96,11 @@ def test_a_copy_ends_when_it_is_to(tmp_path: Path) -> None:
     (tmp_path / "old/a").write_text("one")
     with pytest.raises(moving.Stopped):
         moving.copy(tmp_path / "old", tmp_path / "new", [], lambda: True)
+
+
+def test_paths_in_its_database_lead_to_the_copy() -> None:
+    openclaw = builtin()["openclaw"].adopt
+    assert openclaw is not None
+    moved = [each.sql for each in openclaw.settled("/home/o'neil/.openclaw", "/data/home/state")]
+    assert any("'/data/home/state' || substr(store_key, length('/home/o''neil/.openclaw') + 1)" in sql for sql in moved)
+    assert not any("{" in sql for sql in moved)

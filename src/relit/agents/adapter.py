@@ -69,7 +69,7 @@ def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = F
     ready, live, canary = _probes(kind.probes, names, answers=place.model is not None)
     repair = kind.repairs()
     return Fitted(
-        argv=fill(kind.command, names),
+        argv=[str(each) for each in fill(kind.command, names)],
         env={key: str(value) for key, value in fill(kind.env, names).items()},
         cwd=fill(kind.cwd, names),
         ready=ready,

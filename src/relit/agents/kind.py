@@ -158,11 +158,22 @@ class Adopt(_Table, frozen=True, kw_only=True):
     ports: dict[str, str] = {}
     usual_ports: dict[str, int] = {}
     tokens: dict[str, str] = {}
-    settle: list[Settle] = []  # in the copy: what names the processes of the original
+    settle: list[Settle] = []  # in the copy: what names processes or paths; ``{source}`` and ``{into}`` are folders
     schedules: Literal["", "openclaw", "hermes"] = ""  # how its own schedules are read
     switches_off: bool = True  # whether ``keep`` switches these off
     stop: str = ""  # the command that stops it
     start: str = ""  # the command that starts it without relit: ``{dest}`` is its folder
+
+    def settled(self, source: str, into: str) -> list[Settle]:
+        """What is to be settled in a copy of ``source`` that lies in ``into``."""
+        names = {"{source}": source.replace("'", "''"), "{into}": into.replace("'", "''")}
+        found = []
+        for each in self.settle:
+            sql = each.sql
+            for name, path in names.items():
+                sql = sql.replace(name, path)
+            found.append(msgspec.structs.replace(each, sql=sql))
+        return found
 
 
 class CloneTable(_Table, frozen=True, kw_only=True):

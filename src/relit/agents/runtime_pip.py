@@ -112,7 +112,7 @@ def _free(venv: Path, place: Path) -> None:
     for script in (venv / "bin").iterdir():
         if script.name.lower().startswith("activate"):
             script.unlink()
-        elif not script.is_symlink():
+        elif script.is_file() and not script.is_symlink():  # packages put folders there, too
             _free_script(script, bytes(place))
     config = venv / "pyvenv.cfg"
     lines = [line for line in config.read_text().splitlines(keepends=True) if not line.startswith("command")]

@@ -16,6 +16,11 @@ from relit.lib import durations
 
 _NAME = re.compile(r"[^a-z0-9._-]+")
 HEARTBEAT = "Look around."
+# Those of this state; what OpenClaw declares by itself (its own housekeeping) is not its owner's.
+_JOBS = (
+    "SELECT job_json FROM cron_jobs WHERE enabled = 1 AND declaration_key IS NULL AND store_key LIKE ? "
+    "ORDER BY sort_order"
+)
 
 
 class Timetable(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +64,7 @@ def _jobs(database: Path) -> list[dict[str, Any]]:
     connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        rows = connection.execute("SELECT job_json FROM cron_jobs WHERE enabled = 1 ORDER BY sort_order").fetchall()
+        rows = connection.execute(_JOBS, (f"{database.parent.parent}/%",)).fetchall()
         return [json.loads(str(row[0])) for row in rows]
     except apsw.SQLError:
         return []  # another version of it, with other tables

@@ -217,11 +217,13 @@ class Moving:
         """(folder, where it goes below the home, what is left out)."""
         source, into = str(self._asked.source), self._adopt.into
         stale = [each.removeprefix(f"{into}/") for each in self._kind.stale if each.startswith(f"{into}/")]
-        inner = [
-            each.path.removeprefix(f"{source}/") + "/" for each in self._asides if each.path.startswith(f"{source}/")
-        ]
+        inner = [each.path.removeprefix(f"{source}/") + "/" for each in self._inner()]
         found = [(source, into, [*self._adopt.without, *stale, *inner])]
         return found + [(each.path, each.into, []) for each in self._asides]
+
+    def _inner(self) -> list[Aside]:
+        """Those that lie in the installation's own folder: they are copied apart from it."""
+        return [each for each in self._asides if Path(each.path).is_relative_to(self._asked.source)]
 
     def _see_room(self, home: Path) -> None:
         rooms = [moving.room(Path(folder), skip, home) for folder, _, skip in self._parts()]
@@ -236,7 +238,8 @@ class Moving:
         self.copied.files += done.files
         self.copied.bytes += done.bytes
         self.copied.outside += [f"{into}/{each}" for each in done.outside]
-        self.copied.left += [f"{into}/{each}" for each in done.left]
+        aside = [str(Path(each.path).relative_to(self._asked.source)) for each in self._inner()]
+        self.copied.left += [f"{into}/{each}" for each in done.left if each not in aside]
 
     def _compare(self, home: Path) -> None:
         for folder, into, skip in self._parts():
@@ -249,8 +252,9 @@ class Moving:
 
     def _settled(self, made: Settings, home: Path) -> str:
         """What must be put right in the copy, and what is to be kept of the original."""
-        if self._adopt.settle:
-            care = Care(agent=self._asked.name, kind=self._asked.kind, home=str(home), settle=self._adopt.settle)
+        settle = self._adopt.settled(str(self._asked.source), str(home / self._adopt.into))
+        if settle:
+            care = Care(agent=self._asked.name, kind=self._asked.kind, home=str(home), settle=settle)
             if wrong := asyncio.run(state.look(care)):
                 raise RelitError(
                     f"the copy of {self._asked.source} is not sound", why=wrong, fix="mend the original first"

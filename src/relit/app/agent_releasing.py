@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from relit.agents import adoption, config, moving
+from relit.agents import adoption, config, moving, state
 from relit.agents.adapter import Place
 from relit.agents.kind import Adopt, Config, Kind, fill
 from relit.agents.moving import Copied
@@ -16,6 +17,7 @@ from relit.app import agent_files
 from relit.app.agent_adopting import Record, kept_record
 from relit.app.agents import kind_of, place_of
 from relit.app.instances import home_of
+from relit.control.care import Care
 from relit.errors import Conflict, Invalid, RelitError
 from relit.settings import Settings
 
@@ -23,8 +25,8 @@ _NOTHING = object()
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made. ``undone``: keys that are as before relit, or as an agent without relit needs them. ``model``: keys
-    that still name relit's gateway, and the owner has to set."""
+    """What was made. ``undone``: keys that are as before relit, or as an agent without relit needs them. ``model``:
+    keys that still name relit's gateway, and the owner has to set."""
 
     name: str
     dest: str
@@ -71,6 +73,7 @@ class _Release:
             if (self._home / each.into).is_dir():
                 more = moving.copy(self._home / each.into, self._dest / (each.usual or each.into), [])
                 copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
+        self._settle()
         undone = self._undo(self._kind.config[0]) if adoption.inside(self._kind) else []
         start = self._adopt.start.replace("{dest}", str(self._dest))
         return Released(
@@ -81,11 +84,20 @@ class _Release:
         """Of an agent that never had a model of its own."""
         if self._place.model is None or self._record is not None or not self._kind.config:
             return []
-        config_table = self._kind.config[0]
-        return sorted(
-            config_table.file(model=True, silent=False).keep.keys()
-            - config_table.file(model=False, silent=False).keep.keys()
-        )
+        table = self._kind.config[0]
+        with_model, without = (table.file(model=each, silent=False).keep.keys() for each in (True, False))
+        return sorted(with_model - without)
+
+    def _settle(self) -> None:
+        """What of its databases names the home."""
+        into = self._adopt.into
+        settle = [
+            msgspec.structs.replace(each, database=each.database.removeprefix(f"{into}/"))
+            for each in self._adopt.settled(str(self._home / into), str(self._dest))
+        ]
+        care = Care(agent=self._name, kind="", home=str(self._dest), settle=settle)
+        if settle and (wrong := asyncio.run(state.look(care))):
+            raise RelitError(f"{self._name} was not given back", why=wrong, fix=f"relit doctor; remove {self._dest}")
 
     def _undo(self, each: Config) -> list[str]:
         """What relit keeps, as it was before; of an agent that relit made, only what leads into its home."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 
 import msgspec
@@ -119,8 +120,13 @@ class Stage:
     def _panel(self, panel: Panel, room: int) -> list[Line]:
         if room < 2:
             return []
-        text = panel.text[-(room - 1) :] if panel.end else panel.text[: room - 1]
-        return [self._rule(panel.title), *([(clean(line.expandtabs()), "")] for line in text)]
+        text = [clean(line.expandtabs()) for line in panel.text]
+        text = text[-(room - 1) :] if panel.end else self._wrapped(text)[: room - 1]
+        return [self._rule(panel.title), *([(line, "")] for line in text)]
+
+    def _wrapped(self, text: list[str]) -> list[str]:
+        """A page is read from its beginning: what is cut off would be missed."""
+        return [line for long in text for line in textwrap.wrap(long, self._width, break_on_hyphens=False) or [""]]
 
     def _rule(self, title: str) -> Line:
         line = "-" if self._plain else "─"
@@ -130,7 +136,8 @@ class Stage:
         if not self._live or room < 3:
             return []
         shown = [self._event(each) for each in seen.events[-min(EVENTS, room - 1) :]]
-        return [self._rule("events"), *(shown or [[("nothing happened since you look", "dim")]])]
+        none = f"no events: {seen.silent.what}" if seen.silent else "nothing happened since you look"
+        return [self._rule("events"), *(shown or [[(clean(none), "dim")]])]
 
     def _event(self, event: Event) -> Line:
         about = " ".join(part for part in (event.agent or "", short(event.run) if event.run else "") if part)
@@ -161,12 +168,17 @@ def away(seen: Seen) -> str:
     return "" if found is None or found.away is None else f"{found.away.what}: shown is what this machine knows"
 
 
+def _since(row: Row, now: int) -> str:
+    since = f" for {span(now - row.since)}" if row.since else ""
+    again = f", again in {span(row.retry_at - now)}" if row.retry_at is not None and row.retry_at > now else ""
+    return f"{row.state}{since}{again}"
+
+
 def about(row: Row, now: int) -> list[str]:
     """All that the list knows of one agent, in lines."""
     known = [
-        ("state", row.state + (f" for {span(now - row.since)}" if row.since else "")),
+        ("state", _since(row, now)),
         ("why", row.reason),
-        ("again", f"in {span(row.retry_at - now)}" if row.retry_at is not None and row.retry_at > now else ""),
         ("processes", ", ".join(map(str, row.pids))),
         ("restarts", str(row.restarts or "")),
         ("turn", row.turn.run if row.turn else ""),

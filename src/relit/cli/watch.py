@@ -29,12 +29,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen last. ``error``: why there is nothing, or nothing newer."""
+    """What was seen last. ``error``: why there is nothing, or nothing newer; ``silent``: why no events come."""
 
     found: Found | None = None
     machine: Machine = Machine()
     incidents: list[documents.Incident] = []
     events: list[Event] = []
+    silent: RelitError | None = None
     error: RelitError | None = None
 
 
@@ -50,7 +51,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="relit-watch", daemon=True)
         self._ticker = threading.Thread(target=self._follow, name="relit-events", daemon=True)
         self.latest = Seen()
-        self.silent: RelitError | None = None  # why no events came at last
+        self._silent: RelitError | None = None
 
     def start(self) -> None:
         """Look once, then in the background."""
@@ -70,7 +71,7 @@ class Watch:
             incidents = before.incidents if (self._looks - 1) % _INCIDENTS_EVERY else self._incidents(found)
         except RelitError as error:
             return msgspec.structs.replace(before, machine=machine(), error=error)
-        return Seen(found=found, machine=machine(), incidents=incidents, events=list(self._events))
+        return Seen(found=found, machine=machine(), incidents=incidents, events=list(self._events), silent=self._silent)
 
     def _incidents(self, found: Found) -> list[documents.Incident]:
         if found.away is not None:
@@ -88,12 +89,12 @@ class Watch:
             pause = _EVERY_S
             try:
                 for frame in self._api.stream("/v1/events", after=at):
-                    at = frame.id
+                    at, self._silent = frame.id, None
                     self._events.append(msgspec.json.decode(frame.data, type=Event))
                     if self._ended.is_set():
                         return
             except RelitError as error:
-                self.silent = error
+                self._silent = error
 
 
 def machine() -> Machine:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -27,10 +29,12 @@ from relit.documents.postmortem import postmortem
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.settings.environment import Environment
 
+T = TypeVar("T")
 AGENTS = {"claw": "openclaw", "hermes": "hermes"}
 _ANSWER_S = 3.0
 _START_S = 240.0  # OpenClaw alone computes for 20 s, on a machine that may be busy
-_HEADS = ("agent", "what was done to it", "seen after", "rung", "what relit did", "ready after", "answered after", "")
+_LOG_LINES = 5  # of an incident's page
+_HEADS = ("agent", "what was done to it", "seen", "healed by", "ready", "answered", "")
 
 
 class Demo:
@@ -61,9 +65,7 @@ class Demo:
     async def _install(self) -> None:
         """What is not there yet."""
         runtimes = Runtimes(self._runtimes, self._phase, env=Environment().all)
-        async with asyncio.TaskGroup() as group:
-            for kind in AGENTS.values():
-                group.create_task(runtimes.install(recipe_of(kind_table(kind))))
+        await _together(runtimes.install(recipe_of(kind_table(kind))) for kind in AGENTS.values())
         versions = [f"{each.kind} {each.version}" for each in runtimes.list()]
         self._tell(f"installed in {self._runtimes}: {', '.join(versions)}")
 
@@ -78,14 +80,11 @@ class Demo:
         kinds: dict[str, Kind] = builtin()
         self._tell("both are ready")
         async with house.client() as client:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(
-                        Ordeal(name, kinds[kind], house, client, script, self._tell).pass_through(), name=name
-                    )
-                    for name, kind in AGENTS.items()
-                ]
-            found = [trial for task in tasks for trial in task.result()]
+            ordeals = [
+                Ordeal(name, kinds[kind], house, client, script, self._tell).pass_through()
+                for name, kind in AGENTS.items()
+            ]
+            found = [trial for each in await _together(ordeals) for trial in each]
             await self._pages(client, found)
         return found
 
@@ -94,7 +93,9 @@ class Demo:
         assert zone is not None, "it was asked for"
         for id in dict.fromkeys(each.recovery.incident for each in found if each.recovery):
             self._console.rule(f"incident {id}")
-            page = postmortem(await client.incident(id), SYSTEM_CLOCK.now_ms(), zone)
+            whole = await client.incident(id)
+            whole.log = whole.log[-_LOG_LINES:]
+            page = postmortem(whole, SYSTEM_CLOCK.now_ms(), zone)
             self._console.print(page, highlight=False, markup=False, soft_wrap=True)
 
     # --- what a person sees --------------------------------------------------------------------------------------
@@ -121,6 +122,16 @@ class Demo:
             f"  {relit} down\n  rm -r {house.folder}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What each answers. Raises the first failure."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in works]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from several
+    return [each.result() for each in tasks]
 
 
 def run(*, runtimes: Path, as_json: bool = False) -> int:

@@ -21,27 +21,34 @@ _LOOK_S = 0.1
 _BROKEN = b'{"port": '
 
 
-async def happen(house: Installation, client: Client, tell: Callable[[float, str], None]) -> Breakdown:
-    """Break it, and see what becomes of it. ``tell``: (monotonic s, what)."""
-    async with asyncio.timeout(_PATIENCE_S):
-        await known_good(client, WATCHMAN)
-        pid = await ready(house, WATCHMAN)
+async def happen(house: Installation, client: Client, tell: Callable[[float, str], None]) -> Breakdown | None:
+    """Break it, and see what becomes of it; ``None`` when it does not come back. ``tell``: (monotonic s, what)."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await _happen(house, client, tell)
+    except TimeoutError:
+        tell(SYSTEM_CLOCK.monotonic(), f"the {WATCHMAN} is not back after {_PATIENCE_S} s")
+        return None
+
+
+async def _happen(house: Installation, client: Client, tell: Callable[[float, str], None]) -> Breakdown:
+    await known_good(client, WATCHMAN)
+    pid = await ready(house, WATCHMAN)
     config = house.home(WATCHMAN) / WATCHMANS_CONFIG
     was = config.read_bytes()
     config.write_bytes(_BROKEN)
     at, struck_ms = SYSTEM_CLOCK.monotonic(), SYSTEM_CLOCK.now_ms()
     processes.kill(pid)
     tell(at, f"broke the {WATCHMAN}'s configuration and killed it (pid {pid})")
-    went = await recovered(client, WATCHMAN, struck_ms, _PATIENCE_S)
-    found = Breakdown(
+    went = await recovered(client, WATCHMAN, struck_ms)
+    tell(at + went.back_ms / 1000, f"the {WATCHMAN} is back; relit {went.words}")
+    return Breakdown(
         found_ms=went.found_ms,
         healed_s=went.back_ms / 1000,
         rung=went.rung,
         as_before=config.read_bytes() == was,
         kept=_holds(house.data / "agents" / WATCHMAN / "restore", _BROKEN),
     )
-    tell(at + found.healed_s, f"{WATCHMAN} is back: {', '.join(what for what, _ in went.did)}")
-    return found
 
 
 async def known_good(client: Client, agent: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from relit.client import Client
 from relit.documents import IncidentDetail, IncidentEntry
-from relit.node.ladder import RUNG
+from relit.node.ladder import RUNG, Action
 from relit.node.trouble import DOES
 
 _LOOK_S = 0.05
@@ -26,20 +26,28 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     did: list[tuple[str, str]] = []
 
     @property
+    def action(self) -> Action:
+        """What was done at last."""
+        return _action(self.did[-1][0]) if self.did else "restart"
+
+    @property
     def rung(self) -> int:
-        """The highest that was needed: 1 when it was only started again."""
-        return max((_rung(what) for what, _ in self.did), default=1)
+        """The highest that was needed."""
+        return max((RUNG[_action(what)] for what, _ in self.did), default=1)
+
+    @property
+    def words(self) -> str:
+        """All that was done."""
+        return ", then ".join(what for what, _ in self.did) or DOES["restart"]
 
 
-async def recovered(client: Client, agent: str, struck_ms: int, seconds: float) -> Recovery:
-    """Wait until an agent that was struck then (wall clock) is ready again. Raises ``TimeoutError``."""
-    async with asyncio.timeout(seconds):
-        while True:
-            for brief in await client.incidents(agent, limit=1):
-                found = read(await client.incident(brief.id), struck_ms)
-                if found is not None:
-                    return found
-            await asyncio.sleep(_LOOK_S)
+async def recovered(client: Client, agent: str, struck_ms: int) -> Recovery:
+    """Wait until an agent that was struck then (wall clock) is ready again."""
+    while True:
+        for brief in await client.incidents(agent, limit=1):
+            if (found := read(await client.incident(brief.id), struck_ms)) is not None:
+                return found
+        await asyncio.sleep(_LOOK_S)
 
 
 def read(incident: IncidentDetail, struck_ms: int) -> Recovery | None:
@@ -62,5 +70,6 @@ def _back(entries: Sequence[IncidentEntry]) -> IncidentEntry | None:
     return next((each for each in entries if each.what in _BACK), None)
 
 
-def _rung(what: str) -> int:
-    return max((RUNG[action] for action, words in DOES.items() if what.startswith(words)), default=1)
+def _action(what: str) -> Action:
+    """What an entry's words mean."""
+    return next(action for action, words in DOES.items() if what.startswith(words))

@@ -28,6 +28,8 @@ class Keeper(Protocol):
 
     async def lives(self) -> list[Life]: ...
 
+    async def life(self, key: str) -> Life | None: ...
+
     async def signal(self, key: str, number: int, whole: bool) -> bool: ...
 
     async def kill(self, key: str) -> None: ...
@@ -76,7 +78,7 @@ class ProcessDriver:
 
     async def signal(self, key: str, number: int, *, whole: bool = False) -> bool:
         """Signal main process or group; false when it has ended or was forgotten."""
-        life = await self._life(key)
+        life = await self._keeper.life(key)
         if life is None or life.exit is not None or not _is_boxed(life):
             return await self._keeper.signal(key, number, whole)
         if number and not await self._keeper.signal(key, signal.SIGCONT, False):  # it thaws what is frozen
@@ -95,7 +97,7 @@ class ProcessDriver:
 
     async def wait(self, key: str) -> Exit:
         """How it ended, as soon as it did. A forgotten or never started key answers an unknown end."""
-        life = await self._life(key)
+        life = await self._keeper.life(key)
         end = await self._keeper.ended(key)
         return tenant.told(end) if life is not None and _is_boxed(life) else end
 

@@ -90,6 +90,13 @@ class KeeperClient:
         """Every life, ended ones until they are forgotten."""
         return [_life(view) for view in (await self._call({"do": "list"}))["lives"]]
 
+    async def life(self, key: str) -> Life | None:
+        """One life as it was last told: what changes without an event (``frozen_ms``) may be older."""
+        await self._connection()
+        if key not in self._lives:
+            await self.lives()
+        return self._lives.get(key)
+
     async def signal(self, key: str, number: int, whole: bool) -> bool:
         """Signal a life; false when it has ended or is unknown."""
         try:
@@ -104,10 +111,7 @@ class KeeperClient:
 
     async def ended(self, key: str) -> Exit:
         """Wait for a life's end. An unknown key has ended, nobody knows how."""
-        await self._connection()
-        if key not in self._lives:
-            await self.lives()
-        life = self._lives.get(key)
+        life = await self.life(key)
         if life is None:
             return Exit()
         if life.exit is not None:

@@ -26,7 +26,7 @@ import struct
 import sys
 import time
 
-from relit.node import birth, kin
+from relit.node import kin
 from relit.node.keeper_lives import Ledger, Life, boot_ms, exit_of_stranger, load, restore
 from relit.node.keeper_requests import (
     Peer,
@@ -193,7 +193,6 @@ class Keeper:
     def _take_over(self) -> None:
         self._lives = {life.key: life for life in restore(load(self._dir), self._scope)}
         for life in self._lives.values():
-            self._save(life.key)
             if life.ended:
                 continue
             try:
@@ -207,6 +206,7 @@ class Keeper:
             self._poll.register(life.pidfd, select.EPOLLIN)
         self._frost.recover(self._lives.values())
         self._groups.sweep()
+        self._save("")  # all of it
 
     def _stranger_ended(self, life: Life) -> None:
         life.code, life.signal = exit_of_stranger(life)
@@ -334,18 +334,14 @@ class Keeper:
 
     def _spawn(self, life: Life, argv: list[str], env: dict[str, str], cwd: str) -> None:
         log = open_log(life.log) if life.log else self._null
-        files = [self._null, log, log]
+        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
         try:
             os.chdir(cwd)  # posix_spawn takes no folder; we are single-threaded
             program = find_program(argv[0], env.get("PATH", os.defpath))
-            life.group = self._groups.make(life.key)
-            if life.group is not None:
-                life.pid = birth.spawn(life.group, program, argv, env, files=files, defaults=_DEFAULTS)
-            else:
-                actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(files)]
-                life.pid = os.posix_spawn(
-                    program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTS
-                )
+            life.group = self._groups.take()
+            life.pid = os.posix_spawn(
+                program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTS
+            )
         finally:
             os.chdir("/")
             if log != self._null:

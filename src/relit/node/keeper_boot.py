@@ -3,20 +3,23 @@
 Things that must happen before the keeper's own code, or would cost it memory:
 
 1. Fork and start a session, so that whoever started us may die without us, and need not reap us.
-2. Become a subreaper, so that orphans of our children come to us.
+2. Become a subreaper, so that orphans of our children come to us. That needs ctypes (0.5 MB); the setting survives an
+   exec, ctypes does not. So: set it, then exec the same script again.
 3. Import ``relit.node.keeper`` without running ``relit/__init__.py``, which brings the whole SDK.
 """
 
-import ctypes
 import os
 import sys
 
 PR_SET_CHILD_SUBREAPER = 36
+READY = "--subreaper"
 NO_GROUPS = "--no-groups"  # find a life's processes in /proc even where cgroups are writable
 
 
 def become_subreaper() -> None:
     """Ask the kernel for our descendants' orphans. Without it they go to init and only the walk finds them."""
+    import ctypes
+
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         sys.stderr.write(f"keeper: not a subreaper: {os.strerror(ctypes.get_errno())}\n")
 
@@ -32,10 +35,12 @@ def bare_packages() -> None:
 
 def main() -> int:
     """The keeper's process, from its first instruction to its last."""
-    if os.fork() != 0:
-        os._exit(0)
-    os.setsid()
-    become_subreaper()
+    if READY not in sys.argv:
+        if os.fork() != 0:
+            os._exit(0)
+        os.setsid()
+        become_subreaper()
+        os.execv(sys.executable, [*sys.orig_argv, READY])
     bare_packages()
     from relit.node.keeper import run
 

@@ -10,8 +10,6 @@ import os
 import signal
 import time
 
-from relit.node import birth
-
 MARK = "RELIT_LIFE"
 NOBODY = -1  # instead of a pid that may have been used again
 _ROUNDS = 100  # of stopping newly found members; each round that finds one has stopped it, so this ends
@@ -136,32 +134,53 @@ def kill_walk(main: int, mark: str) -> set[int]:
 
 
 class Groups:
-    """Cgroup v2 groups, one per life, below our own group. ``usable`` is false where we may not make any."""
+    """Cgroup v2 groups, one per life, below the group that we began in. ``usable`` is false where we may not make any.
+
+    A child is born in its parent's group, so we wait in the next life's. To move from group to group the kernel waits
+    until all CPUs have passed a quiet point, some 10 ms after a quiet spell: too long for when somebody died.
+    """
 
     def __init__(self, scope: str, wanted: bool) -> None:
         self._home = own_group()
         self._base = f"{self._home}/relit-{scope}"
+        self._next: str | None = None  # the empty group that we are in
+        self._made = 0
         self.usable = wanted and self._home is not None and self._probe()
 
     def _probe(self) -> bool:
-        """Whether a child can be born in a group, and a group be killed."""
         try:
             os.makedirs(self._base, 0o700, exist_ok=True)
-            os.waitid(os.P_PID, birth.fork(self._base, lambda: None, -1), os.WEXITED)
+            write(f"{self._home}/cgroup.procs", "0")
         except OSError:
             return False
         return os.path.exists(f"{self._base}/cgroup.kill")
 
-    def make(self, key: str) -> str | None:
-        """A life's group, empty."""
-        if not self.usable:
-            return None
-        group = f"{self._base}/{key}"
+    def take(self) -> str | None:
+        """The group in which the next child will be born. Once it lives, call ``prepare``."""
+        self.prepare()
+        group, self._next = self._next, None
+        return group
+
+    def prepare(self) -> None:
+        """Wait in an empty group. If that fails no more groups are used: we may be in one that is a life's."""
+        if not self.usable or self._next is not None:
+            return
+        self._made += 1
+        group = f"{self._base}/{os.getpid()}-{self._made}"
         try:
             os.makedirs(group, 0o700, exist_ok=True)
+            write(f"{group}/cgroup.procs", "0")
         except OSError:
-            return None
-        return group
+            self.usable = False
+            return
+        self._next = group
+
+    def go_home(self) -> None:
+        """For a child of ours that belongs to no life. Raises ``OSError``."""
+        if self._home is not None and self.usable:
+            write(f"{self._home}/cgroup.procs", "0")
+            discard(self._next)
+            self._next = None
 
     def sweep(self) -> None:
         """Remove groups that are empty; one with a process in it stays, and is not left frozen."""

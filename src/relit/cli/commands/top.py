@@ -156,7 +156,9 @@ class Top:
             return Panel(title=f"log of {name}", text=_log(self._session.data / "agents" / name / "log" / "out.log"))
         if row.agent not in self._why:
             self._why[row.agent] = _why(self._session, row.agent)
-        text = [*about(row, SYSTEM_CLOCK.now_ms()), *self._why[row.agent]]
+        text = about(row, SYSTEM_CLOCK.now_ms())
+        if told := self._why[row.agent]:
+            text = [*text[:1], *told]
         return Panel(title=f"why {row.agent}", text=text, end=False)
 
 
@@ -179,8 +181,8 @@ def _why(session: Session, agent: str) -> list[str]:
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return ["", "relit why did not answer in time"]
-    return ["", *(done.stdout or done.stderr).splitlines()]
+        return ["relit why did not answer in time"]
+    return [line for line in (done.stdout or done.stderr).splitlines() if line.strip()]
 
 
 class Frame:
