@@ -23,6 +23,7 @@ import pytest
 
 import relit
 from relit import errors, events
+from relit.agents import kind
 from relit.app import parts
 from relit.cli.main import COMMANDS as ALL_COMMANDS
 from relit.cli.main import cli, hoist
@@ -182,6 +183,7 @@ def test_commands_exist_with_their_options(page: str, words: list[str]) -> None:
         assert found is not None, f"{page}: there is no {rest[0]!r} in {command.name}"
         command, rest = found, rest[1:]
         context = click.Context(command, parent=context, info_name=command.name)
+    rest = rest[: rest.index("--")] if "--" in rest else rest  # what follows is another program's
     known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
     assert {word.partition("=")[0] for word in rest if word.startswith("--")} - known == set(), page
 
@@ -189,6 +191,9 @@ def test_commands_exist_with_their_options(page: str, words: list[str]) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "toml")], ids=_name)
 def test_configurations_are_valid(page: Path, tmp_path: Path) -> None:
     for text in _blocks(page, "toml"):
+        if text.startswith("# kinds/"):
+            kind.load(text, _name(page))
+            continue
         (tmp_path / "relit.toml").write_text(text, encoding="utf-8")
         load(tmp_path / "relit.toml", environment=Environment({}), data=tmp_path)
 

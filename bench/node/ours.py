@@ -154,7 +154,13 @@ class Relit:
         pidfds, since = watched(pids), time.monotonic()
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        return lambda: max(gone(pidfds, since))
+
+        def found() -> float:
+            took = max(gone(pidfds, since))
+            self._bells.until(names, round(since * 1e9))
+            return took
+
+        return found
 
     def readopted(self) -> tuple[float, float]:
         """Kill node and keeper and start a new node: seconds until all agents are watched again, from its first own

@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from relit.app import agent_files
@@ -14,6 +15,7 @@ from relit.errors import ConfigError, NotFound
 from relit.settings import Environment, Settings, load
 from relit.settings.locate import lines_of
 
+PATIENT = trying(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TWO = """\
 # mine
 [server]
@@ -72,6 +74,7 @@ def test_a_table_in_one_line_is_left_to_a_person() -> None:
         agent_files.with_key('agents = { bob = { kind = "x" } }\n', ("agents", "bob"), "version", "2")
 
 
+@PATIENT
 @given(
     st.dictionaries(
         st.text(max_size=9), st.text(max_size=20) | st.lists(st.text(max_size=9), max_size=3) | st.booleans()
@@ -82,6 +85,7 @@ def test_a_written_table_reads_as_it_was(values: dict[str, object]) -> None:
     assert tomllib.loads(text) == {"agents": {"a.b": values}}
 
 
+@PATIENT
 @given(st.text(max_size=30))
 def test_a_changed_key_reads_as_it_was_written(value: str) -> None:
     made = agent_files.with_key(TWO, ("agents", "bob"), "kind", value)

@@ -38,6 +38,14 @@ def test_there_is_none_while_it_goes_on() -> None:
     assert read(_incident(*EARLIER, *NOW), 5_000) is None
 
 
+def test_an_older_trouble_that_ends_meanwhile_is_none() -> None:
+    over = IncidentEntry(at=5_001, what="it is over")
+    assert read(_incident(*EARLIER, over), 5_000) is None
+    found = read(_incident(*EARLIER, over, *NOW, READY), 5_000)
+    assert found is not None
+    assert found.found_ms == 4
+
+
 def test_a_start_alone_is_rung_1() -> None:
     found = read(_incident(NOW[0], READY), 5_000)
     assert found is not None

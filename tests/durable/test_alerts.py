@@ -173,7 +173,7 @@ async def test_a_channel_that_fails_holds_up_no_other_and_is_tried_until_it_take
         await desk.trouble()
         await desk.until(lambda: len(good.requests) == 1 and len(desk.got()) >= 3)
         assert "webhook-signature" not in good.requests[0].headers
-        [waits] = await desk.until_rows(1, "waiting")
+        [waits] = await desk.until_rows(1, "sending")
         assert "it answered 500" in waits.why
         desk.sink.status = 202
         await desk.until_rows(2, "sent")
@@ -227,6 +227,29 @@ async def test_several_servers_tell_each_trouble_once(desk: Desk) -> None:
         await asyncio.sleep(0.02)
     await desk.until_rows(5, "sent")
     assert sorted(each["key"] for each in desk.got()) == [f"i{n}" for n in range(5)]
+
+
+class Broken:
+    """A channel with a fault of ours."""
+
+    name = "hook"
+
+    async def tell(self, notice: Notice) -> Told:
+        raise ZeroDivisionError(notice.key)
+
+
+async def test_a_fault_of_ours_ends_nothing(desk: Desk) -> None:
+    ended: list[BaseException] = []
+    alerts = Alerts(desk.store, [Broken()], Policy(settle_ms=0), on_failure=ended.append, first_s=0.02, most_s=0.1)
+    desk.running.append(alerts)
+    await alerts.start()
+    await desk.trouble("i1")
+    await desk.trouble("i2")
+    async with asyncio.timeout(20):
+        while sorted(each.tries > 1 for each in await desk.rows()) != [True, True]:
+            await asyncio.sleep(0.01)
+    assert "ZeroDivisionError" in (await desk.rows())[0].why
+    assert ended == []
 
 
 class Mute:

@@ -126,6 +126,7 @@ async def test_incidents_are_listed_newest_first_and_paged(store: Store) -> None
     assert [each.id for each in await store.incidents(agent="ada", limit=1, before="i5")] == ["i3"]
     assert [each.id for each in await store.incidents(open_only=True, before="i4", limit=2)] == ["i2", "i1"]
     assert await store.incidents(before="unknown") == []
+    assert {each.document for each in await store.incidents()} == {b""}
 
 
 async def test_incidents_are_found_by_a_part_of_their_id(store: Store) -> None:

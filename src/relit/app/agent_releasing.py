@@ -36,24 +36,29 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     model: list[str] = []
 
 
-def release(settings: Settings, name: str, dest: Path) -> Released:
-    """Copy a stopped agent's files to ``dest``, laid out as its kind has them without relit. Blocking.
-
-    Conflict: there is something; Invalid: its kind cannot be given back. The agent stays as it is.
-    """
-    kind = kind_of(settings, name)
+def see(settings: Settings, name: str, dest: Path) -> tuple[Kind, Adopt, Path]:
+    """Whether it can be given back there. Conflict: there is something; Invalid: its kind cannot be given back."""
+    kind, dest = kind_of(settings, name), dest.expanduser().absolute()
     if kind is None or kind.adopt is None:
         raise Invalid(
             f"{name} cannot be given back", why="its kind says nothing of how it lives without relit",
             fix=f"its files are in {home_of(settings, name)}: copy them",
         )  # fmt: skip
-    dest = dest.expanduser().absolute()
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise Conflict(f"{dest} is there already", why="nothing is overwritten", fix="name a folder that is new")
+    return kind, kind.adopt, dest
+
+
+def release(settings: Settings, name: str, dest: Path) -> Released:
+    """Copy a stopped agent's files to ``dest``, laid out as its kind has them without relit. Blocking. As ``see``.
+
+    The agent stays as it is.
+    """
+    kind, adopt, place = see(settings, name, dest)
     try:
-        return _Release(settings, name, kind, kind.adopt, dest).make()
+        return _Release(settings, name, kind, adopt, place).make()
     except (OSError, shutil.Error) as error:
-        raise RelitError(f"{name} was not given back", why=str(error), fix=f"remove {dest}, then again") from error
+        raise RelitError(f"{name} was not given back", why=str(error), fix=f"remove {place}, then again") from error
 
 
 class _Release:

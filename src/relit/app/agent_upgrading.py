@@ -157,6 +157,10 @@ class Upgrade:
         await hand.stop(reason=f"it is being upgraded to {version}")
         try:
             await self._put(text)
+        except RelitError:
+            await self._back(hand, self._where.text, 0, held)
+            raise  # nothing was tried: it is not the version's fault
+        try:
             return await self._started(hand, held)
         except RelitError as error:
             self._step(f"going back to {self.before}")
@@ -182,10 +186,12 @@ class Upgrade:
         return done.pid
 
     async def _back(self, hand: Hand, text: str, snapshot: int, held: bool) -> int | None:
+        """With that file, and the home as in that snapshot (0: as it is)."""
         await hand.stop(reason=f"it goes back to {self.before}")
         await self._put(text)
-        async with self._volumes() as volumes:
-            await volumes.restore(self._name, str(snapshot))
+        if snapshot:
+            async with self._volumes() as volumes:
+                await volumes.restore(self._name, str(snapshot))
         return await self._started(hand, held)
 
     # --- back --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from relit.demo.trials import Blow, Trial, sentence
 from relit.errors import RelitError
 from relit.lib.clock import SYSTEM_CLOCK
 
-PATIENCE_S = 240  # for a busy machine
+PATIENCE_S = 400  # of a busy machine; a quiet one needs a tenth
 _LOOK_S = 0.02
 _INTO_S = 1.0  # so much of an answer has come when its agent is killed
 _RUBBISH = b"this was a database" * 4096
@@ -58,7 +58,7 @@ class Ordeal:
                 self._tell(f"{self._agent} answers after {SYSTEM_CLOCK.monotonic() - began:.1f} s: {answer}")
                 await known_good(self._client, self._agent)
         except (TimeoutError, RelitError) as error:
-            self._tell(f"{self._agent} does not answer: {error or type(error).__name__}")
+            self._tell(f"{self._agent} does not answer: {str(error) or type(error).__name__}")
             return False
         return True
 
@@ -73,7 +73,7 @@ class Ordeal:
                 if EXCHANGES[self._number - 1].answer in answer:
                     answered_ms = SYSTEM_CLOCK.now_ms() - struck_ms
         except (TimeoutError, RelitError) as error:
-            self._tell(f"{self._agent}, {blow}: {error or type(error).__name__}")
+            self._tell(f"{self._agent}, {blow}: {str(error) or type(error).__name__}")
         trial = Trial(agent=self._agent, blow=blow, recovery=recovery, answered_ms=answered_ms)
         self._tell(sentence(trial))
         return trial

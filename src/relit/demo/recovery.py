@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from itertools import dropwhile
 
 import msgspec
 
@@ -13,7 +13,7 @@ from relit.node.ladder import RUNG, Action
 from relit.node.trouble import DOES
 
 _LOOK_S = 0.05
-_BACK = ("ready again", "it is over")
+_WELL = ("ready again", "it is over")
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +52,9 @@ async def recovered(client: Client, agent: str, struck_ms: int) -> Recovery:
 
 def read(incident: IncidentDetail, struck_ms: int) -> Recovery | None:
     """What it tells of what came since; ``None`` while that goes on."""
-    since = [entry for entry in incident.timeline if entry.at >= struck_ms]
-    back = _back(since)
+    later = [entry for entry in incident.timeline if entry.at >= struck_ms]
+    since = list(dropwhile(_is_well, later))  # an older trouble may have ended in that moment
+    back = next(filter(_is_well, since), None)
     if back is None:
         return None
     return Recovery(
@@ -65,9 +66,8 @@ def read(incident: IncidentDetail, struck_ms: int) -> Recovery | None:
     )
 
 
-def _back(entries: Sequence[IncidentEntry]) -> IncidentEntry | None:
-    """The entry that says that all is well again."""
-    return next((each for each in entries if each.what in _BACK), None)
+def _is_well(entry: IncidentEntry) -> bool:
+    return entry.what in _WELL
 
 
 def _action(what: str) -> Action:

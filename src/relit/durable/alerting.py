@@ -82,28 +82,24 @@ def cases(incidents: Sequence[Incident], alerts: Sequence[Alert], gather_ms: int
     for alert in alerts:
         homes.setdefault(alert.incident, set()).update(alert.members)
     placed = {id for members in homes.values() for id in members}
-    joinable = homes.keys() - {each.incident for each in alerts if each.kind == "resolved"}
+    ended = {each.incident for each in alerts if each.kind == "resolved"}
+    firsts: dict[str, list[Incident]] = {}  # of the cases of a group that others may join, in order
+    for first in _in_order(known[id] for id in homes.keys() - ended if id in known):
+        firsts.setdefault(first.group, []).append(first)
     for incident in _in_order(each for each in incidents if each.id not in placed):
-        home = _home(incident, [known[id] for id in joinable if id in known], gather_ms)
-        joinable |= {home}
-        homes.setdefault(home, set()).add(incident.id)
+        near = firsts.setdefault(incident.group, []) if incident.group else []
+        home = next((each for each in near if abs(each.opened_at - incident.opened_at) <= gather_ms), None)
+        if home is None:
+            near.append(incident)
+        homes.setdefault((home or incident).id, set()).add(incident.id)
     return [
-        Case(id=home, members=_in_order(known[id] for id in members if id in known)) for home, members in homes.items()
+        Case(id=id, members=_in_order(known[each] for each in members if each in known))
+        for id, members in homes.items()
     ]
 
 
 def _in_order(incidents: Iterable[Incident]) -> list[Incident]:
     return sorted(incidents, key=lambda each: (each.opened_at, each.id))
-
-
-def _home(incident: Incident, firsts: Iterable[Incident], gather_ms: int) -> str:
-    """The case that an incident belongs to."""
-    near = [
-        first
-        for first in _in_order(firsts)
-        if incident.group and first.group == incident.group and abs(first.opened_at - incident.opened_at) <= gather_ms
-    ]
-    return near[0].id if near else incident.id
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------

@@ -149,17 +149,25 @@ class _Line:
         )
         if not await self._store.move_alert(alert, held):
             return 0
-        told = await self._channel.tell(
-            Notice(
-                id=alert.id,
-                key=alert.incident,
-                kind=alert.kind,
-                severity=severity,
-                incidents=[whole(each) for each in incidents],
-                at=now,
-            )
-        )
+        told = await self._told(held, incidents, now)
         return await (self._taken(held) if told.verdict == "taken" else self._failed(held, told))
+
+    async def _told(self, held: Alert, incidents: Sequence[Incident], now: int) -> Told:
+        try:
+            return await self._channel.tell(
+                Notice(
+                    id=held.id,
+                    key=held.incident,
+                    kind=held.kind,
+                    severity=held.severity,
+                    incidents=[whole(each) for each in incidents],
+                    at=now,
+                )
+            )
+        # A fault of ours in one alert must neither end the server nor hold up the next one.
+        except Exception as error:
+            log.exception("an alert to %s could not be told", self._channel.name)
+            return Told("unknown", f"{type(error).__name__}: {error}")
 
     async def _taken(self, held: Alert) -> float:
         self._failures = 0

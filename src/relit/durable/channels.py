@@ -94,7 +94,9 @@ def _answered(response: httpx.Response) -> Told:
     after = response.headers.get("retry-after", "")
     seconds = min(int(after), _RETRY_AFTER_MOST) if after.isascii() and after.isdigit() and len(after) < 10 else None
     said = " ".join(response.text[:_BODY].split())
-    return Told("refused", f"it answered {response.status_code}: {said}"[:_WHY_MOST], seconds)
+    why = f"it answered {response.status_code}: {said}"[:_WHY_MOST]
+    # Who stands between may say 502 of what has arrived.
+    return Told("unknown" if response.is_server_error else "refused", why, seconds)
 
 
 def _said(error: Exception) -> str:

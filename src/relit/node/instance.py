@@ -20,13 +20,12 @@ from relit.node import probe
 from relit.node.healing import Healing, launch_of
 from relit.node.holds import Hold
 from relit.node.ladder import SAID, Ending, History, Verdict, adopts, asks, classify, count, decide
-from relit.node.race import pause, race
+from relit.node.race import beat, pause, race
 from relit.node.storm import Tokens
 from relit.node.trouble import Trouble, told
 from relit.node.watching import Told, Watching
 
 KEEPER_S = 0.5  # before the keeper is asked again after it could not be reached
-WELL_LOOK_MS = 1_000
 WEIGH_S = 10.0
 T = TypeVar("T")
 
@@ -345,15 +344,17 @@ class Instance:
         """Keep its memory curve. Never returns."""
         while True:
             self.trouble.weighs(proc.resident(life.pid))
-            await asyncio.sleep(WEIGH_S)
+            await beat(WEIGH_S)
 
     async def _well(self, watching: Watching, ms: int) -> None:
         """Until it was ready for so long without a break."""
-        left = ms
-        while left > 0:
-            step = min(left, WELL_LOOK_MS)
-            await asyncio.sleep(step / 1000)
-            left = left - step if watching.ready else ms
+        now = asyncio.get_running_loop().time
+        began = now()
+        while True:
+            since = max(began, watching.ready_at) if watching.ready_at is not None else now()
+            if (left := since + ms / 1000 - now()) <= 0 and watching.ready:
+                return
+            await beat(left)
 
     # --- telling -----------------------------------------------------------------------------------------------
 

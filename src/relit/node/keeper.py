@@ -67,7 +67,7 @@ class Keeper:
         self._by_pidfd: dict[int, Life] = {}
         self._peers: dict[int, Peer] = {}
         self._groups = kin.Groups(self._scope, groups)
-        self._frost = Frost(run_dir)
+        self._frost = Frost(run_dir, self._groups.go_home)
         self._put_off: list[tuple[Peer, bytes]] = []  # starts of what is frozen
         self._poll = select.epoll()
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -84,6 +84,7 @@ class Keeper:
             self._listen()
             say("ready")
             os.dup2(self._null, 1)
+            self._groups.prepare()
             while not self._done:
                 for fd, events in self._poll.poll(self._timeout()):
                     self._dispatch(fd, events)
@@ -133,6 +134,7 @@ class Keeper:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._groups.prepare()
         self._frost.expire()
         for peer, line in [each for each in self._put_off if not self._frost.holds(json.loads(each[1]).get("name"))]:
             self._put_off.remove((peer, line))
@@ -364,6 +366,7 @@ class Keeper:
     def _freeze(self, peer: Peer, request: dict[str, object]) -> dict[str, object] | None:
         """``None``: nothing of that name runs."""
         name = word(request, "name")
+        self._groups.prepare()  # else we may still be in its group
         life = next((life for life in self._living() if life.name == name), None)
         if life is None:
             return None

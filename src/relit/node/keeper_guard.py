@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from relit.node import kin, still
 
@@ -14,9 +15,12 @@ LATE_S = 0.25  # after the time that the keeper had set itself
 
 
 class Guard:
-    """The keeper's end. The guard is started when it is first told something, and again when it was killed."""
+    """The keeper's end. The guard is started when it is first told something, and again when it was killed.
 
-    def __init__(self) -> None:
+    ``go_home`` takes the keeper out of the group that is meant for a life: the guard must not be born in it."""
+
+    def __init__(self, go_home: Callable[[], None]) -> None:
+        self._go_home = go_home
         self.pid = 0
         self._pipe = -1
 
@@ -41,6 +45,7 @@ class Guard:
         if self._pipe != -1:
             os.close(self._pipe)
             self._pipe = -1
+        self._go_home()
         reader, self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.pid = os.fork()  # the keeper has one thread
         if self.pid == 0:

@@ -1,6 +1,6 @@
 """What the keeper holds frozen: for whom, until when. Standard library only."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from relit.node import kin, still
 from relit.node.keeper_guard import Guard
@@ -17,11 +17,11 @@ class Frost:
     The guard and the note in the run folder know of a freeze before it begins.
     """
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, go_home: Callable[[], None]) -> None:
         self._dir = run_dir
         self._boot = boot_id()
         self._held: dict[str, tuple[still.Still, Peer, Life]] = {}  # by the instance's name
-        self.guard = Guard()
+        self.guard = Guard(go_home)
 
     def recover(self, lives: Iterable[Life]) -> None:
         """Let go what a keeper before us left frozen: what its note says, and every group of a life."""

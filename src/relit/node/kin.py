@@ -144,16 +144,14 @@ class Groups:
         self._home = own_group()
         self._base = f"{self._home}/relit-{scope}"
         self._next: str | None = None  # the empty group that we are in
-        self._made = 0
         self.usable = wanted and self._home is not None and self._probe()
 
     def _probe(self) -> bool:
         try:
             os.makedirs(self._base, 0o700, exist_ok=True)
-            write(f"{self._home}/cgroup.procs", "0")
         except OSError:
             return False
-        return os.path.exists(f"{self._base}/cgroup.kill")
+        return os.path.exists(f"{self._base}/cgroup.kill")  # whether we may move, ``prepare`` finds out
 
     def take(self) -> str | None:
         """The group in which the next child will be born. Once it lives, call ``prepare``."""
@@ -165,10 +163,9 @@ class Groups:
         """Wait in an empty group. If that fails no more groups are used: we may be in one that is a life's."""
         if not self.usable or self._next is not None:
             return
-        self._made += 1
-        group = f"{self._base}/{os.getpid()}-{self._made}"
+        group = f"{self._base}/{time.monotonic_ns()}"
         try:
-            os.makedirs(group, 0o700, exist_ok=True)
+            os.makedirs(group, 0o700)
             write(f"{group}/cgroup.procs", "0")
         except OSError:
             self.usable = False
@@ -176,8 +173,8 @@ class Groups:
         self._next = group
 
     def go_home(self) -> None:
-        """For a child of ours that belongs to no life. Raises ``OSError``."""
-        if self._home is not None and self.usable:
+        """Leave the group that is meant for a life: before a fork of our own, and at the end. Raises ``OSError``."""
+        if self._next is not None:
             write(f"{self._home}/cgroup.procs", "0")
             discard(self._next)
             self._next = None
@@ -191,6 +188,7 @@ class Groups:
 
     def close(self) -> None:
         """Remove all groups. The kernel keeps a group until whoever inherited its last zombie has reaped it."""
+        self.go_home()
         for _ in range(20):
             self.sweep()
             discard(self._base)

@@ -1,10 +1,21 @@
-"""Several waits at once, the first one wins."""
+"""Waits: several at once, of which the first one wins, and those that end together."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any
+
+TICK_S = 0.25
+
+
+async def beat(seconds: float) -> None:
+    """Sleep for so long, and if it is long, on to the next tick. To be woken costs more than what is done then: so
+    hundreds of tasks that each do a little every few seconds are woken together, a few times a second."""
+    now = asyncio.get_running_loop().time()
+    ends = now + seconds if seconds < 4 * TICK_S else math.ceil((now + seconds) / TICK_S) * TICK_S
+    await asyncio.sleep(ends - now)
 
 
 async def race(*waits: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -53,8 +53,10 @@ def read(view: dict[str, object]) -> Still:
 
 
 def freeze_group(group: str) -> bool:
-    """Freeze everything in a group, and wait until it is. False: it would not, and nothing is frozen."""
+    """Freeze everything in a group, and wait until it is. False: it would not, or we are in it; nothing is frozen."""
     until = time.monotonic() + FREEZE_S
+    if os.getpid() in kin.group_pids(group):
+        return False
     try:
         kin.write(f"{group}/cgroup.freeze", "1")
         while not _frozen(group):

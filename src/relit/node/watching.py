@@ -22,7 +22,7 @@ from relit.lib import proc
 from relit.lib.clock import Clock
 from relit.node import probe
 from relit.node.ladder import Ending
-from relit.node.race import race
+from relit.node.race import beat, race
 
 STARTUP_ASK_S = 0.02  # between questions while it starts; grows to a second
 ASKED_MOST = 3  # times in a row, when it is frozen again and again while it should answer
@@ -61,7 +61,11 @@ class Watching:
         self._readiness = readiness
         self._check = check
         self._note = note
-        self.ready = False
+        self.ready_at: float | None = None  # since when, by the loop's clock
+
+    @property
+    def ready(self) -> bool:
+        return self.ready_at is not None
 
     async def started(self) -> Told | None:
         """Wait until it is ready for the first time; answers what is wrong when it will not be."""
@@ -85,7 +89,7 @@ class Watching:
         return self._spec.canary is None or await self._ask(self._spec.canary) is None
 
     def _tell(self, why: str | None) -> None:
-        self.ready = why is None
+        self.ready_at = asyncio.get_running_loop().time() if why is None else None
         self._readiness(why)
 
     # --- startup -----------------------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ class Watching:
         anywhere in its span, so that those of many agents are spread."""
         failures = 0
         span = question.every_ms / 1000
-        await asyncio.sleep(span * self._chance.random())
+        await beat(span * self._chance.random())
         while True:
             why = await self._ask(question)
             failures = failures + 1 if why is not None else 0
@@ -161,7 +165,7 @@ class Watching:
                 return ""
             if not answers and failures >= question.failures:
                 return why or ""
-            await asyncio.sleep(span)
+            await beat(span)
 
     async def _ask(self, question: Probe) -> str | None:
         """A frozen process cannot answer: it is asked again when it was frozen during the question."""

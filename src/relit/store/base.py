@@ -357,7 +357,7 @@ class Store(Protocol):
     async def incidents(
         self, *, agent: str | None = None, open_only: bool = False, limit: int = 50, before: str | None = None
     ) -> list[Incident]:
-        """Newest first; page with ``before`` (an incident's id)."""
+        """Newest first, without their documents; page with ``before`` (an incident's id)."""
         ...
 
     async def find_incidents(self, prefix: str, limit: int = 5) -> list[str]:

@@ -306,7 +306,7 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's trouble, as its node told it last. ``document``: all of it, as JSON.
+    """An agent's trouble, as its node told it last. ``document``: all of it, as JSON; lists come without.
 
     ``rev`` grows with the reports, and two with the same one hold in the order in which they come. ``group`` is equal
     for troubles of one cause outside of the agents. ``seen_at`` (first) and ``updated_at`` (last) are the store's.
@@ -322,9 +322,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     title: str = ""
     rev: int = 0
-    document: bytes = b"{}"
     seen_at: int = 0
     updated_at: int = 0
+    document: bytes = b"{}"
 
     @property
     def open(self) -> bool:

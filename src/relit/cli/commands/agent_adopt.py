@@ -101,9 +101,11 @@ def release(session: Session, name: str, dest: Path) -> int:
     """
     from relit.app.agent_files import see_known
     from relit.app.agent_releasing import release as give
+    from relit.app.agent_releasing import see
 
     settings, screen = session.settings(), session.screen
     see_known(settings, name)
+    see(settings, name, dest)
     asyncio.run(hand_of(session, name).stop(reason="stopped by hand: it was given back"))
     done = give(settings, name, dest)
     if screen.as_json:

@@ -23,7 +23,7 @@ async def put(tx: Tx, told: Incident) -> bool:
     """The last word holds, with the events that belong to it."""
     row = (
         told.id, told.agent, told.instance, told.opened_at, told.resolved_at, told.severity, told.rung, told.group,
-        told.title, told.rev, told.document, tx.now, tx.now,
+        told.title, told.rev, tx.now, tx.now, told.document,
     )  # fmt: skip
     if await tx.many("incident_add", [row]):
         names = ["incident.opened"] if told.open else ["incident.opened", "incident.resolved"]

@@ -30,6 +30,7 @@ INCIDENT_COLUMNS = [name.replace("group", "cause_group") for name in Incident.__
 COLUMNS = {
     "RUN": ", ".join(RUN_COLUMNS),
     "INCIDENT": ", ".join(INCIDENT_COLUMNS),
+    "TROUBLE": ", ".join(INCIDENT_COLUMNS[:-1]),  # without its document
     "ALERT": ", ".join(Alert.__struct_fields__),
 }
 
@@ -106,6 +107,10 @@ def subscriber(row: tuple[Any, ...]) -> Subscriber:
 
 def incident(row: tuple[Any, ...]) -> Incident:
     return Incident(**dict(zip(Incident.__struct_fields__, row, strict=True)))
+
+
+def trouble(row: tuple[Any, ...]) -> Incident:
+    return incident((*row, b""))
 
 
 def alert(row: tuple[Any, ...]) -> Alert:

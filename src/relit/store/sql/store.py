@@ -377,7 +377,7 @@ class SqlStore:
             found = await self._read("incidents_of_agent", before, limit, agent, int(open_only))
         else:
             found = await self._read("incidents_open" if open_only else "incidents_all", before, limit)
-        return [rows.incident(row) for row in found]
+        return [rows.trouble(row) for row in found]
 
     async def find_incidents(self, prefix: str, limit: int = 5) -> list[str]:
         return [row[0] for row in await self._read("incidents_like", *_like(prefix), limit)]

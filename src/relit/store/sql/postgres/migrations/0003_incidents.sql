@@ -11,9 +11,9 @@ CREATE TABLE incidents (
   cause_group text NOT NULL,                -- equal for troubles of one cause outside of the agents; '': its own
   title       text NOT NULL,
   rev         bigint NOT NULL,              -- grows with the reports; an older one that comes late changes nothing
-  document    bytea NOT NULL,               -- JSON, as the node sent it
   seen_at     bigint NOT NULL,              -- by the store's clock, as updated_at
-  updated_at  bigint NOT NULL
+  updated_at  bigint NOT NULL,
+  document    bytea NOT NULL                -- JSON, as the node sent it. The last column: lists do not read it
 );
 CREATE INDEX incidents_opened   ON incidents (opened_at, id);
 CREATE INDEX incidents_agent    ON incidents (agent, opened_at, id);

@@ -11,10 +11,10 @@ CREATE TABLE incidents (
   cause_group TEXT NOT NULL,               -- equal for troubles of one cause outside of the agents; '': its own
   title       TEXT NOT NULL,
   rev         INTEGER NOT NULL,            -- grows with the reports; an older one that comes late changes nothing
-  document    BLOB NOT NULL,               -- JSON, as the node sent it
   seen_at     INTEGER NOT NULL,            -- by the store's clock, as updated_at
-  updated_at  INTEGER NOT NULL
-) WITHOUT ROWID;
+  updated_at  INTEGER NOT NULL,
+  document    BLOB NOT NULL                -- JSON, as the node sent it. The last column: lists do not read it
+);
 CREATE INDEX incidents_opened   ON incidents (opened_at, id);
 CREATE INDEX incidents_agent    ON incidents (agent, opened_at, id);
 CREATE INDEX incidents_open     ON incidents (opened_at, id) WHERE resolved_at IS NULL;

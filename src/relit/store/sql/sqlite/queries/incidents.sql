@@ -2,8 +2,8 @@
 
 -- No row back: it is known.
 -- name: incident_add
--- params: id, agent, instance, opened_at, resolved_at, severity, rung, cause_group, title, rev, document, seen_at, updated_at
-INSERT INTO incidents (id, agent, instance, opened_at, resolved_at, severity, rung, cause_group, title, rev, document, seen_at, updated_at)
+-- params: id, agent, instance, opened_at, resolved_at, severity, rung, cause_group, title, rev, seen_at, updated_at, document
+INSERT INTO incidents (id, agent, instance, opened_at, resolved_at, severity, rung, cause_group, title, rev, seen_at, updated_at, document)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
 ON CONFLICT DO NOTHING RETURNING id
 
@@ -24,19 +24,19 @@ SELECT {INCIDENT} FROM incidents WHERE id = ?1
 
 -- name: incidents_all
 -- params: before, limit
-SELECT {INCIDENT} FROM incidents
+SELECT {TROUBLE} FROM incidents
 WHERE ?1 IS NULL OR (opened_at, id) < (SELECT opened_at, id FROM incidents WHERE id = ?1)
 ORDER BY opened_at DESC, id DESC LIMIT ?2
 
 -- name: incidents_open
 -- params: before, limit
-SELECT {INCIDENT} FROM incidents
+SELECT {TROUBLE} FROM incidents
 WHERE resolved_at IS NULL AND (?1 IS NULL OR (opened_at, id) < (SELECT opened_at, id FROM incidents WHERE id = ?1))
 ORDER BY opened_at DESC, id DESC LIMIT ?2
 
 -- name: incidents_of_agent
 -- params: before, limit, agent, open_only
-SELECT {INCIDENT} FROM incidents
+SELECT {TROUBLE} FROM incidents
 WHERE agent = ?3 AND (?4 = 0 OR resolved_at IS NULL)
   AND (?1 IS NULL OR (opened_at, id) < (SELECT opened_at, id FROM incidents WHERE id = ?1))
 ORDER BY opened_at DESC, id DESC LIMIT ?2

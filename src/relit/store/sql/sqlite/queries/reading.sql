@@ -51,10 +51,11 @@ WHERE run = ?1 AND (?2 = '' OR instr(?2, ',' || state || ',') > 0) ORDER BY inte
 SELECT run, pos, name, doubt, key, state, hash, request, intent_at, deadline_at, result FROM effects
 WHERE state IN ('open', 'in_doubt') AND instr(?1, ',' || state || ',') > 0 ORDER BY intent_at
 
+-- CROSS JOIN: few effects are unsettled, and an agent has many runs.
 -- name: effects_of_agent
 -- params: agent, states
 SELECT e.run, e.pos, e.name, e.doubt, e.key, e.state, e.hash, e.request, e.intent_at, e.deadline_at, e.result
-FROM effects e JOIN runs r ON r.id = e.run
+FROM effects e CROSS JOIN runs r ON r.id = e.run
 WHERE e.state IN ('open', 'in_doubt') AND instr(?2, ',' || e.state || ',') > 0 AND r.agent = ?1 ORDER BY e.intent_at
 
 -- name: signals_of
