@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from restarts import Kills, Side, interleaved, p50
 COUNT, BOXED = 100, 12
 HUNG = 5
 SETTLE_S = 2.0
+ROOT = Path(__file__).resolve().parents[2]
 _T0 = time.monotonic()
 
 
@@ -40,10 +42,11 @@ class Plan(NamedTuple):
     storms: int
     idle_s: float
     readopts: int
+    real: bool
 
 
-QUICK = Plan(peers=["runit"], rounds=6, kills=10, storms=2, idle_s=8, readopts=2)
-FULL = Plan(peers=list(PEERS), rounds=9, kills=11, storms=3, idle_s=40, readopts=5)
+QUICK = Plan(peers=["runit"], rounds=6, kills=10, storms=2, idle_s=8, readopts=2, real=False)
+FULL = Plan(peers=list(PEERS), rounds=9, kills=11, storms=3, idle_s=40, readopts=5, real=True)
 
 
 def say(text: str) -> None:
@@ -151,20 +154,32 @@ class Bench:
         say(f"readopt: {[tuple(round(value, 3) for value in each) for each in found]}")
 
 
-def run(folder: Path, plan: Plan, stack: ExitStack) -> dict[str, Any]:
+def run(folder: Path, plan: Plan) -> dict[str, Any]:
     """All parts; answers every key of the last line."""
-    bench = Bench(folder, plan, stack)
-    bench.alone()
-    bench.idle()
-    bench.start_peers()
-    restarts = bench.restarts()
-    storms = bench.storms()
-    bench.readopt()
+    with ExitStack() as stack:
+        bench = Bench(folder, plan, stack)
+        bench.alone()
+        bench.idle()
+        bench.start_peers()
+        restarts = bench.restarts()
+        storms = bench.storms()
+        bench.readopt()
     names = [side.name for side in bench.sides]
     print(verdict.sides(names, restarts, storms, bench.memory), end="\n\n")
-    raw = {name: {"restart_ms": verdict.middle(restarts, name), "storm_s": verdict.middle(storms, name)} for name in names}
+    if plan.real:
+        bench.found |= real()
     figures: dict[str, Any] = {key: verdict.short(bench.found.get(key)) for key in (*verdict.BOUNDS, *bench.found)}
-    return figures | {"raw": {name: {key: verdict.short(value) for key, value in each.items()} for name, each in raw.items()}}
+    return figures | {"medians": {name: verdict.medians(name, restarts, storms) for name in names}}
+
+
+def real() -> dict[str, float]:
+    """What is measured with a real agent, by a process of its own: nothing else runs then."""
+    done = subprocess.run([sys.executable, "-m", "bench.node.real"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit("the part with a real OpenClaw failed")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    say(f"OpenClaw: {found}")
+    return found
 
 
 def main() -> int:
@@ -173,8 +188,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", default=bool(os.environ.get("QUICK")))
     given = parser.parse_args()
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="relit-bench-node-") as name, ExitStack() as stack:
-        result = run(Path(name), QUICK if given.quick else FULL, stack)
+    with tempfile.TemporaryDirectory(prefix="relit-bench-node-") as name:
+        result = run(Path(name), QUICK if given.quick else FULL)
     result |= {"quick": given.quick, "load": [round(load, 1), round(os.getloadavg()[0], 1)], "cpus": os.cpu_count()}
     result |= {"kernel": platform.release(), "seconds": round(time.monotonic() - _T0, 1)}
     print(verdict.promises(result), end="\n\n")

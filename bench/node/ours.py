@@ -176,5 +176,3 @@ class Relit:
             raise SystemExit("some agents were started anew instead of adopted")
         began = int((self.run_dir / "began").read_text())
         return (now - began) / 1e9, (now - started) / 1e9
-
-

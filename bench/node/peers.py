@@ -1,4 +1,4 @@
-"""Other supervisors, each with the same child, at its quickest: no logs, no pause before a restart where it has a switch.
+"""Other supervisors, each with the same child, at its quickest: no logs, no pause before a restart if it has a switch.
 
 What stays is theirs: runsv waits a second when a life was shorter than that (the benchmark never kills so young),
 s6-supervise at least a second after each start, supervisord looks once a second (``startsecs`` 1), circus each
@@ -119,8 +119,8 @@ class Supervisord(Running):
 
     def __init__(self, name: str, folder: Path, child: Path, bells: Bells, count: int) -> None:
         super().__init__(name, folder, bells, count)
-        text = f"[supervisord]\nnodaemon=true\nuser=root\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={self.folder}/pid\n"
-        text = text.replace("user=root\n", "user=root\n" if os.getuid() == 0 else "")
+        text = f"[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={self.folder}/pid\n"
+        text += "user=root\n" if os.getuid() == 0 else ""  # else it warns
         for each in self.names:
             text += (
                 f"[program:{each}]\ncommand={child} {bells.path} {each}\nautorestart=true\nstartsecs=1\n"
@@ -166,7 +166,8 @@ class Pm2(Running):
         super().__init__(name, folder, bells, count)
         settings = {"interpreter": "none", "exec_mode": "fork", "autorestart": True, "restart_delay": 0}
         settings |= {"min_uptime": 0, "max_restarts": 1_000_000, "out_file": "/dev/null", "error_file": "/dev/null"}
-        apps = [{"name": each, "script": str(child), "args": [str(bells.path), each], **settings} for each in self.names]
+        settings |= {"script": str(child)}
+        apps = [{"name": each, "args": [str(bells.path), each], **settings} for each in self.names]
         (self.folder / "apps.json").write_text(json.dumps({"apps": apps}))
         self._env = {**os.environ, "PM2_HOME": str(self.folder / "home"), "PM2_DISCRETE_MODE": "true"}
 

@@ -40,6 +40,11 @@ def middle(rounds: Rounds, side: str) -> float | None:
     return median(found) if found else None
 
 
+def medians(side: str, restarts: Rounds, storms: Rounds) -> dict[str, float | None]:
+    """One side's, over all rounds."""
+    return {"restart_ms": short(middle(restarts, side)), "storm_s": short(middle(storms, side))}
+
+
 def short(value: float | None) -> float | None:
     """Four significant digits: more would pretend."""
     return None if value is None else float(f"{value:.4g}")
@@ -62,7 +67,8 @@ def promises(result: Mapping[str, Any]) -> str:
 
 def sides(names: Sequence[str], restarts: Rounds, storms: Rounds, memory: Mapping[str, float]) -> str:
     """A line for each supervisor: medians and the best round."""
-    lines = ["| | restart p50, ms | best round | 100 killed → last back, s | best | memory, MB |", "|---|---:|---:|---:|---:|---:|"]
+    lines = ["| | restart p50, ms | best round | 100 killed → last back, s | best | memory, MB |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
     for name in names:
         figures = [middle(restarts, name), best(restarts, name), middle(storms, name), best(storms, name)]
         words = ["–" if each is None else f"{each:.3g}" for each in (*figures, memory.get(name))]

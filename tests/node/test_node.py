@@ -385,3 +385,26 @@ async def test_nothing_the_server_refuses_blocks_what_comes_behind(
         kill(int(await bell.next()))
         await server.saw("instance.died")
         assert node.info().dropped == 1
+
+
+async def test_a_node_that_lives_says_so_again_and_again(
+    keeper: KeeperClient, run_dir: Path, server: Server, tmp_path: Path
+) -> None:
+    asked: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    there = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = there.sockets[0].getsockname()[1]
+    ping = Probe(kind="http", target=f"http://127.0.0.1:{port}/alive", every_ms=10)
+    node = Node(LocalControl(server), ProcessDriver(keeper), [], run_dir=run_dir, chance=Random(1), ping=ping)
+    await node.start()
+    async with asyncio.timeout(20):
+        assert b"GET /alive" in await asked.get()
+        assert b"GET /alive" in await asked.get()
+    await node.stop()
+    there.close()
+    await there.wait_closed()

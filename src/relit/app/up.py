@@ -22,6 +22,7 @@ from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
 from relit.errors import ConfigError, RelitError
+from relit.lib import durations
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
 from relit.lib.service import Tasks
@@ -292,6 +293,7 @@ async def up(
             run_dir=place,
             chance=system_random(),
             logs=Logs(SYSTEM_CLOCK),
+            ping=ping_of(settings),
         )
         reload = Reload(node, lambda: specs(again() if again else settings, environment, modules))
         async with until_signal() as stop, running([node, reload]):
@@ -304,6 +306,14 @@ async def up(
         await keeper.shutdown()
     finally:
         await keeper.stop()
+
+
+def ping_of(settings: Settings) -> Probe | None:
+    """The dead man's switch, if there is one."""
+    wanted = settings.file.node
+    if wanted.ping is None:
+        return None
+    return Probe(kind="http", target=wanted.ping, every_ms=durations.to_ms(wanted.ping_every), timeout_ms=10_000)
 
 
 class Reload:

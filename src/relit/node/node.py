@@ -15,13 +15,13 @@ from typing import Any
 
 from relit.control.base import Control
 from relit.control.care import Incident
-from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo
+from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo, Probe
 from relit.drivers.base import Driver, Life
 from relit.errors import Conflict, RelitError
 from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
-from relit.node import record
+from relit.node import probe, record
 from relit.node.healing import Healing
 from relit.node.holds import Holds
 from relit.node.incidents import Incidents
@@ -53,6 +53,7 @@ class Node:
         clock: Clock = SYSTEM_CLOCK,
         name: str = "local",
         logs: Logs | None = None,
+        ping: Probe | None = None,
     ) -> None:
         self._control = control
         self._driver = driver
@@ -69,6 +70,7 @@ class Node:
         self._link = Link(control, clock, info=self.info, wanted=self._want)
         self._healing = Healing(control, driver, clock)
         self._logs = logs
+        self._ping = ping
         self._incidents = Incidents(self._link.incident, logs)
         self._tokens = Tokens(clock)
         self._tasks = Tasks(self._failed)
@@ -79,6 +81,7 @@ class Node:
         self._stopping = False
         self._unwritten = False
         self._lock: int | None = None
+        self.ping_trouble = ""  # why the last ping was not answered
         self.trouble = ""  # the node's own last trouble: a fault, a record that could not be written
 
     # --- service -----------------------------------------------------------------------------------------------
@@ -97,6 +100,8 @@ class Node:
             self._logs.start(self._tasks)
         await self._apply(found)
         self._tasks.spawn(self._incidents.run(), "node-incidents")
+        if self._ping is not None:
+            self._tasks.spawn(self._keep_pinging(self._ping), "node-ping")
         self._tasks.spawn(self._link.deliver(), "node-deliver")
         self._tasks.spawn(self._link.follow(), "node-follow")
 
@@ -143,6 +148,12 @@ class Node:
             instances=self.status(),
             dropped=self._link.dropped,
         )
+
+    async def _keep_pinging(self, ping: Probe) -> None:
+        """Tell the world that we live, for as long as we do. Whether it hears us is no matter of ours."""
+        while True:
+            self.ping_trouble = await probe.ask(ping) or ""
+            await asyncio.sleep(ping.every_ms / 1000)
 
     def hurry(self, name: str) -> None:
         """Start an instance that backs off at once."""

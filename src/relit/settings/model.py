@@ -265,6 +265,11 @@ class Node(_Table, frozen=True):
         str | None,
         Meta(description="Where what agents need is installed, by kind and version; `runtimes` in the data folder."),
     ] = None
+    ping: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://.+")] | None,
+        Meta(description="An address that is asked as long as relit lives: who keeps it tells you when that ends."),
+    ] = None
+    ping_every: Annotated[Duration, Meta(description="How often.")] = "1m"
 
 
 class Webhook(_Table, frozen=True):
