@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from relit.agents.recipes import kind_table, recipe_of
 from relit.agents.runtimes import Runtimes
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 async def installed(kinds: Sequence[str], say: Callable[[str], None]) -> None:
     """What these kinds need, through the ordinary registries, unless it is there."""
-    runtimes = Runtimes(RUNTIMES, say, env=dict(os.environ))
+    runtimes = Runtimes(RUNTIMES, lambda progress: say(str(progress)), env=dict(os.environ))
     for kind in kinds:
         await runtimes.install(recipe_of(kind_table(kind)))
 
@@ -75,6 +76,12 @@ class House:
         """Start everything that is not there yet."""
         await self.relit("up", "--timeout", f"{seconds}s", timeout=seconds + 60)
 
+    async def node_again(self) -> None:
+        """After the node was killed: start it, and wait for it alone. That agents die meanwhile is no fault of it."""
+        with contextlib.suppress(RuntimeError):
+            await self.relit("up", "--timeout", "1s")
+        await self.until(lambda: self.daemon().node, "the node did not come back", 60)
+
     def client(self) -> Client:
         """For its API, patient with a server that was killed."""
         return Client(f"http://127.0.0.1:{self._port}", (self.data / "token").read_text().strip(), patience=120)
@@ -107,7 +114,7 @@ class House:
         """Until there is an answer to a question that only files and processes tell. RuntimeError when none comes."""
         try:
             async with asyncio.timeout(limit_s):
-                while not (found := look()):
+                while not (found := look()):  # noqa: ASYNC110 - it is another process
                     await asyncio.sleep(LOOK_S)
                 return found
         except TimeoutError:
@@ -115,11 +122,16 @@ class House:
 
     def actions(self, agent: str) -> list[str]:
         """What the ladder ever did for an agent, in order."""
+        entries = [entry for incident in self._incidents(agent) for entry in incident["timeline"]]
+        return [entry["what"] for entry in entries if entry.get("took_ms") is not None]
+
+    def rung(self, agent: str) -> int:
+        """The highest that it ever came to."""
+        return max((incident["rung"] for incident in self._incidents(agent)), default=0)
+
+    def _incidents(self, agent: str) -> list[dict[str, Any]]:
         folder = self.data / "agents" / agent / "incidents"
-        told = [json.loads(each.read_bytes()) for each in sorted(folder.glob("*.json"))]
-        return [
-            entry["what"] for incident in told for entry in incident["timeline"] if entry.get("took_ms") is not None
-        ]
+        return [json.loads(each.read_bytes()) for each in sorted(folder.glob("*.json"))]
 
 
 def kill(pid: int) -> None:

@@ -53,7 +53,7 @@ def test_a_start_alone_is_rung_1() -> None:
 
 
 WENT = Recovery(agent="claw", incident="i1", found_ms=4, back_ms=1_200, did=[(NOW[3].what, "5 written")])
-PASSED = Trial(agent="claw", blow="database ruined, killed", recovery=WENT, answered_ms=2_000)
+PASSED = Trial(agent="claw", blow="database ruined + kill", recovery=WENT, answered_ms=2_000)
 
 
 def test_a_trial_is_passed_by_what_was_to_be_done_about_it_and_an_answer() -> None:
@@ -64,9 +64,9 @@ def test_a_trial_is_passed_by_what_was_to_be_done_about_it_and_an_answer() -> No
 @pytest.mark.parametrize(
     "trial",
     [
-        Trial(agent="claw", blow="database ruined, killed"),
-        Trial(agent="claw", blow="database ruined, killed", recovery=WENT),
-        Trial(agent="claw", blow="config emptied, killed", recovery=WENT, answered_ms=2_000),
+        Trial(agent="claw", blow="database ruined + kill"),
+        Trial(agent="claw", blow="database ruined + kill", recovery=WENT),
+        Trial(agent="claw", blow="config emptied + kill", recovery=WENT, answered_ms=2_000),
     ],
     ids=["never back", "no answer", "another way"],
 )

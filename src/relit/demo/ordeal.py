@@ -42,8 +42,8 @@ class Ordeal:
         """All of it."""
         blows: dict[Blow, Strike] = {
             "killed in a turn": self._kill_in_a_turn,
-            "config emptied, killed": lambda: self._kill_over(self._empty_config),
-            "database ruined, killed": lambda: self._kill_over(self._ruin_database),
+            "config emptied + kill": lambda: self._kill_over(self._empty_config),
+            "database ruined + kill": lambda: self._kill_over(self._ruin_database),
         }
         if not await self._is_well():
             return [Trial(agent=self._agent, blow=blow) for blow in blows]

@@ -8,11 +8,11 @@ import msgspec
 
 from relit.demo.recovery import Recovery
 
-Blow = Literal["killed in a turn", "config emptied, killed", "database ruined, killed"]
+Blow = Literal["killed in a turn", "config emptied + kill", "database ruined + kill"]
 WANTED: dict[Blow, str] = {  # what relit must have done about it at last
     "killed in a turn": "restart",
-    "config emptied, killed": "config",
-    "database ruined, killed": "volume",
+    "config emptied + kill": "config",
+    "database ruined + kill": "volume",
 }
 
 
