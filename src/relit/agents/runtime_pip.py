@@ -82,7 +82,7 @@ async def _interpreter(steps: Steps, place: Path, first: Python) -> Python:
     raise wrong(
         steps.recipe,
         f"it needs Python {wanted}; here are {', '.join(seen)}",
-        f"install a Python {wanted} as python3.N on PATH, then: relit agent add {steps.recipe.kind}",
+        f"install a Python {wanted} as python3.N on PATH, then: relit agent install NAME",
     )
 
 
