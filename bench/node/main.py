@@ -27,6 +27,7 @@ from processes import cpu_s, descendants, gone, pss_kb, watched
 from restarts import Kills, Side, interleaved, p50
 
 COUNT, BOXED = 100, 12
+BARE = 20  # of those that are only killed one by one
 HUNG = 5
 SETTLE_S = 2.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ class Plan(NamedTuple):
     real: bool
 
 
-QUICK = Plan(peers=["runit"], rounds=6, kills=10, storms=2, idle_s=8, readopts=2, real=False)
+QUICK = Plan(peers=["runit", "runit, bare"], rounds=6, kills=8, storms=2, idle_s=6, readopts=2, real=False)
 FULL = Plan(peers=list(PEERS), rounds=9, kills=11, storms=3, idle_s=40, readopts=5, real=True)
 
 
@@ -104,12 +105,14 @@ class Bench:
             if not installed(name):
                 say(f"{name} is left out: bench/setup.py node installs it")
                 continue
-            peer = PEERS[name](name, self.folder, self.child, self.bells, COUNT)
+            count = BARE if name == "runit, bare" else COUNT
+            peer = PEERS[name](name, self.folder, self.child, self.bells, count)
             peer.start()
             self.stack.callback(self._stop, peer)
-            self.memory[name] = daemon_pss_mb(peer.pid, {self.bells.last[each].pid for each in peer.names})
+            if count == COUNT:
+                self.memory[name] = daemon_pss_mb(peer.pid, {self.bells.last[each].pid for each in peer.names})
             self.sides.append(Side(name, peer.names, self._rung))
-            say(f"{name}: {COUNT} children")
+            say(f"{name}: {count} children")
 
     def _stop(self, peer: Any) -> None:
         pidfds = watched(descendants(peer.pid))
@@ -127,6 +130,7 @@ class Bench:
         self.found["restart_p50_ms"] = verdict.best(found, "relit")
         self.found["restart_sandboxed_p50_ms"] = verdict.best(found, "relit, sandboxed")
         self.found["ratio_restart_runit"] = verdict.ratio(found, "relit", "runit")
+        self.found["ratio_restart_runit_bare"] = verdict.ratio(found, "relit", "runit, bare")
         say(f"restarts: {[{name: round(each, 2) for name, each in one.items()} for one in found]}")
         self.found["hang_found_s"] = hung()
         self.relit.ready(self.relit.names)

@@ -35,9 +35,9 @@ class Running:
     """What peers share: a folder, names, one process at the root of all."""
 
     def __init__(self, name: str, folder: Path, bells: Bells, count: int) -> None:
-        self.folder = folder / name
+        self.folder = folder / name.replace(", ", "-")
         self.folder.mkdir(parents=True)
-        self.names = [f"{name}-{number}" for number in range(count)]
+        self.names = [f"{self.folder.name}-{number}" for number in range(count)]
         self._bells = bells
         self._log = self.folder / "log"
         self._root: subprocess.Popen[bytes] | None = None
@@ -72,15 +72,25 @@ def daemon_pss_mb(root: int, children: set[int]) -> float:
 
 
 class Services(Running):
-    """A folder for each service, as runit and s6 have them. Their `run` is the child itself, no shell before it."""
+    """A folder for each service, as runit and s6 have them, with a `run` script, as their documentation shows."""
+
+    bare = False  # `run` is the child itself, without a shell before it
 
     def __init__(self, name: str, folder: Path, child: Path, bells: Bells, count: int) -> None:
         super().__init__(name, folder, bells, count)
         self.services = self.folder / "services"
         for each in self.names:
             (self.services / each).mkdir(parents=True)
-            (self.services / each / "run").symlink_to(child)
-            (self.services / each / "ring").write_text(f"{bells.path} {each}\n")
+            self._make(self.services / each, child)
+
+    def _make(self, service: Path, child: Path) -> None:
+        run, words = service / "run", f"{self._bells.path} {service.name}"
+        if self.bare:
+            run.symlink_to(child)
+            (service / "ring").write_text(f"{words}\n")
+        else:
+            run.write_text(f"#!/bin/sh\nexec {child} {words}\n")
+            run.chmod(0o700)
 
 
 class Runit(Services):
@@ -97,6 +107,13 @@ class Runit(Services):
 
     def _root_hangup(self) -> None:
         os.kill(self.pid, 1)  # SIGHUP: TERM to each runsv, then exit
+
+
+class BareRunit(Runit):
+    """The same without shells: the least that runsv can need."""
+
+    name = "runit, bare"
+    bare = True
 
 
 class S6(Services):
@@ -192,8 +209,8 @@ def _node() -> str:
     return shutil.which("node") or (str(own[-1]) if own else "node")
 
 
-PEERS = {"runit": Runit, "s6": S6, "supervisord": Supervisord, "circus": Circus, "pm2": Pm2}
-_PROGRAMS = {"runit": "runsvdir", "s6": "s6-svscan"}
+PEERS = {"runit": Runit, "runit, bare": BareRunit, "s6": S6, "supervisord": Supervisord, "circus": Circus, "pm2": Pm2}
+_PROGRAMS = {"runit": "runsvdir", "runit, bare": "runsvdir", "s6": "s6-svscan"}
 
 
 def installed(name: str) -> bool:

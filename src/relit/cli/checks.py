@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from relit import documents
-from relit.cli import volume_checks
+from relit.cli import agent_checks, volume_checks
 from relit.cli.patient import Finding, Patient
 from relit.cli.session import Session
 from relit.errors import RelitError
@@ -157,7 +157,7 @@ def _node(patient: Patient) -> Iterator[Finding]:
         if each.state in ("backing-off", "down"):
             log = patient.data / "agents" / each.name / "log" / "out.log"
             yield Finding(checkId="node", severity="error", message=f"{each.name} keeps dying: {each.last_exit}",
-                          path=str(log), fixHint=f"tail {log}")  # fmt: skip
+                          path=str(log), fixHint=f"relit why {each.name}")  # fmt: skip
 
 
 def _server(patient: Patient) -> Iterator[Finding]:
@@ -251,6 +251,8 @@ LOCAL: dict[str, Check] = {
     "key": volume_checks.key,
     "sqlite": _sqlite,
     "node": _node,
+    "sandbox": agent_checks.sandbox,
+    "runtimes": agent_checks.runtimes,
     "server": _server,
 }
 REMOTE: dict[str, Check] = {

@@ -20,12 +20,13 @@ from relit.node import probe
 from relit.node.healing import Healing, launch_of
 from relit.node.holds import Hold
 from relit.node.ladder import SAID, Ending, History, Verdict, adopts, asks, classify, count, decide
-from relit.node.race import beat, pause, race
+from relit.node.race import beat, first, pause, race
 from relit.node.storm import Tokens
 from relit.node.trouble import Trouble, told
 from relit.node.watching import Told, Watching
 
 KEEPER_S = 0.5  # before the keeper is asked again after it could not be reached
+WELL_LOOK_MS = 1_000
 WEIGH_S = 10.0
 T = TypeVar("T")
 
@@ -79,6 +80,15 @@ class Instance:
 
     async def run(self, found: Sequence[Life] = ()) -> None:
         """Keep it alive. ``found`` are lives of this name that an earlier node left."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._keep(found, group)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        self._become("stopped")
+        self._note("instance.stopped")
+
+    async def _keep(self, found: Sequence[Life], group: asyncio.TaskGroup) -> None:
         life, old = await self._inherit(found), None
         while not self._asked.is_set():
             if self.hold.look() is not None:
@@ -88,12 +98,10 @@ class Instance:
             life = life or await self._start()
             if old is not None:  # after the next start: every millisecond before it is down time
                 await self._forget(old)
-            old = await self._follow(life) if life is not None else None
+            old = await self._follow(life, group) if life is not None else None
             life = None
         if old is not None:
             await self._forget(old)
-        self._become("stopped")
-        self._note("instance.stopped")
 
     def stop(self) -> None:
         """Ask it to end: SIGTERM, its grace, SIGKILL. ``run`` returns when it is gone."""
@@ -179,10 +187,11 @@ class Instance:
 
     # --- life and end ------------------------------------------------------------------------------------------
 
-    async def _follow(self, life: Life) -> Life | None:
+    async def _follow(self, life: Life, group: asyncio.TaskGroup) -> Life | None:
         """From start (or adoption) to end, and through what is done about it. Returns what to forget."""
         self._become("starting", life=life)
-        end, trouble, *_ = await race(self._end(life), self._watch(life), self._asked.wait(), self.hold.there())
+        waits = self._end(life), self._watch(life), self._asked.wait(), self.hold.there()
+        end, trouble, *_ = await first(group, *waits)  # to wait for the end of all watches takes half a millisecond
         if end is None and trouble is None:
             await self._halt(life)
             return None
@@ -323,13 +332,17 @@ class Instance:
             return
         self._become("ready", life=life)
         self._note("instance.ready")
-        self.trouble.ready()
+        if self.spec.ready is not None:
+            self.trouble.ready()
 
     async def _prosper(self, watching: Watching) -> None:
         """What a life that goes well brings: its trouble is over, and its home is known to be good. Never returns."""
         care = self.spec.care
         ladder = care.ladder if care is not None else Ladder()
         if self.trouble.open:
+            if self.spec.ready is None:  # nobody can tell: it is believed when it has lived for a moment
+                await self._well(watching, WELL_LOOK_MS)
+                self.trouble.ready()
             again = self.history.quick > 1  # it has died again and again: only a stable life is the end of that
             await self._well(watching, max(ladder.settled_ms, self.spec.backoff.stable_ms if again else 0))
             self.trouble.over()

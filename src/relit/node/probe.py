@@ -7,7 +7,9 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,17 @@ from relit.control.values import UNIX, Probe
 from relit.lib import proc
 
 BODY_MOST = 1 << 20  # of an answer
+_LOOPBACK = "127.0.0.1"
 
 
 async def ask(probe: Probe, pid: int = 0) -> str | None:
     """``None`` for yes, else why not. Never raises for an instance's fault; never longer than the probe's timeout.
     ``pid``: its main process, for those that ask about that."""
+    if probe.kind == "pid":
+        return _main(pid)
     try:
         async with asyncio.timeout(probe.timeout_ms / 1000):
-            return _main(pid) if probe.kind == "pid" else await _ASK[probe.kind](probe)
+            return await _ASK[probe.kind](probe)
     except TimeoutError:
         return f"no answer in {probe.timeout_ms} ms"
     except (OSError, ValueError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
@@ -99,18 +104,39 @@ async def _http(probe: Probe) -> str | None:
     if "{nonce}" in probe.body:
         probe = _with_nonce(probe, secrets.token_hex(4))
     url = urlsplit(probe.target)
-    reader, writer = await _connected(url)
-    try:
-        writer.write(_request(probe, url))
-        status = _status(await reader.readuntil(b"\n"))
-        body = b""
-        if 200 <= status < 400 and (probe.want or probe.contains):
-            body = _body(await reader.readuntil(b"\r\n\r\n"), await _rest(reader))
-    finally:
-        await hang_up(writer)
+    ask = _exchange_lean if url.scheme == "http" and url.hostname == _LOOPBACK else _exchange
+    answer = await ask(url, _request(probe, url), whole=bool(probe.want or probe.contains))
+    status, (headers, _, rest) = _status(answer), answer.partition(b"\r\n\r\n")
     if not 200 <= status < 400:
         return f"HTTP status {status}"
-    return _wanted(probe, body)
+    return _wanted(probe, _body(headers, rest))
+
+
+async def _exchange(url: SplitResult, request: bytes, *, whole: bool) -> bytes:
+    """What is answered: the whole of it, or at least its first line."""
+    reader, writer = await _connected(url)
+    try:
+        writer.write(request)
+        return await _read(lambda: reader.read(1 << 16), whole)
+    finally:
+        await hang_up(writer)
+
+
+async def _exchange_lean(url: SplitResult, request: bytes, *, whole: bool) -> bytes:
+    """The same without streams, for where most agents are: that is a third less work."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (_LOOPBACK, url.port or 80))
+        await loop.sock_sendall(sock, request)
+        return await _read(lambda: loop.sock_recv(sock, 1 << 16), whole)
+
+
+async def _read(more: Callable[[], Awaitable[bytes]], whole: bool) -> bytes:
+    found = b""
+    while (whole or b"\n" not in found) and len(found) < BODY_MOST and (piece := await more()):
+        found += piece
+    return found
 
 
 def _with_nonce(probe: Probe, nonce: str) -> Probe:
@@ -130,16 +156,10 @@ def _request(probe: Probe, url: SplitResult) -> bytes:
     return f"{'POST' if body else 'GET'} {where} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-def _status(line: bytes) -> int:
-    words = line.decode("latin-1").split()
+def _status(answer: bytes) -> int:
+    """Of its first line; 0 when that is none of HTTP's."""
+    words = answer.partition(b"\n")[0].decode("latin-1").split()
     return int(words[1]) if len(words) > 1 and words[0].startswith("HTTP/") else 0
-
-
-async def _rest(reader: asyncio.StreamReader) -> bytes:
-    found = b""
-    while len(found) < BODY_MOST and (piece := await reader.read(1 << 16)):
-        found += piece
-    return found
 
 
 def _body(headers: bytes, rest: bytes) -> bytes:

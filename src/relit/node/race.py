@@ -32,6 +32,15 @@ async def race(*waits: Coroutine[Any, Any, Any]) -> list[Any]:
         raise errors.exceptions[0] from None
 
 
+async def first(group: asyncio.TaskGroup, *waits: Coroutine[Any, Any, Any]) -> list[Any]:
+    """A race whose losers are cancelled, and waited for by ``group`` alone. Raises what the first of them raised."""
+    tasks = [group.create_task(wait) for wait in waits]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    return [task.result() if task in done else None for task in tasks]
+
+
 async def pause(seconds: float, *events: asyncio.Event) -> None:
     """Sleep, unless one of the events is set first."""
     if seconds > 0 and not any(event.is_set() for event in events):

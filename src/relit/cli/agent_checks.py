@@ -1,0 +1,50 @@
+"""The doctor's looks at agents that relit did not write: their sandbox, and what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relit.cli.patient import Finding, Patient
+
+
+def sandbox(patient: Patient) -> Iterator[Finding]:
+    """Whether those that shall be in a sandbox can be."""
+    agents = patient.settings.agents.items()
+    wanted = [name for name, agent in agents if agent.kind != "python" and agent.sandbox == "on"]
+    if not wanted:
+        return
+    from relit.drivers.machine import look
+
+    found = look()
+    if not found.works:
+        yield Finding(
+            checkId="sandbox",
+            severity="warning",
+            message=f"{', '.join(wanted)} run without a sandbox: {found.why}",
+            fixHint='apt-get install bubblewrap, then: relit down; relit up. Or say so: sandbox = "off"',
+        )
+    elif not found.pids:
+        yield Finding(
+            checkId="sandbox",
+            severity="warning",
+            message=f"{', '.join(wanted)} see each other's processes: {found.why}",
+            fixHint="allow pid namespaces to unprivileged users (sysctl kernel.unprivileged_userns_clone=1)",
+        )
+
+
+def runtimes(patient: Patient) -> Iterator[Finding]:
+    """Whether what agents need is installed."""
+    if all(agent.kind in ("python", "command") for agent in patient.settings.agents.values()):
+        return
+    from relit.app.agents import kind_of, runtime_of, version_of
+
+    for name, agent in patient.settings.agents.items():
+        kind = kind_of(patient.settings, name)
+        if kind is not None and kind.installs and not runtime_of(patient.settings, agent, kind).is_dir():
+            yield Finding(
+                checkId="runtimes",
+                severity="error",
+                message=f"{kind.title} {version_of(agent, kind)} is not installed, and {name} needs it",
+                path=str(runtime_of(patient.settings, agent, kind)),
+                fixHint=f"relit agent install {name}",
+            )
