@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,7 @@ class Relit:
         self.names = [spec.name for spec in self.plain]
         self.boxed_names = [spec.name for spec in self.boxed]
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher = ThreadPoolExecutor(1)
 
     def _spec(self, name: str, port: int = 0) -> InstanceSpec:
         """As a `command` agent has it, with a live probe where it has a port."""
@@ -154,9 +156,10 @@ class Relit:
         pidfds, since = watched(pids), time.monotonic()
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+        ends = self._watcher.submit(gone, pidfds, since)
 
         def found() -> float:
-            took = max(gone(pidfds, since))
+            took = max(ends.result())
             self._bells.until(names, round(since * 1e9))
             return took
 

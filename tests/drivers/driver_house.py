@@ -48,9 +48,16 @@ async def ending(driver: Driver, key: str) -> Exit:
 
 
 async def line(pipe: Path) -> str:
-    """What somebody writes into a named pipe."""
-    async with asyncio.timeout(15):
-        return await asyncio.to_thread(lambda: pipe.read_text().strip())
+    """What somebody writes into a named pipe. No thread waits for it: one that nobody writes into must end, too."""
+    fd, told = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, told.set)
+    try:
+        async with asyncio.timeout(15):
+            await told.wait()
+        return os.read(fd, 1 << 16).decode().strip()
+    finally:
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)
 
 
 async def heard(pipe: Path, life: Life) -> int:

@@ -97,6 +97,20 @@ async def test_leaks_no_descriptors(keeper: KeeperClient, run_dir: Path, tmp_pat
     assert open_files(keeper.pid) <= before + 1  # the last raw client may not have been seen to leave yet
 
 
+async def test_what_comes_right_behind_a_start_does_not_touch_the_keeper(keeper: KeeperClient, run_dir: Path) -> None:
+    """The child is born in the group that the keeper is in at that moment."""
+    fields = {"key": "k", "name": "a", "tag": "", "log": "", "argv": ["sleep", "1000"], "env": ENV, "cwd": "/"}
+    raw = Raw(run_dir)
+    requests = [{"id": 1, "do": "start", **fields}, {"id": 2, "do": "freeze", "name": "a"}]
+    started = raw.ask(b"".join(json.dumps(each).encode() + b"\n" for each in requests))
+    frozen = json.loads(raw.file.readline())
+    assert frozen["ok"]["standing"] == [started["ok"]["pid"]]
+    raw.close()
+    await keeper.kill("k")
+    assert (await keeper.ended("k")).signal == signal.SIGKILL
+    assert keeper.started == 1
+
+
 async def test_garbage_is_answered_and_hurts_nobody(keeper: KeeperClient, run_dir: Path) -> None:
     life = await keeper.start_life(sleeper("k"))
     for line in (
