@@ -43,6 +43,7 @@ RelitError                  what was attempted, why not, the command that mends 
     ├── RunFailed           the awaited run failed
     ├── RunCancelled        the awaited run was cancelled
     ├── RunTimeout          the run's own time limit passed
+    ├── TurnFailed          an agent that relit did not write could not answer a message
     └── WaitTimeout         a signal (or a client's wait) did not come in time
 """
 
@@ -349,6 +350,12 @@ class RunTimeout(RunError):
     """The run's own time limit passed."""
 
     code = "run-timeout"
+
+
+class TurnFailed(RunError):
+    """An agent could not answer a message."""
+
+    code = "turn-failed"
 
 
 class WaitTimeout(RunError):

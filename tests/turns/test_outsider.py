@@ -14,12 +14,12 @@ from relit.durable.payload import Payloads
 from relit.durable.retry import Retry
 from relit.durable.ticker import Ticker
 from relit.durable.worker import Worker
-from relit.errors import RunFailed
+from relit.errors import RunFailed, TurnFailed
 from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
-from relit.turns.outsider import AGAIN, DELIVERIES, TurnFailed, Ways, outsider
+from relit.turns.outsider import AGAIN, DELIVERIES, Ways, outsider
 
 Act = Callable[[str], str]
 

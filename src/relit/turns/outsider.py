@@ -16,7 +16,7 @@ import msgspec
 from relit.durable.context import Context
 from relit.durable.definitions import MESSAGE, Agent, Workflow
 from relit.durable.retry import ONCE, Retry
-from relit.errors import RunError
+from relit.errors import TurnFailed
 from relit.lib.ids import new_id
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
@@ -30,12 +30,6 @@ AGAIN = (
     "[relit: this message was delivered before, and you were interrupted while you worked on it. What you had done "
     "stays done: look at it before you do anything again, and go on from there.]\n\n"
 )
-
-
-class TurnFailed(RunError):
-    """An agent could not answer a message."""
-
-    code = "turn-failed"
 
 
 class Door(Protocol):
