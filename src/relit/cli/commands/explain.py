@@ -26,7 +26,7 @@ ADVICE: dict[str, str] = {
     "provider-fault": "The gateway's /healthz tells since when. Is the provider up, is its `url` in relit.toml right? "
     "Agents are not restarted for it; their calls work again when it does.",
     "provider-silent": "As `provider-fault`. For a model that needs longer: `first_byte` and `idle` in [models.NAME].",
-    "turn-failed": "`relit why AGENT` says what is wrong with the agent, `relit show RUN` what it answered. When that is "
+    "turn-failed": "`relit why AGENT` says what is wrong with the agent, `relit show RUN` what it answered. When it is "
     "mended: `relit requeue RUN`.",
     "store-full": "Nothing was written, nothing is lost. Make room (`df -h`), or shorten `runs` in [retention]; "
     "work goes on by itself.",
