@@ -1,8 +1,8 @@
 """How long a real OpenClaw is away when relit has to put something back: ``python -m bench.node.real``.
 
-It is killed with -9 as it is, then with its database overwritten, then with its configuration emptied. ``restarts`` of
-its ladder is high, so that the plain kills before do not make it try something else first. The figures are the seconds
-until it is ready again, less those of the plain restart: what the healing costs. One JSON line.
+Two of them are killed with -9 as they are; then one with its configuration emptied, and the other with its database
+overwritten: each has one trouble only, so that nothing else was tried before. The figures are the seconds until it is
+ready again, less those of the plain restarts: what the healing costs. One JSON line.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from bench.house import House, installed, kill
 
 from relit.testing.llm import Answer, Rule, ScriptedLLM, When
 
-AGENT = "claw"
 CONFIG, DATABASE = "state/openclaw.json", "state/state/openclaw.sqlite"
-AGENTS = f"""[agents.{AGENT}]
+AGENT = """[agents.{name}]
 kind = "openclaw"
-heal = {{ good_after = "5s", retry = "5s", restarts = 100 }}
+heal = {{ good_after = "5s", retry = "5s" }}
 snapshots = {{ every = "5s" }}
 """
-PLAIN = 2
 RUBBISH = b"this was a database" * 4096
 LIMIT_S = 900
 
@@ -37,20 +36,20 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def known_good(house: House) -> None:
+async def known_good(house: House, agent: str) -> None:
     """Until there is something to go back to."""
     async with asyncio.timeout(LIMIT_S):
-        while "known-good" not in await house.relit("volume", "log", AGENT):  # noqa: ASYNC110 - another process
+        while "known-good" not in await house.relit("volume", "log", agent):  # noqa: ASYNC110 - another process
             await asyncio.sleep(1)
 
 
-async def away(house: House, damage: Callable[[Path], object]) -> float:
+async def away(house: House, agent: str, damage: Callable[[Path], object]) -> float:
     """Damage its home and kill it; answers the seconds until it is ready again."""
-    pid = await house.ready(AGENT)
-    damage(house.home(AGENT))
+    pid = await house.ready(agent)
+    damage(house.home(agent))
     began = time.monotonic()
     kill(pid)
-    await house.ready(AGENT, not_pid=pid, limit_s=LIMIT_S)
+    await house.ready(agent, not_pid=pid, limit_s=LIMIT_S)
     return time.monotonic() - began
 
 
@@ -65,35 +64,50 @@ def ruin_database(home: Path) -> None:
         (home / name).write_bytes(RUBBISH)
 
 
+class Blow(NamedTuple):
+    """What is done to an agent, and what relit must do about it."""
+
+    key: str
+    damage: Callable[[Path], object]
+    cure: str
+
+
+BLOWS = {
+    "claw-a": Blow("config_restore_over_start_s", empty_config, "put its configuration back"),
+    "claw-b": Blow("volume_restore_over_start_s", ruin_database, "put its whole home back"),
+}
+
+
 async def measured(house: House) -> dict[str, float]:
     """All of it."""
-    await house.ready(AGENT, limit_s=LIMIT_S)
-    run = (await house.relit("send", AGENT, "Is all well?", "--wait", timeout=LIMIT_S)).strip()
-    say(f"{AGENT} answers: {run}")
-    await known_good(house)
-    plain = [await away(house, lambda _: None) for _ in range(PLAIN)]
+    for agent in BLOWS:
+        await house.ready(agent, limit_s=LIMIT_S)
+        run = await house.relit("send", agent, "Is all well?", "--wait", timeout=LIMIT_S)
+        say(f"{agent} answers: {run.strip()}")
+        await known_good(house, agent)
+    plain = [await away(house, agent, lambda _: None) for agent in BLOWS]
     say(f"plain restarts: {', '.join(f'{each:.1f} s' for each in plain)}")
-    found = {"start_s": median(plain)}
-    for key, damage, did in (
-        ("volume_restore_over_start_s", ruin_database, "put its whole home back"),
-        ("config_restore_over_start_s", empty_config, "put its configuration back"),
-    ):
-        before = len(house.actions(AGENT))
-        took = await away(house, damage)
-        done = house.actions(AGENT)[before:]
-        say(f"{key}: {took:.1f} s in all; {done}")
-        if not any(each.startswith(did) for each in done):
-            raise SystemExit(f"{AGENT} came back by {done}, not because relit {did}")
-        found[key] = took - found["start_s"]
-    return found
+    took = {blow.key: await struck(house, agent, blow) for agent, blow in BLOWS.items()}
+    start = median(plain)
+    return {"start_s": start, **{key: each - start for key, each in took.items()}}
+
+
+async def struck(house: House, agent: str, blow: Blow) -> float:
+    """Seconds until it is back, by what was to be done."""
+    took = await away(house, agent, blow.damage)
+    done = house.actions(agent)
+    say(f"{blow.key}: {took:.1f} s in all; {done}")
+    if not any(each.startswith(blow.cure) for each in done):
+        raise SystemExit(f"{agent} came back by {done}, not because relit {blow.cure}")
+    return took
 
 
 async def main() -> None:
-    """An OpenClaw of its own, in an empty folder."""
+    """In an empty folder."""
     await installed(["openclaw"], say)
     with tempfile.TemporaryDirectory(prefix="relit-bench-real-") as name:
         async with ScriptedLLM([Rule(When(), Answer(text="All is well."))]) as llm:
-            house = House(Path(name), AGENTS, llm.url)
+            house = House(Path(name), "".join(AGENT.format(name=agent) for agent in BLOWS), llm.url)
             try:
                 await house.up()
                 found = await measured(house)

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +25,6 @@ from bench.soak_agents.cast import Cast
 from bench.soak_agents.mail import WELL, Mail
 from bench.soak_agents.weather import Weather, say
 
-from relit.control.values import InstanceStatus
 from relit.testing.llm import Answer, Rule, ScriptedLLM, When
 
 SETTLE_S = 300  # for commands: the longest back-off is a minute
@@ -43,6 +43,11 @@ class Soak:
         self.mail = Mail(self.house)
         self.settled_s = 0.0
 
+    @property
+    def everybody(self) -> list[str]:
+        """All agents."""
+        return [*self.cast.modes, *self.cast.talkers]
+
     async def run(self) -> None:
         """Up, storm, calm."""
         await installed(self.cast.kinds(), say)
@@ -53,7 +58,7 @@ class Soak:
 
     async def first(self) -> None:
         """Everybody is well before it begins."""
-        await self.house.until(lambda: self.house.seen() and not self.down(everybody=True), "not all agents are ready")
+        await self.house.until(lambda: not self.down(self.everybody), "not all agents are ready")
         say("all are ready")
 
     async def storm(self) -> None:
@@ -77,25 +82,22 @@ class Soak:
         """It is calm: everybody becomes well again, and every letter is answered."""
         self.cast.calm(True)
         began = time.monotonic()
-        try:
-            await self.house.until(lambda: not self.down(), "not all agents are ready", SETTLE_S)
-        except RuntimeError as error:
-            say(str(error))
+        await self.well(list(self.cast.modes))
         await self.mail.settle(REAL_SETTLE_S if len(self.cast.talkers) > 1 else SETTLE_S)
-        await self.up_again()
+        await self.well(self.cast.talkers)  # real agents have had as long as their letters
         self.settled_s = time.monotonic() - began
 
-    async def up_again(self) -> None:
-        """Real agents have had as long as their letters: now they must be there, too."""
+    async def well(self, names: Collection[str]) -> None:
+        """Wait until they are, but not for ever: who is not is told in the end."""
         try:
-            await self.house.until(lambda: not self.down(everybody=True), "not all agents are ready", SETTLE_S)
+            await self.house.until(lambda: not self.down(names), "not all agents are ready", SETTLE_S)
         except RuntimeError as error:
             say(str(error))
 
-    def down(self, *, everybody: bool = False) -> list[InstanceStatus]:
-        """Who is not ready. Real agents may take longer."""
-        late = () if everybody else self.cast.talkers
-        return [each for each in self.house.seen().values() if each.state != "ready" and each.name not in late]
+    def down(self, names: Collection[str]) -> list[str]:
+        """Who of them is not ready."""
+        seen = self.house.seen()
+        return [name for name in names if name not in seen or seen[name].state != "ready"]
 
     def violations(self) -> int:
         """Processes that outlived their agent's life."""
@@ -121,13 +123,11 @@ def table(soak: Soak) -> str:
 def result(soak: Soak) -> dict[str, Any]:
     """The last line."""
     seen = soak.house.seen()
-    missing = [name for name in [*soak.cast.modes, *soak.cast.talkers] if name not in seen]
-    down = [each.name for each in soak.down(everybody=True)] + missing
     return {
         "messages": len(soak.mail.letters),
         "lost": soak.mail.lost,
         "refused": sum(soak.mail.refused.values()),
-        "down": down,
+        "down": soak.down(soak.everybody),
         "outlived": soak.violations(),
         "restarts": sum(each.restarts for each in seen.values()),
         "faults from outside": sum(soak.weather.counts.values()),

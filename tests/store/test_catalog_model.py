@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from relit.lib.ids import new_id
-from relit.manifest import ID_BYTES, Change, Delta, Entry, Segment, Volume
+from relit.manifest import ID_BYTES, Change, Delta, Entry, Segment, Snapshot, Volume
 from relit.store.sql.postgres.store import PostgresStore
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.sql.store import SqlStore
@@ -30,6 +30,7 @@ from relit.store.wakeups import Wakeups
 
 PATHS = [b"a", b"a-b", b"a/b\xff", b"a0"]
 SEGMENTS = 4
+MANY_SNAPSHOTS, SNAPSHOTS_OF_A_PAGE = 25, 7
 pick = st.integers(0, 10**6)
 names = st.sampled_from(PATHS)
 
@@ -168,9 +169,19 @@ class CatalogMachine(RuleBasedStateMachine):
     def choose(self, number: int) -> ModelVolume:
         return self.volumes[number % len(self.volumes)]
 
+    def all_snapshots(self, volume: str) -> list[Snapshot]:
+        """A page at a time."""
+        found: list[Snapshot] = []
+        while page := self.do(
+            self.catalog.snapshots(volume, before=found[-1].number if found else None, limit=SNAPSHOTS_OF_A_PAGE)
+        ):
+            found += page
+        return found
+
     # --- rules -------------------------------------------------------------------------------------------------
 
     @rule(number=pick, wanted=st.lists(changes_of_a_tree(), min_size=1, max_size=5))
+    @precondition(lambda self: all(len(each.trees) < MANY_SNAPSHOTS for each in self.volumes))
     def take_some(self, number: int, wanted: list[list[tuple[bytes, str, int]]]) -> None:
         for each in wanted:
             self.take(number, each, full=False, again=False)
@@ -265,7 +276,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @invariant()
     def snapshots_are_those_that_were_not_dropped(self) -> None:
         for each in self.volumes:
-            found = self.do(self.catalog.snapshots(each.volume.id))
+            found = self.all_snapshots(each.volume.id)
             assert numbers(found) == sorted(each.trees, reverse=True)
             assert {one.number: set(one.tags) for one in found if one.tags} == {n: t for n, t in each.tags.items() if t}
             assert self.do(self.catalog.volume(each.volume.name)).newest == each.newest
