@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     real: bool
 
 
+SPARES_S = 1.2  # after this the next sandbox of whoever was started again is made
 QUICK = Plan(peers=["runit", "runit, bare"], rounds=6, kills=8, storms=2, idle_s=6, readopts=2, real=False)
 FULL = Plan(peers=list(PEERS), rounds=9, kills=11, storms=3, idle_s=40, readopts=5, real=True)
 
@@ -70,7 +71,7 @@ class Bench:
         self.memory: dict[str, float] = {}
         self.sides = [
             Side("relit", self.relit.names, self._rung),
-            Side("relit, sandboxed", self.relit.boxed_names, self.relit.pids),
+            Side("relit, sandboxed", self.relit.boxed_names, self.relit.pids, SPARES_S),
         ]
 
     def _rung(self, names: Any) -> dict[str, int]:
@@ -127,8 +128,8 @@ class Bench:
         hung = self.relit.hang(self.relit.names[-HUNG:])
         sides = [side._replace(names=side.names[:-HUNG]) if side.name == "relit" else side for side in self.sides]
         found = interleaved(sides, lambda side: p50(kills.one_by_one(side, self.plan.kills)), self.plan.rounds)
-        self.found["restart_p50_ms"] = verdict.best(found, "relit")
-        self.found["restart_sandboxed_p50_ms"] = verdict.best(found, "relit, sandboxed")
+        self.found["restart_p50_ms"] = verdict.middle(found, "relit")
+        self.found["restart_sandboxed_p50_ms"] = verdict.middle(found, "relit, sandboxed")
         self.found["ratio_restart_runit"] = verdict.ratio(found, "relit", "runit")
         self.found["ratio_restart_runit_bare"] = verdict.ratio(found, "relit", "runit, bare")
         say(f"restarts: {[{name: round(each, 2) for name, each in one.items()} for one in found]}")

@@ -16,11 +16,13 @@ PAUSE_S = 0.03  # between kills: what a restart leaves to do must not fall into 
 
 
 class Side(NamedTuple):
-    """One supervisor's children. ``pids`` answers where they are now."""
+    """One supervisor's children. ``pids`` answers where they are now. ``rest_s``: how long after a restart it has
+    something left to do, which must not fall into the others' turns."""
 
     name: str
     names: Sequence[str]
     pids: Callable[[Sequence[str]], Mapping[str, int]]
+    rest_s: float = 0
 
 
 class Kills:
@@ -32,7 +34,9 @@ class Kills:
 
     def one_by_one(self, side: Side, count: int) -> list[float]:
         """Milliseconds from kill to the first instruction of the next life, of ``count`` children."""
-        return [self._one(side, self._next(side)) for _ in range(count)]
+        took = [self._one(side, self._next(side)) for _ in range(count)]
+        time.sleep(side.rest_s)
+        return took
 
     def _next(self, side: Side) -> str:
         turn = self._turn.get(side.name, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from driver_house import ENV, ending, heard, keeper_of, machine
 from relit.control.box import Box, Limits
 from relit.drivers.base import Driver, Exit, Launch, Life
 from relit.drivers.process import ProcessDriver
-from relit.errors import Conflict, StartFailed
+from relit.errors import Conflict, InstanceHeld, StartFailed
 from relit.lib import proc
 
 Opened = AbstractAsyncContextManager[Driver]
@@ -40,8 +40,14 @@ class Boxing(ProcessDriver):
     folder: Path
 
     async def start(self, launch: Launch) -> Life:
+        return await super().start(self._in_box(launch))
+
+    async def stand_by(self, launch: Launch, *, after: str, unless: Sequence[int] = ()) -> None:
+        await super().stand_by(self._in_box(launch), after=after, unless=unless)
+
+    def _in_box(self, launch: Launch) -> Launch:
         box = Box(home=str(self.folder / "home"), tmp=str(self.folder / "tmp"), write=[str(self.folder)])
-        return await super().start(msgspec.structs.replace(launch, box=box, limits=Limits()))
+        return msgspec.structs.replace(launch, box=box, limits=Limits())
 
 
 @asynccontextmanager
@@ -241,3 +247,121 @@ async def test_many_wait_for_one_end(driver: Driver) -> None:
         waits = [group.create_task(driver.wait("k1")) for _ in range(20)]
         await driver.kill("k1")
     assert {wait.result() for wait in waits} == {Exit(signal=9)}
+
+
+# --- what follows a life -------------------------------------------------------------------------------------------
+
+
+async def spare(driver: Driver, script: str = "exec sleep 1000", *, unless: Sequence[int] = ()) -> None:
+    """``k2`` stands ready to follow ``k1``."""
+    await driver.stand_by(sh(script, key="k2"), after="k1", unless=unless)
+
+
+async def keys(driver: Driver) -> dict[str, bool]:
+    """Every life that is known, and whether it goes on."""
+    return {life.key: life.exit is None for life in await driver.lives()}
+
+
+async def test_what_stands_ready_is_no_life_yet(driver: Driver) -> None:
+    await driver.start(sh("exec sleep 1000"))
+    await spare(driver)
+    assert await keys(driver) == {"k1": True}
+    assert await driver.adopt("k2") is None
+
+
+async def test_it_is_started_when_the_other_dies(driver: Driver, tmp_path: Path) -> None:
+    life = await driver.start(sh("exec sleep 1000"))
+    await spare(driver, f"echo second > {tmp_path}/said; exec sleep 1000")
+    await asyncio.sleep(0.1)
+    assert not (tmp_path / "said").exists()
+    os.kill(life.pid, signal.SIGKILL)
+    assert await ending(driver, "k1") == Exit(signal=9)
+    assert await keys(driver) == {"k1": False, "k2": True}
+    second = await driver.start(sh("exec sleep 1000", key="k2"))
+    assert second.pid != life.pid
+    assert second.exit is None
+    assert await until_exists(tmp_path / "said")
+    await driver.kill("k2")
+    assert await ending(driver, "k2") == Exit(signal=9)
+
+
+async def until_exists(path: Path) -> bool:
+    async with asyncio.timeout(15):
+        while not path.exists():
+            await asyncio.sleep(0.005)
+    return True
+
+
+async def test_it_outlives_itself_only_once(driver: Driver) -> None:
+    first = await driver.start(sh("exec sleep 1000"))
+    await spare(driver)
+    os.kill(first.pid, signal.SIGKILL)
+    await ending(driver, "k1")
+    second = await driver.start(sh("exec sleep 1000", key="k2"))
+    os.kill(second.pid, signal.SIGKILL)
+    assert await ending(driver, "k2") == Exit(signal=9)
+    assert await keys(driver) == {"k1": False, "k2": False}
+
+
+async def test_it_is_not_started_after_an_exit_code_that_it_must_not_follow(driver: Driver, tmp_path: Path) -> None:
+    await driver.start(sh(f"while ! test -e {tmp_path}/go; do sleep 0.01; done; exit 78"))
+    await spare(driver, unless=[78])
+    (tmp_path / "go").touch()
+    assert await ending(driver, "k1") == Exit(code=78)
+    assert await keys(driver) == {"k1": False}
+    await driver.start(sh("exec sleep 1000", key="k2"))
+    assert await keys(driver) == {"k1": False, "k2": True}
+
+
+@pytest.mark.parametrize("how", ["kill", "signal"])
+async def test_it_is_not_started_by_itself_when_the_driver_ended_the_other(driver: Driver, how: str) -> None:
+    await driver.start(sh("exec sleep 1000"))
+    await spare(driver)
+    await (driver.kill("k1") if how == "kill" else driver.signal("k1", signal.SIGTERM))
+    assert (await ending(driver, "k1")).kind == "signal"
+    assert await keys(driver) == {"k1": False}
+    await driver.start(sh("exec sleep 1000", key="k2"))
+    assert await keys(driver) == {"k1": False, "k2": True}
+
+
+@pytest.mark.parametrize("how", ["kill", "another start", "another spare"])
+async def test_it_is_dropped(driver: Driver, tmp_path: Path, how: str) -> None:
+    life = await driver.start(sh("exec sleep 1000"))
+    await spare(driver, f"touch {tmp_path}/began; exec sleep 1000")
+    match how:
+        case "kill":
+            await driver.kill("k2")
+        case "another spare":
+            await driver.stand_by(sh("exec sleep 1000", key="k3"), after="k1")
+        case _:
+            await driver.kill("k1")
+            await ending(driver, "k1")
+            await driver.start(sh("exec sleep 1000", key="k3"))
+    if how != "another start":
+        os.kill(life.pid, signal.SIGKILL)
+        await ending(driver, "k1")
+    assert "k2" not in await keys(driver)
+    assert await ending(driver, "k2") == Exit()
+    assert not (tmp_path / "began").exists()
+
+
+async def test_a_life_that_ended_has_no_follower_any_more(driver: Driver) -> None:
+    await driver.start(sh("exit 0"))
+    await ending(driver, "k1")
+    await spare(driver)
+    assert await keys(driver) == {"k1": False}
+
+
+async def test_a_held_one_waits_for_its_start(driver: Driver, tmp_path: Path) -> None:
+    life = await driver.start(sh("exec sleep 1000"))
+    launch = msgspec.structs.replace(sh("exec sleep 1000", key="k2"), hold=str(tmp_path / "hold"))
+    await driver.stand_by(launch, after="k1")
+    (tmp_path / "hold").touch()
+    os.kill(life.pid, signal.SIGKILL)
+    await ending(driver, "k1")
+    assert await keys(driver) == {"k1": False}
+    with pytest.raises(InstanceHeld):
+        await driver.start(launch)
+    (tmp_path / "hold").unlink()
+    await driver.start(launch)
+    assert await keys(driver) == {"k1": False, "k2": True}

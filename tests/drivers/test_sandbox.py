@@ -34,6 +34,7 @@ from relit.node.client import KeeperClient
 from relit.node.freeze import Freezing
 
 COUNTING = Path(__file__).parents[1] / "node" / "counting.py"
+OURS = [path for path in (sys.prefix, sys.base_prefix, str(COUNTING.parent)) if path.startswith("/tmp/")]  # else seen
 
 
 class House:
@@ -46,7 +47,7 @@ class House:
                 (folder / name).mkdir(parents=True)
         for file in (data / "token", data / "key", data / "relit.db", self.other / "home" / "diary"):
             file.write_text("SECRET\n")
-        self.box = Box(home=f"{self.agent}/home", tmp=f"{self.agent}/tmp", hide=[str(data)])
+        self.box = Box(home=f"{self.agent}/home", tmp=f"{self.agent}/tmp", hide=[str(data)], read=OURS)
         self.log = self.agent / "log"
         self._keys = 0
         self.keeper: KeeperClient

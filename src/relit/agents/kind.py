@@ -49,7 +49,7 @@ class Question(_Table, frozen=True, kw_only=True):
     contains: Annotated[str, Meta(description="http: text that the answer must contain.")] = ""
     max_age: Annotated[Span, Meta(description="age: how old it may be.")] = "60s"
     field: Annotated[str, Meta(description="age: the dotted key of its JSON that holds the time.")] = ""
-    every: Annotated[Span, Meta(description="How often it is asked.")] = "4s"
+    every: Annotated[Span, Meta(description="How often it is asked; sooner after it was not answered.")] = "5s"
     timeout: Annotated[Span, Meta(description="How long an answer may take.")] = "2s"
     failures: Annotated[Annotated[int, Meta(ge=1)], Meta(description="So many in a row count as no.")] = 3
 

@@ -43,9 +43,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     max_age_ms: int = 0
     field: str = ""
-    every_ms: int = 4_000
+    every_ms: int = 5_000
     timeout_ms: int = 2_000
-    failures: int = 3  # in a row before the answer counts as no
+    failures: int = 3  # in a row before the answer counts as no; after the first it is asked more than twice as often
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -72,6 +73,15 @@ class Driver(Protocol):
 
     async def start(self, launch: Launch) -> Life:
         """Start a life, or return the one that was started with this key."""
+        ...
+
+    async def stand_by(self, launch: Launch, *, after: str, unless: Sequence[int] = ()) -> None:
+        """Make ready what follows the life ``after``, and start it the moment that one ends by itself.
+
+        Not when it ends with one of the exit codes ``unless``, after ``signal`` or ``kill``, while it is frozen or
+        held: then ``start`` with the same key starts it, and ``kill`` drops it. A start of this name with another key
+        drops it too, and so does a later ``stand_by``. When ``after`` has ended already nothing is made ready.
+        """
         ...
 
     async def adopt(self, key: str) -> Life | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -13,11 +13,13 @@ from relit.drivers import tenant
 from relit.drivers.base import Exit, Launch, Life
 from relit.drivers.boxed import boxed
 from relit.drivers.machine import Found, look
+from relit.drivers.sandbox import gated
 from relit.drivers.tenant import Tenant
 from relit.lib import proc
 
 _BOXED = "boxed:"  # before the tag of lives in boxes, for whoever adopts them
 _LOOK_S = 0.002  # between looks for a program behind bubblewrap: it takes some 4 ms
+_GATE = 3  # the descriptor at which a box that is made waits
 _SETUP_S = 5.0  # after which a bubblewrap that has no program is taken as it is
 
 
@@ -25,6 +27,8 @@ class Keeper(Protocol):
     """What this driver needs of a keeper (``relit.node.client.KeeperClient`` is one)."""
 
     async def start_life(self, launch: Launch) -> Life: ...
+
+    async def stand_by(self, launch: Launch, after: str, unless: Sequence[int], gate: int | None) -> None: ...
 
     async def lives(self) -> list[Life]: ...
 
@@ -49,15 +53,29 @@ class ProcessDriver:
         self._keeper = keeper
         self._look = look
         self._found = Found()
+        self._standing: dict[str, Launch] = {}  # in boxes that are made: their paths were looked at
 
     async def start(self, launch: Launch) -> Life:
         """Start it; the keeper refuses a second life of the same name. Returns when its program is in its box."""
-        if launch.box is None and launch.limits is None:
-            return await self._keeper.start_life(launch)
-        tag = launch.tag if launch.box is None else _BOXED + launch.tag
-        ready = boxed(launch, await self._machine())
-        life = await self._keeper.start_life(msgspec.structs.replace(ready, tag=tag))
+        ready = self._standing.pop(launch.key, None) or await self._ready(launch)
+        life = await self._keeper.start_life(ready)
         return _seen(life, await _arrived(life)) if _is_boxed(life) else life
+
+    async def stand_by(self, launch: Launch, *, after: str, unless: Sequence[int] = ()) -> None:
+        """Its box is made now, and waits."""
+        ready = await self._ready(launch)
+        if launch.box is not None:
+            self._standing = {key: each for key, each in self._standing.items() if each.name != launch.name}
+            self._standing[launch.key] = ready
+            ready = msgspec.structs.replace(ready, argv=gated(ready.argv, self._found, _GATE))
+        await self._keeper.stand_by(ready, after, unless, None if launch.box is None else _GATE)
+
+    async def _ready(self, launch: Launch) -> Launch:
+        """What the keeper starts."""
+        if launch.box is None and launch.limits is None:
+            return launch
+        tag = launch.tag if launch.box is None else _BOXED + launch.tag
+        return msgspec.structs.replace(boxed(launch, await self._machine()), tag=tag)
 
     async def _machine(self) -> Found:
         if not self._found.works:  # else it was installed meanwhile, or will be
@@ -93,6 +111,7 @@ class ProcessDriver:
 
     async def kill(self, key: str) -> None:
         """End the whole tree: by its cgroup where there is one, else stop and kill all that /proc shows."""
+        self._standing.pop(key, None)
         await self._keeper.kill(key)
 
     async def wait(self, key: str) -> Exit:

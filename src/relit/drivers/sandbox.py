@@ -19,7 +19,7 @@ from relit.control.box import Box, Limits
 from relit.drivers.machine import LANDLOCK_PORTS, Found
 from relit.errors import ConfigError
 
-__all__ = ["Box", "Limits", "View", "limited", "view", "wrap"]
+__all__ = ["Box", "Limits", "View", "gated", "limited", "view", "wrap"]
 
 _FENCE = str(Path(__file__).with_name("fence.py"))
 # Root's own files of the kernel: their owner may write them, whatever capabilities were dropped. Through
@@ -86,6 +86,12 @@ def wrap(argv: Sequence[str], box: Box, found: Found, *, cwd: str = "/", files: 
         command += ["--cap-drop", "ALL"]
         command += [word for path in _KERNEL if box.pids for word in ("--ro-bind-try", path, path)]
     return [*_fence(box, found), *command, *_mounts(view(box, found, files)), "--chdir", cwd, "--", *argv]
+
+
+def gated(argv: Sequence[str], found: Found, descriptor: int) -> list[str]:
+    """A command of ``wrap`` that makes its box and then reads a byte before its program begins."""
+    at = list(argv).index(found.bwrap) + 1
+    return [*argv[:at], "--block-fd", str(descriptor), *argv[at:]]
 
 
 def _mounts(seen: View) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ class KeeperClient:
         """Start a child, once: asking again with the same key answers the same life."""
         fields = {name: getattr(launch, name) for name in launch.__struct_fields__}
         return _life(await self._call({"do": "start", **fields}))
+
+    async def stand_by(self, launch: Launch, after: str, unless: Sequence[int], gate: int | None) -> None:
+        """Have a child ready for when another life ends. ``gate``: the descriptor at which its program waits."""
+        fields = {name: getattr(launch, name) for name in launch.__struct_fields__}
+        await self._call({"do": "stand_by", **fields, "after": after, "unless": [*unless], "gate": gate})
 
     async def lives(self) -> list[Life]:
         """Every life, ended ones until they are forgotten."""
@@ -246,6 +252,8 @@ class KeeperClient:
 
     def _receive(self, message: dict[str, Any], snapshot: asyncio.Future[Any]) -> None:
         if "event" in message:
+            if "next" in message:
+                self._learn(_life(message["next"]))
             self._learn(_life(message["life"]))
             return
         if message["id"] == 0 and not snapshot.done():

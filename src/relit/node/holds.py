@@ -45,6 +45,8 @@ class Hold:
 
 
 def _reason(path: str) -> str | None:
+    if not os.path.lexists(path):
+        return None
     try:
         with open(path, "rb") as file:
             return file.read(4096).decode(errors="replace").partition("\n")[0].strip() or "it is held"

@@ -17,17 +17,31 @@ from relit.errors import Conflict, InstanceHeld, KeeperUnreachable, RelitError
 from relit.lib import proc
 from relit.lib.clock import Clock
 from relit.node import probe
+from relit.node.follower import Follower
 from relit.node.healing import Healing, launch_of
 from relit.node.holds import Hold
-from relit.node.ladder import SAID, Ending, History, Verdict, adopts, asks, classify, count, decide
+from relit.node.ladder import (
+    SAID,
+    Ending,
+    History,
+    Verdict,
+    adopts,
+    asks,
+    at_once,
+    classify,
+    count,
+    decide,
+    never_at_once,
+)
 from relit.node.race import beat, first, pause, race
+from relit.node.roll import Roll
 from relit.node.storm import Tokens
 from relit.node.trouble import Trouble, told
 from relit.node.watching import Told, Watching
 
 KEEPER_S = 0.5  # before the keeper is asked again after it could not be reached
 WELL_LOOK_MS = 1_000
-WEIGH_S = 10.0
+FORESEE_MS = 1_000  # of a life before the next one is made ready
 T = TypeVar("T")
 
 
@@ -55,6 +69,7 @@ class Instance:
         listener: Listener,
         healing: Healing,
         tokens: Tokens,
+        roll: Roll,
         *,
         clock: Clock,
         chance: Random,
@@ -69,6 +84,8 @@ class Instance:
         self._tell = listener
         self._healing = healing
         self._tokens = tokens
+        self._roll = roll
+        self._follower = Follower(spec, driver)
         self.trouble = Trouble(spec, clock, listener.incident, incident)
         self._clock = clock
         self._chance = chance
@@ -100,6 +117,7 @@ class Instance:
                 await self._forget(old)
             old = await self._follow(life, group) if life is not None else None
             life = None
+        await self._follower.drop()
         if old is not None:
             await self._forget(old)
 
@@ -139,6 +157,7 @@ class Instance:
 
     async def _rest(self, life: Life | None, old: Life | None) -> None:
         """Nothing runs while the hold file is there."""
+        await self._follower.drop()
         if old is not None:
             await self._forget(old)
         if life is not None:
@@ -174,7 +193,7 @@ class Instance:
         return None
 
     async def _launch(self) -> Life:
-        launch = launch_of(self.spec)
+        launch = self._follower.take() or launch_of(self.spec)
         try:
             life = await self._driver.start(launch)
         except Conflict:
@@ -214,6 +233,7 @@ class Instance:
                 await asyncio.sleep(KEEPER_S)
 
     async def _kill(self, life: Life) -> Exit:
+        await self._follower.drop()
         while True:
             try:
                 await self._driver.kill(life.key)
@@ -224,6 +244,7 @@ class Instance:
     async def _halt(self, life: Life, why: str = "it was asked to stop") -> None:
         """Stop a life in good order."""
         self._become("draining", life=life, reason=why)
+        await self._follower.drop()
         try:
             async with asyncio.timeout(self.spec.grace_ms / 1000):
                 await self._driver.signal(life.key, signal.SIGTERM)
@@ -268,9 +289,13 @@ class Instance:
         self.history = verdict.history
         self.trouble.ended(verdict, ending, end, why)
         self._restarting(verdict)
+        storm_s = self._tokens.wait_s()
+        if verdict.action == "restart" and verdict.delay_ms == 0 and self._follower.there:
+            return  # it was started already
+        await self._follower.drop()
         if care is not None and verdict.action != "restart":
             await self._heal(verdict, care, known or KnownGood())
-        await self._back_off(verdict, end or why, self._tokens.wait_s())
+        await self._back_off(verdict, end or why, storm_s)
 
     async def _heal(self, verdict: Verdict, care: Care, known: KnownGood) -> None:
         self._become("healing", reason=f"rung {verdict.rung}, {verdict.action}: {verdict.reason}")
@@ -314,6 +339,7 @@ class Instance:
             self.spec,
             life,
             self._driver,
+            roll=self._roll,
             clock=self._clock,
             chance=self._chance,
             readiness=lambda why: self._readiness(life, why),
@@ -322,7 +348,12 @@ class Instance:
         )
         if (never := await watching.started()) is not None:
             return never
-        trouble, *_ = await race(watching.trouble(), self._prosper(watching), self._weigh(life))
+        trouble, *_ = await race(
+            watching.trouble(),
+            self._prosper(watching),
+            self._foresee(life),
+            self._roll.weigh(life.pid, self.trouble.weighs),
+        )
         assert trouble is not None, "the other never returns"
         return cast("Told", trouble)
 
@@ -353,11 +384,18 @@ class Instance:
                 await self._well(watching, ladder.good_again_ms)
         await asyncio.Event().wait()
 
-    async def _weigh(self, life: Life) -> None:
-        """Keep its memory curve. Never returns."""
-        while True:
-            self.trouble.weighs(proc.resident(life.pid))
-            await beat(WEIGH_S)
+    async def _foresee(self, life: Life) -> None:
+        """Have the next life ready, from when a death would simply be followed by a start. Never returns."""
+        while self._follower.possible and not self._follower.there:
+            now, care = self._clock.boot_ms(), self.spec.care
+            lived_ms, policy = now - life.begun_ms, self.spec.backoff
+            if lived_ms >= FORESEE_MS and at_once(
+                self.history, lived_ms=lived_ms, now_ms=now, policy=policy, care=care
+            ):
+                await self._follower.make(life, never_at_once(care.exits if care is not None else None))
+                break
+            await beat(((FORESEE_MS if lived_ms < FORESEE_MS else policy.stable_ms) - lived_ms) / 1000)
+        await asyncio.Event().wait()
 
     async def _well(self, watching: Watching, ms: int) -> None:
         """Until it was ready for so long without a break."""

@@ -9,24 +9,26 @@ by ``{"id": 1, "ok": …}`` or ``{"id": 1, "error": {"code", "what"}}``. Operati
 cwd, log), ``list``, ``watch`` (list, and from then on ``{"event": "exit", "life": …}`` for every end), ``signal``
 (key, number, whole), ``kill`` (key: the whole tree), ``forget`` (key), ``exit`` (refused while anything lives),
 ``freeze`` (name, hold_ms: the whole tree stands still until ``thaw`` (name), until this client is gone, or until that
-time is over).
+time is over), ``stand_by`` (a start's fields, ``after``: the key of a life, ``unless``: exit codes, ``gate``): when
+that life ends by itself, and with none of these codes, this one is started before anybody is told; the event says so
+under ``next``. A signal or kill through the keeper takes that back: then ``start`` with its key starts it, and ``kill``
+drops it, as do a start of that name with another key and the end of the client.
 
 If the keeper itself is killed, the next one takes the living children over from ``keeper.json`` and from the marks in
 their environment. Their exit codes then come from the kernel where it tells (6.15 and later), else they are unknown.
 """
 
-import errno
 import fcntl
 import json
 import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 
 from relit.node import kin
+from relit.node.keeper_door import Door
 from relit.node.keeper_lives import Ledger, Life, boot_ms, exit_of_stranger, load, restore
 from relit.node.keeper_requests import (
     Peer,
@@ -40,12 +42,10 @@ from relit.node.keeper_requests import (
     texts,
     word,
 )
+from relit.node.keeper_spare import Spare, codes, descriptor, gate
 from relit.node.keeper_still import HOLD_MOST_MS, HOLD_MS, Frost
 
 PROTOCOL = 1
-LINE_MAX = 4 << 20  # a request's size: argv and environment
-BACKLOG_MAX = 4 << 20  # unsent bytes after which a client that does not read is dropped
-PEERS_MAX = 200
 STRAYS_LOOK_S = 0.01  # between looks for them: in a pid namespace they come to its init, not to us
 STRAYS_S = 1.0  # how long an exit is held back while the rest of its tree dies
 GRACE_S = 10.0  # SIGTERM to the keeper: children get this long before SIGKILL
@@ -65,11 +65,12 @@ class Keeper:
         self._lives: dict[str, Life] = {}
         self._by_pid: dict[int, Life] = {}
         self._by_pidfd: dict[int, Life] = {}
-        self._peers: dict[int, Peer] = {}
+        self._spares: dict[str, Spare] = {}  # by the instance's name
         self._groups = kin.Groups(self._scope, groups)
         self._frost = Frost(run_dir, self._groups.go_home)
         self._put_off: list[tuple[Peer, bytes]] = []  # starts of what is frozen
         self._poll = select.epoll()
+        self._door = Door(self._poll, self._handle, self._left)
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._term_at: float | None = None
         self._done = False
@@ -81,7 +82,7 @@ class Keeper:
         try:
             self._signals()
             self._take_over()
-            self._listen()
+            self._door.open(f"{self._dir}/keeper.sock")
             say("ready")
             os.dup2(self._null, 1)
             self._groups.prepare()
@@ -89,9 +90,8 @@ class Keeper:
                 for fd, events in self._poll.poll(self._timeout()):
                     self._dispatch(fd, events)
                 self._tick()
+            self._drop_spares()
             self._door.close()
-            if os.path.lexists(f"{self._dir}/keeper.sock"):
-                os.unlink(f"{self._dir}/keeper.sock")
         finally:
             self._groups.close()
         return 0
@@ -107,22 +107,6 @@ class Keeper:
         self._wake_writer = write  # kept open: the C level writes to its descriptor
         signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         self._poll.register(self._wake, select.EPOLLIN)
-
-    def _listen(self) -> None:
-        path = f"{self._dir}/keeper.sock"
-        if os.path.lexists(path):
-            os.unlink(path)  # a dead keeper's: we hold the lock
-        folder = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY)
-        old = os.umask(0o177)
-        try:
-            self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._door.bind(f"/proc/self/fd/{folder}/keeper.sock")  # no limit of 107 bytes on the folder's name
-        finally:
-            os.umask(old)
-            os.close(folder)
-        self._door.listen(512)
-        self._door.setblocking(False)
-        self._poll.register(self._door, select.EPOLLIN)
 
     def _timeout(self) -> float:
         due = [life.held_until for life in self._lives.values() if life.held_until is not None]
@@ -155,6 +139,7 @@ class Keeper:
                 self._signal(life, signal.SIGTERM, whole=True)
 
     def _finish_terminating(self, now: float) -> None:
+        self._drop_spares()
         if not self._living():
             self._done = True
         elif self._term_at is not None and now >= self._term_at:
@@ -166,12 +151,10 @@ class Keeper:
         if fd == self._wake.fileno():
             self._drain_wake()
             self._reap()
-        elif fd == self._door.fileno():
-            self._accept()
         elif fd in self._by_pidfd:
             self._stranger_ended(self._by_pidfd[fd])
-        elif fd in self._peers:
-            self._serve(self._peers[fd], events)
+        else:
+            self._door.serve(fd, events)
 
     def _drain_wake(self) -> None:
         try:
@@ -188,12 +171,16 @@ class Keeper:
     def _save(self, key: str) -> None:
         """What is known of one life now."""
         try:
-            self._ledger.keep(key, self._lives)
+            self._ledger.keep(key, self._lives | {each.life.key: each.life for each in self._spares.values()})
         except OSError as error:  # a full disk must not end the children: their marks still name them
             sys.stderr.write(f"keeper: state not written: {error}\n")
 
     def _take_over(self) -> None:
-        self._lives = {life.key: life for life in restore(load(self._dir), self._scope)}
+        found = restore(load(self._dir), self._scope)
+        for life in found:
+            if life.spare and kin.alive(life.pid, life.start):
+                self._kill_tree(life)  # who would have started it is gone
+        self._lives = {life.key: life for life in found if not life.spare}
         for life in self._lives.values():
             if life.ended:
                 continue
@@ -232,6 +219,9 @@ class Keeper:
 
     def _child_ended(self, pid: int, exited: bool, status: int) -> None:
         life = self._by_pid.get(pid)
+        if life is not None and life.spare:
+            self._drop_spare(life.name)
+            life = None
         if life is not None:
             life.dying = self._kill_strays(life)  # while the zombie holds its number: its session is found by it
             life.code, life.signal = (status, None) if exited else (None, status)
@@ -263,13 +253,15 @@ class Keeper:
         life.dying = set()
         if life.ended_ms is None:
             life.ended_ms = boot_ms()
+        follower = self._follow(life)
         self._save(life.key)  # before anybody is told: what was told must outlive us
-        self._publish({"event": "exit", "life": life.view()})
+        event: dict[str, object] = {"event": "exit", "life": life.view()}
+        self._publish(event | ({"next": follower.view()} if follower is not None else {}))
         kin.discard(life.group)
 
     def _publish(self, event: dict[str, object]) -> None:
-        for peer in [peer for peer in self._peers.values() if peer.watching]:
-            self._send(peer, event)
+        for peer in self._door.watching():
+            self._door.send(peer, event)
 
     # --- operations --------------------------------------------------------------------------------------------
 
@@ -282,10 +274,13 @@ class Keeper:
             case "watch":
                 peer.watching = True
                 return self._list()
+            case "stand_by":
+                return self._stand_by(peer, request)
             case "signal":
-                return self._signal(self._find(request), number(request), whole=request.get("whole") is True)
+                self._disarm(life := self._find(request), number(request))
+                return self._signal(life, number(request), whole=request.get("whole") is True)
             case "kill":
-                return len(self._kill_tree(self._find(request)))
+                return self._kill(request)
             case "freeze":
                 return self._freeze(peer, request)
             case "thaw":
@@ -319,24 +314,40 @@ class Keeper:
         for life in self._living():
             if life.name == name:
                 raise Refused("conflict", f"{name} already runs as pid {life.pid}")
-        life = Life(key, name, text(request, "tag"), text(request, "log"), self._scope)
-        argv, env, cwd = texts(request, "argv"), environ(request), text(request, "cwd")
+        if (spare := self._spares.get(name)) is not None and spare.life.key == key:
+            return self._begin(spare).view()
+        self._drop_spare(name)  # made for another start than this one
+        life = self._described(request)
         self._lives[key] = life
-        self._save(key)  # before it starts: a keeper killed in between leaves a name to look for
         try:
-            self._spawn(life, argv, env | {kin.MARK: life.mark}, cwd)
-        except (OSError, ValueError) as error:
+            self._spawn(life, request)
+        except Refused:
             del self._lives[key]
             self._save(key)
+            raise
+        return life.view()
+
+    def _described(self, request: dict[str, object]) -> Life:
+        texts(request, "argv"), environ(request), text(request, "cwd")
+        name = word(request, "name")
+        return Life(word(request, "key"), name, text(request, "tag"), text(request, "log"), self._scope)
+
+    def _spawn(self, life: Life, request: dict[str, object]) -> None:
+        """Start it, as it was asked for. It is on record already."""
+        argv, env, cwd = texts(request, "argv"), environ(request), text(request, "cwd")
+        self._save(life.key)  # before it starts: a keeper killed in between leaves a name to look for
+        try:
+            self._exec(life, argv, env | {kin.MARK: life.mark}, cwd)
+        except (OSError, ValueError) as error:
             kin.discard(life.group)
             raise Refused("exec", f"{argv[0]}: {getattr(error, 'strerror', None) or error}") from error
         self._by_pid[life.pid] = life
-        self._save(key)
-        return life.view()
+        self._save(life.key)
 
-    def _spawn(self, life: Life, argv: list[str], env: dict[str, str], cwd: str) -> None:
+    def _exec(self, life: Life, argv: list[str], env: dict[str, str], cwd: str) -> None:
         log = open_log(life.log) if life.log else self._null
         actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        actions += [(os.POSIX_SPAWN_DUP2, life.gate, life.gate_inside)] if life.gate != -1 else []
         try:
             os.chdir(cwd)  # posix_spawn takes no folder; we are single-threaded
             program = find_program(argv[0], env.get("PATH", os.defpath))
@@ -351,6 +362,94 @@ class Keeper:
         proc = kin.look(life.pid)
         life.start = proc.start if proc is not None else 0
         life.begun_ms = boot_ms()
+
+    # --- spares ------------------------------------------------------------------------------------------------
+
+    def _stand_by(self, peer: Peer, request: dict[str, object]) -> bool:
+        """False: the life that it would follow has ended already."""
+        after = self._lives.get(text(request, "after"))
+        life, unless, at = self._described(request), codes(request), descriptor(request)
+        if after is None or after.ended or after.name != life.name or self._term_at is not None:
+            return False
+        self._drop_spare(life.name)
+        life.spare = True
+        self._spares[life.name] = Spare(life, request, peer, unless)
+        if at is not None:
+            life.gate, life.gate_inside = gate(), at
+            try:
+                self._spawn(life, request)
+            except Refused:
+                self._drop_spare(life.name)
+                raise
+        return True
+
+    def _follow(self, ended: Life) -> Life | None:
+        """Start what stands ready for this end."""
+        spare = self._spares.get(ended.name)
+        if spare is None or not spare.follows(ended) or self._term_at is not None or self._frost.holds(ended.name):
+            return None
+        if isinstance(spare.hold, str) and os.path.lexists(spare.hold):
+            return None
+        try:
+            return self._begin(spare)
+        except Refused:
+            return None  # whoever starts it next is told why
+
+    def _begin(self, spare: Spare) -> Life:
+        """A spare becomes a life."""
+        life = spare.life
+        del self._spares[life.name]
+        self._lives[life.key] = life
+        life.spare = False
+        if life.gate == -1:
+            try:
+                self._spawn(life, spare.request)
+            except Refused:
+                del self._lives[life.key]
+                self._save(life.key)
+                raise
+            return life
+        life.begun_ms = boot_ms()
+        os.write(life.gate, b"!")
+        os.close(life.gate)
+        life.gate = -1
+        self._save(
+            life.key
+        )  # afterwards: a spare on record is ended by the next keeper, a life at its gate waits for ever
+        return life
+
+    def _disarm(self, life: Life, number: int) -> None:
+        """Whoever signals a life decides what comes after it."""
+        if number and (spare := self._spares.get(life.name)) is not None:
+            spare.armed = False
+
+    def _drop_spare(self, name: str) -> None:
+        spare = self._spares.get(name)
+        if spare is None:
+            return
+        if spare.life.gate != -1:
+            self._kill_tree(spare.life)
+            os.close(spare.life.gate)
+            self._by_pid.pop(spare.life.pid, None)
+        del self._spares[name]
+        self._save(spare.life.key)
+        kin.discard(spare.life.group)
+
+    def _drop_spares(self, peer: Peer | None = None) -> None:
+        """Those of a client, or all."""
+        for name in [name for name, each in self._spares.items() if peer in (None, each.peer)]:
+            self._drop_spare(name)
+
+    # --- ends --------------------------------------------------------------------------------------------------
+
+    def _kill(self, request: dict[str, object]) -> int:
+        key = text(request, "key")
+        for name in [name for name, each in self._spares.items() if each.life.key == key]:
+            self._drop_spare(name)
+            return 0
+        life = self._find(request)
+        self._disarm(life, signal.SIGKILL)
+        return len(self._kill_tree(life))
 
     def _signal(self, life: Life, number: int, *, whole: bool) -> bool:
         if life.ended or not (life.pid in self._by_pid or kin.alive(life.pid, life.start)):
@@ -388,50 +487,11 @@ class Keeper:
     def _exit(self) -> bool:
         if self._living():
             raise Refused("conflict", f"{len(self._living())} lives go on")
+        self._drop_spares()
         self._done = True
         return True
 
-    # --- connections -------------------------------------------------------------------------------------------
-
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._door.accept()
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
-                raise
-            return
-        if len(self._peers) >= PEERS_MAX:
-            sock.close()
-            return
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
-            sock.close()
-            return
-        sock.setblocking(False)
-        self._peers[sock.fileno()] = Peer(sock)
-        self._poll.register(sock, select.EPOLLIN)
-
-    def _serve(self, peer: Peer, events: int) -> None:
-        if events & select.EPOLLOUT:
-            self._flush(peer)
-        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            self._receive(peer)
-
-    def _receive(self, peer: Peer) -> None:
-        try:
-            data = peer.sock.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        peer.inbox += data
-        *lines, rest = bytes(peer.inbox).split(b"\n") if b"\n" in data else [bytes(peer.inbox)]
-        peer.inbox = bytearray(rest)
-        for line in lines:
-            if line.strip():
-                self._handle(peer, line)
-        if not data or len(peer.inbox) > LINE_MAX:
-            self._drop(peer)
+    # --- requests ----------------------------------------------------------------------------------------------
 
     def _handle(self, peer: Peer, line: bytes) -> None:
         number: object = None
@@ -443,41 +503,17 @@ class Keeper:
             if request.get("do") == "start" and self._frost.holds(request.get("name")):
                 self._put_off.append((peer, line))  # it died while frozen: its files must stand still all the same
                 return
-            self._send(peer, {"id": number, "ok": self._answer(peer, request)})
+            self._door.send(peer, {"id": number, "ok": self._answer(peer, request)})
         except Refused as refused:
-            self._send(peer, {"id": number, "error": {"code": refused.code, "what": refused.what}})
+            self._door.send(peer, {"id": number, "error": {"code": refused.code, "what": refused.what}})
         except (ValueError, RecursionError) as error:
-            self._send(peer, {"id": number, "error": {"code": "request", "what": f"not understood: {error}"}})
+            self._door.send(peer, {"id": number, "error": {"code": "request", "what": f"not understood: {error}"}})
 
-    def _send(self, peer: Peer, message: dict[str, object]) -> None:
-        if peer.sock.fileno() == -1:
-            return
-        peer.outbox += json.dumps(message).encode() + b"\n"
-        self._flush(peer)
-
-    def _flush(self, peer: Peer) -> None:
-        try:
-            while peer.outbox:
-                del peer.outbox[: peer.sock.send(peer.outbox)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._drop(peer)
-            return
-        if len(peer.outbox) > BACKLOG_MAX:
-            self._drop(peer)
-            return
-        self._poll.modify(peer.sock, select.EPOLLIN | (select.EPOLLOUT if peer.outbox else 0))
-
-    def _drop(self, peer: Peer) -> None:
-        fd = peer.sock.fileno()
-        if fd == -1:
-            return
-        self._poll.unregister(fd)
-        del self._peers[fd]
-        peer.sock.close()
+    def _left(self, peer: Peer) -> None:
+        """A client is gone, and with it what it wanted in advance."""
         self._put_off = [each for each in self._put_off if each[0] is not peer]
         self._frost.left(peer)
+        self._drop_spares(peer)
 
 
 def say(word: str) -> None:

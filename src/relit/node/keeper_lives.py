@@ -13,7 +13,7 @@ _STATE = "keeper.json"
 _ROOM = 1 << 20  # bytes of changes after which the state file is written anew
 _GET_INFO = (3 << 30) | (64 << 16) | (0xFF << 8) | 11  # PIDFD_GET_INFO with its first, 64-byte structure
 _INFO_EXIT = 1 << 3
-_SAVED = ("key", "name", "tag", "log", "pid", "start", "begun_ms", "ended_ms", "code", "signal", "group")
+_SAVED = ("key", "name", "tag", "log", "pid", "start", "begun_ms", "ended_ms", "code", "signal", "group", "spare")
 
 
 class Life:
@@ -29,6 +29,9 @@ class Life:
         self.code: int | None = None
         self.signal: int | None = None
         self.group: str | None = None
+        self.spare = False  # it stands ready and was not started yet
+        self.gate = -1  # a spare's, to let it go on by a byte …
+        self.gate_inside = -1  # … which it reads from this descriptor
         self.adopted = False
         self.frozen_ms: int | None = None  # since when it stands still, on the boot clock
         self.thawed_ms = 0  # when it was last let go
@@ -147,8 +150,9 @@ def restore(records: list[dict[str, object]], scope: str) -> list[Life]:
 def _revive(record: dict[str, object], scope: str) -> Life | None:
     try:
         life = Life(str(record["key"]), str(record["name"]), str(record["tag"]), str(record["log"]), scope)
-        for name in _SAVED[4:]:
+        for name in _SAVED[4:-1]:
             setattr(life, name, record[name])
+        life.spare = record.get("spare") is True  # keepers before had none
         life.pid, life.start = int(life.pid), int(life.start)
     except (KeyError, TypeError, ValueError):
         return None

@@ -220,6 +220,18 @@ def _wait(quick: int, policy: Backoff, chance: Random) -> int:
     )
 
 
+def at_once(history: History, *, lived_ms: int, now_ms: int, policy: Backoff, care: Care | None) -> bool:
+    """Whether an instance that dies now, after a life of ``lived_ms``, will simply be started again, at once."""
+    after = count(history, lived_ms=lived_ms, now_ms=now_ms, policy=policy)
+    return after.quick <= 1 and (care is None or _patient(after, "failed", care.ladder))
+
+
+def never_at_once(exits: Mapping[str, Meaning] | None) -> list[int]:
+    """The exit codes for which that does not hold."""
+    codes = {CONFIG_ERROR, *map(int, exits or {})}
+    return sorted(code for code in codes if classify(Exit(code), exits) in _AT_ONCE)
+
+
 def adopts(running_tag: str, wanted_tag: str | None) -> bool:
     """Whether a life found alive is the one that is wanted: same spec. Else it is stopped (and started afresh)."""
     return wanted_tag is not None and running_tag == wanted_tag

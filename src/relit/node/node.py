@@ -29,6 +29,7 @@ from relit.node.instance import Instance, Listener
 from relit.node.link import Link
 from relit.node.logs import Logs
 from relit.node.redact import telling
+from relit.node.roll import Roll
 from relit.node.storm import Tokens
 from relit.node.trouble import left_open
 
@@ -73,6 +74,7 @@ class Node:
         self._ping = ping
         self._incidents = Incidents(self._link.incident, logs)
         self._tokens = Tokens(clock)
+        self._roll = Roll()
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
         self._applying = asyncio.Lock()
@@ -99,6 +101,7 @@ class Node:
         if self._logs is not None:
             self._logs.start(self._tasks)
         await self._apply(found)
+        self._tasks.spawn(self._roll.run(), "node-roll")
         self._tasks.spawn(self._incidents.run(), "node-incidents")
         if self._ping is not None:
             self._tasks.spawn(self._keep_pinging(self._ping), "node-ping")
@@ -214,6 +217,7 @@ class Node:
             Listener(self._note, self._link.died, self._changed, record, drained),
             self._healing,
             self._tokens,
+            self._roll,
             clock=self._clock,
             chance=self._chance,
             history=self._histories.get(spec.name),

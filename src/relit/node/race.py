@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Coroutine
 from typing import Any
 
-TICK_S = 0.25
+TICK_S = 0.5
 
 
 async def beat(seconds: float) -> None:
-    """Sleep for so long, and if it is long, on to the next tick. To be woken costs more than what is done then: so
-    hundreds of tasks that each do a little every few seconds are woken together, a few times a second."""
+    """Sleep for so long; if it is long, to the tick that is nearest to its end. To be woken costs more than what is
+    done then: so hundreds of tasks that each do a little every few seconds are woken together, twice a second."""
     now = asyncio.get_running_loop().time()
-    ends = now + seconds if seconds < 4 * TICK_S else math.ceil((now + seconds) / TICK_S) * TICK_S
+    ends = now + seconds if seconds < 4 * TICK_S else round((now + seconds) / TICK_S) * TICK_S
     await asyncio.sleep(ends - now)
+
+
+async def next_tick() -> None:
+    """Until the next of those ticks."""
+    now = asyncio.get_running_loop().time()
+    await asyncio.sleep(TICK_S - now % TICK_S)
 
 
 async def race(*waits: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -23,9 +23,11 @@ from relit.lib.clock import Clock
 from relit.node import probe
 from relit.node.ladder import Ending
 from relit.node.race import beat, race
+from relit.node.roll import Roll
 
 STARTUP_ASK_S = 0.02  # between questions while it starts; grows to a second
 ASKED_MOST = 3  # times in a row, when it is frozen again and again while it should answer
+RETRY = 0.4  # of a probe's span, until the next question after one that was not answered
 PATIENCE = 3  # times ``startup_ms``, at most, for a start that goes on
 CONFIG_S, ILL_ROUNDS = 5.0, 6  # between looks at its configuration; so often wrong and not ready is too often
 STALLED = 3  # a start without progress for this part of ``startup_ms`` does not go on
@@ -47,6 +49,7 @@ class Watching:
         life: Life,
         driver: Driver,
         *,
+        roll: Roll,
         clock: Clock,
         chance: Random,
         readiness: Callable[[str | None], None],
@@ -56,6 +59,7 @@ class Watching:
         self._spec = spec
         self._life = life
         self._driver = driver
+        self._roll = roll
         self._clock = clock
         self._chance = chance
         self._readiness = readiness
@@ -126,8 +130,16 @@ class Watching:
         return await _never()
 
     async def _watch_main(self) -> Told:
-        """Whether somebody stopped its main process: the cheapest question, asked of all."""
-        return Told("hung", await self._until(Probe(kind="pid"), answers=False))
+        """Whether somebody stopped its main process, and lets it stand."""
+        question = Probe(kind="pid")
+        while True:
+            await self._roll.stopped(self._life.pid)
+            failures = 0
+            while (why := await self._ask(question)) is not None:
+                failures += 1
+                if failures >= question.failures:
+                    return Told("hung", why)
+                await beat(question.every_ms / 1000 * RETRY)
 
     async def _watch_liveness(self, live: Probe) -> Told:
         return Told("hung", await self._until(live, answers=False))
@@ -165,7 +177,7 @@ class Watching:
                 return ""
             if not answers and failures >= question.failures:
                 return why or ""
-            await beat(span)
+            await beat(span * RETRY if failures else span)
 
     async def _ask(self, question: Probe) -> str | None:
         """A frozen process cannot answer: it is asked again when it was frozen during the question."""
