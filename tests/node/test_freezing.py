@@ -224,6 +224,7 @@ async def test_the_next_keeper_lets_go_when_all_others_were_killed(
     client = await asyncio.to_thread(subprocess.Popen, [sys.executable, "-c", FREEZER, str(run_dir), str(bell.path)])
     assert await bell.next() == "frozen"
     guard = await guard_of(keeper.pid)
+    os.kill(keeper.pid, signal.SIGSTOP)  # else it may see the others' ends before its own
     for pid in (client.pid, guard, keeper.pid):
         kill(pid)
     await asyncio.to_thread(client.wait)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from log_house import fill, mounted
 from node_house import Bell, Server, kill, rings, running, spec
 
 from relit.control.care import Care, ConfigFile, Incident, KnownGood, Ladder, Repair, Went
@@ -212,3 +213,21 @@ async def test_the_next_node_goes_on_with_an_open_incident(
         kill(int(await bell.next()))
         await server.until(lambda: len(server.incidents[-1].timeline) >= 3)
     assert len({each.id for each in server.incidents}) == 1
+
+
+async def test_a_full_disk_is_named_as_the_cause(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, tmp_path: Path, bell: Bell
+) -> None:
+    with mounted(tmp_path / "disk", "tmpfs") as disk:
+        home = Home(disk / "ada", server)
+        care = msgspec.structs.replace(home.care, config=[])
+        async with running(keeper, run_dir, server, [home.spec(rings(bell), care)]):
+            pid = int(await bell.next())
+            fill(disk)
+            kill(pid)
+            await server.until(lambda: server.incidents)
+            assert server.incidents[0].cause == f"signal 9: the disk of {home.home} is full"
+            for _ in range(2):  # the first death is nothing to disturb anybody for
+                kill(int(await bell.next()))
+            await server.until(lambda: server.incidents[-1].next == f"df -h {home.home}")
+            await bell.next()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from real_house import RealHouse
+from real_house import RealHouse, small_disk
 
 from relit.agents.recipes import kind_table, recipe_of
 from relit.agents.runtimes import Runtimes
@@ -33,7 +33,20 @@ def runtimes() -> Path:
 @pytest.fixture
 async def house(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) -> AsyncIterator[RealHouse]:
     """One agent called ``one`` of the kind that the test is parametrized with, ready."""
-    made = RealHouse(tmp_path, runtimes, {"one": request.param})
+    async for made in housed(tmp_path, runtimes, request.param):
+        yield made
+
+
+@pytest.fixture
+async def small_house(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) -> AsyncIterator[RealHouse]:
+    """The same on a disk of its own, which a test can fill."""
+    with small_disk(tmp_path / "data"):
+        async for made in housed(tmp_path, runtimes, request.param):
+            yield made
+
+
+async def housed(folder: Path, runtimes: Path, kind: str) -> AsyncIterator[RealHouse]:
+    made = RealHouse(folder, runtimes, {"one": kind})
     try:
         await made.start()
         yield made

@@ -10,11 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from relit.control.care import Entry, Incident
 from relit.lib import proc
@@ -22,6 +23,11 @@ from relit.node import kin, status
 from relit.testing.llm import Rule, ScriptedLLM
 from relit.testing.llm.ask import Ask
 
+PROGRAM = {"openclaw": "node_modules/openclaw/openclaw.mjs", "hermes": "venv/bin/hermes"}
+DIES = {
+    "openclaw": "console.error('a module is missing'); process.exit(1)",
+    "hermes": "import sys; sys.exit('a module is missing')",
+}
 UP_S = 300  # a busy machine: OpenClaw alone takes 20 CPU seconds to start
 WAIT_S = 240
 
@@ -52,10 +58,10 @@ class RealHouse:
     def __init__(self, folder: Path, runtimes: Path, agents: dict[str, str], rules: Sequence[Rule] = ()) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.data.mkdir(mode=0o700)
+        self.data.mkdir(mode=0o700, exist_ok=True)
         self.llm = ScriptedLLM(list(rules))
         self._server, self._gateway = free_ports(2)
-        self._runtimes = runtimes
+        self.runtimes = runtimes
         self.agents = agents
         self._tracers: list[subprocess.Popen[bytes]] = []
 
@@ -83,7 +89,7 @@ class RealHouse:
         return (
             f'[server]\nlisten = "127.0.0.1:{self._server}"\n'
             f'[gateway]\nlisten = "127.0.0.1:{self._gateway}"\n'
-            f'[node]\nruntimes = "{self._runtimes}"\n'
+            f'[node]\nruntimes = "{self.runtimes}"\n'
             f'[models.default]\nurl = "{self.llm.url}/v1"\nkey = "scripted"\nmodel = "m"\n{tables}'
         )
 
@@ -209,6 +215,49 @@ class RealHouse:
             for incident in self.incidents(agent):
                 parts.append(f"--- incident of {agent}: {[(each.what, each.outcome) for each in incident.timeline]}")
         return "\n".join(parts)
+
+
+@contextlib.contextmanager
+def small_disk(place: Path) -> Iterator[None]:
+    """Half a gigabyte of memory as a disk."""
+    place.mkdir(mode=0o700)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m,mode=700", "none", str(place)], check=False)
+    if done.returncode:
+        missing = "needs the right to mount a disk (root)"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Leave no room; what to remove to have it again."""
+    ballast = place / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 16)):
+            pass
+    return ballast
+
+
+@contextlib.contextmanager
+def broken_version(runtimes: Path, kind: str, version: str) -> Iterator[None]:
+    """A version of it that is installed and cannot start."""
+    good = next(each for each in (runtimes / kind).iterdir() if each.name[0].isdigit() and each.name != version)
+    bad = runtimes / kind / version
+    subprocess.run(["rm", "-rf", str(bad)], check=True)
+    subprocess.run(["cp", "-al", str(good), str(bad)], check=True)
+    try:
+        record, program = bad / "runtime.json", bad / PROGRAM[kind]
+        text, shebang = record.read_text(), program.read_text().splitlines()[0]
+        record.unlink()
+        record.write_text(text.replace(f'"version": "{good.name}"', f'"version": "{version}"', 1))
+        program.unlink()
+        program.write_text(f"{shebang}\n{DIES[kind]}\n")
+        program.chmod(0o755)
+        yield
+    finally:
+        subprocess.run(["rm", "-rf", str(bad)], check=True)
 
 
 def below(pid: int) -> set[int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_house import RealHouse, about, below
+from real_house import WAIT_S, RealHouse, about, below, broken_version, fill
 
 from relit.control.care import Entry
 from relit.testing.llm import Answer, Rule, ToolCall
@@ -198,6 +198,35 @@ async def test_stale_locks_of_a_dead_life(house: RealHouse) -> None:
             path.write_text(f'{{"pid": {os.getpid()}, "gateway_state": "running"}}')
     house.kill(pid)
     await house.ready("one", not_pid=pid)
+    await answers(house)
+
+
+@pytest.mark.parametrize("small_house", CONFIG, indirect=True)
+async def test_a_full_disk(small_house: RealHouse) -> None:
+    """The incident names it, and with room again everything goes on."""
+    house = small_house
+    pid = await house.ready("one")
+    await house.known_good("one")
+    ballast = fill(house.data)
+    house.kill(pid)
+    try:
+        await asyncio.sleep(30)  # whatever is tried meanwhile must not make it worse
+    finally:
+        ballast.unlink()
+    await house.until(lambda: any("is full" in each.cause for each in house.incidents("one")), "the incident")
+    await house.ready("one", not_pid=pid)
+    await answers(house)
+
+
+@both
+async def test_an_upgrade_to_a_broken_version(house: RealHouse) -> None:
+    """It fails in a clone, and its agent never stops; the version is remembered as bad."""
+    pid = await house.ready("one")
+    with broken_version(house.runtimes, house.agents["one"], "9999.9.9"):
+        await house.relit("agent", "upgrade", "one", "9999.9.9", timeout=WAIT_S, codes=(1,))
+        assert await house.ready("one") == pid
+        await house.relit("agent", "upgrade", "one", "9999.9.9", timeout=60, codes=(5, 6))
+    assert await house.ready("one") == pid
     await answers(house)
 
 

@@ -14,6 +14,7 @@ from relit.errors import RelitError
 from relit.lib.clock import Clock
 from relit.lib.durations import human
 from relit.lib.ids import new_id
+from relit.lib.space import full
 from relit.node.ladder import Action, Ending, Verdict
 from relit.node.redact import Redactor, telling
 
@@ -51,6 +52,8 @@ class Trouble:
     def ended(self, verdict: Verdict, ending: Ending, end: str, why: str) -> None:
         """A life ended, and that is what will be done about it."""
         why = self._without_secrets(why)
+        if (home := _on_full_disk(self._spec)) is not None:
+            why = "; ".join(filter(None, [why, f"the disk of {home} is full"]))
         cause = f"{end}: {why}" if why and end else why or end
         if self._incident is None or verdict.first:
             self._open(verdict, end)
@@ -61,7 +64,7 @@ class Trouble:
             severity=severity,
             cause=cause,
             exit=end,
-            next=_next(self._spec, ending) if verdict.rung > 1 or verdict.flapping else "",
+            next=_next(self._spec, ending) if self._is_serious(verdict) else "",
         )
 
     def did(self, verdict: Verdict, outcome: str, began_ms: int) -> None:
@@ -130,9 +133,17 @@ class Trouble:
 
 def _next(spec: InstanceSpec, ending: Ending) -> str:
     """The command that a person would run first."""
+    if (home := _on_full_disk(spec)) is not None:
+        return f"df -h {home}"
     if ending == "config" and spec.care is not None and spec.care.config:
         return f"relit agent edit {spec.care.agent}"
     return f"relit logs {spec.name} -n 100"
+
+
+def _on_full_disk(spec: InstanceSpec) -> str | None:
+    """Its home, when nothing can be written there."""
+    home = spec.care.home if spec.care is not None else ""
+    return home if home and full(home) else None
 
 
 # --- on disk ------------------------------------------------------------------------------------------------------
