@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -156,12 +157,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-real", dest="real", action="store_false")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="relit-soak-agents-", ignore_cleanup_errors=True) as name:
-        found = asyncio.run(weathered(Path(name), args))
-    print(json.dumps(found))
+    folder = Path(tempfile.mkdtemp(prefix="relit-soak-agents-"))
+    found = asyncio.run(weathered(folder, args))
     broken = [key for key in ("lost", "down", "outlived") if found[key]]
     if broken:
-        print(f"error: the storm broke a promise: {', '.join(broken)}", file=sys.stderr)
+        print(f"error: the storm broke a promise: {', '.join(broken)}; all of it is in {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(found))
     return 1 if broken else 0
 
 

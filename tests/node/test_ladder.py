@@ -14,7 +14,7 @@ POLICY = Backoff()
 EXACT = Backoff(jitter=0)
 HOUR = 3_600_000
 CARE = Care(agent="ada", kind="openclaw", home="/home", repair=Repair(argv=["doctor"]))
-FACTS = Facts(good=7, age_ms=HOUR, config=True, changed=True, older=(5, 3))
+FACTS = Facts(good=7, age_ms=HOUR, config=7, changed=True, older=(5, 3))
 
 
 def climb(
@@ -100,8 +100,14 @@ def test_a_wrong_configuration_goes_to_known_good_at_once() -> None:
 def test_what_does_not_apply_is_left_out() -> None:
     bare = Care(agent="ada", kind="command", home="/home")
     assert did(climb(5, care=bare, facts=Facts())) == ["restart", "restart", "restart", "recreate", "restart"]
-    same = Facts(good=7, config=False, changed=False)
+    same = Facts(good=7, config=0, changed=False)
     assert did(climb(3, "config", care=CARE, facts=same)) == ["recreate", "repair", "restart"]
+
+
+def test_without_a_known_good_one_a_broken_configuration_becomes_what_it_was() -> None:
+    bare, was = Care(agent="ada", kind="command", home="/home"), Facts(config=3)
+    assert did(climb(3, "config", care=bare, facts=was)) == ["config:3", "recreate", "restart"]
+    assert "config:3" not in did(climb(9, "failed", care=bare, facts=was))
 
 
 def test_what_others_have_is_waited_for_and_nothing_goes_back_for_it() -> None:
@@ -115,7 +121,7 @@ def test_a_damaged_database_goes_back_with_its_home() -> None:
 
 
 def test_nothing_goes_further_back_than_allowed() -> None:
-    old = Facts(good=7, age_ms=CARE.ladder.max_rollback_ms + 1, config=True, changed=True, older=(5,))
+    old = Facts(good=7, age_ms=CARE.ladder.max_rollback_ms + 1, config=7, changed=True, older=(5,))
     assert not any(each.action == "volume" for each in climb(20, care=CARE, facts=old))
 
 

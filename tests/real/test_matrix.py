@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
 CONFIG = {"openclaw": "state/openclaw.json", "hermes": "home/config.yaml"}
 DATABASE = {"openclaw": "state/state/openclaw.sqlite", "hermes": "home/state.db"}
 SHELL = {"openclaw": "exec", "hermes": "terminal"}
+UPGRADE = ("agent", "upgrade", "one", "9999.9.9", "--yes")
 both = pytest.mark.parametrize("house", CONFIG, indirect=True)
 
 
@@ -156,7 +157,7 @@ async def test_a_configuration_that_is_no_good(house: RealHouse, harm: Callable[
     house.kill(pid)
     entries = await house.healed("one", seen)
     if (house.agents["one"], harm) != ("hermes", unknown):  # it ignores what it does not know
-        assert did(entries)[0] == "put its configuration back to known-good"
+        assert did(entries)[0] == "put its configuration back"
     await answers(house)
 
 
@@ -224,9 +225,9 @@ async def test_an_upgrade_to_a_broken_version(house: RealHouse) -> None:
     """It fails in a clone, and its agent never stops; the version is remembered as bad."""
     pid = await house.ready("one")
     with broken_version(house.runtimes, house.agents["one"], "9999.9.9"):
-        await house.relit("agent", "upgrade", "one", "9999.9.9", timeout=WAIT_S, codes=(1,))
+        await house.relit(*UPGRADE, timeout=WAIT_S, codes=(1,))
         assert await house.ready("one") == pid
-        await house.relit("agent", "upgrade", "one", "9999.9.9", timeout=60, codes=(5, 6))
+        await house.relit(*UPGRADE, timeout=60, codes=(6,))
     assert await house.ready("one") == pid
     await answers(house)
 

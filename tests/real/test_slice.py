@@ -31,6 +31,6 @@ async def test_it_answers_and_survives_a_kill_in_a_turn_and_a_broken_configurati
     seen = len(house.entries("one"))
     house.kill(pid)
     done = [each for each in await house.healed("one", seen) if each.took_ms is not None]
-    assert [each.what.partition(":")[0] for each in done] == ["put its configuration back to known-good"]
+    assert [each.what.partition(":")[0] for each in done] == ["put its configuration back"]
     await house.ready("one", not_pid=pid)
     assert await house.answer(await house.send("one", "Which capital again?")) == "It is Paris."

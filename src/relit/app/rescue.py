@@ -12,6 +12,7 @@ from relit.lib.names import given
 from relit.manifest import KNOWN_GOOD
 
 _LOOK = 500  # snapshots that are looked through, newest first
+_TRIED = 100  # of them, for an earlier configuration
 _KEPT = 21  # newest ones that keep their tag
 
 
@@ -24,18 +25,28 @@ async def known_good(volumes: Volumes, agent: str, files: Sequence[str]) -> Know
         return KnownGood()
     good = [each for each in found if KNOWN_GOOD in each.tags]
     if not good:
-        return KnownGood(newest=found[0].number if found else 0)
-    config = {}
-    for path in files:
-        if (text := await _differs(volumes, agent, good[0].number, path)) is not None:
-            config[path] = text
+        return await _unproven(volumes, agent, files, [each.number for each in found[:_TRIED]])
     return KnownGood(
         number=good[0].number,
         at_ms=good[0].at,
         older=[each.number for each in good[1:_KEPT]],
         newest=found[0].number,
-        config=config,
+        config=await _changes(volumes, agent, good[0].number, files),
     )
+
+
+async def _unproven(volumes: Volumes, agent: str, files: Sequence[str], numbers: Sequence[int]) -> KnownGood:
+    """Nothing is known to be good yet: a configuration that was another may still be better than one that is broken."""
+    for number in numbers:
+        if config := await _changes(volumes, agent, number, files):
+            return KnownGood(newest=numbers[0], was=number, config=config)
+    return KnownGood(newest=numbers[0] if numbers else 0)
+
+
+async def _changes(volumes: Volumes, agent: str, number: int, files: Sequence[str]) -> dict[str, str]:
+    """Which of the files differ from that snapshot, and how."""
+    found = {path: await _differs(volumes, agent, number, path) for path in files}
+    return {path: text for path, text in found.items() if text is not None}
 
 
 async def _differs(volumes: Volumes, agent: str, number: int, path: str) -> str | None:

@@ -77,7 +77,7 @@ class Healing:
         return Facts(
             good=found.number,
             age_ms=max(0, self._clock.now_ms() - found.at_ms),
-            config=bool(found.config),
+            config=(found.number or found.was) if found.config else 0,
             changed=found.newest != found.number,
             older=tuple(found.older),
         )

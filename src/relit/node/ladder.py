@@ -71,12 +71,12 @@ class History(msgspec.Struct, frozen=True):
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent could go back to. ``good``: its newest known-good snapshot (0: none), ``age_ms`` its age;
-    ``config``: whether configuration files differ from it; ``changed``: whether anything does; ``older``: known-good
-    ones before it, newest first."""
+    ``config``: the snapshot whose configuration is another than now (it, or where there is none an unproven one; 0:
+    none); ``changed``: whether anything differs from it; ``older``: known-good ones before it, newest first."""
 
     good: int = 0
     age_ms: int = 0
-    config: bool = False
+    config: int = 0
     changed: bool = False
     older: tuple[int, ...] = ()
 
@@ -162,7 +162,8 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     """The first action that applies and was not tried. (``None``, 0): there is none."""
     near = facts.good > 0 and facts.age_ms <= care.ladder.max_rollback_ms
     recreate: list[tuple[Action, int, bool]] = [("recreate", 0, True)]
-    files: list[tuple[Action, int, bool]] = [("config", facts.good, facts.config and facts.good > 0)]
+    proven = facts.good > 0 or ending == "config"  # what is broken for sure cannot get worse
+    files: list[tuple[Action, int, bool]] = [("config", facts.config, facts.config > 0 and proven)]
     repair: list[tuple[Action, int, bool]] = [("repair", 0, care.repair is not None)]
     volume: list[tuple[Action, int, bool]] = [("volume", facts.good, facts.changed and near)]
     volume += [("volume", number, near) for number in facts.older[:OLDER_MOST]]

@@ -26,7 +26,7 @@ _FIRST = 50
 DOES: dict[Action, str] = {
     "restart": "started again",
     "recreate": "cleared away what its dead processes left",
-    "config": "put its configuration back to known-good",
+    "config": "put its configuration back",
     "repair": "ran the agent's own repair",
     "volume": "put its whole home back",
 }

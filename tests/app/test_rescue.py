@@ -1,0 +1,76 @@
+"""What a node is told that its agent could go back to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from relit.api.volumes_local import LocalVolumes
+from relit.app import rescue
+from relit.app.volumes import open_local
+from relit.control.care import KnownGood
+from relit.settings import Environment, Settings, load
+
+AGENT = "clerk"
+FILES = ["a.json", "b.yaml"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    config = tmp_path / "relit.toml"
+    config.write_text("")
+    (tmp_path / "data" / "agents" / AGENT / "home").mkdir(parents=True)
+    (tmp_path / "data").chmod(0o700)
+    return load(config, environment=Environment({"HOME": str(tmp_path), "RELIT_DATA": str(tmp_path / "data")}))
+
+
+@pytest.fixture
+def home(settings: Settings) -> Path:
+    home = settings.data / "agents" / AGENT / "home"
+    (home / "a.json").write_text("first\n")
+    (home / "b.yaml").write_text("b\n")
+    return home
+
+
+@pytest.fixture
+async def volumes(settings: Settings, home: Path) -> AsyncIterator[LocalVolumes]:
+    async with open_local(settings) as local:
+        await local.snapshot(AGENT)
+        yield local
+
+
+async def test_an_agent_without_a_volume_can_go_nowhere(volumes: LocalVolumes) -> None:
+    assert await rescue.known_good(volumes, "nobody", FILES) == KnownGood()
+
+
+async def test_the_newest_known_good_one_counts(volumes: LocalVolumes, home: Path) -> None:
+    await rescue.mark_good(volumes, AGENT)
+    (home / "a.json").write_text("second\n")
+    number = await rescue.mark_good(volumes, AGENT)
+    (home / "a.json").write_text("broken\n")
+    found = await rescue.known_good(volumes, AGENT, FILES)
+    assert (found.number, found.older, found.was) == (number, [1], 0)
+    assert list(found.config) == ["a.json"]
+    assert "-second\n+broken" in found.config["a.json"]
+    went = await rescue.go_back(volumes, AGENT, found.number, ["a.json"])
+    assert (home / "a.json").read_text() == "second\n"
+    assert (went.to, went.written) == (number, 1)
+
+
+async def test_before_the_first_known_good_one_it_is_what_it_was_last(volumes: LocalVolumes, home: Path) -> None:
+    (home / "a.json").write_text("second\n")
+    await volumes.snapshot(AGENT)
+    (home / "other").write_text("unchanged configuration")
+    await volumes.snapshot(AGENT)
+    (home / "a.json").write_text("broken\n")
+    await volumes.snapshot(AGENT)
+    found = await rescue.known_good(volumes, AGENT, FILES)
+    assert (found.number, found.was) == (0, 3)
+    assert "-second\n+broken" in found.config["a.json"]
+
+
+async def test_what_was_never_another_has_nothing_to_go_back_to(volumes: LocalVolumes) -> None:
+    found = await rescue.known_good(volumes, AGENT, FILES)
+    assert (found.number, found.was, found.config, found.newest) == (0, 0, {}, 1)
