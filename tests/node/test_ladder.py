@@ -97,6 +97,13 @@ def test_a_wrong_configuration_goes_to_known_good_at_once() -> None:
     assert did(climb(4, "config", care=CARE)) == ["config:7", "recreate", "repair", "volume:7"]
 
 
+def test_a_configuration_that_is_ruined_again_and_again_goes_back_again_and_again_slowly() -> None:
+    verdicts = climb(9, "config", care=CARE)
+    assert did(verdicts)[-3:] == ["config:7"] * 3
+    assert [(each.rung, each.delay_ms) for each in verdicts[-3:]] == [(4, 60_000), (4, 120_000), (4, 240_000)]
+    assert did(climb(9, "config", care=CARE, facts=None))[-1] == "restart"
+
+
 def test_what_does_not_apply_is_left_out() -> None:
     bare = Care(agent="ada", kind="command", home="/home")
     assert did(climb(5, care=bare, facts=Facts())) == ["restart", "restart", "restart", "recreate", "restart"]
@@ -106,7 +113,7 @@ def test_what_does_not_apply_is_left_out() -> None:
 
 def test_without_a_known_good_one_a_broken_configuration_becomes_what_it_was() -> None:
     bare, was = Care(agent="ada", kind="command", home="/home"), Facts(config=3)
-    assert did(climb(3, "config", care=bare, facts=was)) == ["config:3", "recreate", "restart"]
+    assert did(climb(3, "config", care=bare, facts=was)) == ["config:3", "recreate", "config:3"]
     assert "config:3" not in did(climb(9, "failed", care=bare, facts=was))
 
 

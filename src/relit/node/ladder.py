@@ -3,7 +3,8 @@
 Rung 1 starts it again, at once and then ever slower. Rung 2 clears away what its dead processes left. Rung 3 goes back
 to what is known to be good: its configuration alone, then the agent's own repair, then the whole home, then older
 homes. Rung 4 tells a person, and goes on trying, slowly, for ever. A trouble ends when a life was stable: the next one
-begins at rung 1. Each action of rungs 2 and 3 is tried once in a trouble.
+begins at rung 1. Each action of rungs 2 and 3 is tried once in a trouble; a configuration that is ruined again goes
+back again on rung 4.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def decide(
         return _again(history, ending, policy, chance, most=care is None and ending == "config")
     action, to = _next(history, ending, care, facts or Facts())
     if action is None:
-        return _slow(history, ending, care.ladder, policy, chance)
+        again = facts.config if facts is not None and ending == "config" else 0
+        return _slow(history, ending, care.ladder, policy, chance, again)
     tried = (*history.tried, _name(action, to))
     after = msgspec.structs.replace(history, tried=tried, rung=max(history.rung, RUNG[action]))
     return Verdict(action=action, to=to, delay_ms=0, reason=SAID[ending], history=after, first=history.rung == 0)
@@ -186,7 +188,9 @@ def _name(action: Action, to: int) -> str:
     return f"{action}:{to}" if action == "volume" else action
 
 
-def _slow(history: History, ending: Ending, ladder: Ladder, policy: Backoff, chance: Random) -> Verdict:
+def _slow(history: History, ending: Ending, ladder: Ladder, policy: Backoff, chance: Random, config: int) -> Verdict:
+    """``config``: a snapshot whose configuration is put back each time. An agent that ruins it again and again lives
+    from one time to the next."""
     wait = delay(
         history.slow + 1,
         first=ladder.slow_first_ms,
@@ -197,7 +201,8 @@ def _slow(history: History, ending: Ending, ladder: Ladder, policy: Backoff, cha
     )
     after = msgspec.structs.replace(history, slow=history.slow + 1, rung=4)
     return Verdict(
-        action="restart",
+        action="config" if config else "restart",
+        to=config,
         delay_ms=round(wait),
         reason=f"{SAID[ending]}, and nothing that relit may do by itself has helped",
         history=after,
