@@ -135,7 +135,7 @@ def deleted(path: Path) -> None:
 
 def mistyped(path: Path) -> None:
     if path.suffix == ".json":
-        path.write_text('{"gateway": {"mode": "local", "port": "many"}}')
+        path.write_text('{"gateway": {"mode": "local"}, "agents": {"defaults": {"workspace": 7}}}')
     else:
         path.write_text("model: [1, 2]\nmcp_servers: 7\n")
 
