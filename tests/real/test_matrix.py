@@ -248,6 +248,17 @@ async def test_a_port_that_is_taken(house: RealHouse) -> None:
     await answers(house)
 
 
+@pytest.mark.parametrize("house", ["hermes"], indirect=True)
+async def test_its_own_schedules_do_not_fire(house: RealHouse) -> None:
+    """relit's do. OpenClaw has a setting for that; Hermes is given a scheduler that does nothing."""
+    await house.ready("one")
+    await house.relit("agent", "exec", "one", "--", "hermes", "cron", "create", "every 1m", "say tick")
+    assert "tick" in (house.home("one") / "home" / "cron" / "jobs.json").read_text()
+    await asyncio.sleep(150)  # its own scheduler fires after 60 to 120 s
+    assert not [each for each in house.llm.requests if "scheduled cron job" in str(each)]
+    await answers(house)
+
+
 @both
 async def test_two_starts_at_once(house: RealHouse) -> None:
     pid = await house.ready("one")

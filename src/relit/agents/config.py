@@ -44,11 +44,19 @@ def _fit(home: Path, file: ConfigFile) -> str:
             return said
         if keep(tree, file.keep):
             place.write(home, file.path, dump(tree, file.format))
-        for path in file.without:
-            place.remove(home, path)
+        settle(home, file)
     except (OSError, ValueError) as error:
         return _told(file, error)
     return ""
+
+
+def settle(home: Path, file: ConfigFile) -> None:
+    """See to what lies beside it. OSError."""
+    for path in file.without:
+        place.remove(home, path)
+    for path, text in file.beside.items():
+        if not place.says(home, path, text.encode()):
+            place.write(home, path, text.encode())
 
 
 def make(home: Path, file: ConfigFile) -> None:
@@ -56,6 +64,7 @@ def make(home: Path, file: ConfigFile) -> None:
     tree: dict[str, Any] = {}
     keep(tree, file.keep)
     place.write(home, file.path, dump(tree, file.format))
+    settle(home, file)
 
 
 def read(home: Path, file: ConfigFile) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class Config(_Table, frozen=True, kw_only=True):
     keep: dict[str, Any] = {}
     model: dict[str, Any] = {}
     without: list[str] = []
+    beside: dict[str, str] = {}
     silent: dict[str, Any] = {}  # kept in a clone: it must not act on the world
 
     def file(self, *, model: bool, silent: bool) -> ConfigFile:
@@ -114,6 +115,7 @@ class Config(_Table, frozen=True, kw_only=True):
             validate=self.validate,
             keep=kept,
             without=self.without,
+            beside=self.beside,
         )
 
 

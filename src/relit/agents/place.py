@@ -51,6 +51,14 @@ def read(home: Path, path: str, most: int) -> bytes:
     return data
 
 
+def says(home: Path, path: str, data: bytes) -> bool:
+    """Whether a plain file there has this content."""
+    try:
+        return read(home, path, len(data)) == data
+    except (OSError, ValueError):
+        return False
+
+
 def remove(home: Path, path: str) -> None:
     """Remove a file or link; not there is fine. OSError."""
     with contextlib.suppress(FileNotFoundError), folder_of(home, path) as (folder, name):

@@ -304,8 +304,7 @@ class Moving:
         ]
         if config.keep(tree, wanted):
             place.write(home, each.path, config.dump(tree, file.format))
-        for path in each.without:
-            place.remove(home, path)
+        config.settle(home, file)
         return changes
 
     def _moved(self, tree: dict[str, Any]) -> dict[str, str]:

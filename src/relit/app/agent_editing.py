@@ -123,8 +123,8 @@ async def apply(settings: Settings, environment: Environment, wanted: Page, text
         return await _apply_table(settings, wanted, text)
     home, ours = home_of(settings, wanted.agent), _ours(settings, wanted)
     place.write(home, wanted.inside, text)
-    for path in ours.without if ours else ():
-        place.remove(home, path)
+    if ours is not None:
+        config.settle(home, ours.file(model=False, silent=False))
     return await _restarted(settings, wanted.agent) if restart else ""
 
 

@@ -72,7 +72,8 @@ class _Release:
         self._record: Record | None = kept_record(settings, name)
 
     def make(self) -> Released:
-        skip = [each.removeprefix(f"{self._adopt.into}/") for each in self._kind.stale]
+        ours = [*self._kind.stale, *(path for each in self._kind.config for path in each.beside)]
+        skip = [each.removeprefix(f"{self._adopt.into}/") for each in ours]
         copied = moving.copy(self._home / self._adopt.into, self._dest, [*self._adopt.without, *skip])
         for each in self._adopt.folders:
             if (self._home / each.into).is_dir():

@@ -16,7 +16,8 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
     ``keep`` is what relit sees to before every start: dotted keys and the values that they must have (ports, tokens,
     what relit does in the agent's place). Everything else in the file is the agent's and its owner's. ``checker`` names
     the rules that it is checked by (``agents.checks``); ``validate`` is the agent's own command (exit code 0: valid).
-    ``without`` are files beside it that the agent would put in its place: removed before each start.
+    ``without`` are files beside it that the agent would put in its place: removed before each start. ``beside`` are
+    files that it refers to, with their text: put there before each start.
     """
 
     path: str
@@ -25,6 +26,7 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
     checker: str = ""
     validate: list[str] = []
     without: list[str] = []
+    beside: dict[str, str] = {}
 
 
 class Settle(msgspec.Struct, frozen=True, kw_only=True):
