@@ -135,7 +135,7 @@ def deleted(path: Path) -> None:
 
 def mistyped(path: Path) -> None:
     if path.suffix == ".json":
-        path.write_text('{"gateway": {"mode": "local"}, "agents": {"defaults": {"workspace": 7}}}')
+        path.write_text('{"gateway": {"mode": "local"}, "messages": "many"}')
     else:
         path.write_text("model: [1, 2]\nmcp_servers: 7\n")
 

@@ -17,6 +17,7 @@ from relit.node import record
 from relit.node.client import ensure_keeper
 
 GRACE_S = 10.0
+LEAST_S = 60.0  # that a node has to end, whatever its instances may take
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -26,15 +27,19 @@ class Ended(msgspec.Struct, frozen=True):
     instances: list[str]
 
 
-async def down(run_dir: Path, *, timeout_s: float = 60.0) -> Ended:
+async def down(run_dir: Path, *, timeout_s: float | None = None) -> Ended:
     """SIGTERM the node and wait for it, then end what still lives, then the keeper. Safe when nothing runs.
 
-    A node that does not end in ``timeout_s`` is killed: its instances are then ended from here.
+    A node that does not end in ``timeout_s`` is killed: its instances are then ended from here. ``None``: as long as
+    its instances may take, which some need to finish what they are doing.
     """
     if not os.access(run_dir, os.F_OK):
         return Ended(False, [])
     known = record.read(run_dir)
-    node = known is not None and known.running and await _end_node(known.process, timeout_s)
+    node = False
+    if known is not None and known.running:
+        usual_s = max(LEAST_S, known.stop_ms / 1000 + GRACE_S)
+        node = await _end_node(known.process, usual_s if timeout_s is None else timeout_s)
     keeper = await ensure_keeper(run_dir)  # also when none runs: it finds children whose keeper was killed
     try:
         driver = ProcessDriver(keeper)

@@ -23,7 +23,6 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 
@@ -34,15 +33,14 @@ from relit.node.keeper_requests import (
     Peer,
     Refused,
     environ,
-    find_program,
     milliseconds,
     number,
-    open_log,
     text,
     texts,
     word,
 )
 from relit.node.keeper_spare import Spare, codes, descriptor, gate
+from relit.node.keeper_spawn import spawn, wakes
 from relit.node.keeper_still import HOLD_MOST_MS, HOLD_MS, Frost
 
 PROTOCOL = 1
@@ -51,7 +49,6 @@ STRAYS_S = 1.0  # how long an exit is held back while the rest of its tree dies
 GRACE_S = 10.0  # SIGTERM to the keeper: children get this long before SIGKILL
 IDLE_S = 60.0
 ALREADY_RUNS = 3  # exit status: another keeper owns the folder
-_DEFAULTS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ]
 
 
 class Keeper:
@@ -80,7 +77,8 @@ class Keeper:
     def run(self) -> int:
         """Serve until told to end."""
         try:
-            self._signals()
+            signal.signal(signal.SIGTERM, lambda *_: self._terminate())
+            self._wake = wakes(self._poll)
             self._take_over()
             self._door.open(f"{self._dir}/keeper.sock")
             say("ready")
@@ -95,18 +93,6 @@ class Keeper:
         finally:
             self._groups.close()
         return 0
-
-    def _signals(self) -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: self._terminate())
-        self._wake, write = socket.socketpair()
-        self._wake.setblocking(False)
-        write.setblocking(False)
-        self._wake_writer = write  # kept open: the C level writes to its descriptor
-        signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
-        self._poll.register(self._wake, select.EPOLLIN)
 
     def _timeout(self) -> float:
         due = [life.held_until for life in self._lives.values() if life.held_until is not None]
@@ -337,31 +323,12 @@ class Keeper:
         argv, env, cwd = texts(request, "argv"), environ(request), text(request, "cwd")
         self._save(life.key)  # before it starts: a keeper killed in between leaves a name to look for
         try:
-            self._exec(life, argv, env | {kin.MARK: life.mark}, cwd)
+            spawn(life, argv, env | {kin.MARK: life.mark}, cwd, self._null, self._groups)
         except (OSError, ValueError) as error:
             kin.discard(life.group)
             raise Refused("exec", f"{argv[0]}: {getattr(error, 'strerror', None) or error}") from error
         self._by_pid[life.pid] = life
         self._save(life.key)
-
-    def _exec(self, life: Life, argv: list[str], env: dict[str, str], cwd: str) -> None:
-        log = open_log(life.log) if life.log else self._null
-        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-        actions += [(os.POSIX_SPAWN_DUP2, life.gate, life.gate_inside)] if life.gate != -1 else []
-        try:
-            os.chdir(cwd)  # posix_spawn takes no folder; we are single-threaded
-            program = find_program(argv[0], env.get("PATH", os.defpath))
-            life.group = self._groups.take()
-            life.pid = os.posix_spawn(
-                program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTS
-            )
-        finally:
-            os.chdir("/")
-            if log != self._null:
-                os.close(log)
-        proc = kin.look(life.pid)
-        life.start = proc.start if proc is not None else 0
-        life.begun_ms = boot_ms()
 
     # --- spares ------------------------------------------------------------------------------------------------
 

@@ -276,12 +276,20 @@ class Node:
             desired=self._desired,
             dropped=self._link.dropped,
             server=self._link.trouble,
+            stop_ms=self._stop_ms(),
             trouble=self.trouble or (self._logs.trouble if self._logs is not None else ""),
         )
         try:
             record.write(self._dir, now)
         except OSError as error:  # a full disk must not keep the node from healing; the keeper knows who runs
             self.trouble = f"node.json: {error}"
+
+    def _stop_ms(self) -> int:
+        """The longest grace of each order, one after the other."""
+        graces: dict[int, int] = {}
+        for spec in (instance.spec for instance in self._instances.values()):
+            graces[spec.order] = max(graces.get(spec.order, 0), spec.grace_ms)
+        return sum(graces.values())
 
     def _failed(self, error: BaseException) -> None:
         self._fault = error

@@ -24,6 +24,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int = 0
     server: str = ""  # why the server was last not reached; empty while it is
     trouble: str = ""  # the node's own
+    stop_ms: int = 0  # how long it may take to stop all of them in good order
 
 
 def alive(record: NodeRecord | None) -> bool:

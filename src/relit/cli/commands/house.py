@@ -75,11 +75,11 @@ def _refuse_second(session: Session, settings: Settings) -> bool:
     return not running.instances
 
 
-def _end(place: Path, timeout: int) -> Ended:
+def _end(place: Path, timeout: int | None) -> Ended:
     """Stop everything, and forget how instances died: the next start is a fresh one, without old back-offs."""
     from relit.node.down import down as end
 
-    ended = asyncio.run(end(place, timeout_s=timeout / 1000))
+    ended = asyncio.run(end(place, timeout_s=None if timeout is None else timeout / 1000))
     (place / NODE_RECORD).unlink(missing_ok=True)
     return ended
 
@@ -133,9 +133,9 @@ def _report(session: Session, settings: Settings, running: Running) -> None:
 
 
 @click.command()
-@click.option("--timeout", type=DURATION, default="60s", show_default=True, help="Then the node is killed.")
+@click.option("--timeout", type=DURATION, help="Then the node is killed. Default: as long as its agents may take.")
 @pass_session
-def down(session: Session, timeout: int) -> int:
+def down(session: Session, timeout: int | None) -> int:
     """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
     from relit.settings.noted import noted_start
 
