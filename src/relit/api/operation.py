@@ -34,7 +34,7 @@ class Api:
         self.guard = Guard(parts.store, parts.options.token_cache, parts.clock)
         self.meter = Meter(parts.clock)
         self.event_count = EventCount(parts.store)
-        self.targets = Targets(parts.store, parts.options.agents)
+        self.targets = Targets(parts.store, parts.options.agents, parts.options.deaf)
 
 
 class Call:

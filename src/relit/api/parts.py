@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     metrics_public: bool = False
     webhooks: Mapping[str, WebhookIn] = {}
     agents: Mapping[str, Defaults] = {}
+    deaf: frozenset[str] = frozenset()  # agents that no message can be brought into
     keep_alive: float = 15.0  # seconds between comments on a quiet event stream
     token_cache: float = 2.0  # a token removed through another server keeps working for this long
     blob_preview: int = 16 << 10  # payloads above this are shown as a reference unless asked for in full

@@ -52,16 +52,18 @@ def _check(asked: str) -> None:
 class Targets:
     """The targets that workers have had, remembered; the store is asked only about new ones.
 
-    ``declared`` names agents of the settings: they are known before their first worker.
+    ``declared`` names agents of the settings: they are known before their first worker. ``deaf`` are those of them that
+    no message can be brought into.
     """
 
-    def __init__(self, store: Store, declared: Collection[str] = ()) -> None:
+    def __init__(self, store: Store, declared: Collection[str] = (), deaf: Collection[str] = ()) -> None:
         self._store = store
         self._declared = declared
+        self._deaf = deaf
         self._known: set[str] = set()
 
     async def find(self, asked: str, force: bool) -> tuple[str, str]:
-        """The target meant, and a note for the caller. Raises ``UnknownWorkflow``.
+        """The target meant, and a note for the caller. Raises ``UnknownWorkflow``, ``Invalid``.
 
         As long as no worker was ever seen, all is accepted: work may be queued before its first worker starts.
         """
@@ -71,6 +73,12 @@ class Targets:
         self._known.update(target for worker in await self._store.workers(live=False) for target in worker.targets)
         if (found := resolve(asked, self._known)) is not None:
             return found, ""
+        if asked in self._deaf and not force:
+            raise Invalid(
+                f"{asked} takes no messages",
+                why="relit keeps it alive and knows no way into it: it is a command, or its kind names none",
+                fix="give it a kind that has an [inject] table, or force (--force) queues it until a worker comes",
+            )
         if self._known and not force and not self._expected(asked):
             raise unknown(asked, self._known)
         whole = asked if "/" in asked else f"{asked}/{MESSAGE}"

@@ -13,7 +13,7 @@ from relit.agents import door
 from relit.agents.adapter import Fitted, Model, Place, fit, furnish
 from relit.agents.kind import Kind, fill
 from relit.app.instances import folder_of, home_of
-from relit.control.box import Box
+from relit.control.box import Box, Limits
 from relit.control.care import Care
 from relit.control.values import Probe
 from relit.drivers.machine import look
@@ -31,6 +31,11 @@ def kind_of(settings: Settings, name: str) -> Kind | None:
     if agent is None or agent.kind in _MINE:
         return None
     return settings.kinds()[agent.kind]
+
+
+def outsiders(settings: Settings) -> list[str]:
+    """The agents that messages can be brought into: their kind says how."""
+    return [name for name in settings.agents if (kind := kind_of(settings, name)) and kind.inject is not None]
 
 
 def grace_of(settings: Settings, name: str) -> float:
@@ -164,11 +169,36 @@ def box_of(settings: Settings, name: str, made: Fitted) -> Box | None:
     hidden = [mine, *_HOMES] if stranger else [mine / each for each in _SECRETS]
     hidden = [each for each in (*hidden, *_MACHINES) if each != Path("/") and os.access(each, os.R_OK)]
     read = [settings.runtimes, *interpreters(Path(made.care.needs)), *([] if stranger else [Path(made.cwd)])]
-    return Box(
+    box = Box(
         home=made.care.home,
         tmp=made.care.tmp,
         read=[str(each) for each in read if each.exists()],
         hide=[str(each) for each in (settings.data, *hidden) if each.exists()],
+    )
+    return _limited(settings, name, box)
+
+
+def _limited(settings: Settings, name: str, box: Box) -> Box:
+    """Its own, those that it asks for, relit's. A rule names a port and no address: who limits the loopback limits the
+    world, too, so that nobody is limited who does not say where it wants to go."""
+    agent = settings.agents[name]
+    if agent.connect is None:
+        return box
+    own = [*place_of(settings, name, kind_of(settings, name)).door.ports.values()]
+    ours = [settings.address[1], settings.gateway_address[1]]
+    return msgspec.structs.replace(box, ports=own, connect=sorted({*agent.connect, *own, *ours}))
+
+
+def limits_of(agent: Agent) -> Limits | None:
+    """``None``: nothing is limited."""
+    asked = agent.limits
+    if asked == type(asked)():
+        return None
+    return Limits(
+        nofile=asked.files,
+        nproc=asked.processes,
+        fsize=durations.to_bytes(asked.file_size) if asked.file_size is not None else None,
+        core=durations.to_bytes(asked.core),
     )
 
 

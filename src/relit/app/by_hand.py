@@ -158,7 +158,7 @@ def _see(settings: Settings, name: str, modules: list[str]) -> None:
             f"{name} has no process of its own", why=f"it lives in that of {', '.join(owners)}",
             fix=f"relit agent stop {owners[0]}",
         )  # fmt: skip
-    known = [*settings.agents, *modules]
+    known = {*settings.agents, *modules}
     meant = nearest(name, known)
     why = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known)) or 'none'}"
     raise NotFound(f"there is no agent {name}", why=why, fix="relit agent ls")

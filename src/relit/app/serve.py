@@ -15,6 +15,7 @@ from relit.api.server import ApiServer
 from relit.api.volumes_port import Volumes
 from relit.app import alerts
 from relit.app import parts as chosen
+from relit.app.agents import outsiders
 from relit.app.attended import keeper_of_volumes
 from relit.app.backend import StoreBackend
 from relit.app.declared import declare
@@ -60,6 +61,8 @@ def options(settings: Settings) -> Options:
         metrics_public=settings.server.metrics_public,
         webhooks=webhooks,
         agents=agents,
+        deaf=frozenset(name for name, each in settings.agents.items() if each.kind != "python")
+        - {*outsiders(settings)},
         mark=mark(settings.data),
     )
 

@@ -23,11 +23,6 @@ from relit.turns.outsider import outsider
 CANCELS_S = 5.0  # OpenClaw cancels within a second: docs/decisions/agents-found-out.md
 
 
-def outsiders(settings: Settings) -> list[str]:
-    """The agents that messages can be brought into: their kind says how."""
-    return [name for name in settings.agents if (kind := agents.kind_of(settings, name)) and kind.inject is not None]
-
-
 class LocalDoor:
     """The door of an agent on this machine."""
 
@@ -59,7 +54,7 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
     """Work until a signal comes."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
-        await work(settings, [_definition(settings, http, name) for name in outsiders(settings)], began=began)
+        await work(settings, [_definition(settings, http, name) for name in agents.outsiders(settings)], began=began)
 
 
 def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:

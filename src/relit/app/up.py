@@ -17,7 +17,6 @@ from relit.app.folder import run_dir
 from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.app.stopping import running, until_signal
-from relit.app.turns import outsiders
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
@@ -38,7 +37,10 @@ _SESSION = (
     "SSH_", "XDG_SESSION", "TMUX", "TERM", "COLUMNS", "LINES", "WINDOWID", "SHLVL", "OLDPWD", "PWD", "_", "STY",
     "DISPLAY", "DBUS_SESSION", "VTE_", "COLORTERM", "LS_COLORS", "RELIT_HOME",
 )  # fmt: skip
-_PLAIN = ("PATH", "LANG", "LANGUAGE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
+_PLAIN = (
+    "PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "HOME", "PYTHONUNBUFFERED", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+)  # fmt: skip
 SERVER = "server"
 VOLUMES = "volumes"
 TURNS = "turns"
@@ -83,7 +85,7 @@ def _digest(settings: Settings) -> str:
 def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec]:
     """What agents need that relit did not write: a worker that brings messages in, and a way to models."""
     found = []
-    if outsiders(settings):
+    if agents.outsiders(settings):
         found.append(_own(settings, env, TURNS))
     if settings.models:
         made = _own(settings, env, GATEWAY)
@@ -196,7 +198,7 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
     if agent.kind == "python":
         return _worker(settings, env | home | own, name, agent, instance)
     if agent.kind == "command":
-        made, around = agents.command(settings, name), env
+        made, around = agents.command(settings, name), _plain(env) | _for_agents(settings)
     else:
         made, around = agents.fitted(settings, name), _plain(env)
     return InstanceSpec(
@@ -215,6 +217,7 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
         care=made.care,
         record=record_of(settings, instance),
         box=agents.box_of(settings, name, made),
+        limits=agents.limits_of(agent),
         secrets=sorted({*made.secrets, *_revealed(agent, own)}),
     )
 

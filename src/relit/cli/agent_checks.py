@@ -32,6 +32,22 @@ def sandbox(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def ports(patient: Patient) -> Iterator[Finding]:
+    """Whether those that shall reach some ports only are held to that."""
+    agents = patient.settings.agents.items()
+    if not (asked := [name for name, agent in agents if agent.connect is not None]):
+        return
+    from relit.drivers.machine import LANDLOCK_PORTS, look
+
+    if look().landlock < LANDLOCK_PORTS or any(patient.settings.agents[name].sandbox == "off" for name in asked):
+        yield Finding(
+            checkId="ports",
+            severity="warning",
+            message=f"the ports of {', '.join(asked)} are not limited: that needs a sandbox, and Linux 6.7",
+            fixHint='a newer kernel and sandbox = "on"; or take connect out',
+        )
+
+
 def runtimes(patient: Patient) -> Iterator[Finding]:
     """Whether what agents need is installed."""
     if all(agent.kind in ("python", "command") for agent in patient.settings.agents.values()):

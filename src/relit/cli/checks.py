@@ -252,6 +252,7 @@ LOCAL: dict[str, Check] = {
     "sqlite": _sqlite,
     "node": _node,
     "sandbox": agent_checks.sandbox,
+    "ports": agent_checks.ports,
     "runtimes": agent_checks.runtimes,
     "server": _server,
 }

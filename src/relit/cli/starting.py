@@ -55,7 +55,13 @@ class Start:
                 raise told(self._log_of(each), f"{each.name} cannot start", ConfigError)
             deaths = each.restarts - self._restarts.setdefault(each.name, each.restarts)
             if deaths >= _DEATHS:
-                raise told(self._log_of(each), f"{each.name} dies at its start; relit goes on trying", RelitError)
+                raise self._dying(each)
+
+    def _dying(self, instance: InstanceStatus) -> RelitError:
+        what = f"{instance.name} dies at its start; relit goes on trying"
+        if self._log_of(instance).exists():
+            return told(self._log_of(instance), what, RelitError)
+        return RelitError(what, why=instance.reason, fix=f"relit why {instance.name}")  # it never came to a log
 
     def _late(self, running: Running) -> RelitError:
         late = next((each for each in running.instances if not _settled(each)), None)

@@ -18,6 +18,7 @@ from relit.lib.clock import Clock
 from relit.lib.ids import new_id
 from relit.node.ladder import Ending, Facts, Verdict
 
+LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
 ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
 
 
@@ -51,7 +52,7 @@ class Healing:
             return None
         if care.needs and not await asyncio.to_thread(os.path.isdir, care.needs):
             return "blocked", f"{care.needs} is not there: relit agent install {care.agent}"
-        if taken := [f"port {port} is taken" for port in care.ports if not is_free(port)]:
+        if taken := [f"port {port} is taken" for port in await _taken(care.ports)]:
             return "blocked", ", ".join(taken)
         if care.config and (wrong := await asyncio.to_thread(config.fit, Path(care.home), care.config)):
             return "config", wrong
@@ -128,6 +129,14 @@ class Healing:
             end = Exit()
         await self._driver.forget(key)
         return f"{' '.join(repair.argv[-4:])}: {end}"
+
+
+async def _taken(ports: Sequence[int]) -> list[int]:
+    """Those that somebody has, and does not let go of: what was killed a moment ago may still be ending."""
+    until = asyncio.get_running_loop().time() + LINGER_S
+    while (found := [port for port in ports if not is_free(port)]) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - a port tells nobody
+        await asyncio.sleep(LOOK_S)
+    return found
 
 
 def _kept(replaced: str) -> str:

@@ -132,9 +132,10 @@ class Instance:
     # --- what an earlier node left -----------------------------------------------------------------------------
 
     async def _inherit(self, found: Sequence[Life]) -> Life | None:
-        ours = None
+        ours = ended = None
         for life in found:
             if life.exit is not None:
+                ended = life.exit
                 self._report_end(life, life.exit)
                 self._count(self._classify(life.exit), life)
                 await self._forget(life)
@@ -144,6 +145,8 @@ class Instance:
                 await self._halt(life)
         if ours is not None:
             self._note("instance.adopted", pid=ours.pid)
+        elif ended is not None:
+            await self._mend(self._classify(ended), str(ended), "")
         return ours
 
     async def _forget(self, life: Life) -> None:
@@ -167,6 +170,7 @@ class Instance:
             if why != told:
                 self._become("stopped", reason=why)
                 self._note("instance.held", reason=why)
+                self.trouble.over(f"it was stopped: {why}")
                 told = why
             await race(self.hold.news(), self._asked.wait())
 
@@ -187,7 +191,7 @@ class Instance:
             await pause(KEEPER_S, self._asked)
             return None
         except RelitError as error:
-            ending, why = "not-started", error.what
+            ending, why = "not-started", f"{error.what}: {error.why}" if error.why else error.what
         self._count(ending, None)
         await self._mend(ending, "", why)
         return None

@@ -184,6 +184,8 @@ class Node:
             gone = [name for name, instance in self._instances.items() if wanted.get(name) != instance.spec]
             await self._stop_instances(gone)
             for name in gone:
+                if name not in wanted:
+                    self._instances[name].trouble.over("it is wanted no more")
                 self._holds.remove(self._instances[name].hold)
                 if self._logs is not None:
                     self._logs.remove(name)

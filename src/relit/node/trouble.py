@@ -44,6 +44,8 @@ class Trouble:
         self._clock = clock
         self._tell = tell
         self._incident = incident
+        self._down_at: int | None = None  # since when it is, for all that we know
+        self._down_ms = 0  # in this incident, before that
 
     @property
     def open(self) -> bool:
@@ -54,12 +56,16 @@ class Trouble:
         why = self._without_secrets(why)
         if (home := _on_full_disk(self._spec)) is not None:
             why = "; ".join(filter(None, [why, f"the disk of {home} is full"]))
-        cause = f"{end}: {why}" if why and end else why or end
-        if self._incident is None or verdict.first:
-            self._open(verdict, end)
+        told = cause = f"{end}: {why}" if why and end else why or end
+        self._down_at = self._down_at or self._clock.now_ms()
+        incident = self._incident
+        if incident is None or verdict.first:
+            incident = self._open(verdict, end)
+        if ending == "blocked" and incident.cause:
+            cause = incident.cause  # what it waits for is not what made it die
         severity: Severity = "critical" if verdict.rung == 4 else "warning" if self._is_serious(verdict) else "info"
         self._change(
-            f"{verdict.reason} ({cause})" if cause else verdict.reason,
+            f"{verdict.reason} ({told})" if told else verdict.reason,
             rung=verdict.rung,
             severity=severity,
             cause=cause,
@@ -87,23 +93,30 @@ class Trouble:
 
     def ready(self) -> None:
         """It answers again. That is not the end yet."""
-        if self._incident is not None:
-            down = self._clock.now_ms() - self._incident.opened_ms
-            self._change("ready again", impact=f"did not answer for {human(down)}")
+        if self._incident is None:
+            self._down_at = None
+            return
+        if self._down_at is None:  # it lived on while its node did not
+            self._change("ready again")
+            return
+        self._down_ms += self._clock.now_ms() - self._down_at
+        self._down_at = None
+        self._change("ready again", impact=f"did not answer for {human(self._down_ms)}")
 
-    def over(self) -> None:
-        """It has been well for a while."""
+    def over(self, why: str = "it is over") -> None:
+        """It has been well for a while, or is wanted no more."""
         if self._incident is not None:
-            self._change("it is over", resolved_ms=self._clock.now_ms(), next="")
+            self._change(why, resolved_ms=self._clock.now_ms(), next="")
             self._incident = None
 
     # --- changes -----------------------------------------------------------------------------------------------
 
-    def _open(self, verdict: Verdict, end: str) -> None:
+    def _open(self, verdict: Verdict, end: str) -> Incident:
         now = self._clock.now_ms()
         if self._incident is not None:
             self._change("another trouble begins", resolved_ms=now)
         care = self._spec.care
+        self._down_ms = 0
         self._incident = Incident(
             id=new_id(),
             agent=care.agent if care else self._spec.name,
@@ -113,6 +126,7 @@ class Trouble:
             impact="does not answer",
             memory=list(self._memory),
         )
+        return self._incident
 
     def _is_serious(self, verdict: Verdict) -> bool:
         return verdict.rung > 1 or verdict.flapping

@@ -180,6 +180,17 @@ class Heal(_Table, frozen=True):
         )
 
 
+class Limits(_Table, frozen=True):
+    """What each process of an agent may use; what is not said is as on the machine. Not for python."""
+
+    files: Annotated[Positive | None, Meta(description="Files that are open at once.")] = None
+    processes: Annotated[
+        Positive | None, Meta(description="Processes of its user, or of its sandbox's; not enforced for root.")
+    ] = None
+    file_size: Annotated[Size | None, Meta(description="Of a file that it writes.")] = None
+    core: Annotated[Size, Meta(description="Of a core file.")] = "0"
+
+
 class Agent(_Table, frozen=True):
     """One agent."""
 
@@ -212,6 +223,14 @@ class Agent(_Table, frozen=True):
         Literal["on", "off"],
         Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
     ] = "on"
+    limits: Limits = Limits()
+    connect: Annotated[
+        list[Annotated[int, Meta(ge=1, le=65535)]] | None,
+        Meta(
+            description="In a sandbox: TCP ports that it may connect to, beside its own and relit's. With this it may "
+            "also listen on no others than its own. Needs Landlock (Linux 6.7). Not set: no limit."
+        ),
+    ] = None
     ports: Annotated[list[Name], Meta(description="command: loopback ports of its own; `{port:NAME}` names one.")] = []
     startup: Annotated[
         Duration | None, Meta(description="How long a start may take; one that visibly goes on gets three times that.")

@@ -127,9 +127,9 @@ def _report(session: Session, settings: Settings, running: Running) -> None:
     screen.table(
         ["INSTANCE", "STATE", "PID"], [[each.name, each.state, str(each.pid or "")] for each in running.instances]
     )
-    agents = [each.name for each in running.instances if each.name not in ("server", "volumes")]
-    first = agents[0] if agents else "AGENT"
-    screen.note(screen.dim(f"next: relit ps · relit send {first} hello · relit tail · relit down"))
+    first = next((name for name, agent in settings.agents.items() if agent.kind != "command"), "")
+    send = f"relit send {first} hello · " if first else ""
+    screen.note(screen.dim(f"next: relit ps · {send}relit tail · relit down"))
 
 
 @click.command()
