@@ -14,7 +14,7 @@ from relit.api.build import build
 from relit.api.parts import Defaults, Options, Parts
 from relit.api.targets import Targets
 from relit.durable.engine import Engine
-from relit.errors import UnknownWorkflow
+from relit.errors import Invalid, UnknownWorkflow
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.values import NewRun, WorkerInfo
 
@@ -100,6 +100,15 @@ async def test_a_declared_agent_is_known_before_its_first_worker(store: SqliteSt
     assert await targets.find("auditor/message", False) == ("auditor/message", "")
     with pytest.raises(UnknownWorkflow, match="did you mean auditor"):
         await targets.find("auditor/massage", False)
+
+
+async def test_who_takes_no_messages_is_told_at_once(store: SqliteStore, hand: Any) -> None:
+    targets = Targets(store, {"cron": Defaults()}, {"cron"})
+    with pytest.raises(Invalid, match="cron takes no messages"):
+        await targets.find("cron", False)
+    assert (await targets.find("cron", True))[0] == "cron/message"
+    await hand.join("cron/message")
+    assert await targets.find("cron", False) == ("cron/message", "")
 
 
 async def test_a_mailbox_is_limited_paused_and_resumed(http: httpx.AsyncClient, hand: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 from relit.app import modules, parts, up
 from relit.app.declared import declare
 from relit.app.serve import options
+from relit.control.box import Limits
 from relit.durable.definitions import Agent
 from relit.errors import ConfigError, UnknownWorkflow
 from relit.settings import Environment, Settings, load
@@ -102,11 +103,34 @@ def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
     assert list(specs) == ["server", "volumes", "clerk-1", "clerk-2", "tool", "more"]
     assert specs["tool"].argv == ["sleep", "1"]
     assert specs["tool"].env["KEY"] == "hunter2"
+    assert (specs["tool"].limits, specs["tool"].box and specs["tool"].box.connect) == (None, None)
     assert "SSH_TTY" not in specs["server"].env
     assert specs["clerk-1"].order > specs["server"].order
     for each in ("server", "volumes"):
         assert specs[each].live is not None, f"{each} is started again when it hangs"
     assert str(given.data) in specs["more"].argv
+
+
+def test_a_program_of_strangers_is_told_nothing_of_our_environment(tmp_path: Path) -> None:
+    given = settings(tmp_path, CONFIG.format(module="x"))
+    around = {"PATH": "/bin", "LANG": "C", "OPENAI_API_KEY": "sk-1", "RELIT_TOKEN": "t", "RELIT_SERVER__DATABASE": "d"}
+    specs = {each.name: each for each in up.specs(given, Environment(around))}
+    assert not {"OPENAI_API_KEY", "RELIT_TOKEN", "RELIT_SERVER__DATABASE"} & specs["tool"].env.keys()
+    assert specs["tool"].env["LANG"] == "C"
+    assert specs["clerk-1"].env["OPENAI_API_KEY"] == "sk-1", "a worker is its owner's own code"
+    more = {each.name: each for each in up.specs(given, Environment(around | {"VIRTUAL_ENV": "/x"}))}
+    assert more["tool"].tag() == specs["tool"].tag(), "another shell is no reason to start it anew"
+
+
+def test_limits_and_ports_of_an_agent_reach_its_process(tmp_path: Path) -> None:
+    text = '[agents.tool]\nkind = "command"\ncommand = ["sleep", "1"]\nports = ["web"]\nconnect = [443]\n'
+    given = settings(tmp_path, text + 'limits = { files = 99, file_size = "1M" }\n')
+    spec = next(each for each in up.specs(given, Environment({"PATH": "/bin"})) if each.name == "tool")
+    assert spec.limits == Limits(nofile=99, fsize=1 << 20, core=0)
+    port = int(spec.env["PORT_WEB"])
+    if spec.box is not None:  # where there is a sandbox
+        assert spec.box.ports == [port]
+        assert spec.box.connect == sorted({443, port, given.address[1], given.gateway_address[1]})
 
 
 @pytest.mark.parametrize("module", ["server.py", "clerk-2", "tool", "one.py"])
