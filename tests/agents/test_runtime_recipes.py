@@ -110,6 +110,6 @@ def test_a_failure_tells_the_tool_its_end_its_last_lines_and_the_next_command() 
         "could not install x 1: npm ended with 7",
         f"why: line {40 - SHOWN}",
         *lines[41 - SHOWN :],
-        "fix: relit agent install NAME",
+        "fix: run the same command again once that is mended",
     ]
     assert "ended by signal 9" in tool_failed(Recipe("x", "1"), "npm", -9, []).what

@@ -226,7 +226,7 @@ async def test_a_network_failure_says_what_failed_and_asks_for_another_try(house
         await house.runtimes(npm_config_registry=url).install(NPM)
     assert (caught.value.retry, caught.value.code) == (True, "download-failed")
     assert "ECONNREFUSED" in caught.value.why
-    assert caught.value.fix == "relit agent install NAME"
+    assert caught.value.fix == "run the same command again once that is mended"
     env = {"PIP_NO_INDEX": "", "PIP_RETRIES": "1", "PIP_FIND_LINKS": ""}
     with nobody() as url, pytest.raises(RelitError, match="pip ended with 1") as caught:
         await house.runtimes(**env, PIP_INDEX_URL=url).install(PIP)

@@ -95,7 +95,7 @@ Nobody knows whether these happened:
 
 `▁█▅` 100M to 300M (at 07:59:59), last 200M; 07:59:58 to 08:00:00
 
-## Configuration against known-good
+## What was changed in its configuration
 
 `config.json`
 

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 from node_house import Bell, Server, gone, kill, living, memory_kb, rings, running, spec
 
+from relit.control.care import Care
 from relit.control.unix import UnixControlServer
-from relit.control.values import InstanceSpec
+from relit.control.values import Backoff, InstanceSpec
 from relit.node import status
 from relit.node.client import KeeperClient, ensure_keeper
 from relit.node.down import down
@@ -146,3 +147,17 @@ def test_status_of_a_folder_without_anything(tmp_path: Path) -> None:
     assert status.read(tmp_path / "missing").instances == []
     (tmp_path / "node.json").write_text(json.dumps({"process": 1}))
     assert status.read(tmp_path).node is None
+
+
+async def test_status_after_a_node_died_knows_who_is_down_too(run_dir: Path, listening: Server, bell: Bell) -> None:
+    care = Care(agent="web", kind="command", home="/")
+    slow = Backoff(first_ms=600_000, most_ms=600_000)
+    node = Program(run_dir, [spec("web", rings(bell), care=care), spec("bad", ["false"], backoff=slow)]).start()
+    pid = int(await bell.next())
+    await listening.saw("instance.ready", instance="web")
+    await listening.saw("instance.restarting", 2, instance="bad")
+    await end(node)
+    seen = {each.name: each for each in status.read(run_dir).instances}
+    assert (seen["web"].state, seen["web"].pid, seen["web"].kind) == ("ready", pid, "command")
+    assert (seen["bad"].state, seen["bad"].pid) == ("down", None)
+    assert {each.reason for each in seen.values()} == {status.UNWATCHED}

@@ -61,4 +61,4 @@ def _attempt(recipe: Recipe) -> str:
 
 def _error(recipe: Recipe, what: str, why: str, retry: bool, fix: str = "") -> RelitError:
     cls = _DownloadFailed if retry else _InstallFailed
-    return cls(what, why=why, fix=fix or "relit agent install NAME")
+    return cls(what, why=why, fix=fix or "run the same command again once that is mended")

@@ -33,7 +33,7 @@ def postmortem(incident: IncidentDetail, now: int, zone: tzinfo = UTC) -> str:
         _section("Effects in doubt", _effects(incident)),
         _section("Unfinished runs", _runs(incident)),
         _section("Memory", _memory(incident.memory, clock)),
-        _section("Configuration against known-good", _config(incident.config)),
+        _section("What was changed in its configuration", _config(incident.config)),
         _section("Last log lines", _block(incident.log) if incident.log else ""),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

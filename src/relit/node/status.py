@@ -11,6 +11,7 @@ import msgspec
 
 from relit.control.paths import short_path
 from relit.control.values import InstanceStatus
+from relit.lib.proc import start_time
 from relit.node import record
 
 UNWATCHED = "no node watches it: relit up"
@@ -43,13 +44,23 @@ def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
             trouble=known.trouble,
         )
     orphans = [_unwatched(life, told.get(name)) for name, life in lives.items()]
+    if known is not None and known.running:  # it did not end in good order: nobody starts what it was about to start
+        orphans += [_left(each) for name, each in told.items() if name not in lives]
     return Running(keeper=keeper["pid"] if keeper else None, node=None, instances=orphans)
 
 
 def _unwatched(life: dict[str, Any], told: InstanceStatus | None) -> InstanceStatus:
-    if told is not None and (told.pid, told.start) == (life["pid"], life["start"]):
+    """A life as its node last told it: in a sandbox the program's pid, where the keeper knows bubblewrap's."""
+    told = told or InstanceStatus(name=life["name"], state="ready")
+    if told.pid is not None and start_time(told.pid) == told.start:
         return msgspec.structs.replace(told, reason=UNWATCHED)
-    return InstanceStatus(name=life["name"], state="ready", pid=life["pid"], start=life["start"], reason=UNWATCHED)
+    return msgspec.structs.replace(told, state="ready", pid=life["pid"], start=life["start"], reason=UNWATCHED)
+
+
+def _left(told: InstanceStatus) -> InstanceStatus:
+    if told.state == "stopped":
+        return told
+    return msgspec.structs.replace(told, state="down", pid=None, start=None, retry_at_ms=None, reason=UNWATCHED)
 
 
 def _ask_keeper(run_dir: Path, timeout_s: float) -> dict[str, Any] | None:

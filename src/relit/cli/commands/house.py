@@ -72,7 +72,7 @@ def _refuse_second(session: Session, settings: Settings) -> bool:
         raise Conflict(
             f"relit is up already (node {running.node}, data {settings.data})", fix="relit ps, or relit down"
         )
-    return not running.instances
+    return all(each.pid is None for each in running.instances)
 
 
 def _end(place: Path, timeout: int | None) -> Ended:
