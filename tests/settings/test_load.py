@@ -255,3 +255,20 @@ def test_packs_go_beside_the_blobs_unless_told_otherwise(tmp_path: Path, text: s
 )
 def test_volumes_that_contradict_themselves_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refused(tmp_path, text)
+
+
+def test_probes_that_cannot_be_asked_are_faults_of_the_file(tmp_path: Path) -> None:
+    text = refused(
+        tmp_path,
+        """
+[agents.a]
+kind = "command"
+command = ["x"]
+ports = ["web", "web"]
+probes.ready = { http = "http://127.0.0.1:{port:wob}/" }
+probes.live = [{ http = "http://127.0.0.1:{port:web}/", tcp = "127.0.0.1:{port:web}" }]
+""",
+    )
+    assert "agents.a.ports: has web twice" in text
+    assert "agents.a.probes.ready: names {port:wob}, which is none of its ports" in text
+    assert "agents.a.probes.live[0]: a probe asks in exactly one way: given are http, tcp" in text

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from relit.agents.kind import Kind
+from relit.errors import ConfigError
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
 from relit.settings.model import OWN, Agent, File, Schedule, Snapshots
@@ -13,6 +16,7 @@ from relit.volumes.retention import parse_keep
 
 _FASTEST_MS = 1000
 _OFTEN_MS = 60_000
+_PORT = re.compile(r"\{port:([a-z_]+)\}")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
@@ -102,6 +106,7 @@ def _agents(file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
         yield from _start(path, agent)
         yield from _model(path, agent, file, kinds)
         yield from _kind(path, agent, kinds)
+        yield from _probes((*path, "probes"), agent, kinds.get(agent.kind))
         yield from _snapshots((*path, "snapshots"), agent.snapshots)
         for label, schedule in agent.schedules.items():
             yield from _schedule((*path, "schedules", label), schedule)
@@ -133,6 +138,24 @@ def _kind(path: Path, agent: Agent, kinds: Mapping[str, Kind]) -> Iterator[Fault
         yield Fault((*path, "kind"), f'"{agent.kind}" knows its command: remove command and entry')
     if agent.kind != "command" and agent.ports:
         yield Fault((*path, "ports"), 'is for kind = "command": remove it')
+
+
+def _probes(path: Path, agent: Agent, kind: Kind | None) -> Iterator[Fault]:
+    """Each asks in one way, and names only what there is."""
+    ports = kind.ports if kind is not None else agent.ports
+    for name in sorted({each for each in agent.ports if agent.ports.count(each) > 1}):
+        yield Fault((*path[:-1], "ports"), f"has {name} twice")
+    asked = {"ready": agent.probes.ready, "canary": agent.probes.canary}
+    asked |= {f"live[{number}]": each for number, each in enumerate(agent.probes.live)}
+    for label, question in asked.items():
+        if question is None:
+            continue
+        try:
+            question.probe()
+        except ConfigError as error:
+            yield Fault((*path, label), f"{error.what}: {error.why}", "http, tcp, unix, file, age or command")
+        for name in sorted(set(_PORT.findall(str(msgspec.to_builtins(question)))) - {*ports}):
+            yield Fault((*path, label), f"names {{port:{name}}}, which is none of its ports", ", ".join(ports))
 
 
 def _snapshots(path: Path, snapshots: Snapshots) -> Iterator[Fault]:
