@@ -149,4 +149,8 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
         return config.keep(tree, {key: value})
     *above, last = key.split(".")
     table = adoption.said(tree, ".".join(above)) if above else tree
-    return isinstance(table, dict) and table.pop(last, None) is not None
+    if not isinstance(table, dict) or table.pop(last, None) is None:
+        return False
+    if above and not table:  # it was made for that
+        _set(tree, ".".join(above), _NOTHING)
+    return True
