@@ -254,7 +254,9 @@ async def test_a_life_is_the_program_and_not_bubblewrap(house: House) -> None:
     pipe = house.pipe()
     life = await house.start(f"echo $$ > {pipe}; exec sleep 1000")
     assert await heard(pipe, life) == life.pid
-    assert Path(f"/proc/{life.pid}/comm").read_text() == "sleep\n"
+    async with asyncio.timeout(15):
+        while Path(f"/proc/{life.pid}/comm").read_text() != "sleep\n":  # the shell has only just written
+            await asyncio.sleep(0.001)
     assert await house.driver.adopt(life.key) == life
     assert await house.driver.lives() == [life]
     os.kill(life.pid, signal.SIGKILL)
