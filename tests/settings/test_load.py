@@ -272,3 +272,23 @@ probes.live = [{ http = "http://127.0.0.1:{port:web}/", tcp = "127.0.0.1:{port:w
     assert "agents.a.ports: has web twice" in text
     assert "agents.a.probes.ready: names {port:wob}, which is none of its ports" in text
     assert "agents.a.probes.live[0]: a probe asks in exactly one way: given are http, tcp" in text
+
+
+def test_a_protection_that_would_not_be_there_is_refused(tmp_path: Path) -> None:
+    text = refused(
+        tmp_path,
+        """
+[agents.a]
+entry = "a:b"
+limits = { files = 9 }
+connect = [443]
+[agents.b]
+kind = "command"
+command = ["x"]
+sandbox = "off"
+connect = [443]
+""",
+    )
+    assert "agents.a.limits: does nothing" in text
+    assert "agents.a.connect: does nothing" in text
+    assert "agents.b.connect: needs a sandbox" in text

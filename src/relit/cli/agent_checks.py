@@ -17,19 +17,13 @@ def sandbox(patient: Patient) -> Iterator[Finding]:
 
     found = look()
     if not found.works:
-        yield Finding(
-            checkId="sandbox",
-            severity="warning",
-            message=f"{', '.join(wanted)} run without a sandbox: {found.why}",
-            fixHint='apt-get install bubblewrap, then: relit down; relit up. Or say so: sandbox = "off"',
-        )
+        message = f"{', '.join(wanted)} run without a sandbox: {found.why}"
+        fix = 'apt-get install bubblewrap, then: relit down; relit up. Or say so: sandbox = "off"'
+        yield Finding(checkId="sandbox", severity="warning", message=message, fixHint=fix)
     elif not found.pids:
-        yield Finding(
-            checkId="sandbox",
-            severity="warning",
-            message=f"{', '.join(wanted)} see each other's processes: {found.why}",
-            fixHint="allow pid namespaces to unprivileged users (sysctl kernel.unprivileged_userns_clone=1)",
-        )
+        message = f"{', '.join(wanted)} see each other's processes: {found.why}"
+        fix = "allow pid namespaces to unprivileged users (sysctl kernel.unprivileged_userns_clone=1)"
+        yield Finding(checkId="sandbox", severity="warning", message=message, fixHint=fix)
 
 
 def ports(patient: Patient) -> Iterator[Finding]:
@@ -39,13 +33,11 @@ def ports(patient: Patient) -> Iterator[Finding]:
         return
     from relit.drivers.machine import LANDLOCK_PORTS, look
 
-    if look().landlock < LANDLOCK_PORTS or any(patient.settings.agents[name].sandbox == "off" for name in asked):
-        yield Finding(
-            checkId="ports",
-            severity="warning",
-            message=f"the ports of {', '.join(asked)} are not limited: that needs a sandbox, and Linux 6.7",
-            fixHint='a newer kernel and sandbox = "on"; or take connect out',
-        )
+    found = look()
+    if found.landlock < LANDLOCK_PORTS or not found.works:
+        message = f"the ports of {', '.join(asked)} are not limited: that needs a sandbox, and Linux 6.7"
+        fix = 'a newer kernel and sandbox = "on"; or take connect out'
+        yield Finding(checkId="ports", severity="warning", message=message, fixHint=fix)
 
 
 def runtimes(patient: Patient) -> Iterator[Finding]:

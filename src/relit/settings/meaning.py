@@ -11,7 +11,7 @@ from relit.agents.kind import Kind
 from relit.errors import ConfigError
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
-from relit.settings.model import OWN, Agent, File, Schedule, Snapshots
+from relit.settings.model import OWN, Agent, File, Limits, Schedule, Snapshots
 from relit.volumes.retention import parse_keep
 
 _FASTEST_MS = 1000
@@ -119,6 +119,11 @@ def _start(path: Path, agent: Agent) -> Iterator[Fault]:
         yield Fault((*path, "command"), 'is missing: kind = "command" needs it', 'a list: ["program", "argument"]')
     if agent.kind == "python" and agent.command:
         yield Fault((*path, "command"), 'is for kind = "command"; this agent is python', "entry")
+    for label, asked in (("limits", agent.limits != Limits()), ("connect", agent.connect is not None)):
+        if agent.kind == "python" and asked:
+            yield Fault((*path, label), "does nothing for code written with the SDK, which relit trusts: remove it")
+    if agent.sandbox == "off" and agent.connect is not None:
+        yield Fault((*path, "connect"), 'needs a sandbox: remove it, or sandbox = "off"')
     if agent.kind == "command" and agent.entry:
         yield Fault((*path, "entry"), 'is for kind = "python"; this agent is a command', "command")
     if agent.kind == "command" and agent.schedules:
