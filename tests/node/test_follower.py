@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from node_house import ENV, Bell, Server, gone, kill, living, rings, spec
 
-from relit.control.care import Care, ConfigFile
+from relit.control.care import Care, ConfigFile, Ladder
 from relit.control.local import LocalControl
 from relit.control.values import Backoff, InstanceSpec, Probe
 from relit.drivers.base import Exit, Launch
@@ -147,6 +148,20 @@ async def test_who_would_wait_after_a_death_is_not_followed(
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await driver.made.get()
+
+
+async def test_who_is_never_simply_started_again_is_not_followed_and_costs_nothing(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell
+) -> None:
+    care = Care(agent="web", kind="command", home="/", ladder=Ladder(restarts=0))
+    async with kept(keeper, run_dir, server, spec("web", rings(bell), backoff=STABLE, care=care)) as (_, driver):
+        await bell.next()
+        await server.saw("instance.ready")
+        began = time.process_time()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await driver.made.get()
+        assert time.process_time() - began < 0.5, "it waits, it does not ask again and again"
 
 
 @pytest.mark.parametrize(

@@ -390,15 +390,13 @@ class Instance:
 
     async def _foresee(self, life: Life) -> None:
         """Have the next life ready, from when a death would simply be followed by a start. Never returns."""
-        while self._follower.possible and not self._follower.there:
-            now, care = self._clock.boot_ms(), self.spec.care
-            lived_ms, policy = now - life.begun_ms, self.spec.backoff
-            if lived_ms >= FORESEE_MS and at_once(
-                self.history, lived_ms=lived_ms, now_ms=now, policy=policy, care=care
-            ):
+        care, policy = self.spec.care, self.spec.backoff
+        for age_ms in (FORESEE_MS, max(FORESEE_MS, policy.stable_ms)) if self._follower.possible else ():
+            while (left := age_ms - (self._clock.boot_ms() - life.begun_ms)) > 0:
+                await beat(left / 1000)
+            if at_once(self.history, lived_ms=age_ms, now_ms=self._clock.boot_ms(), policy=policy, care=care):
                 await self._follower.make(life, never_at_once(care.exits if care is not None else None))
                 break
-            await beat(((FORESEE_MS if lived_ms < FORESEE_MS else policy.stable_ms) - lived_ms) / 1000)
         await asyncio.Event().wait()
 
     async def _well(self, watching: Watching, ms: int) -> None:

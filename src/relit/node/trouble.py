@@ -56,7 +56,7 @@ class Trouble:
         why = self._without_secrets(why)
         if (home := _on_full_disk(self._spec)) is not None:
             why = "; ".join(filter(None, [why, f"the disk of {home} is full"]))
-        told = cause = f"{end}: {why}" if why and end else why or end
+        said = cause = f"{end}: {why}" if why and end else why or end
         self._down_at = self._down_at or self._clock.now_ms()
         incident = self._incident
         if incident is None or verdict.first:
@@ -65,7 +65,7 @@ class Trouble:
             cause = incident.cause  # what it waits for is not what made it die
         severity: Severity = "critical" if verdict.rung == 4 else "warning" if self._is_serious(verdict) else "info"
         self._change(
-            f"{verdict.reason} ({told})" if told else verdict.reason,
+            f"{verdict.reason} ({said})" if said else verdict.reason,
             rung=verdict.rung,
             severity=severity,
             cause=cause,
