@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from relit.api.volumes_local import LocalVolumes
-from relit.app.volumes import open_local
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
 from relit.errors import Conflict, Invalid, NotFound
-from relit.settings import Environment, Settings, load
+from relit.settings import Settings
 from relit.store.sql.sqlite.store import SqliteStore
 
 AGENT = "clerk"
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    config = tmp_path / "relit.toml"
-    config.write_text("")
-    (tmp_path / "data" / "agents" / AGENT / "home" / "notes").mkdir(parents=True)
-    (tmp_path / "data").chmod(0o700)
-    return load(config, environment=Environment({"HOME": str(tmp_path), "RELIT_DATA": str(tmp_path / "data")}))
-
-
-@pytest.fixture
 def home(settings: Settings) -> Path:
     home = settings.data / "agents" / AGENT / "home"
+    (home / "notes").mkdir()
     (home / "notes" / "plan.md").write_text("one")
     (home / "state.db").write_text("one")
     return home
-
-
-@pytest.fixture
-async def volumes(settings: Settings, home: Path) -> AsyncIterator[LocalVolumes]:
-    async with open_local(settings) as local:
-        await local.snapshot(AGENT)
-        yield local
 
 
 async def numbers(volumes: LocalVolumes) -> list[int]:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from relit.api.volumes_local import LocalVolumes
 from relit.app import rescue
-from relit.app.volumes import open_local
 from relit.control.care import KnownGood
-from relit.settings import Environment, Settings, load
+from relit.settings import Settings
 
 AGENT = "clerk"
 FILES = ["a.json", "b.yaml"]
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    config = tmp_path / "relit.toml"
-    config.write_text("")
-    (tmp_path / "data" / "agents" / AGENT / "home").mkdir(parents=True)
-    (tmp_path / "data").chmod(0o700)
-    return load(config, environment=Environment({"HOME": str(tmp_path), "RELIT_DATA": str(tmp_path / "data")}))
 
 
 @pytest.fixture
@@ -32,13 +21,6 @@ def home(settings: Settings) -> Path:
     (home / "a.json").write_text("first\n")
     (home / "b.yaml").write_text("b\n")
     return home
-
-
-@pytest.fixture
-async def volumes(settings: Settings, home: Path) -> AsyncIterator[LocalVolumes]:
-    async with open_local(settings) as local:
-        await local.snapshot(AGENT)
-        yield local
 
 
 async def test_an_agent_without_a_volume_can_go_nowhere(volumes: LocalVolumes) -> None:
