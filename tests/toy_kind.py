@@ -41,6 +41,8 @@ def main():
     if sys.argv[1:] == ["check"]:
         return
     (STATE / "starts").open("a").write(f"{VERSION} {tree.get('channels', True)}\\n")
+    if (STATE / "poison").exists():
+        sys.exit("it was poisoned")
     if VERSION.startswith("3"):
         sys.exit("version 3 does not start")
     if VERSION.startswith("4") and tree.get("channels", True):

@@ -74,13 +74,21 @@ def test_a_key_that_is_not_set_is_named(tmp_path: Path) -> None:
         routes(settings(tmp_path, ""))
 
 
-def test_tokens_are_found_at_the_doors(tmp_path: Path) -> None:
-    give(tmp_path, "scout", "one")
+def test_clones_have_a_token_of_their_own(tmp_path: Path) -> None:
+    place = give(tmp_path, "scout", "one")
+    place.write_text(json.dumps({"ports": {}, "tokens": {"model": "one", "clone": "two"}}))
     callers = doors(settings(tmp_path))
-    found = callers.find("one")
+    found = [callers.find(each) for each in ("one", "two")]
+    assert [(each.agent, each.clone) for each in found if each] == [("scout", False), ("scout", True)]
+
+
+def test_tokens_are_found_at_the_doors(tmp_path: Path) -> None:
+    give(tmp_path, "scout", "first")
+    callers = doors(settings(tmp_path))
+    found = callers.find("first")
     assert found is not None
     assert (found.agent, found.route) == ("scout", "default")
-    assert "one" not in repr(found)
+    assert "first" not in repr(found)
     assert callers.find("two") is None
     assert callers.find("other") is None  # what opens the agent's own door opens nothing here
 

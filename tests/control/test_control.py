@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from relit.control.base import Control, ControlBackend
-from relit.control.care import Entry, Incident, KnownGood, Went
+from relit.control.care import Entry, Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.unix import UnixControl, UnixControlServer
 from relit.control.values import Death, Desired, InstanceSpec, NodeInfo, Probe
@@ -67,6 +67,10 @@ class Server:
         self.asked.append(("go_back", agent, number, *files))
         return Went(to=number, before=9, written=len(files))
 
+    async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+        self.asked.append(("try_home", agent, number, within_ms))
+        return Tried(why="it ended", took_ms=3, notes=["no sandbox"])
+
     async def mark_good(self, agent: str) -> int:
         self.asked.append(("mark_good", agent))
         return self.good.number
@@ -120,14 +124,18 @@ async def test_values_arrive_as_they_were_sent(control: Control, server: Server)
 
 
 async def test_what_heals_an_agent_is_asked_and_answered(control: Control, server: Server) -> None:
-    server.good = KnownGood(number=4, at_ms=7, older=[3, 2], newest=6, config={"a.json": "-x"})
+    server.good = KnownGood(number=4, at_ms=7, older=[(3, 5), (2, 4)], clones=True, newest=6, config={"a.json": "-x"})
     trouble = Incident(id="i", agent="ada", instance="ada", opened_ms=1, timeline=[Entry(at_ms=1, what="died")])
     await control.incident(trouble)
     assert server.incidents == [trouble]
     assert await control.known_good("ada", ["a.json"]) == server.good
     assert await control.go_back("ada", 4, ["a.json"]) == Went(to=4, before=9, written=1)
+    assert await control.try_home("ada", 3, 500) == Tried(why="it ended", took_ms=3, notes=["no sandbox"])
     assert await control.mark_good("ada") == 4
-    assert server.asked == [("known_good", "ada", "a.json"), ("go_back", "ada", 4, "a.json"), ("mark_good", "ada")]
+    assert server.asked == [
+        ("known_good", "ada", "a.json"), ("go_back", "ada", 4, "a.json"), ("try_home", "ada", 3, 500),
+        ("mark_good", "ada"),
+    ]  # fmt: skip
 
 
 async def test_values_are_copies(control: Control, server: Server) -> None:

@@ -103,10 +103,16 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def gateway(url: str, patience: Patience | None = None, **route: Any) -> AsyncIterator[Gateway]:
-    """A gateway with one route, ``default``, and one caller, ``scout``."""
+    """A gateway with one route, ``default``, one caller, ``scout``, and a clone of it."""
     made = Gateway(
         {"default": Route("default", url, KEY, patience=patience or Patience(), **route)},
-        Known([Caller("scout", TOKEN, "default"), Caller("lost", "lost-token", "nowhere")]),
+        Known(
+            [
+                Caller("scout", TOKEN, "default"),
+                Caller("lost", "lost-token", "nowhere"),
+                Caller("scout", "clone", "default", True),
+            ]
+        ),
         port=0,
     )
     await made.start()

@@ -10,7 +10,7 @@ from gateway_house import CHAT, HELLO, OK, client, gateway, health, provider, se
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relit.gateway.canned import MARK, Canned, answer, nonce_of, question, reply
+from relit.gateway.canned import MARK, TRIAL, Canned, answer, nonce_of, question, reply
 from relit.gateway.target import Protocol
 
 NONCE = "3f2a"
@@ -201,6 +201,20 @@ async def test_no_provider_is_asked_and_none_is_needed() -> None:
     assert whole.headers["content-type"] == "application/json"
     assert streamed.headers["content-type"].startswith("text/event-stream")
     assert SAID in streamed.text
+
+
+async def test_a_clone_is_answered_whatever_it_asks_and_reaches_no_provider() -> None:
+    async with gateway("http://127.0.0.1:1/v1") as here, client(here, "clone") as http:
+        canary = await http.post(CHAT, json={**HELLO, "messages": [user(ASK)]})
+        other = await http.post(CHAT, json={**HELLO, "messages": [user("pay the bill")]})
+        streamed = await http.post("/openai/v1/responses", json={"input": "pay", "stream": True})
+        rubbish = await http.post(CHAT, content=b"{")
+        models = await http.get("/openai/v1/models")
+        assert (await health(here))["failures"] == 0
+    assert canary.json()["choices"][0]["message"]["content"] == SAID
+    assert other.json()["choices"][0]["message"]["content"] == TRIAL
+    assert TRIAL in streamed.text
+    assert (rubbish.status_code, models.status_code) == (403, 403)
 
 
 async def test_a_stranger_is_not_answered() -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relit.control.care import Incident, KnownGood, Went
+from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.values import Backoff, Death, Desired, InstanceSpec, NodeInfo
 from relit.drivers.process import ProcessDriver
@@ -107,6 +107,7 @@ class Server:
         self.incidents: list[Incident] = []
         self.asked: list[tuple[str | int, ...]] = []
         self.good = KnownGood()
+        self.broken: dict[int, str] = {}  # snapshots on which a clone does not come up, and why
         self.nodes: list[NodeInfo] = []
         self.wish = Desired(version=1)
         self._news = asyncio.Condition()
@@ -140,6 +141,10 @@ class Server:
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         self.asked.append(("go_back", agent, number, *files))
         return Went(to=number, before=9, written=len(files))
+
+    async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+        self.asked.append(("try_home", agent, number))
+        return Tried(why=self.broken.get(number, ""))
 
     async def mark_good(self, agent: str) -> int:
         self.asked.append(("mark_good", agent))

@@ -125,7 +125,7 @@ async def test_what_keeps_dying_climbs_to_the_top_and_is_tried_for_ever(
     (home.home / "x.lock").touch()
     repair = Repair(argv=["sh", "-c", f"echo repaired > {bell.path}"])
     care = msgspec.structs.replace(home.care, repair=repair)
-    server.good = KnownGood(number=4, at_ms=2**60, newest=6, config={"a.json": "-x"}, older=[2])
+    server.good = KnownGood(number=4, at_ms=2**60, newest=6, config={"a.json": "-x"}, older=[(2, 2**60)])
     dies = rings(bell, "exit 3")
     async with running(keeper, run_dir, server, [home.spec(dies, care)]) as node:
         await server.until(lambda: any(each.rung == 4 for each in server.incidents))
@@ -144,6 +144,33 @@ async def test_what_keeps_dying_climbs_to_the_top_and_is_tried_for_ever(
     assert said[2].endswith("exit 0")
     words = [await bell.next() for _ in range(6)]
     assert "repaired" in words
+
+
+async def test_the_newest_older_home_that_a_clone_comes_up_with_is_gone_back_to(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
+) -> None:
+    server.good = KnownGood(
+        number=9, at_ms=2**60, newest=10, older=[(each, 2**60) for each in (8, 7, 6, 5, 4)], clones=True
+    )
+    server.broken = {8: "it ended with exit 1", 7: "a database of its is damaged"}
+    async with running(keeper, run_dir, server, [home.spec(["sh", "-c", "exit 3"])]):
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+    assert [each[2:] for each in server.asked if each[0] == "try_home"] == [(8,), (7,), (5,), (6,)]
+    assert [each for each in server.asked if each[0] == "go_back"] == [("go_back", "ada", 9), ("go_back", "ada", 6)]
+    [done] = [each for each in server.incidents[-1].timeline if each.what.startswith("looked for an older home")]
+    assert done.outcome.startswith("snapshot 6, of 4 tried in a clone: 8 it ended with exit 1; 7 a database of its is")
+
+
+async def test_when_no_older_home_comes_up_the_agent_keeps_its_own(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
+) -> None:
+    server.good = KnownGood(number=9, at_ms=2**60, newest=9, older=[(8, 2**60), (7, 2**60)], clones=True)
+    server.broken = {8: "it ended with exit 1", 7: "not in 60 s"}
+    async with running(keeper, run_dir, server, [home.spec(["sh", "-c", "exit 3"])]):
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+    assert not [each for each in server.asked if each[0] == "go_back"]
+    [done] = [each for each in server.incidents[-1].timeline if each.what.startswith("looked for an older home")]
+    assert done.outcome == ("failed: no older home of ada came up in a clone (8 it ended with exit 1; 7 not in 60 s)")
 
 
 async def test_what_could_not_be_done_is_told_and_the_next_thing_is_tried(

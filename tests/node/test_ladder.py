@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from relit.control.care import Care, Ladder, Repair
 from relit.control.values import Backoff
 from relit.drivers.base import Exit
-from relit.node.ladder import RUNG, Ending, Facts, History, Verdict, adopts, asks, classify, count, decide
+from relit.node.ladder import RUNG, Ending, Facts, History, Verdict, adopts, asks, classify, count, decide, reachable
 
 POLICY = Backoff()
 EXACT = Backoff(jitter=0)
 HOUR = 3_600_000
 CARE = Care(agent="ada", kind="openclaw", home="/home", repair=Repair(argv=["doctor"]))
-FACTS = Facts(good=7, age_ms=HOUR, config=7, changed=True, older=(5, 3))
+FACTS = Facts(good=7, age_ms=HOUR, config=7, changed=True, older=((5, 2 * HOUR), (3, 3 * HOUR)))
 
 
 def climb(
@@ -127,8 +127,16 @@ def test_a_damaged_database_goes_back_with_its_home() -> None:
     assert did(climb(4, "damaged", care=CARE)) == ["volume:7", "volume:5", "volume:3", "restart"]
 
 
+def test_older_homes_are_looked_for_in_a_clone_where_one_can_be_made() -> None:
+    cloned = Facts(good=7, config=7, changed=True, older=((5, 2 * HOUR), (3, 3 * HOUR)), clones=True)
+    assert did(climb(4, "damaged", care=CARE, facts=cloned)) == ["volume:7", "bisect", "restart", "restart"]
+    none = Facts(good=7, config=7, changed=True, older=((5, 2**60),), clones=True)
+    assert did(climb(2, "damaged", care=CARE, facts=none)) == ["volume:7", "restart"]
+    assert reachable(cloned, Ladder(max_rollback_ms=2 * HOUR)) == [5]
+
+
 def test_nothing_goes_further_back_than_allowed() -> None:
-    old = Facts(good=7, age_ms=CARE.ladder.max_rollback_ms + 1, config=7, changed=True, older=(5,))
+    old = Facts(good=7, age_ms=CARE.ladder.max_rollback_ms + 1, config=7, changed=True, older=((5, 2**60),))
     assert not any(each.action == "volume" for each in climb(20, care=CARE, facts=old))
 
 
@@ -194,7 +202,10 @@ SOME_FACTS = st.none() | st.builds(
     age_ms=st.integers(0, 3 * 86_400_000),
     config=st.integers(0, 9),
     changed=st.booleans(),
-    older=st.lists(st.integers(1, 9), max_size=6, unique=True).map(tuple),
+    older=st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 3 * 86_400_000)), max_size=6, unique_by=lambda each: each[0]
+    ).map(tuple),
+    clones=st.booleans(),
 )
 LIVES = st.lists(st.tuples(ENDINGS, SOME_FACTS, st.integers(0, 500_000)), min_size=1, max_size=60)
 
@@ -226,8 +237,12 @@ def test_every_trouble_is_met_in_bounds(
             done.append(f"{verdict.action}:{verdict.to}" if verdict.action == "volume" else verdict.action)
         if verdict.action == "volume":
             assert facts is not None
-            assert facts.age_ms <= care.ladder.max_rollback_ms
-            assert verdict.to in (facts.good, *facts.older)
+            ages = {**dict(facts.older), facts.good: facts.age_ms}
+            assert ages[verdict.to] <= care.ladder.max_rollback_ms
+            assert verdict.to == facts.good or not facts.clones
+        if verdict.action == "bisect":
+            assert facts is not None
+            assert facts.clones
         history = verdict.history
     assert len(done) == len(set(done)), "on rungs 2 and 3 each action is tried once in a trouble"
 

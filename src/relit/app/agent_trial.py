@@ -1,9 +1,11 @@
-"""A trial: a clone of an agent with another version, silent towards the world, until it is ready and answers."""
+"""A trial: a clone of an agent, with another version or an older home, silent towards the world, until it is ready and
+answers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Sequence
@@ -16,11 +18,12 @@ from relit.agents import config, door, leftovers, moving, place, state
 from relit.agents.adapter import Fitted, Place
 from relit.agents.kind import Kind, fill
 from relit.app import agents
+from relit.app.agent_clone import mark_of
 from relit.app.agents import machine
 from relit.app.instances import folder_of
 from relit.app.up import spec_of
 from relit.control.box import Box
-from relit.control.care import Care
+from relit.control.care import Care, Tried
 from relit.control.values import InstanceSpec, Probe
 from relit.drivers import tenant
 from relit.drivers.boxed import boxed
@@ -37,14 +40,6 @@ _END_S = 20.0
 _LINES = 8
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """How it went: ``why`` it failed, empty when it did not. ``notes``: what could not be tried, or kept from it."""
-
-    why: str = ""
-    took_ms: int = 0
-    notes: list[str] = []
-
-
 class Trial:
     """Of one agent and version, in the folder ``clone``, which holds a snapshot of its home."""
 
@@ -56,38 +51,42 @@ class Trial:
         self._clone = clone
         self._settings = settings
         self._notes: list[str] = []
+        self._until = math.inf
         self._log = clone.parent / "log" / "trial.log"
         self._spec = spec_of(settings, environment, name)
-        self._mark = f"relit-trial-{clone.parent.name}"
+        self._mark = mark_of(clone)
         self._place = self._placed(version)
         self._made = agents.cloned(settings, name, self._place)
 
     def _placed(self, version: str) -> Place:
         """At the agent's own path, where a box can put the clone there."""
         base = agents.place_of(self._settings, self._name, self._kind)
+        tokens = dict(base.door.tokens)
+        if agents.CLONE in tokens:
+            tokens[agents.MODEL] = tokens[agents.CLONE]
         runtime = self._settings.runtimes / self._settings.agents[self._name].kind / version
         return msgspec.structs.replace(
             base,
             home=base.home if self._spec.box is not None else str(self._clone),
             tmp=str(self._clone.parent / "tmp"),
             runtime=str(runtime) if base.runtime else "",
-            door=door.Door(
-                ports=door.spare(folder_of(self._settings, self._name), self._kind.ports), tokens=base.door.tokens
-            ),
+            door=door.Door(ports=door.spare(folder_of(self._settings, self._name), self._kind.ports), tokens=tokens),
+            model=msgspec.structs.replace(base.model, key=tokens[agents.MODEL]) if base.model else None,
         )
 
-    async def run(self, *, models: bool) -> Verdict:
+    async def run(self, *, models: bool, within_s: float = math.inf) -> Tried:
         """Whether it becomes ready, and (``models``: they can be reached) answers. Nothing of it goes on afterwards."""
         began = SYSTEM_CLOCK.monotonic()
+        self._until = began + within_s
         if wrong := await self._prepare():
             return self._verdict(wrong, began)
         await asyncio.to_thread(self._log.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         with await asyncio.to_thread(open, self._log, "wb") as log:
             return self._verdict(await self._tried(log, models), began)
 
-    def _verdict(self, why: str, began: float) -> Verdict:
+    def _verdict(self, why: str, began: float) -> Tried:
         took = round((SYSTEM_CLOCK.monotonic() - began) * 1000)
-        return Verdict(why=why, took_ms=took, notes=self._notes)
+        return Tried(why=why, took_ms=took, notes=self._notes)
 
     # --- before ------------------------------------------------------------------------------------------------
 
@@ -187,6 +186,7 @@ class Trial:
 
     async def _asked(self, child: asyncio.subprocess.Process, asked: Sequence[Probe], seconds: float) -> str:
         """Until every question is answered; without any, until the time is over. Answers why not."""
+        seconds = max(0.0, min(seconds, self._until - SYSTEM_CLOCK.monotonic()))
         until, why = SYSTEM_CLOCK.monotonic() + seconds, ""
         while SYSTEM_CLOCK.monotonic() < until:
             if child.returncode is not None:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import shutil
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
 
 from relit.agents.kind import Kind
-from relit.api.volumes_port import Volumes
 from relit.app import agent_files, agent_installing, agent_versions, by_hand, node_word
 from relit.app.agent_adding import APPLY_S
+from relit.app.agent_clone import Clone, Open
 from relit.app.agent_installing import Say
-from relit.app.agent_trial import Trial, Verdict
+from relit.app.agent_trial import Trial
 from relit.app.agent_versions import Step
 from relit.app.agents import kind_of, version_of
 from relit.app.by_hand import Hand
 from relit.app.folder import run_dir
-from relit.app.instances import folder_of, home_of
-from relit.errors import Conflict, Invalid, NotFound, RelitError, WaitTimeout
+from relit.control.care import Tried
+from relit.errors import Conflict, Invalid, NotFound, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.service import finished
 from relit.node.record import alive, read
 from relit.settings import Environment, Settings, load
-from relit.volumes.due import to_be_laid
-
-Open = Callable[[], AbstractAsyncContextManager[Volumes]]
-_LAID_S = 600.0
-_LOOK_S = 0.1
 
 
 class Upgraded(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +33,7 @@ class Upgraded(msgspec.Struct, frozen=True, kw_only=True):
     after: str
     snapshot: int
     pid: int | None
-    trial: Verdict | None = None
+    trial: Tried | None = None
 
 
 class Upgrade:
@@ -66,7 +57,7 @@ class Upgrade:
         self._step = step
         self._where = agent_files.standing(settings, name)
         self._dir = run_dir(settings)
-        self._clone = f"{name[:50]}.trial"
+        self._clone = Clone(settings, name, "trial", volumes)
         self.before = version_of(settings.agents[name], kind)
 
     # --- forward -----------------------------------------------------------------------------------------------
@@ -113,39 +104,16 @@ class Upgrade:
 
     # --- in a clone --------------------------------------------------------------------------------------------
 
-    async def _tried(self, version: str, snapshot: int) -> Verdict:
+    async def _tried(self, version: str, snapshot: int) -> Tried:
         self._step("making a clone")
-        await self._drop_clone()
-        try:
-            async with self._volumes() as volumes:
-                await volumes.fork(self._name, self._clone, str(snapshot))
-            await self._laid()
+        async with self._clone.of(snapshot) as home:
             self._step(f"trying {version} in the clone")
-            home = home_of(self._settings, self._clone)
             trial = Trial(self._settings, self._environment, self._name, self._kind, version, home)
             return await trial.run(models=self._models())
-        finally:
-            await finished(self._drop_clone())
 
     def _models(self) -> bool:
         """Whether a gateway can be there to ask models through."""
         return alive(read(self._dir)) if self._dir.is_dir() else False
-
-    async def _laid(self) -> None:
-        home, until = home_of(self._settings, self._clone), SYSTEM_CLOCK.monotonic() + _LAID_S
-        while to_be_laid(home) or not await asyncio.to_thread(home.is_dir):
-            if SYSTEM_CLOCK.monotonic() > until:
-                raise WaitTimeout(f"the clone of {self._name} was not laid in {_LAID_S:.0f} s", fix="relit volume ls")
-            await asyncio.sleep(_LOOK_S)
-
-    async def _drop_clone(self) -> None:
-        """Nothing of it stays: it was never an agent."""
-        async with self._volumes() as volumes:
-            with contextlib.suppress(NotFound):
-                await volumes.remove(self._clone, home=True)
-        folder = folder_of(self._settings, self._clone)
-        if folder.exists():
-            await asyncio.to_thread(shutil.rmtree, folder)
 
     # --- for good ----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from relit.settings.model import Agent
 from relit.volumes.due import to_be_laid
 
 _MINE = ("python", "command")
+MODEL, CLONE = "model", "clone"  # tokens at an agent's door: its own for its model, and that of its clones
 
 
 def kind_of(settings: Settings, name: str) -> Kind | None:
@@ -49,7 +50,7 @@ def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
     """Where an agent lives. Its ports and tokens are chosen when it has none yet."""
     agent, folder = settings.agents[name], folder_of(settings, name)
     ports = kind.ports if kind else agent.ports
-    opened = door.settle(folder, ports, kind.tokens if kind else [])
+    opened = door.settle(folder, ports, _tokens(kind))
     return Place(
         name=name,
         home=str(home_of(settings, name)),
@@ -58,6 +59,12 @@ def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
         door=opened,
         model=_model(settings, agent, opened),
     )
+
+
+def _tokens(kind: Kind | None) -> list[str]:
+    """By name. Whoever can reach a model has clones that can."""
+    tokens = kind.tokens if kind else []
+    return [*tokens, CLONE] if MODEL in tokens else tokens
 
 
 def runtime_of(settings: Settings, agent: Agent, kind: Kind) -> Path:
@@ -72,7 +79,7 @@ def version_of(agent: Agent, kind: Kind) -> str:
 
 def _model(settings: Settings, agent: Agent, opened: door.Door) -> Model | None:
     """Its way to a model: through the gateway, with a token of its own."""
-    token = opened.tokens.get("model")
+    token = opened.tokens.get(MODEL)
     if token is None or agent.model not in settings.models:
         return None
     return Model(url=f"{settings.gateway_url}/openai/v1", key=token, name="default")

@@ -9,7 +9,8 @@ import msgspec
 
 from relit.api.volumes_port import Volumes
 from relit.app import rescue
-from relit.control.care import Incident, KnownGood, Went
+from relit.app.trying import Trying
+from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.values import Death, Desired, NodeInfo
 from relit.documents.postmortem import one_line
 from relit.durable.peers import reap
@@ -21,9 +22,10 @@ from relit.store.base import Store
 class StoreBackend:
     """``ControlBackend`` on the store. Nodes decide by their settings what runs: nothing further is wanted of them."""
 
-    def __init__(self, store: Store, poison_after: int, volumes: Volumes) -> None:
+    def __init__(self, store: Store, poison_after: int, volumes: Volumes, trying: Trying) -> None:
         self._store = store
         self._volumes = volumes
+        self._trying = trying
         self._poison_after = poison_after
         self.nodes: dict[str, NodeInfo] = {}
 
@@ -54,11 +56,16 @@ class StoreBackend:
 
     async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
         """Asks the process that keeps the volumes."""
-        return await rescue.known_good(self._volumes, agent, files)
+        found = await rescue.known_good(self._volumes, agent, files)
+        return msgspec.structs.replace(found, clones=bool(found.older) and self._trying.can(agent))
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """Asks the process that keeps the volumes, as a person's restore does."""
         return await rescue.go_back(self._volumes, agent, number, files)
+
+    async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+        """In a clone that this server starts."""
+        return await self._trying.try_home(agent, number, within_ms)
 
     async def mark_good(self, agent: str) -> int:
         """Asks the process that keeps the volumes."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from relit.agents import door
+from relit.app.agents import CLONE, MODEL
 from relit.app.instances import folder_of
 from relit.app.stopping import running, until_signal
 from relit.errors import ConfigError
@@ -19,7 +20,6 @@ from relit.settings import Secrets, Settings
 from relit.settings.model import Model
 
 _LOG = logging.getLogger(__name__)
-TOKEN = "model"  # what an agent's token for its model is called at its door
 
 
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
@@ -64,7 +64,7 @@ class Doors:
 
     def __init__(self, agents: Mapping[str, tuple[Path, str]]) -> None:
         self._agents = agents
-        self._read: dict[str, tuple[Stamp, Caller | None]] = {}
+        self._read: dict[str, tuple[Stamp, list[Caller]]] = {}
         self._by_digest: dict[bytes, Caller] = {}
 
     def find(self, token: str) -> Caller | None:
@@ -82,9 +82,8 @@ class Doors:
     def _look_again(self) -> None:
         for agent, (folder, route) in self._agents.items():
             if self._has_changed(agent):
-                stamp, token = _stamp(folder), _token(folder)
-                self._read[agent] = (stamp, Caller(agent, token, route) if token else None)
-        callers = [caller for _, caller in self._read.values() if caller is not None]
+                self._read[agent] = (_stamp(folder), _callers(agent, folder, route))
+        callers = [caller for _, found in self._read.values() for caller in found]
         self._by_digest = {digest(each.token): each for each in callers}
 
 
@@ -99,9 +98,12 @@ def _stamp(folder: Path) -> Stamp:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _token(folder: Path) -> str | None:
+def _callers(agent: str, folder: Path, route: str) -> list[Caller]:
+    """The agent, and the clones that are made of it."""
     try:
-        return door.read(folder).tokens.get(TOKEN)
+        tokens = door.read(folder).tokens
     except (OSError, msgspec.MsgspecError) as error:
         _LOG.warning("%s: its agent cannot call its model: %s", door.place_of(folder), error)
-        return None
+        return []
+    named = ((MODEL, False), (CLONE, True))
+    return [Caller(agent, tokens[name], route, clone) for name, clone in named if name in tokens]

@@ -29,7 +29,7 @@ async def known_good(volumes: Volumes, agent: str, files: Sequence[str]) -> Know
     return KnownGood(
         number=good[0].number,
         at_ms=good[0].at,
-        older=[each.number for each in good[1:_KEPT]],
+        older=[(each.number, each.at) for each in good[1:_KEPT]],
         newest=found[0].number,
         config=await _changes(volumes, agent, good[0].number, files),
     )

@@ -21,6 +21,7 @@ from relit.app.backend import StoreBackend
 from relit.app.declared import declare
 from relit.app.folder import mark, run_dir
 from relit.app.stopping import running, until_signal
+from relit.app.trying import Trying
 from relit.control.unix import UnixControlServer
 from relit.durable.deliveries import Deliveries
 from relit.durable.engine import Engine
@@ -29,7 +30,7 @@ from relit.durable.ticker import Ticker
 from relit.errors import ConfigError, Conflict
 from relit.events import Event
 from relit.lib.service import OnFailure, Service
-from relit.settings import Secrets, Settings
+from relit.settings import Environment, Secrets, Settings
 from relit.settings.noted import forget_url, note_url
 
 _LOG = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def options(settings: Settings) -> Options:
     )
 
 
-async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
+async def serve(settings: Settings, environment: Environment, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL."""
     given = options(settings)
     async with until_signal() as stop, chosen.engine(settings) as engine:
@@ -77,7 +78,9 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
             api = Parts(engine, given, volumes=volumes)
             host, port = settings.address
             server = ApiServer(build(api), host, port, closing=api.closing.close, on_error=stop.fail)
-            async with running(services(settings, engine, server, stop.fail, volumes), lambda: began(server.url)):
+            async with running(
+                services(settings, environment, engine, server, stop.fail, volumes), lambda: began(server.url)
+            ):
                 await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
                 await stop.wait()
 
@@ -143,15 +146,22 @@ class Address:
 
 
 def services(
-    settings: Settings, engine: Engine, server: ApiServer, on_failure: OnFailure, volumes: Volumes
+    settings: Settings,
+    environment: Environment,
+    engine: Engine,
+    server: ApiServer,
+    on_failure: OnFailure,
+    volumes: Volumes,
 ) -> list[Service]:
     """What a server process runs, in the order of starting."""
     folder = run_dir(settings)
     folder.mkdir(mode=0o700, exist_ok=True)
     secrets = Secrets(settings.data)
-    backend = StoreBackend(engine.store, settings.worker.poison_after, volumes)
+    trying = Trying(settings, environment, volumes, on_failure)
+    backend = StoreBackend(engine.store, settings.worker.poison_after, volumes, trying)
     return [
         NodeSocket(folder / "control.sock", backend),  # first: it refuses a second server
+        trying,
         server,
         Address(folder, server),
         *upkeep(settings, engine, on_failure),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from relit.control.care import Incident, KnownGood, Went
+from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.values import Death, Desired, NodeInfo
 from relit.events import Event
 
@@ -44,6 +44,11 @@ class ControlBackend(Protocol):
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """Put ``files`` (none: the whole home) back as they were in that snapshot; what is replaced is kept. The agent
         is held meanwhile. Raises what volumes raise."""
+        ...
+
+    async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+        """Start a clone of the agent on its home as in that snapshot, silent towards the world, and say within that
+        time how it did. Nothing of the clone stays. Raises what volumes raise, and what clones cannot be made of."""
         ...
 
     async def mark_good(self, agent: str) -> int:

@@ -79,13 +79,15 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
 
 class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent can go back to. ``number`` is the newest snapshot tagged known-good (0: there is none), ``at_ms``
-    its moment; ``older`` further ones, newest first; ``newest`` the newest snapshot; ``config``: which of the files
-    asked for differ from it, with a text diff each. Without a known-good one ``config`` compares with ``was``: the
-    newest snapshot in which one of the files was another than now."""
+    its moment; ``older`` further ones (number, moment), newest first; ``clones``: whether these can be tried in a
+    clone; ``newest`` the newest snapshot; ``config``: which of the files asked for differ from it, with a text diff
+    each. Without a known-good one ``config`` compares with ``was``: the newest snapshot in which one of the files was
+    another than now."""
 
     number: int = 0
     at_ms: int = 0
-    older: list[int] = []
+    older: list[tuple[int, int]] = []
+    clones: bool = False
     newest: int = 0
     was: int = 0
     config: dict[str, str] = {}
@@ -99,6 +101,15 @@ class Went(msgspec.Struct, frozen=True, kw_only=True):
     written: int = 0
     removed: int = 0
     replaced: str = ""  # the folder that holds what was replaced
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """How a clone of an agent did: ``why`` it failed, empty when it did not. ``notes``: what could not be tried, or
+    kept from it."""
+
+    why: str = ""
+    took_ms: int = 0
+    notes: list[str] = []
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,22 @@ from collections.abc import Sequence
 import msgspec
 
 from relit.control.base import ControlBackend
-from relit.control.care import Incident, KnownGood, Went
+from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.values import Death, Desired, NodeInfo
-from relit.control.wire import AskGood, Call, Died, GoBack, Hello, MarkGood, Report, Trouble, Want, perform, result_of
+from relit.control.wire import (
+    AskGood,
+    Call,
+    Died,
+    GoBack,
+    Hello,
+    MarkGood,
+    Report,
+    Trouble,
+    TryHome,
+    Want,
+    perform,
+    result_of,
+)
 from relit.errors import ServerUnreachable
 from relit.events import Event
 
@@ -56,6 +69,10 @@ class LocalControl:
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """See ``ControlBackend``."""
         return result_of(await self._call(GoBack(agent, number, list(files))), Went)
+
+    async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(TryHome(agent, number, within_ms)), Tried)
 
     async def mark_good(self, agent: str) -> int:
         """See ``ControlBackend``."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from relit.control.base import ControlBackend
-from relit.control.care import Incident, KnownGood, Went
+from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.paths import hang_up, short_path
 from relit.control.values import Death, Desired, NodeInfo
 from relit.control.wire import (
@@ -27,6 +27,7 @@ from relit.control.wire import (
     Report,
     Request,
     Trouble,
+    TryHome,
     Want,
     encode,
     error_of,
@@ -182,6 +183,10 @@ class UnixControl:
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """See ``ControlBackend``."""
         return result_of(await self._call(GoBack(agent, number, list(files)), _LONG_S), Went)
+
+    async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(TryHome(agent, number, within_ms), _LONG_S), Tried)
 
     async def mark_good(self, agent: str) -> int:
         """See ``ControlBackend``."""

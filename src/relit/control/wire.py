@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from relit.control.base import ControlBackend
-from relit.control.care import Incident, KnownGood, Went
+from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.values import Death, Desired, NodeInfo
 from relit.errors import RelitError, ServerUnreachable, by_code
 from relit.events import Event
@@ -64,14 +64,22 @@ class GoBack(msgspec.Struct, tag="go_back", frozen=True):
     files: list[str]
 
 
+class TryHome(msgspec.Struct, tag="try_home", frozen=True):
+    """``ControlBackend.try_home``."""
+
+    agent: str
+    number: int
+    within_ms: int
+
+
 class MarkGood(msgspec.Struct, tag="mark_good", frozen=True):
     """``ControlBackend.mark_good``."""
 
     agent: str
 
 
-Call = Hello | Report | Want | Died | Trouble | AskGood | GoBack | MarkGood
-Result = TypeVar("Result", Desired, KnownGood, Went, int)
+Call = Hello | Report | Want | Died | Trouble | AskGood | GoBack | TryHome | MarkGood
+Result = TypeVar("Result", Desired, KnownGood, Went, Tried, int)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -132,6 +140,8 @@ async def perform(backend: ControlBackend, call: Call) -> Any:
             return await backend.known_good(agent, files)
         case GoBack(agent, number, files):
             return await backend.go_back(agent, number, files)
+        case TryHome(agent, number, within_ms):
+            return await backend.try_home(agent, number, within_ms)
         case MarkGood(agent):
             return await backend.mark_good(agent)
 

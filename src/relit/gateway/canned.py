@@ -1,4 +1,5 @@
-"""The canary's questions, which the gateway answers by itself: no provider is called, nothing is paid. Pure.
+"""What the gateway answers by itself: a canary's questions, and all of a clone's. No provider is called, nothing is
+paid. Pure.
 
 A canary turn shows that an agent takes a message, calls its model and answers. What it asks carries a mark, by which
 the call is known when it comes here; so a provider's outage does not make the agent look ill. An agent may make more
@@ -42,16 +43,20 @@ class Canned:
     body: bytes
 
 
-def reply(protocol: Protocol, raw: bytes, at: int) -> Canned | None:
-    """The answer to a request with the body ``raw`` at ``at`` (seconds since 1970), when a canary asks."""
-    body = _decoded(raw) if MARK.encode() in raw else None
+TRIAL = "This is a trial in a clone: no model is asked."
+"""What a clone is answered that asks no canary's question."""
+
+
+def reply(protocol: Protocol, raw: bytes, at: int, *, clone: bool = False) -> Canned | None:
+    """The answer to a request with the body ``raw`` at ``at`` (seconds since 1970), when a canary or a clone asks."""
+    body = _decoded(raw) if clone or MARK.encode() in raw else None
     nonce = None if body is None else nonce_of(protocol, body)
-    if body is None or nonce is None:
+    if body is None or (nonce is None and not clone):
         return None
     options = body.get("stream_options")
     text = Text(
-        id=f"canary{nonce}",
-        text=answer(nonce),
+        id=f"canary{nonce or ''}",
+        text=answer(nonce) if nonce else TRIAL,
         model=str(body.get("model", "default")),
         at=at,
         asked=len(raw),

@@ -35,11 +35,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever has ``token`` is ``agent``, and may use the route of that name."""
+    """Whoever has ``token`` is ``agent``, and may use the route of that name. ``clone``: it is a clone of the agent's,
+    which is answered here, whatever it asks."""
 
     agent: str
     token: str = field(repr=False)
     route: str
+    clone: bool = False
 
 
 class Callers(Protocol):

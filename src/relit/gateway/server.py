@@ -17,7 +17,7 @@ from relit.gateway.health import Health, blames
 from relit.gateway.naming import named
 from relit.gateway.providers import Answer, Call, Providers
 from relit.gateway.refusal import Refused
-from relit.gateway.routes import Callers, Route
+from relit.gateway.routes import Caller, Callers, Route
 from relit.gateway.target import Target, aim, door
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 
@@ -121,16 +121,18 @@ class Gateway:
         target = aim(request.raw_path)
         if target is None:
             raise Refused(404, "not-found", "there is nothing here; calls go to /openai/v1/… or /anthropic/v1/…")
-        agent, route = self._admitted(request, target)
+        caller, route = self._admitted(request, target)
         await _go_on(request)
         body = await _body(request, target)
         if target.call is not None and isinstance(body, bytes):
-            reply = canned.reply(target.call, body, self._clock.now_ms() // 1000)
+            reply = canned.reply(target.call, body, self._clock.now_ms() // 1000, clone=caller.clone)
             if reply is not None:
                 return _whole(200, reply.body, reply.content_type)
-        return await self._passed(request, _call(request, agent, route, target, body))
+        if caller.clone:
+            raise Refused(403, "forbidden", "a clone that is tried reaches no provider")
+        return await self._passed(request, _call(request, caller.agent, route, target, body))
 
-    def _admitted(self, request: web.BaseRequest, target: Target) -> tuple[str, Route]:
+    def _admitted(self, request: web.BaseRequest, target: Target) -> tuple[Caller, Route]:
         """Who calls, and the route that it may use."""
         found = (self._callers.find(token) for token in headers.tokens(request.headers))
         caller = next((each for each in found if each is not None), None)
@@ -143,7 +145,7 @@ class Gateway:
         if route.kind != target.kind:
             why = f"[models.{route.name}] speaks the protocol of {route.kind}"
             raise Refused(404, "not-found", f"{why}: its calls go to /{route.kind}/v1/…")
-        return caller.agent, route
+        return caller, route
 
     async def _passed(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """The provider's answer. Once that has begun, a fault of its can only be shown by breaking off, too."""

@@ -10,13 +10,14 @@ from pathlib import Path
 from relit.agents import config, leftovers, state
 from relit.agents.door import is_free
 from relit.control.base import Control
-from relit.control.care import Care, KnownGood, Repair
+from relit.control.care import Care, KnownGood, Repair, Tried
 from relit.control.values import InstanceSpec
 from relit.drivers.base import Driver, Exit, Launch
 from relit.errors import KeeperUnreachable, RelitError, ServerUnreachable
 from relit.lib.clock import Clock
 from relit.lib.ids import new_id
-from relit.node.ladder import Ending, Facts, Verdict
+from relit.node import bisect
+from relit.node.ladder import Ending, Facts, Verdict, reachable
 
 LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
 ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
@@ -75,18 +76,20 @@ class Healing:
 
     def facts(self, found: KnownGood) -> Facts:
         """The same for the ladder."""
+        now = self._clock.now_ms()
         return Facts(
             good=found.number,
-            age_ms=max(0, self._clock.now_ms() - found.at_ms),
+            age_ms=max(0, now - found.at_ms),
             config=(found.number or found.was) if found.config else 0,
             changed=found.newest != found.number,
-            older=tuple(found.older),
+            older=tuple((number, max(0, now - at_ms)) for number, at_ms in found.older),
+            clones=found.clones,
         )
 
     async def act(self, spec: InstanceSpec, care: Care, verdict: Verdict, found: KnownGood) -> str:
         """Do it, within its budget; answers the outcome. Raises what made it impossible."""
         try:
-            async with asyncio.timeout(care.ladder.heal_ms / 1000):
+            async with asyncio.timeout(_budget_ms(care, verdict) / 1000):
                 match verdict.action:
                     case "recreate":
                         return await asyncio.to_thread(leftovers.clear, care)
@@ -96,6 +99,8 @@ class Healing:
                     case "volume":
                         went = await self._control.go_back(care.agent, verdict.to)
                         return f"{went.written} written, {went.removed} removed" + _kept(went.replaced)
+                    case "bisect":
+                        return await self._bisect(care, reachable(self.facts(found), care.ladder))
                     case "repair":
                         assert care.repair is not None, "the ladder asks for it only then"
                         return await self._repair(spec, care.repair)
@@ -103,7 +108,7 @@ class Healing:
                         return ""
         except TimeoutError as error:
             raise RelitError(
-                f"{verdict.action} of {care.agent} was not done in {care.ladder.heal_ms // 1000} s"
+                f"{verdict.action} of {care.agent} was not done in {_budget_ms(care, verdict) // 1000} s"
             ) from error
 
     async def mark_good(self, care: Care) -> int:
@@ -112,6 +117,24 @@ class Healing:
             return await self._control.mark_good(care.agent)
         except RelitError:  # it is told where volumes tell their troubles; the next round tries again
             return 0
+
+    async def _bisect(self, care: Care, numbers: Sequence[int]) -> str:
+        """Go back to the newest of these homes that a clone comes up with. RelitError when none does."""
+        until_ms = self._clock.boot_ms() + care.ladder.heal_ms
+        seen: dict[int, Tried] = {}
+        worked = dict[int, bool]()
+        while (index := bisect.following(len(numbers), worked)) is not None:
+            if (left_ms := until_ms - self._clock.boot_ms()) <= 0:
+                break
+            seen[index] = await self._control.try_home(care.agent, numbers[index], left_ms)
+            worked[index] = not seen[index].why
+        tried = "; ".join(f"{numbers[each]} {seen[each].why or 'came up'}" for each in sorted(seen))
+        best = bisect.newest(worked)
+        if best is None:
+            raise RelitError(f"no older home of {care.agent} came up in a clone", why=tried)
+        went = await self._control.go_back(care.agent, numbers[best])
+        notes = "".join(f"; {each}" for each in seen[best].notes)
+        return f"snapshot {went.to}, of {len(seen)} tried in a clone: {tried}{notes}{_kept(went.replaced)}"
 
     async def _repair(self, spec: InstanceSpec, repair: Repair) -> str:
         """The agent's own command, in the agent's place."""
@@ -129,6 +152,11 @@ class Healing:
             end = Exit()
         await self._driver.forget(key)
         return f"{' '.join(repair.argv[-4:])}: {end}"
+
+
+def _budget_ms(care: Care, verdict: Verdict) -> int:
+    """What it may take: clones are tried for as long as one action may take, and then there is still one to do."""
+    return care.ladder.heal_ms * (2 if verdict.action == "bisect" else 1)
 
 
 async def _taken(ports: Sequence[int]) -> list[int]:

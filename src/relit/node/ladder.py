@@ -1,10 +1,10 @@
 """The ladder: what is tried next for an instance in trouble. Pure: values in, a verdict with its reason out.
 
 Rung 1 starts it again, at once and then ever slower. Rung 2 clears away what its dead processes left. Rung 3 goes back
-to what is known to be good: its configuration alone, then the agent's own repair, then the whole home, then older
-homes. Rung 4 tells a person, and goes on trying, slowly, for ever. A trouble ends when a life was stable: the next one
-begins at rung 1. Each action of rungs 2 and 3 is tried once in a trouble; a configuration that is ruined again goes
-back again on rung 4.
+to what is known to be good: its configuration alone, then the agent's own repair, then the whole home, then the newest
+older home that a clone comes up with (where no clone can be made, older ones in place). Rung 4 tells a person, and goes
+on trying, slowly, for ever. A trouble ends when a life was stable: the next one begins at rung 1. Each action of rungs
+2 and 3 is tried once in a trouble; a configuration that is ruined again goes back again on rung 4.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from relit.drivers.base import Exit
 from relit.lib.backoff import delay
 
 CONFIG_ERROR, TRY_AGAIN = 78, 75  # EX_CONFIG, EX_TEMPFAIL of sysexits.h
-OLDER_MOST = 3  # older known-good homes that are tried
+OLDER_MOST = 3  # older known-good homes that are tried in place
 
 Ending = Literal[
     "clean",
@@ -37,7 +37,7 @@ Ending = Literal[
     "blocked",
     "damaged",
 ]
-Action = Literal["restart", "recreate", "config", "repair", "volume"]
+Action = Literal["restart", "recreate", "config", "repair", "volume", "bisect"]
 
 _AT_ONCE: tuple[Ending, ...] = ("config", "damaged")  # to start it again as it is will not help
 SAID: dict[Ending, str] = {
@@ -54,7 +54,7 @@ SAID: dict[Ending, str] = {
     "blocked": "something else has what it needs",
     "damaged": "a database of its is damaged",
 }
-RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3, "volume": 3}
+RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3, "volume": 3, "bisect": 3}
 
 
 class History(msgspec.Struct, frozen=True):
@@ -73,13 +73,15 @@ class History(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent could go back to. ``good``: its newest known-good snapshot (0: none), ``age_ms`` its age;
     ``config``: the snapshot whose configuration is another than now (it, or where there is none an unproven one; 0:
-    none); ``changed``: whether anything differs from it; ``older``: known-good ones before it, newest first."""
+    none); ``changed``: whether anything differs from it; ``older``: known-good ones before it (number, age in ms),
+    newest first; ``clones``: whether these can be tried in a clone."""
 
     good: int = 0
     age_ms: int = 0
     config: int = 0
     changed: bool = False
-    older: tuple[int, ...] = ()
+    older: tuple[tuple[int, int], ...] = ()
+    clones: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +170,11 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     files: list[tuple[Action, int, bool]] = [("config", facts.config, facts.config > 0 and proven)]
     repair: list[tuple[Action, int, bool]] = [("repair", 0, care.repair is not None)]
     volume: list[tuple[Action, int, bool]] = [("volume", facts.good, facts.changed and near)]
-    volume += [("volume", number, near) for number in facts.older[:OLDER_MOST]]
+    older = reachable(facts, care.ladder)
+    if facts.clones:
+        volume.append(("bisect", 0, bool(older)))
+    else:
+        volume += [("volume", number, True) for number in older[:OLDER_MOST]]
     match ending:
         case "blocked":
             can = recreate
@@ -182,6 +188,11 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
         if applies and _name(action, to) not in history.tried:
             return action, to
     return None, 0
+
+
+def reachable(facts: Facts, ladder: Ladder) -> list[int]:
+    """The older homes that may be gone back to, newest first."""
+    return [number for number, age_ms in facts.older if age_ms <= ladder.max_rollback_ms]
 
 
 def _name(action: Action, to: int) -> str:

@@ -29,6 +29,7 @@ DOES: dict[Action, str] = {
     "config": "put its configuration back",
     "repair": "ran the agent's own repair",
     "volume": "put its whole home back",
+    "bisect": "looked for an older home that works",
 }
 
 
@@ -76,7 +77,14 @@ class Trouble:
     def did(self, verdict: Verdict, outcome: str, began_ms: int) -> None:
         """Something was done about it, since ``began_ms``."""
         text = DOES[verdict.action] + (f": snapshot {verdict.to}" if verdict.to else "")
-        self._note(Entry(at_ms=began_ms, what=text, outcome=outcome, took_ms=self._clock.now_ms() - began_ms))
+        self._note(
+            Entry(
+                at_ms=began_ms,
+                what=text,
+                outcome=self._without_secrets(outcome),
+                took_ms=self._clock.now_ms() - began_ms,
+            )
+        )
 
     def differs(self, config: dict[str, str]) -> None:
         """How its configuration differs from known-good."""

@@ -46,7 +46,7 @@ def server(session: Session, listen: str | None, database: str | None, blobs: st
         else:
             session.screen.line(f"listening on {url}")
 
-    run_async(session, serve(settings, began))
+    run_async(session, serve(settings, session.environment, began))
 
 
 @click.command()
