@@ -192,6 +192,27 @@ async def test_a_database_that_is_overwritten(house: RealHouse) -> None:
 
 
 @both
+async def test_a_home_that_was_broken_before_the_newest_known_good_ones(house: RealHouse) -> None:
+    """An older one is found in a clone, which asks no model, and the agent goes back once."""
+    await house.ready("one")
+    await answers(house)
+    await house.known_good("one")
+    await house.relit("agent", "stop", "one", timeout=400)
+    for word in (b"rubbish ", b"garbage "):
+        with (house.home("one") / DATABASE[house.agents["one"]]).open("r+b") as file:
+            file.write(word * 512)
+        await house.relit("volume", "snapshot", "one", "--tag", "known-good")
+    seen, asked = len(house.entries("one")), len(house.llm.requests)
+    await house.relit("agent", "start", "one", "--timeout", "1s", codes=(1, 5))
+    await house.ready("one")
+    found = [each for each in house.entries("one")[seen:] if each.what == "looked for an older home that works"]
+    assert len(found) == 1, house.told()
+    assert "came up" in found[0].outcome
+    assert len(house.llm.requests) == asked
+    await answers(house)
+
+
+@both
 async def test_stale_locks_of_a_dead_life(house: RealHouse) -> None:
     pid = await house.ready("one")
     for name in ("state/tmp/gateway.lock", "home/gateway.pid", "home/gateway_state.json"):
