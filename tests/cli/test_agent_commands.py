@@ -44,6 +44,16 @@ def test_an_agent_of_the_configuration_is_listed_without_a_server(quiet: AgentHo
     }  # fmt: skip
 
 
+def test_the_doctor_says_whose_ports_are_not_limited_and_calls_it_no_trouble(quiet: AgentHouse) -> None:
+    report = json.loads(quiet.run("--json", "doctor").stdout)
+    [found] = [each for each in report["findings"] if each["checkId"] == "ports"]
+    assert found["severity"] == "info"
+    assert "tick" in found["message"]
+    quiet.config.write_text(quiet.config.read_text() + "connect = [443]\n")
+    report = json.loads(quiet.run("--json", "doctor").stdout)
+    assert [each for each in report["findings"] if each["checkId"] == "ports" and each["severity"] == "info"] == []
+
+
 def test_add_writes_a_file_and_makes_a_home(quiet: AgentHouse) -> None:
     done = quiet.run("agent", "add", "eve", "--kind", "toy", "--no-start")
     assert done.exit_code == 0, done.output

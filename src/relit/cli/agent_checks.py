@@ -27,9 +27,13 @@ def sandbox(patient: Patient) -> Iterator[Finding]:
 
 
 def ports(patient: Patient) -> Iterator[Finding]:
-    """Whether those that shall reach some ports only are held to that."""
-    agents = patient.settings.agents.items()
-    if not (asked := [name for name, agent in agents if agent.connect is not None]):
+    """Whether those that shall reach some ports only are held to that, and who may reach all."""
+    agents = {name: agent for name, agent in patient.settings.agents.items() if agent.kind != "python"}
+    if free := [name for name, agent in agents.items() if agent.connect is None]:
+        message = f"{', '.join(free)} may connect to every port of this machine, other agents' among them"
+        fix = "agents.NAME.connect says where one may go; what listens there should ask for a token, as agents do"
+        yield Finding(checkId="ports", severity="info", message=message, fixHint=fix)
+    if not (asked := [name for name, agent in agents.items() if agent.connect is not None]):
         return
     from relit.drivers.machine import LANDLOCK_PORTS, look
 

@@ -13,10 +13,10 @@ from relit.settings import Settings
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong. Field names as other doctors' JSON has them."""
+    """One thing that is wrong, or (``info``) that one should know. Field names as other doctors' JSON has them."""
 
     checkId: str
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "info"]
     message: str
     path: str | None = None
     fixHint: str = ""

@@ -12,7 +12,8 @@ from relit.cli.session import Session, pass_session
 @click.option("--deep", is_flag=True, help="Read the whole database, too (slow when it is large).")
 @pass_session
 def doctor(session: Session, deep: bool) -> int:
-    """Check everything, and say what mends it. Exit code 3 when something is wrong, 78 for the configuration."""
+    """Check everything, and say what mends it. Exit code 3 when something is wrong, 78 for the configuration;
+    what is only to be known (`info`) is no trouble."""
     from relit.cli.checks import examine
 
     report = examine(session, deep)
