@@ -28,6 +28,7 @@ RelitError                  what was attempted, why not, the command that mends 
 │   ├── VolumeDamaged       a pack, chunk or manifest does not match its hash; names what is affected
 │   ├── WrongKey            the key does not open these packs
 │   └── WrongStore          the blob store's prefix belongs to another store
+├── SecretDamaged           a secret of the vault does not open: its row is not as it was sealed
 ├── PayloadError
 │   ├── Unserialisable      a value that cannot be written down
 │   ├── PayloadTooLarge     over the configured limit
@@ -195,6 +196,12 @@ class StoreUnavailable(StoreError):
     retry = True
 
 
+class SecretDamaged(RelitError):
+    """A secret of the vault does not open: its row is not as it was sealed."""
+
+    code = "secret-damaged"
+
+
 class StoreCorrupt(StoreError):
     """The database file is damaged, or not one of relit's."""
 
@@ -239,7 +246,7 @@ class VolumeDamaged(VolumeError):
 
 
 class WrongKey(VolumeError):
-    """The key at hand does not open these packs."""
+    """The key at hand does not open these packs, or this vault."""
 
     code = "wrong-key"
 

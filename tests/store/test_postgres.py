@@ -20,7 +20,7 @@ from relit.store.sql import journal
 from relit.store.sql.postgres.store import PostgresStore
 from relit.store.sql.postgres.transaction import PostgresTx
 from relit.store.sql.tx import Op, Tx
-from relit.store.values import Mailbox, Wait
+from relit.store.values import Audited, Mailbox, Wait
 from relit.testing.postgres import Postgres
 from relit.testing.servers import free_ports
 
@@ -50,6 +50,13 @@ async def sql(store: PostgresStore, statement: str, *args: object) -> Any:
         return await connection.fetchval(statement, *args)
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET who = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"])
+async def test_nobody_changes_the_audit_trail(store: PostgresStore, statement: str) -> None:
+    await store.secrets.audit([Audited(what="set", name="a", who="me")])
+    with pytest.raises(asyncpg.RaiseError, match="only grows"):
+        await sql(store, statement)
 
 
 # --- opening -----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from relit.app.by_hand import Hand
 from relit.app.folder import prepare, run_dir
 from relit.app.instances import folder_of, home_of
 from relit.app.up import check_names, spec_of
+from relit.app.vaulted import for_agent
 from relit.errors import ConfigError, Conflict, Invalid, NotFound
 from relit.lib.names import AGENT
 from relit.lib.service import finished
@@ -107,6 +108,7 @@ async def write(
     name, config, kind = wanted.name, agent_files.config_of(settings, environment), kind_of(made, wanted.name)
     if kind is not None:
         await agent_installing.ensure(made, environment.all, wanted.kind, wanted.version, say)
+    await for_agent(made, name, "agent add")
     kept = await finished(asyncio.to_thread(_write, made, environment, wanted, config, furnish), hurry)
     return Added(
         name=name,

@@ -17,6 +17,7 @@ from relit.app.agents import kind_of, place_of
 from relit.app.by_hand import Hand
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
+from relit.app.vaulted import for_agent
 from relit.errors import ConfigError, Conflict, NotFound
 from relit.settings import Environment, Settings, load
 
@@ -101,6 +102,7 @@ async def _validated(settings: Settings, environment: Environment, wanted: Page,
     above, _, name = wanted.inside.rpartition("/")
     inside = f"{above}/.{name}.relit-draft.json" if above else f".{name}.relit-draft.json"
     names = {**place_of(settings, wanted.agent, kind).names(), "draft": str(home / inside)}
+    await for_agent(settings, wanted.agent, "agent edit")
     made = await asyncio.to_thread(launch, settings, environment, wanted.agent, fill(ours.validate, names))
     place.write(home, inside, text)
     try:

@@ -17,6 +17,7 @@ from relit.app.agent_versions import Step
 from relit.app.agents import kind_of, version_of
 from relit.app.by_hand import Hand
 from relit.app.folder import run_dir
+from relit.app.vaulted import for_agent
 from relit.control.care import Tried
 from relit.errors import Conflict, Invalid, NotFound, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
@@ -108,6 +109,7 @@ class Upgrade:
         self._step("making a clone")
         async with self._clone.of(snapshot) as home:
             self._step(f"trying {version} in the clone")
+            await for_agent(self._settings, self._name, "agent upgrade")
             trial = Trial(self._settings, self._environment, self._name, self._kind, version, home)
             return await trial.run(models=self._models())
 

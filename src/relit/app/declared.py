@@ -7,7 +7,7 @@ import msgspec
 from relit.durable import schedule
 from relit.durable.definitions import MESSAGE
 from relit.durable.engine import Engine
-from relit.settings import Secrets, Settings
+from relit.settings import Settings
 from relit.settings.model import Agent
 from relit.settings.model import Mailbox as MailboxTable
 from relit.settings.model import Schedule as ScheduleTable
@@ -84,7 +84,7 @@ async def _schedule(engine: Engine, agent: str, label: str, table: ScheduleTable
 
 
 async def _subscribers(engine: Engine, settings: Settings) -> None:
-    secrets = Secrets(settings.data)
+    secrets = settings.secrets
     known = {each.name: each for each in await engine.store.subscribers()}
     for name, table in settings.subscribers.items():
         secrets.reveal(table.secret)  # one that is not set is told now; the row keeps only its name

@@ -13,6 +13,7 @@ from relit.agents import door
 from relit.app.agents import CLONE, MODEL
 from relit.app.instances import folder_of
 from relit.app.stopping import running, until_signal
+from relit.app.vaulted import hand_out
 from relit.errors import ConfigError
 from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
@@ -25,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
     async with until_signal() as stop:
+        await hand_out(settings, settings.secret_names("models"), "gateway")
         gateway = compose(settings)
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()
@@ -38,7 +40,7 @@ def compose(settings: Settings) -> Gateway:
 
 def routes(settings: Settings) -> dict[str, Route]:
     """Every ``[models.NAME]``, with its key. Raises ``ConfigError``."""
-    secrets = Secrets(settings.data)
+    secrets = settings.secrets
     return {name: _route(name, model, secrets) for name, model in settings.models.items()}
 
 

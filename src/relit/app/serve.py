@@ -22,6 +22,7 @@ from relit.app.declared import declare
 from relit.app.folder import mark, run_dir
 from relit.app.stopping import running, until_signal
 from relit.app.trying import Trying
+from relit.app.vaulted import hold
 from relit.control.unix import UnixControlServer
 from relit.durable.deliveries import Deliveries
 from relit.durable.engine import Engine
@@ -38,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 
 def options(settings: Settings) -> Options:
     """What the API is told of the settings. Secrets are read here, before anything starts. Raises ``ConfigError``."""
-    secrets = Secrets(settings.data)
+    secrets = settings.secrets
     check_secrets(settings, secrets)
     webhooks = {
         name: WebhookIn(
@@ -70,8 +71,9 @@ def options(settings: Settings) -> Options:
 
 async def serve(settings: Settings, environment: Environment, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL."""
-    given = options(settings)
     async with until_signal() as stop, chosen.engine(settings) as engine:
+        await hold(settings, engine.store, settings.secret_names("webhooks", "subscribers", "alerts"), "server")
+        given = options(settings)
         await declare(engine, settings)
         token = await ensure_token(engine.store, settings.data)
         async with keeper_of_volumes(run_dir(settings), token) as volumes:
@@ -156,7 +158,7 @@ def services(
     """What a server process runs, in the order of starting."""
     folder = run_dir(settings)
     folder.mkdir(mode=0o700, exist_ok=True)
-    secrets = Secrets(settings.data)
+    secrets = settings.secrets
     trying = Trying(settings, environment, volumes, on_failure)
     backend = StoreBackend(engine.store, settings.worker.poison_after, volumes, trying)
     return [

@@ -12,6 +12,7 @@ from relit.api.volumes_port import Volumes
 from relit.app import agents
 from relit.app.agent_clone import Clone, drop_left
 from relit.app.agent_trial import Trial
+from relit.app.vaulted import for_agent
 from relit.control.care import Tried
 from relit.drivers.machine import LANDLOCK_PORTS
 from relit.errors import Conflict, RelitError
@@ -51,6 +52,7 @@ class Trying:
             raise Conflict(f"no clone of {agent} can be made", why="its kind does not say how", fix="relit agent ls")
         async with self._one[agent], Clone(settings, agent, WORD, self._open).of(number) as home:
             version = agents.version_of(settings.agents[agent], kind)
+            await for_agent(settings, agent, "server")
             trial = Trial(settings, self._environment, agent, kind, version, home)
             return await trial.run(models=bool(settings.models), within_s=within_ms / 1000)
 

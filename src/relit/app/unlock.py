@@ -11,7 +11,7 @@ import msgspec
 
 from relit.errors import ConfigError, Conflict, StoreUnavailable, WrongKey
 from relit.lib.crashpoints import point
-from relit.settings import Secrets, Settings
+from relit.settings import Settings
 from relit.store import generation
 from relit.store.claim import claim_prefix, read_claim
 from relit.volumes.base import Catalog, Objects
@@ -126,7 +126,7 @@ def _unlocked(keys: Keys) -> Unlocked:
 def _passphrase(settings: Settings) -> str:
     given = settings.volumes.passphrase
     assert given is not None  # the settings were checked
-    return Secrets(settings.data).reveal(given)
+    return settings.secrets.reveal(given)
 
 
 def _cached(data: Path, url: str, store_id: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from relit.app.folder import run_dir
 from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.app.stopping import running, until_signal
+from relit.app.vaulted import hand_out
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
@@ -28,7 +29,7 @@ from relit.lib.service import Tasks
 from relit.node.client import ensure_keeper
 from relit.node.logs import Logs
 from relit.node.node import Node
-from relit.settings import Environment, Secrets, Settings
+from relit.settings import Environment, Settings
 from relit.settings.model import Agent
 from relit.volumes.due import to_be_laid
 
@@ -58,13 +59,23 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
     """Every instance that this machine's node keeps alive. Raises ``ConfigError``."""
     check_names(settings, modules)
     base = _environment(environment)
-    digest = {"RELIT_SETTINGS_OF": _digest(settings)}  # who reads settings once is started again when they change
+    # Who reads settings and secrets once is started again when they change.
+    digest = {"RELIT_SETTINGS_OF": _digest(settings), "RELIT_SECRETS_OF": settings.secrets.stamp(_ours(settings))}
     found = [_server(settings, base | digest), _volumes(settings, base | digest)]
     base = base | _for_agents(settings)
     for name, agent in settings.agents.items():
         found += [_agent(settings, base, name, agent, instance) for instance in copies(settings, name)]
     found += [_module(settings, base, module) for module in modules]
     return found + _for_outsiders(settings, base | digest)
+
+
+async def asked(
+    read: Callable[[], Settings], environment: Environment, modules: Sequence[str] = ()
+) -> list[InstanceSpec]:
+    """The same, of settings that are read now, with what the vault has to hand out for them. Raises what it raises."""
+    settings = await asyncio.to_thread(read)
+    await hand_out(settings, settings.secret_names(), "node")
+    return await asyncio.to_thread(specs, settings, environment, modules)
 
 
 def spec_of(settings: Settings, environment: Environment, name: str) -> InstanceSpec:
@@ -76,6 +87,11 @@ def spec_of(settings: Settings, environment: Environment, name: str) -> Instance
 def _for_agents(settings: Settings) -> dict[str, str]:
     """For `relit` called by an agent."""
     return {"RELIT_DATA": str(settings.data), "RELIT_SERVER": settings.url}
+
+
+def _ours(settings: Settings) -> set[str]:
+    """The secrets that processes of relit's own read."""
+    return settings.secret_names("models", "webhooks", "subscribers", "alerts")
 
 
 def _digest(settings: Settings) -> str:
@@ -192,7 +208,7 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
 
 
 def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, instance: str) -> InstanceSpec:
-    secrets = Secrets(settings.data)
+    secrets = settings.secrets
     own = {key: secrets.reveal(value) for key, value in agent.env.items()}
     home = {"RELIT_HOME": str(_home(settings, name))}
     if agent.kind == "python":
@@ -286,7 +302,7 @@ async def up(
     place = run_dir(settings)
     place.mkdir(mode=0o700, exist_ok=True)
     hold_homeless(settings)
-    wanted = specs(settings, environment, modules)
+    wanted = await asked(lambda: settings, environment, modules)
     keeper = await ensure_keeper(place)
     try:
         node = Node(
@@ -298,7 +314,7 @@ async def up(
             logs=Logs(SYSTEM_CLOCK),
             ping=ping_of(settings),
         )
-        reload = Reload(node, lambda: specs(again() if again else settings, environment, modules))
+        reload = Reload(node, lambda: asked(again or (lambda: settings), environment, modules))
         async with until_signal() as stop, running([node, reload]):
             watching = Tasks(stop.fail)
             watching.spawn(node.wait(), "relit-node-faults")
@@ -322,7 +338,7 @@ def ping_of(settings: Settings) -> Probe | None:
 class Reload:
     """Applies new settings to a node at SIGHUP, one after the other."""
 
-    def __init__(self, node: Node, wanted: Callable[[], list[InstanceSpec]]) -> None:
+    def __init__(self, node: Node, wanted: Callable[[], Awaitable[list[InstanceSpec]]]) -> None:
         self._node = node
         self._wanted = wanted
         self._asked = asyncio.Event()
@@ -343,7 +359,7 @@ class Reload:
             await self._asked.wait()
             self._asked.clear()
             try:
-                wanted = await asyncio.to_thread(self._wanted)
+                wanted = await self._wanted()
             except (RelitError, OSError) as error:
                 log.error("the settings stay as they were: %s", error)
                 continue

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "volume": ("volume", "Versions of agents' homes: look, compare, go back."),
     "agent": ("agent", "Agents: add, adopt, edit, start, stop, upgrade."),
     "recover": ("recover", "Bring a lost server back out of its blob store."),
+    "secret": ("secret", "Secrets: set, list, remove, seal anew; who used them."),
     "key": ("key", "The key that opens the packs: export, import."),
     "service": ("service", "relit as a systemd service: install, uninstall, status."),
     "doctor": ("doctor", "Check everything, and say what mends it."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -16,6 +17,7 @@ from relit.settings.check import Fault
 from relit.settings.environment import Environment
 from relit.settings.kinds import Path
 from relit.settings.model import Agent, Alerts, File, Model, Retention, Server, Subscriber, Volumes, Webhook, Worker
+from relit.settings.secrets import Secrets, named
 from relit.settings.sources import Source, parse_file, read_environment, read_flags, read_text
 
 
@@ -27,6 +29,16 @@ class Settings:
     data: FilePath
     path: FilePath | None = None
     sources: tuple[Source, ...] = ()
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """What ``secret:NAME`` stands for."""
+        return Secrets(self.data)
+
+    def secret_names(self, *tables: str) -> set[str]:
+        """Every NAME that ``secret:NAME`` stands for, of these tables of relit.toml; of all without any."""
+        wanted = [getattr(self.file, each) for each in tables] if tables else self.file
+        return set(named(msgspec.to_builtins(wanted)))
 
     @property
     def server(self) -> Server:

@@ -399,6 +399,18 @@ class Volumes(_Table, frozen=True):
         return durations.to_ms(self.verify)
 
 
+class Vault(_Table, frozen=True):
+    """What secrets are sealed under."""
+
+    passphrase: Annotated[
+        Secret | None,
+        Meta(
+            description="Instead of the file `key` of the data folder. Best given as the variable "
+            "RELIT_VAULT__PASSPHRASE, or as `secret:NAME` of secrets.toml."
+        ),
+    ] = None
+
+
 class File(_Table, frozen=True):
     """relit.toml: the configuration of relit."""
 
@@ -406,6 +418,7 @@ class File(_Table, frozen=True):
     worker: Worker = Worker()
     retention: Retention = Retention()
     volumes: Volumes = Volumes()
+    vault: Vault = Vault()
     agents: dict[Name, Agent] = {}
     models: dict[Name, Model] = {}
     gateway: Gateway = Gateway()

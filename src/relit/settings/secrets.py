@@ -1,10 +1,12 @@
-"""Secrets by name: ``secret:NAME`` in relit.toml stands for a line of secrets.toml in the data folder."""
+"""Secrets by name: ``secret:NAME`` in relit.toml stands for a secret of the vault, else for a line of secrets.toml in
+the data folder."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from relit.errors import ConfigError
 from relit.settings.check import nearest
@@ -12,12 +14,28 @@ from relit.settings.check import nearest
 _PREFIX = "secret:"
 
 
+def named(value: Any) -> Iterator[str]:
+    """Every NAME that ``secret:NAME`` stands for in a tree of values."""
+    if isinstance(value, str):
+        if value.startswith(_PREFIX):
+            yield value.removeprefix(_PREFIX)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from named(each)
+    elif isinstance(value, Iterable):
+        for each in value:
+            yield from named(each)
+
+
 class Secrets:
-    """The contents of secrets.toml, read when first asked for. ``str`` and ``repr`` show no value."""
+    """What the vault handed out (``hold``), and the contents of secrets.toml, read when first asked for. ``str`` and
+    ``repr`` show no value."""
 
     def __init__(self, data: Path) -> None:
         self._path = data / "secrets.toml"
         self._values: dict[str, str] | None = None
+        self._held: dict[str, str] = {}
+        self._since: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"Secrets({str(self._path)!r})"
@@ -26,18 +44,39 @@ class Secrets:
         """The value that ``secret:NAME`` stands for; any other text is itself. Raises ``ConfigError``."""
         if not value.startswith(_PREFIX):
             return value
-        name, known = value.removeprefix(_PREFIX), self._read()
+        name = value.removeprefix(_PREFIX)
+        if name in self._held:
+            return self._held[name]
+        known = self._read()
         if name in known:
             return known[name]
-        meant = nearest(name, known)
+        meant = nearest(name, {**known, **self._held})
         raise ConfigError(
             f"the secret {name} is not set",
-            why=f"{self._path} has no such line" + (f"; did you mean {meant}?" if meant else ""),
-            fix=f"umask 077; echo '{name} = \"…\"' >> {self._path}",
+            why=f"the vault has none, nor {self._path}" + (f"; did you mean {meant}?" if meant else ""),
+            fix=f"relit secret set {name}",
         )
 
+    def hold(self, name: str, value: str, since_ms: int) -> None:
+        """Know this one from now on: the vault has handed it out, and it is this one since then."""
+        self._held[name] = value
+        self._since[name] = since_ms
+
+    def has(self, name: str) -> bool:
+        """Whether it is set. Raises ``ConfigError`` as ``reveal``."""
+        return name in self._held or name in self._read()
+
+    def stamp(self, names: Iterable[str]) -> str:
+        """Another text when one of them may have another value; tells none."""
+        try:
+            file = self._path.stat().st_mtime_ns
+        except OSError:
+            file = 0
+        known = sorted({*names})
+        return " ".join(f"{name}@{self._since[name]}" if name in self._since else f"{name}#{file}" for name in known)
+
     def names(self) -> list[str]:
-        """The names that are set."""
+        """The names that are in the file."""
         return sorted(self._read())
 
     def _read(self) -> Mapping[str, str]:

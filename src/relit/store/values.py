@@ -353,6 +353,37 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     closed: bool = False
 
 
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """What the vault's secrets are sealed under: the id of a master key, and (``passphrase``) how it is derived."""
+
+    key: str
+    kind: Literal["key", "passphrase"] = "key"
+    salt: bytes = b""
+    cost: str = ""  # scrypt's n, r, p
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret at rest. ``sealed`` with a data key of its own, which is ``wrapped`` with the master key."""
+
+    name: str
+    version: int = 1
+    wrapped: bytes
+    sealed: bytes
+    set_at: int = 0
+    sealed_at: int = 0
+
+
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the audit trail, which only grows. ``what`` was done, to ``name``, by ``who``, for ``whom``."""
+
+    id: int = 0
+    at: int = 0
+    what: str
+    name: str
+    who: str
+    whom: str = ""
+
+
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     """An API token at rest: only its SHA-256 is kept."""
 

@@ -106,6 +106,10 @@ class Keys:
         """What a pack's header says, so that another key is told as such."""
         return blake3(pack, key=self._check).digest(length=ID_BYTES)
 
+    def vault(self) -> bytes:
+        """What the key of the vault of secrets is made of."""
+        return self._derived(b"relit vault 1", b"")
+
     def cipher(self, pack: bytes) -> AESGCM:
         """The cipher of one pack."""
         return AESGCM(self._derived(b"relit pack 1", pack))

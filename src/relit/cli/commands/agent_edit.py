@@ -31,9 +31,11 @@ def execute(session: Session, name: str, command: tuple[str, ...]) -> int:
     """
     from relit.app.agent_editing import see_there
     from relit.app.agent_place import exit_code, launch
+    from relit.app.vaulted import for_agent
 
     settings = session.settings()
     see_there(settings, name)
+    asyncio.run(for_agent(settings, name, "agent exec"))
     made = launch(settings, session.environment, name, command)
     child = subprocess.Popen(made.argv, env=made.env, cwd=made.cwd)
     while True:

@@ -23,10 +23,11 @@ def check(session: Session) -> None:
     from relit.app.alerts import check_addresses
     from relit.app.serve import check_secrets
     from relit.app.up import check_names
-    from relit.settings import Secrets
+    from relit.app.vaulted import hand_out
 
     settings = session.settings()
-    secrets = Secrets(settings.data)
+    secrets = settings.secrets
+    asyncio.run(hand_out(settings, settings.secret_names(), "config check"))
     check_names(settings)
     check_secrets(settings, secrets)
     asyncio.run(check_addresses(settings, secrets))

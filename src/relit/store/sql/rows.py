@@ -10,13 +10,16 @@ from relit.events import Event
 from relit.store.gate import Box
 from relit.store.values import (
     Alert,
+    Audited,
     Effect,
     Firing,
     Incident,
+    Lock,
     Mailbox,
     MailboxStats,
     Run,
     Schedule,
+    Secret,
     Signal,
     Step,
     StreamItem,
@@ -32,6 +35,9 @@ COLUMNS = {
     "INCIDENT": ", ".join(INCIDENT_COLUMNS),
     "TROUBLE": ", ".join(INCIDENT_COLUMNS[:-1]),  # without its document
     "ALERT": ", ".join(Alert.__struct_fields__),
+    "LOCK": ", ".join(Lock.__struct_fields__),
+    "SECRET": ", ".join(Secret.__struct_fields__),
+    "AUDITED": ", ".join(Audited.__struct_fields__),
 }
 
 

@@ -13,6 +13,7 @@ from relit.events import Event
 from relit.store.base import Subscription
 from relit.store.sql import incidents, journal, outside, queue, rewinding, rows, upkeep
 from relit.store.sql.catalog import SqlCatalog
+from relit.store.sql.secrets import SqlSecrets
 from relit.store.sql.tx import Database, Op, Operation
 from relit.store.values import (
     Alert,
@@ -76,6 +77,11 @@ class SqlStore:
     def catalog(self) -> SqlCatalog:
         """The manifest of volumes, in the same database."""
         return SqlCatalog(self._database)
+
+    @property
+    def secrets(self) -> SqlSecrets:
+        """The vault's rows, in the same database."""
+        return SqlSecrets(self._database)
 
     def subscribe(self, *topics: str) -> Subscription:
         return self._wakeups.subscribe(*topics)
