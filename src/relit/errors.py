@@ -10,6 +10,7 @@ RelitError                  what was attempted, why not, the command that mends 
 ├── Unauthorized            missing or wrong token
 │   ├── Forbidden           the token does not allow this (HTTP 403)
 │   └── WrongHost           the request names another host (HTTP 421)
+├── BudgetSpent             a budget of today is spent: told to the agent in its protocol's words
 ├── ServerUnreachable       no server answers at that address
 ├── StartFailed             an instance's process could not be started
 ├── InstanceHeld            something (a restore) holds an instance: it is started when that is over
@@ -129,6 +130,12 @@ class WrongHost(Unauthorized):
     """The request's Host header names somebody else."""
 
     code = "wrong-host"
+
+
+class BudgetSpent(RelitError):
+    """A budget of today is spent: the call was not made."""
+
+    code = "budget-spent"
 
 
 class ServerUnreachable(RelitError):

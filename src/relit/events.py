@@ -63,6 +63,8 @@ CATALOGUE: dict[str, str] = {
     "incident.opened": "An agent is in trouble. data: incident, title, severity, rung",
     "incident.changed": "The trouble is deeper: a higher rung, or more severe. data: incident, title, severity, rung",
     "incident.resolved": "The trouble is over. data: incident, title, severity, rung",
+    "budget.warned": "Most of a budget of today is spent or reserved. data: scope, spent, limit (US dollars)",
+    "budget.spent": "A call was refused: its budget of today is spent. data: scope, spent, limit (US dollars)",
     "alert.sent": "A channel took an alert. data: channel, kind, incidents",
     "alert.failed": "A channel did not take an alert; it is tried again. data: channel, kind, incidents, why",
     "snapshot.taken": "A snapshot is on this machine's disk. data: volume, number, reason, files, fresh, freeze_us",

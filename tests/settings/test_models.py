@@ -47,9 +47,10 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert "there is no such setting" in refused(tmp_path, '[models.default]\nurl = "https://x"\nkee = "y"\n')
 
 
-def test_a_budget_is_refused_rather_than_not_kept(tmp_path: Path) -> None:
-    text = refused(tmp_path, '[models.default]\nurl = "https://x"\nbudget = { day = "5 USD" }\n')
-    assert "is not in this version of relit" in text
+@pytest.mark.parametrize("budget", ['day = "5"', 'day = "5 EUR"', 'day = "-5 USD"', "day = 5", 'week = "5 USD"'])
+def test_a_budget_that_is_none_is_refused(tmp_path: Path, budget: str) -> None:
+    text = refused(tmp_path, f'[models.default]\nurl = "https://x"\nbudget = {{ {budget} }}\n')
+    assert "models.default.budget" in text
 
 
 def test_an_agent_whose_kind_needs_a_model_has_one(tmp_path: Path) -> None:

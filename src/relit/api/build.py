@@ -27,6 +27,7 @@ from relit.api import (
     snapshots,
     subscribers,
     tokens,
+    usage,
     webhook_routes,
     workers,
 )
@@ -47,6 +48,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *mailboxes.OPERATIONS,
     *effects.OPERATIONS,
     *incidents.OPERATIONS,
+    *usage.OPERATIONS,
     *events.OPERATIONS,
     *snapshots.OPERATIONS,
     *workers.OPERATIONS,

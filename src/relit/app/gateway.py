@@ -10,32 +10,54 @@ from pathlib import Path
 import msgspec
 
 from relit.agents import door
+from relit.app import parts
 from relit.app.agents import CLONE, MODEL
 from relit.app.instances import folder_of
 from relit.app.stopping import running, until_signal
-from relit.app.vaulted import hand_out
+from relit.app.vaulted import hold
 from relit.errors import ConfigError
+from relit.gateway.ledger import Ledger
+from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
 from relit.settings import Secrets, Settings
+from relit.settings.model import Budget as Allowance
 from relit.settings.model import Model
+from relit.store.base import Store
+from relit.store.sql.calls import USD
+from relit.store.values import Budget
 
 _LOG = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
-    async with until_signal() as stop:
-        await hand_out(settings, settings.secret_names("models"), "gateway")
-        gateway = compose(settings)
+    async with until_signal() as stop, parts.store(settings) as store:
+        await hold(settings, store, settings.secret_names("models"), "gateway")
+        gateway = compose(settings, ledger(settings, store))
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()
 
 
-def compose(settings: Settings) -> Gateway:
+def compose(settings: Settings, ledger: Ledger) -> Gateway:
     """The gateway of these settings. Raises ``ConfigError`` for a key that is not set."""
     host, port = settings.gateway_address
-    return Gateway(routes(settings), doors(settings), host, port)
+    return Gateway(routes(settings), doors(settings), host, port, ledger=ledger)
+
+
+def ledger(settings: Settings, store: Store) -> Ledger:
+    """Where calls are written down, with the budgets of relit.toml."""
+    own = {name: msgspec.convert(msgspec.to_builtins(each), Price) for name, each in settings.file.prices.items()}
+    agents = {name: each for name, agent in settings.agents.items() if (each := _budget("agent", name, agent.budget))}
+    models = {name: each for name, model in settings.models.items() if (each := _budget("model", name, model.budget))}
+    return Ledger(store.calls, own, agents, models)
+
+
+def _budget(word: str, name: str, table: Allowance) -> Budget | None:
+    if table.day is None:
+        return None
+    limit = round(float(table.day.removesuffix("USD")) * USD)
+    return Budget(scope=f"{word}:{name}", limit=limit, warn=limit * table.warn // 100)
 
 
 def routes(settings: Settings) -> dict[str, Route]:
@@ -44,13 +66,13 @@ def routes(settings: Settings) -> dict[str, Route]:
     return {name: _route(name, model, secrets) for name, model in settings.models.items()}
 
 
-def _route(name: str, model: Model, secrets: Secrets) -> Route:
+def _route(name: str, table: Model, secrets: Secrets) -> Route:
     try:
-        key = None if model.key is None else secrets.reveal(model.key)
+        key = None if table.key is None else secrets.reveal(table.key)
     except ConfigError as error:
         raise ConfigError(f"[models.{name}]: {error.what}", why=error.why, fix=error.fix) from error
-    patience = Patience(model.connect_ms / 1000, model.first_byte_ms / 1000, model.idle_ms / 1000)
-    return Route(name, model.url, key, model.model, model.kind, patience)
+    patience = Patience(table.connect_ms / 1000, table.first_byte_ms / 1000, table.idle_ms / 1000)
+    return Route(name, table.url, key, table.model, table.kind, patience)
 
 
 def doors(settings: Settings) -> Doors:

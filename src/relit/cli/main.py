@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("work", "Start a workflow and follow it."),
     "send": ("work", "Send a message to an agent."),
     "chat": ("chat", "Talk with an agent."),
+    "usage": ("usage", "What agents used of models, and what it cost."),
+    "turn": ("usage", "The calls of a turn: relit turn show AGENT RUN."),
     "runs": ("overview", "Runs, newest first."),
     "show": ("overview", "A run: state, journal, what it waits for."),
     "tail": ("follow", "Follow a run, or everything that happens."),

@@ -328,6 +328,21 @@ class Client:
         """A trouble, whole, by its id or the beginning or end of it."""
         return await self._get(f"/v1/incidents/{_segment(id)}", documents.IncidentDetail)
 
+    # --- what models cost ----------------------------------------------------------------------------------------
+
+    async def usage(self, *, days: int = 7, agent: str | None = None) -> documents.UsageReport:
+        """What agents have used of models in the last days (UTC; today is one), and today's budgets."""
+        return await self._get("/v1/usage", documents.UsageReport, days=days, agent=agent)
+
+    async def run_calls(self, run: str) -> list[documents.ModelCall]:
+        """The calls to models that a run has made, in their order."""
+        return (await self._get(f"/v1/runs/{_segment(run)}/calls", documents.ModelCalls)).calls
+
+    async def agent_calls(self, agent: str, *, limit: int = 100) -> list[documents.ModelCall]:
+        """An agent's calls to models, newest first."""
+        path = f"/v1/agents/{_segment(agent)}/calls"
+        return (await self._get(path, documents.ModelCalls, limit=limit)).calls
+
     # --- agents, mailboxes, schedules --------------------------------------------------------------------------
 
     async def agents(self) -> list[documents.Agent]:

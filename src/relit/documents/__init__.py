@@ -19,6 +19,7 @@ from relit.documents.incidents import (
     IncidentRun,
     Incidents,
 )
+from relit.documents.usage import BudgetState, ModelCall, ModelCalls, UsageReport, UsageSum
 from relit.documents.volumes import (
     Change,
     Damage,
@@ -50,6 +51,7 @@ __all__ = [
     "Accepted",
     "Agent",
     "Agents",
+    "BudgetState",
     "Change",
     "Damage",
     "Delivered",
@@ -75,6 +77,8 @@ __all__ = [
     "Mailboxes",
     "Mark",
     "Messages",
+    "ModelCall",
+    "ModelCalls",
     "Node",
     "Nodes",
     "Problem",
@@ -98,6 +102,8 @@ __all__ = [
     "Taken",
     "Token",
     "Tokens",
+    "UsageReport",
+    "UsageSum",
     "Verified",
     "Volume",
     "VolumeStats",

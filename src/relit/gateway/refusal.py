@@ -10,6 +10,8 @@ from relit.gateway.routes import Kind
 
 _ANTHROPIC = {
     401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
     504: "timeout_error",
@@ -43,6 +45,8 @@ def _anthropic(refused: Refused) -> dict[str, Any]:
 
 
 def _openai(refused: Refused) -> dict[str, Any]:
+    if refused.status == 402:  # what its clients know as the end of the money
+        return {"error": {"type": "insufficient_quota", "param": None, **_told(refused)}}
     name = "server_error" if refused.status >= 500 else "invalid_request_error"
     return {"error": {"type": name, "param": None, **_told(refused)}}
 

@@ -14,12 +14,14 @@ from aiohttp import web
 from relit.errors import ConfigError, ProviderFault, ProviderSilent
 from relit.gateway import canned, headers
 from relit.gateway.health import Health, blames
+from relit.gateway.ledger import Ending, Entry, Ledger
 from relit.gateway.naming import named
 from relit.gateway.providers import Answer, Call, Providers
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Callers, Route
 from relit.gateway.target import Target, aim, door
 from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.lib.service import finished
 
 _LOG = logging.getLogger(__name__)
 BODY_MOST = 64 << 20  # bytes of a request that is read whole
@@ -42,8 +44,10 @@ class Gateway:
         port: int = 7718,
         *,
         clock: Clock = SYSTEM_CLOCK,
+        ledger: Ledger | None = None,
     ) -> None:
         self._routes = routes
+        self._ledger = ledger
         self._callers = callers
         self._host = host
         self._port = port
@@ -62,6 +66,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen; back when calls are answered. Raises ``ConfigError`` when the address cannot be had."""
+        if self._ledger is not None:
+            await self._ledger.start()
         await self._providers.start()
         server = web.Server(
             self._take,
@@ -130,7 +136,8 @@ class Gateway:
                 return _whole(200, reply.body, reply.content_type)
         if caller.clone:
             raise Refused(403, "forbidden", "a clone that is tried reaches no provider")
-        return await self._passed(request, _call(request, caller.agent, route, target, body))
+        call = _call(request, caller.agent, route, target, body)
+        return await self._counted(request, caller, call)
 
     def _admitted(self, request: web.BaseRequest, target: Target) -> tuple[Caller, Route]:
         """Who calls, and the route that it may use."""
@@ -147,19 +154,50 @@ class Gateway:
             raise Refused(404, "not-found", f"{why}: its calls go to /{route.kind}/v1/…")
         return caller, route
 
-    async def _passed(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+    async def _counted(self, request: web.BaseRequest, caller: Caller, call: Call) -> web.StreamResponse:
+        """Between the two entries that the ledger makes of it."""
+        if self._ledger is None:
+            return await self._passed(request, call, None)
+        body = call.body if isinstance(call.body, bytes) else None
+        sent = body if body is not None or call.body is None else b""
+        entry = await self._ledger.open(caller, call.route, call.target, sent)
+        try:
+            return await self._passed(request, call, entry)
+        except asyncio.CancelledError:
+            await self._ended(entry, "cancelled", "its caller went away")
+            raise
+        except Refused as refused:
+            await self._ended(entry, "failed", refused.message)
+            raise
+        except OSError as error:  # the caller's connection
+            await self._ended(entry, "cancelled", str(error))
+            raise
+        except Exception as error:
+            await self._ended(entry, "failed", repr(error))
+            raise
+
+    async def _ended(self, entry: Entry | None, state: Ending, why: str = "") -> None:
+        if entry is not None:
+            await finished(entry.end(state, why))
+
+    async def _passed(self, request: web.BaseRequest, call: Call, entry: Entry | None) -> web.StreamResponse:
         """The provider's answer. Once that has begun, a fault of its can only be shown by breaking off, too."""
         response: web.StreamResponse | None = None
         try:
             async with self._providers.answer(call) as answer:
                 response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=answer.headers)
+                if entry is not None:
+                    entry.began(answer.status, answer.headers)
                 await response.prepare(request)
-                await _pour(answer, response)
+                await _pour(answer, response, entry)
                 self._judge(call.route, answer)
+                await self._ended(entry, "done" if answer.status < 400 else "failed")
+                await response.write_eof()
         except ProviderFault as fault:
             self._failed(call.route, fault.why)
             if response is None:
                 raise _refusal(fault) from fault
+            await self._ended(entry, "failed", fault.why)
             if request.transport is not None:
                 request.transport.close()
         assert response is not None, "it was answered, or a refusal was raised"
@@ -215,11 +253,12 @@ async def _go_on(request: web.BaseRequest) -> None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def _pour(answer: Answer, response: web.StreamResponse) -> None:
+async def _pour(answer: Answer, response: web.StreamResponse, entry: Entry | None) -> None:
     """Each piece when it comes; the provider is read no faster than the agent reads."""
     while piece := await answer.read():
+        if entry is not None:
+            entry.read(piece)
         await response.write(piece)
-    await response.write_eof()
 
 
 def _whole(status: int, body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> web.Response:

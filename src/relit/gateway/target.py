@@ -8,14 +8,15 @@ from urllib.parse import unquote
 
 from relit.gateway.routes import Kind, Route
 
-Protocol = Literal["chat", "responses", "messages", "tokens"]
-"""The calls whose bodies are understood; ``tokens`` is Anthropic's counting of them."""
+Protocol = Literal["chat", "responses", "messages", "tokens", "embeddings"]
+"""The calls whose bodies are understood; ``tokens`` is Anthropic's counting of them, which costs nothing."""
 
 _VERSION = "/v1"
 _DOORS: dict[str, Kind] = {"/openai": "openai", "/anthropic": "anthropic"}
 _CALLS: dict[tuple[Kind, str], Protocol] = {
     ("openai", "/chat/completions"): "chat",
     ("openai", "/responses"): "responses",
+    ("openai", "/embeddings"): "embeddings",
     ("anthropic", "/messages"): "messages",
     ("anthropic", "/messages/count_tokens"): "tokens",
 }

@@ -19,6 +19,11 @@ Duration = Annotated[
 Size = Annotated[
     str, Meta(pattern=r"^\s*\d+(\.\d+)?\s*[KMGTkmgt]?(i?[bB])?\s*$", extra_json_schema={"format": "relit-size"})
 ]
+Money = Annotated[
+    str,
+    Meta(pattern=r"^[0-9]+(\.[0-9]+)? ?USD$", extra_json_schema={"examples": ["5 USD", "0.50 USD"]}),
+]
+Dollars = Annotated[float, Meta(ge=0)]
 Secret = Annotated[str, Meta(min_length=1, extra_json_schema={"writeOnly": True})]
 Name = Annotated[str, Meta(pattern=AGENT)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -191,6 +196,17 @@ class Limits(_Table, frozen=True):
     core: Annotated[Size, Meta(description="Of a core file.")] = "0"
 
 
+class Budget(_Table, frozen=True):
+    """What may be spent on models."""
+
+    day: Annotated[
+        Money | None, Meta(description="In a day (UTC). A call that might cost more than is left is refused.")
+    ] = None
+    warn: Annotated[
+        int, Meta(ge=1, le=100, description="So much of it, in percent: from then on it is told (`budget.warned`).")
+    ] = 80
+
+
 class Agent(_Table, frozen=True):
     """One agent."""
 
@@ -224,6 +240,7 @@ class Agent(_Table, frozen=True):
         Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
     ] = "on"
     limits: Limits = Limits()
+    budget: Budget = Budget()
     connect: Annotated[
         list[Annotated[int, Meta(ge=1, le=65535)]] | None,
         Meta(
@@ -243,6 +260,17 @@ class Agent(_Table, frozen=True):
     snapshots: Snapshots = Snapshots()
 
 
+class Price(_Table, frozen=True):
+    """What a model costs, in US dollars for a million tokens."""
+
+    input: Annotated[Dollars, Meta(description="Read.")] = 0.0
+    output: Annotated[Dollars, Meta(description="Written.")] = 0.0
+    cached: Annotated[Dollars | None, Meta(description="Read from the provider's cache. Not said: as `input`.")] = None
+    written: Annotated[Dollars | None, Meta(description="Written into the provider's cache. Not said: as `input`.")] = (
+        None
+    )
+
+
 class Model(_Table, frozen=True, kw_only=True):
     """A way to a model. Agents call the gateway with a token of their own; it adds the key and passes the call on."""
 
@@ -257,6 +285,7 @@ class Model(_Table, frozen=True, kw_only=True):
     connect: Annotated[Duration, Meta(description="How long a connection to the provider may take.")] = "10s"
     first_byte: Annotated[Duration, Meta(description="How long an answer may take to begin.")] = "10m"
     idle: Annotated[Duration, Meta(description="How long an answer may pause.")] = "5m"
+    budget: Budget = Budget()
 
     @property
     def connect_ms(self) -> int:
@@ -421,6 +450,7 @@ class File(_Table, frozen=True):
     vault: Vault = Vault()
     agents: dict[Name, Agent] = {}
     models: dict[Name, Model] = {}
+    prices: dict[Annotated[str, Meta(min_length=1)], Price] = {}
     gateway: Gateway = Gateway()
     node: Node = Node()
     webhooks: dict[Name, Webhook] = {}
@@ -436,6 +466,5 @@ LATER: dict[str, str] = {
     "agents.*.tools": "journaled tools",
     "agents.*.resume": "resuming of unmodified agents",
     "agents.*.grants": "grants",
-    "models.*.budget": "budgets of models",
     "connections": "connections",
 }

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from relit.events import Event
+from relit.store.calls import Calls
 from relit.store.values import (
     Alert,
     Effect,
@@ -66,6 +67,11 @@ class Store(Protocol):
     async def stop(self) -> None: ...
 
     def subscribe(self, *topics: str) -> Subscription: ...
+
+    @property
+    def calls(self) -> Calls:
+        """Calls to models."""
+        ...
 
     async def now_ms(self) -> int:
         """The store's wall clock."""

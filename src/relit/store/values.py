@@ -15,6 +15,7 @@ RunState = Literal[
     "available", "scheduled", "running", "waiting", "parked", "completed", "failed", "cancelled", "discarded"
 ]
 FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "discarded"})
+CallState = Literal["open", "done", "failed", "cancelled", "cut"]
 RunKind = Literal["message", "schedule", "call"]
 WaitKind = Literal["timer", "signal", "child", "retry"]
 Doubt = Literal["key", "lookup", "ask"]
@@ -351,6 +352,68 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     sent_at: int | None = None
     why: str = ""
     closed: bool = False
+
+
+class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of an agent to a model. ``run``: the turn that it belongs to; empty: none was under way. Tokens: ``input``
+    is all that was read, ``cached`` and ``written`` are what of it came from, or went into, the provider's cache.
+    ``cost`` and ``reserved`` (while it is open) in billionths of a US dollar. ``budgets``: the scopes that it is
+    counted in, and the day (UTC)."""
+
+    id: str
+    agent: str
+    run: str = ""
+    number: int = 0
+    route: str
+    protocol: str = ""
+    model: str = ""
+    gateway: str
+    state: CallState = "open"
+    status: int = 0
+    why: str = ""
+    started_at: int = 0
+    ended_at: int | None = None
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    written: int = 0
+    estimated: bool = False
+    cost: int = 0
+    reserved: int = 0
+    budgets: str = ""
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be spent on ``scope`` in one day, and from when on that is told, in billionths of a US dollar."""
+
+    scope: str
+    limit: int
+    warn: int = 0
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """What was spent on ``scope`` on ``day`` (UTC), and is reserved by calls under way."""
+
+    scope: str
+    day: str
+    spent: int = 0
+    reserved: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent has used of a model on one day (UTC)."""
+
+    day: str
+    agent: str
+    route: str
+    model: str
+    calls: int = 0
+    failed: int = 0
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    written: int = 0
+    cost: int = 0
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):

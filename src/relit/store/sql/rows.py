@@ -17,14 +17,17 @@ from relit.store.values import (
     Lock,
     Mailbox,
     MailboxStats,
+    ModelCall,
     Run,
     Schedule,
     Secret,
     Signal,
+    Spending,
     Step,
     StreamItem,
     Subscriber,
     Token,
+    Usage,
     Wait,
 )
 
@@ -35,6 +38,9 @@ COLUMNS = {
     "INCIDENT": ", ".join(INCIDENT_COLUMNS),
     "TROUBLE": ", ".join(INCIDENT_COLUMNS[:-1]),  # without its document
     "ALERT": ", ".join(Alert.__struct_fields__),
+    "CALL": ", ".join(ModelCall.__struct_fields__),
+    "SPENDING": ", ".join(Spending.__struct_fields__),
+    "USAGE": ", ".join(Usage.__struct_fields__),
     "LOCK": ", ".join(Lock.__struct_fields__),
     "SECRET": ", ".join(Secret.__struct_fields__),
     "AUDITED": ", ".join(Audited.__struct_fields__),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from relit.events import Event
 from relit.store.base import Subscription
 from relit.store.sql import incidents, journal, outside, queue, rewinding, rows, upkeep
+from relit.store.sql.calls import SqlCalls
 from relit.store.sql.catalog import SqlCatalog
 from relit.store.sql.secrets import SqlSecrets
 from relit.store.sql.tx import Database, Op, Operation
@@ -77,6 +78,11 @@ class SqlStore:
     def catalog(self) -> SqlCatalog:
         """The manifest of volumes, in the same database."""
         return SqlCatalog(self._database)
+
+    @property
+    def calls(self) -> SqlCalls:
+        """Calls to models, in the same database."""
+        return SqlCalls(self._database)
 
     @property
     def secrets(self) -> SqlSecrets:

@@ -290,6 +290,9 @@ async def remove_subscriber(tx: Tx, name: str) -> None:
         raise NotFound(f"there is no subscriber {name!r}", fix="relit config show")
 
 
+FORGET_OLD = (
+    "forget_events", "forget_firings", "forget_workers", "forget_incidents", "forget_alerts", "forget_calls",
+)  # fmt: skip
 FORGET_RUN = ("forget_steps", "forget_stream", "forget_signals", "forget_effects", "wait_clear", "forget_run")
 
 
@@ -302,7 +305,7 @@ async def forget(tx: Tx, args: tuple[int, int]) -> int:
     if ids:
         for name in FORGET_RUN:
             await tx.many(name, ids)
-    for name in ("forget_events", "forget_firings", "forget_workers", "forget_incidents", "forget_alerts"):
+    for name in FORGET_OLD:
         await tx.many(name, [(before,)])
     await tx.many("forget_dedups", [(tx.now,)])
     return len(ids)

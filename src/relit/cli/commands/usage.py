@@ -1,0 +1,93 @@
+"""``usage`` and ``turn``: what agents asked of models, and what it cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import click
+
+from relit import documents
+from relit.cli.commands.aliases import Aliased
+from relit.cli.http import segment
+from relit.cli.screen import short, when
+from relit.cli.session import Session, pass_session
+from relit.errors import NotFound
+from relit.lib.durations import human
+
+_BY: dict[str, Callable[[documents.UsageSum], str]] = {
+    "day": lambda each: each.day,
+    "agent": lambda each: each.agent,
+    "model": lambda each: each.model or each.route,
+}
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option("--days", type=click.IntRange(1, 3660), default=7, show_default=True, help="Up to today (UTC).")
+@click.option("--by", type=click.Choice(list(_BY)), default="agent", show_default=True, help="What sums are made of.")
+@pass_session
+def usage(session: Session, agent: str | None, days: int, by: str) -> None:
+    """What agents (or AGENT) have used of models, what it cost, and what is left of today's budgets."""
+    screen = session.screen
+    found = session.api().get("/v1/usage", documents.UsageReport, days=days, agent=agent)
+    if screen.as_json:
+        screen.json(found)
+        return
+    groups: dict[str, list[documents.UsageSum]] = defaultdict(list)
+    for each in found.usage:
+        groups[_BY[by](each)].append(each)
+    rows = [[name, *_sums(each)] for name, each in groups.items()]
+    if len(rows) > 1:
+        rows.append(["total", *_sums(found.usage)])
+    heads = [by.upper(), "CALLS", "FAILED", "INPUT", "CACHED", "OUTPUT", "COST"]
+    screen.table(heads, rows, "no call to a model was made through the gateway")
+    for budget in found.budgets:
+        screen.note(f"{budget.scope}: {_usd(budget.spent)} spent today, {_usd(budget.reserved)} reserved")
+
+
+def _sums(found: Sequence[documents.UsageSum]) -> list[str]:
+    counts = [sum(getattr(each, name) for each in found) for name in ("calls", "failed", "input", "cached", "output")]
+    return [*map(str, counts), _usd(sum(each.cost for each in found))]
+
+
+def _usd(amount: float) -> str:
+    return f"{amount:.4f} USD"
+
+
+@click.group(cls=Aliased)
+def turn() -> None:
+    """Turns: messages, as agents that relit did not write worked on them."""
+
+
+@turn.command("show")
+@click.argument("agent")
+@click.argument("run")
+@pass_session
+def show_turn(session: Session, agent: str, run: str) -> None:
+    """The calls to models of an AGENT's turn, in their order, and what each cost. RUN `-`: what belongs to no turn."""
+    api, screen = session.api(), session.screen
+    if run == "-":
+        calls = api.get(f"/v1/agents/{segment(agent)}/calls", documents.ModelCalls).calls
+        calls = [each for each in reversed(calls) if each.run is None]
+    else:
+        found = api.get(f"/v1/runs/{segment(run)}", documents.Run)
+        if found.agent != agent:
+            raise NotFound(f"{agent} has no run {run}", why=f"it is {found.agent}'s", fix=f"relit runs --agent {agent}")
+        calls = api.get(f"/v1/runs/{segment(found.id)}/calls", documents.ModelCalls).calls
+    if screen.as_json:
+        screen.json(documents.ModelCalls(calls=calls))
+        return
+    heads = ["CALL", "AT", "TOOK", "MODEL", "STATE", "INPUT", "CACHED", "OUTPUT", "COST", "WHY"]
+    screen.table(heads, [_row(each) for each in calls], "no call to a model was made")
+    if calls:
+        screen.note(f"{len(calls)} calls, {_usd(sum(each.cost for each in calls))}")
+
+
+def _row(each: documents.ModelCall) -> list[str]:
+    took = "" if each.ended_at is None else human(max(0, each.ended_at - each.started_at))
+    state = each.state if each.status in (0, 200) else f"{each.state} ({each.status})"
+    cost = ("~" if each.estimated else "") + _usd(each.cost)
+    name = str(each.number) if each.number else short(each.id)
+    counts = map(str, (each.input, each.cached, each.output))
+    return [name, when(each.started_at), took, each.model, state, *counts, cost, each.why[:60]]

@@ -1,0 +1,176 @@
+"""Every call to a model is written down: before it is sent, with what it may cost, and when it has ended, with what it
+did. Two commits a call. A call that no budget has room for is not made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from relit.errors import BudgetSpent, StoreError
+from relit.gateway import prices
+from relit.gateway.prices import FREE, Price
+from relit.gateway.refusal import Refused
+from relit.gateway.routes import Caller, Route
+from relit.gateway.target import Target
+from relit.gateway.usage import Meter, Tokens
+from relit.lib import proc
+from relit.lib.ids import new_id
+from relit.lib.proc import ProcessId
+from relit.store.calls import Calls
+from relit.store.values import Budget, ModelCall
+
+_LOG = logging.getLogger(__name__)
+Ending = Literal["done", "failed", "cancelled", "cut"]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What of a request's body decides what it costs."""
+
+    model: Any = ""
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    n: Any = None
+
+
+class Ledger:
+    """Of one gateway. ``own`` prices go before the known ones; ``budgets`` by agent and by route."""
+
+    def __init__(
+        self, calls: Calls, own: Mapping[str, Price], agents: Mapping[str, Budget], routes: Mapping[str, Budget]
+    ) -> None:
+        self._calls = calls
+        self._own = own
+        self._agents = agents
+        self._routes = routes
+        self._me = msgspec.json.encode(proc.myself()).decode()
+
+    async def start(self) -> None:
+        """End what gateways of this machine left open when they were killed: it may have been paid for."""
+        for call in await self._calls.open_calls():
+            if _is_dead(call.gateway):
+                await self._calls.end(_cut(call))
+
+    async def open(self, caller: Caller, route: Route, target: Target, body: bytes | None) -> Entry | None:
+        """Before a call is sent. ``None``: it is none of those that cost something. Raises ``Refused``."""
+        budgets = [each for each in (self._agents.get(caller.agent), self._routes.get(route.name)) if each is not None]
+        if target.call in (None, "tokens"):
+            self._see_free(target, body, budgets)
+            return None
+        asked = _asked(body or b"")
+        model = asked.model if isinstance(asked.model, str) else ""
+        price = prices.price_of(model, self._own)
+        if price is None and budgets:
+            raise Refused(400, "no-price", f"a budget applies, and nobody knows the price of {model}: {_tell(model)}")
+        price = price or FREE
+        call = ModelCall(
+            id=new_id(),
+            agent=caller.agent,
+            run=await self._turn(caller.agent),
+            route=route.name,
+            protocol=str(target.call),
+            model=model,
+            gateway=self._me,
+            reserved=prices.reserve(len(body or b""), msgspec.to_builtins(asked), price),
+        )
+        return Entry(self._calls, await self._opened(call, budgets), self._own, price, len(body or b""))
+
+    async def _turn(self, agent: str) -> str:
+        try:
+            return await self._calls.turn(agent)
+        except StoreError as error:
+            raise _away(error) from error
+
+    async def _opened(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
+        try:
+            return await self._calls.open(call, budgets)
+        except BudgetSpent as error:
+            raise Refused(402, "budget-spent", f"{error.what}: {error.why}") from error
+        except StoreError as error:
+            raise _away(error) from error
+
+    def _see_free(self, target: Target, body: bytes | None, budgets: Sequence[Budget]) -> None:
+        """What is not understood may cost anything: under a budget nobody may ask for it."""
+        if budgets and target.call is None and body is not None:
+            raise Refused(403, "no-price", f"a budget applies, and what {target.below} costs is not known")
+
+
+class Entry:
+    """One call under way. ``began`` and ``read`` follow its answer; ``end`` comes once."""
+
+    def __init__(self, calls: Calls, call: ModelCall, own: Mapping[str, Price], price: Price, sent: int) -> None:
+        self._calls = calls
+        self._call = call
+        self._own = own
+        self._price = price
+        self._sent = sent
+        self._meter: Meter | None = None
+        self._status = 0
+
+    def began(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        """Its answer has."""
+        found = {name.lower(): value for name, value in headers}
+        self._status = status
+        self._meter = Meter(found.get("content-type", ""), found.get("content-encoding", ""))
+
+    def read(self, piece: bytes) -> None:
+        """A piece of the answer passes."""
+        assert self._meter is not None, "it has begun"
+        self._meter.read(piece)
+
+    async def end(self, state: Ending, why: str = "") -> None:
+        """Write down how it ended. When the store is away, the call counts as what was reserved for it."""
+        tokens, said = self._used(state)
+        meter = self._meter
+        model = meter.model if meter is not None and meter.model else self._call.model
+        price = prices.price_of(model, self._own) or self._price
+        call = msgspec.structs.replace(
+            self._call, state=state, status=self._status, why=why[:500], model=model, input=tokens.input,
+            output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
+            cost=prices.cost(tokens, price),
+        )  # fmt: skip
+        try:
+            await self._calls.end(call)
+        except StoreError as error:
+            _LOG.warning("how a call of %s ended could not be written down: %s", call.agent, error)
+
+    def _used(self, state: Ending) -> tuple[Tokens, bool]:
+        """And whether the provider said so."""
+        if self._meter is None or self._status >= 400:
+            return Tokens(), True  # no answer, or a refusal: nothing is charged for
+        self._meter.end()
+        if self._meter.tokens is not None and (state == "done" or self._meter.tokens.output > 0):
+            return self._meter.tokens, state == "done"
+        return prices.estimate(self._sent, self._meter.bytes), False
+
+
+def _cut(call: ModelCall) -> ModelCall:
+    return msgspec.structs.replace(call, state="cut", why="its gateway died", cost=call.reserved, estimated=True)
+
+
+def _asked(body: bytes) -> Asked:
+    try:
+        return msgspec.json.decode(body, type=Asked)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Asked()  # the provider shall say what is wrong with it
+
+
+def _is_dead(gateway: str) -> bool:
+    """Of this machine, and certainly gone."""
+    try:
+        known = msgspec.json.decode(gateway, type=ProcessId)
+    except msgspec.MsgspecError:
+        return False
+    here = (known.boot, known.namespace) == (proc.boot_id(), proc.pid_namespace())
+    return here and proc.start_time(known.pid) != known.start
+
+
+def _away(error: StoreError) -> Refused:
+    return Refused(503, "store", f"the call cannot be written down now: {error.what}", retry=True)
+
+
+def _tell(model: str) -> str:
+    return f'say it in relit.toml, [prices."{model}"]'

@@ -1,0 +1,85 @@
+"""What calls cost. Prices are data (``prices.toml``), and relit.toml may say others. Pure, but for reading the data."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from relit.gateway.usage import Tokens
+
+_MILLION = 1_000_000
+_USD = 1_000_000_000  # amounts are integers of this part of a dollar
+_BYTES_PER_TOKEN = 3  # rather too few: text in English has about four (https://platform.openai.com/tokenizer)
+OUTPUT_MOST = 8_192  # tokens that are reserved for an answer where the call sets no limit
+_DATE = re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2}|latest)")
+_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """US dollars for a million tokens. ``cached``: read from the provider's cache (else as ``input``); ``written``:
+    into it."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cached: float | None = None
+    written: float | None = None
+
+
+FREE = Price()
+
+
+@functools.cache
+def known() -> dict[str, Price]:
+    """What the data file says, by model."""
+    tree = tomllib.loads(Path(__file__).with_name("prices.toml").read_text())
+    return msgspec.convert(tree, dict[str, Price])
+
+
+def price_of(model: str, own: Mapping[str, Price]) -> Price | None:
+    """By its name, or by the longest known beginning of it: providers append dates and put their own names before a
+    slash. ``None``: nobody knows."""
+    for table in (own, known()):
+        for name in (model, model.rpartition("/")[2]):
+            found = max((each for each in table if _begins(name, each)), key=len, default=None)
+            if found is not None:
+                return table[found]
+    return None
+
+
+def _begins(model: str, name: str) -> bool:
+    return model == name or (model.startswith(name) and _DATE.fullmatch(model.removeprefix(name)) is not None)
+
+
+def cost(tokens: Tokens, price: Price) -> int:
+    """In billionths of a dollar, rounded up."""
+    fresh = max(0, tokens.input - tokens.cached - tokens.written)
+    cached = price.input if price.cached is None else price.cached
+    written = price.input if price.written is None else price.written
+    dollars = fresh * price.input + tokens.cached * cached + tokens.written * written + tokens.output * price.output
+    return -int(-dollars * (_USD / _MILLION) // 1)
+
+
+def reserve(sent: int, body: Mapping[str, Any], price: Price) -> int:
+    """What a call of ``sent`` bytes may cost at most, as far as that can be told before it is made."""
+    return cost(Tokens(input=sent // _BYTES_PER_TOKEN + 1, output=_answers(body) * _most(body)), price)
+
+
+def estimate(sent: int, received: int) -> Tokens:
+    """Of a call whose provider did not say."""
+    return Tokens(input=sent // (_BYTES_PER_TOKEN + 1), output=received // (_BYTES_PER_TOKEN + 1))
+
+
+def _most(body: Mapping[str, Any]) -> int:
+    found = [body[name] for name in _LIMITS if isinstance(body.get(name), int) and body[name] > 0]
+    return min(found) if found else OUTPUT_MOST
+
+
+def _answers(body: Mapping[str, Any]) -> int:
+    wanted = body.get("n")
+    return wanted if isinstance(wanted, int) and 1 <= wanted <= 128 else 1

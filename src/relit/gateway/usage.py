@@ -1,0 +1,127 @@
+"""What a provider says that a call has used, read beside the answer as it passes. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+
+_WORDS = (b'"usage"', b'"model"')
+_WHOLE_MOST = 64 << 20  # bytes of an answer that does not stream, of which usage is read
+_LINE_MOST = 8 << 20
+_GZIP = 47  # zlib's wbits: gzip or zlib, told by the header
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """``input`` is all that was read; ``cached`` of it came from the provider's cache, ``written`` went into it."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    written: int = 0
+
+
+class Meter:
+    """Reads along. ``tokens`` is ``None`` as long as nothing was said; ``model`` is what the provider calls it."""
+
+    def __init__(self, content_type: str, encoding: str = "") -> None:
+        self._streamed = "text/event-stream" in content_type
+        self._plain = _Plain(encoding)
+        self._kept = bytearray()
+        self.bytes = 0
+        self.tokens: Tokens | None = None
+        self.model = ""
+
+    def read(self, piece: bytes) -> None:
+        """The next piece of the body, as it came."""
+        self.bytes += len(piece)
+        self._kept += self._plain.read(piece)
+        if self._streamed:
+            self._lines()
+        if len(self._kept) > (_LINE_MOST if self._streamed else _WHOLE_MOST):
+            self._kept.clear()
+
+    def end(self) -> None:
+        """There is no more."""
+        if self._streamed:
+            self._kept += b"\n"
+            self._lines()
+        else:
+            self._look(bytes(self._kept))
+        self._kept.clear()
+
+    def _lines(self) -> None:
+        end = self._kept.rfind(b"\n")
+        if end < 0:
+            return
+        whole = bytes(self._kept[: end + 1])
+        del self._kept[: end + 1]
+        if any(word in whole for word in _WORDS):
+            for line in whole.split(b"\n"):
+                if line.startswith(b"data:") and any(word in line for word in _WORDS):
+                    self._look(line[5:])
+
+    def _look(self, raw: bytes) -> None:
+        try:
+            document = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return  # no JSON, or cut off: it says nothing
+        for each in _places(document):
+            if isinstance(model := each.get("model"), str) and model:
+                self.model = model
+            if isinstance(usage := each.get("usage"), dict):
+                self.tokens = tokens(usage, self.tokens)
+
+
+class _Plain:
+    """The body as it was before it was encoded. What cannot be read is left out: the agent gets it all the same."""
+
+    def __init__(self, encoding: str) -> None:
+        encoding = encoding.strip().lower()
+        self._readable = encoding in ("", "identity")
+        self._inflate = zlib.decompressobj(_GZIP) if encoding in ("gzip", "x-gzip", "deflate") else None
+
+    def read(self, piece: bytes) -> bytes:
+        if self._inflate is None:
+            return piece if self._readable else b""
+        try:
+            return self._inflate.decompress(piece)
+        except zlib.error:
+            self._inflate = None
+            return b""
+
+
+def _places(document: Any) -> list[dict[str, Any]]:
+    """Where usage may stand: the answer itself; its ``response`` (OpenAI's responses), its ``message`` (Anthropic)."""
+    if not isinstance(document, dict):
+        return []
+    return [each for each in (document, document.get("response"), document.get("message")) if isinstance(each, dict)]
+
+
+def tokens(usage: dict[str, Any], before: Tokens | None = None) -> Tokens:
+    """Of any protocol's words. Anthropic says them in parts, each of which holds until it is said again, and counts
+    what has to do with its cache apart; OpenAI counts it in."""
+    if "prompt_tokens" in usage or "completion_tokens" in usage:
+        return Tokens(
+            input=_count(usage, "prompt_tokens"),
+            output=_count(usage, "completion_tokens"),
+            cached=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        )
+    if "input_tokens_details" in usage or "total_tokens" in usage:
+        return Tokens(
+            input=_count(usage, "input_tokens"),
+            output=_count(usage, "output_tokens"),
+            cached=_count(usage.get("input_tokens_details"), "cached_tokens"),
+        )
+    known = before or Tokens()
+    fresh = _count(usage, "input_tokens", known.input - known.cached - known.written)
+    cached = _count(usage, "cache_read_input_tokens", known.cached)
+    written = _count(usage, "cache_creation_input_tokens", known.written)
+    output = _count(usage, "output_tokens", known.output)
+    return Tokens(input=fresh + cached + written, output=output, cached=cached, written=written)
+
+
+def _count(table: Any, name: str, otherwise: int = 0) -> int:
+    value = table.get(name) if isinstance(table, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise

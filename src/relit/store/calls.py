@@ -1,0 +1,45 @@
+"""The seam to the calls that agents make to models: what they cost, and what may still be spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from relit.store.values import Budget, ModelCall, Spending, Usage
+
+
+class Calls(Protocol):
+    """Durable, as all of a store."""
+
+    async def turn(self, agent: str) -> str:
+        """The run that an agent works on; empty when that is none, or not the only one."""
+        ...
+
+    async def open(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
+        """Write it down, and reserve ``call.reserved`` in each of these budgets: what concurrent calls reserve and have
+        spent never exceeds a limit. BudgetSpent: in one there is no room; nothing was reserved."""
+        ...
+
+    async def end(self, call: ModelCall) -> bool:
+        """How it ended. What it cost takes the place of what was reserved. False: it was ended before."""
+        ...
+
+    async def open_calls(self) -> list[ModelCall]:
+        """Those that have not ended."""
+        ...
+
+    async def of_run(self, run: str) -> list[ModelCall]:
+        """In their order."""
+        ...
+
+    async def of_agent(self, agent: str, limit: int = 100) -> list[ModelCall]:
+        """Newest first."""
+        ...
+
+    async def spending(self, day: str) -> list[Spending]:
+        """Of each scope that has a budget, on that day (UTC, ISO 8601)."""
+        ...
+
+    async def usage(self, since: str) -> list[Usage]:
+        """Sums by day, agent, route and model, from that day on."""
+        ...

@@ -1,0 +1,189 @@
+"""Calls to models over a ``Database``: every method as ``relit.store.calls.Calls`` says."""
+
+# An operation's result type is known only to its caller here: mypy sees Any.
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from relit.errors import BudgetSpent
+from relit.store.sql import queue
+from relit.store.sql.tx import Database, Op, Row, Tx
+from relit.store.values import Budget, ModelCall, Spending, Usage
+
+USD = 1_000_000_000  # amounts are integers of this part of a dollar
+Scope = tuple[str, str]  # and its day
+
+
+class SqlCalls:
+    """Shares the database, its connections and its group commit with the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def turn(self, agent: str) -> str:
+        [found] = await self._database.read(("turns_of", (agent,)), few=True)
+        return found[0][0] if len(found) == 1 else ""
+
+    async def open(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
+        done = await self._database.write(Op(_open, (call, budgets)))
+        if isinstance(done, Refusal):
+            raise done.error()
+        return done
+
+    async def end(self, call: ModelCall) -> bool:
+        return await self._database.write(Op(_end, call))
+
+    async def open_calls(self) -> list[ModelCall]:
+        return await self._calls("calls_open")
+
+    async def of_run(self, run: str) -> list[ModelCall]:
+        return await self._calls("calls_of_run", run)
+
+    async def of_agent(self, agent: str, limit: int = 100) -> list[ModelCall]:
+        return await self._calls("calls_of_agent", agent, limit)
+
+    async def spending(self, day: str) -> list[Spending]:
+        [found] = await self._database.read(("budgets_of_day", (day,)))
+        return [Spending(**dict(zip(Spending.__struct_fields__, row, strict=True))) for row in found]
+
+    async def usage(self, since: str) -> list[Usage]:
+        [found] = await self._database.read(("usage_since", (since,)))
+        return [Usage(**dict(zip(Usage.__struct_fields__, row, strict=True))) for row in found]
+
+    async def _calls(self, name: str, *row: Any) -> list[ModelCall]:
+        [found] = await self._database.read((name, row))
+        return [call_of(each) for each in found]
+
+
+def call_of(row: Row) -> ModelCall:
+    """A row with all columns."""
+    known = dict(zip(ModelCall.__struct_fields__, row, strict=True))
+    return ModelCall(**{**known, "estimated": bool(known["estimated"])})
+
+
+def day_of(ms: int) -> str:
+    """The day of a moment, UTC, ISO 8601."""
+    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A call that was not written down: there is no room in that budget."""
+
+    budget: Budget
+    left: int
+
+    def error(self) -> BudgetSpent:
+        """The same, raised."""
+        return BudgetSpent(
+            f"the budget of {self.budget.scope} for today is spent",
+            why=f"of {_usd(self.budget.limit)} USD {_usd(max(0, self.left))} are left, and this call may cost more",
+            fix="raise the budget in relit.toml, or wait until midnight (UTC)",
+        )
+
+
+class _Purse:
+    """The budgets that a batch is about, held until its commit."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._known: dict[Scope, tuple[int, int, int]] = {}
+
+    async def hold(self, scopes: Iterable[Scope]) -> None:
+        """In one order, whoever comes: two batches that want the same must not wait for each other."""
+        for scope in sorted({*scopes}):
+            await self._tx.many("budget_begin", [scope])
+            [(_, spent, reserved, told)] = await self._tx.many("budget_hold", [scope])
+            self._known[scope] = spent, reserved, told
+
+    def left(self, scope: Scope, limit: int) -> int:
+        spent, reserved, _ = self._known[scope]
+        return limit - spent - reserved
+
+    async def change(self, scope: Scope, *, spent: int = 0, reserved: int = 0) -> None:
+        was = self._known[scope]
+        await self._set(scope, was[0] + spent, max(0, was[1] + reserved), was[2])
+
+    async def tell(self, budget: Budget, day: str, level: int) -> None:
+        """That it is nearly spent (1), or is (2); once a day each."""
+        spent, reserved, told = self._known[budget.scope, day]
+        if told >= level:
+            return
+        await self._set((budget.scope, day), spent, reserved, level)
+        data = {"scope": budget.scope, "spent": spent / USD, "limit": budget.limit / USD}
+        name = "budget.spent" if level > 1 else "budget.warned"
+        await queue.add_events(self._tx, [queue.event(self._tx, name, None, None, **data)])
+
+    async def _set(self, scope: Scope, spent: int, reserved: int, told: int) -> None:
+        self._known[scope] = spent, reserved, told
+        await self._tx.many("budget_set", [(*scope, spent, reserved, told)])
+
+
+async def _open(tx: Tx, args: Sequence[tuple[ModelCall, Sequence[Budget]]]) -> list[Any]:
+    """Reserve what each may cost, where there is room for it, and write it down."""
+    day, purse = day_of(tx.now), _Purse(tx)
+    await purse.hold((each.scope, day) for _, budgets in args for each in budgets)
+    return [await _opened(tx, purse, day, call, budgets) for call, budgets in args]
+
+
+async def _opened(tx: Tx, purse: _Purse, day: str, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall | Refusal:
+    for each in budgets:
+        if (left := purse.left((each.scope, day), each.limit)) < max(1, call.reserved):
+            await purse.tell(each, day, 2)
+            return Refusal(each, left)
+    for each in budgets:
+        await purse.change((each.scope, day), reserved=call.reserved)
+        if each.warn and purse.left((each.scope, day), each.warn) <= 0:
+            await purse.tell(each, day, 1)
+    [(_, number)] = await tx.many("call_number", [(call.run,)])
+    counted = " ".join([day, *sorted(each.scope for each in budgets)])
+    made = msgspec.structs.replace(
+        call, number=number if call.run else 0, started_at=tx.now, budgets=counted, state="open"
+    )
+    await tx.many("call_add", [_row(made)])
+    return made
+
+
+def _usd(amount: int) -> str:
+    return f"{amount / USD:.4f}".rstrip("0").rstrip(".")
+
+
+async def _end(tx: Tx, calls: Sequence[ModelCall]) -> list[Any]:
+    """What it cost takes the place of what was reserved. False: it was ended before."""
+    found = {}
+    for call in sorted(calls, key=lambda each: each.id):
+        if rows := await tx.many("calls_lock", [(call.id,)]):
+            found[call.id] = call_of(rows[0][1:])
+    purse = _Purse(tx)
+    await purse.hold(scope for each in found.values() for scope in _scopes(each))
+    return [await _ended(tx, purse, found.pop(call.id, None), call) for call in calls]
+
+
+async def _ended(tx: Tx, purse: _Purse, was: ModelCall | None, call: ModelCall) -> bool:
+    if was is None:
+        return False
+    for scope in _scopes(was):
+        await purse.change(scope, spent=call.cost, reserved=-was.reserved)
+    row = (
+        call.id, call.state, call.status, call.why, tx.now, call.model, call.input, call.output, call.cached,
+        call.written, int(call.estimated), call.cost,
+    )  # fmt: skip
+    await tx.many("call_end", [row])
+    failed = int(call.state in ("failed", "cut"))
+    counts = (1, failed, call.input, call.output, call.cached, call.written, call.cost)
+    await tx.many("usage_add", [(day_of(was.started_at), was.agent, was.route, call.model, *counts)])
+    return True
+
+
+def _scopes(call: ModelCall) -> list[Scope]:
+    day, *scopes = call.budgets.split(" ")
+    return [(scope, day) for scope in scopes]
+
+
+def _row(call: ModelCall) -> Row:
+    return tuple(int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(call))

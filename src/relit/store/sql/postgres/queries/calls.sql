@@ -1,0 +1,69 @@
+-- Calls to models, what they cost, and budgets.
+
+-- name: call_add
+-- params: {CALL}
+INSERT INTO calls ({CALL}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+
+-- Its place in its turn. Two at once in one turn may get one number: they are told apart by their ids.
+-- name: call_number
+-- params: run
+SELECT COALESCE(MAX(number), 0) + 1 FROM calls WHERE run = $1 AND run <> ''
+
+-- name: call_end
+-- params: id, state, status, why, ended_at, model, input, output, cached, written, estimated, cost
+UPDATE calls SET state = $2, status = $3, why = $4, ended_at = $5, model = $6, input = $7,
+  output = $8, cached = $9, written = $10, estimated = $11, cost = $12
+WHERE id = $1 AND state = 'open'
+
+-- name: calls_lock
+-- params: id
+SELECT {CALL} FROM calls WHERE id = $1 AND state = 'open' FOR NO KEY UPDATE
+
+-- name: calls_of_run
+-- params: run
+SELECT {CALL} FROM calls WHERE run = $1 AND run <> '' ORDER BY number, id
+
+-- name: calls_of_agent
+-- params: agent, limit
+SELECT {CALL} FROM calls WHERE agent = $1 ORDER BY started_at DESC, id DESC LIMIT $2
+
+-- name: calls_open
+SELECT {CALL} FROM calls WHERE state = 'open' ORDER BY id
+
+-- name: budget_begin
+-- params: scope, day
+INSERT INTO budgets (scope, day, spent, reserved, told) VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING
+
+-- Locked on PostgreSQL, in order: whether there is room is decided by what is there.
+-- name: budget_hold
+-- params: scope, day
+SELECT spent, reserved, told FROM budgets WHERE scope = $1 AND day = $2 FOR NO KEY UPDATE
+
+-- name: budget_set
+-- params: scope, day, spent, reserved, told
+UPDATE budgets SET spent = $3, reserved = $4, told = $5 WHERE scope = $1 AND day = $2
+
+-- name: budgets_of_day
+-- params: day
+SELECT {SPENDING} FROM budgets WHERE day = $1 ORDER BY scope
+
+-- name: usage_add
+-- params: {USAGE}
+INSERT INTO usage ({USAGE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (day, agent, route, model) DO UPDATE SET calls = usage.calls + excluded.calls,
+  failed = usage.failed + excluded.failed, input = usage.input + excluded.input,
+  output = usage.output + excluded.output, cached = usage.cached + excluded.cached,
+  written = usage.written + excluded.written, cost = usage.cost + excluded.cost
+
+-- name: usage_since
+-- params: day
+SELECT {USAGE} FROM usage WHERE day >= $1 ORDER BY day, agent, route, model
+
+-- One running turn of an agent is the one that its calls belong to.
+-- name: turns_of
+-- params: agent
+SELECT id FROM runs WHERE state = 'running' AND agent = $1 AND mailbox IS NOT NULL ORDER BY id LIMIT 2
+
+-- name: forget_calls
+-- params: before
+DELETE FROM calls WHERE ended_at < $1

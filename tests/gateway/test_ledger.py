@@ -1,0 +1,226 @@
+"""Every call is written down before it is sent and when it has ended, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, provider, sends
+
+from relit.gateway.ledger import Ledger
+from relit.gateway.prices import Price
+from relit.gateway.routes import Caller, Known, Patience, Route
+from relit.gateway.server import Gateway
+from relit.lib import proc
+from relit.store.sql.calls import USD, day_of
+from relit.store.sql.sqlite.store import SqliteStore
+from relit.store.values import Budget, ModelCall
+
+PRICES = {"m": Price(input=1.0, output=10.0)}
+USED = {"model": "m", "usage": {"prompt_tokens": 20, "completion_tokens": 100}}
+ASKED = {**HELLO, "max_tokens": 100}
+COST = 1_020_000  # billionths of a dollar: 20 at 1 and 100 at 10 dollars a million
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "relit.db")
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@asynccontextmanager
+async def gateway(url: str, store: SqliteStore, limit: float | None = None, **route: Any) -> AsyncIterator[Gateway]:
+    budgets = {} if limit is None else {"scout": Budget(scope="agent:scout", limit=round(limit * USD))}
+    made = Gateway(
+        {"default": Route("default", url, KEY, **route)},
+        Known([Caller("scout", TOKEN, "default"), Caller("scout", "clone", "default", clone=True)]),
+        port=0,
+        ledger=Ledger(store.calls, PRICES, budgets, {}),
+    )
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+def answers(document: Any, status: str = "200 OK", kind: str = "application/json") -> bytes:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def only(store: SqliteStore) -> ModelCall:
+    [found] = await store.calls.of_agent("scout")
+    return found
+
+
+async def test_what_it_used_is_written_down(store: SqliteStore) -> None:
+    async with provider(sends(answers(USED))) as there, gateway(there.url, store, 1.0) as here, client(here) as http:
+        assert (await http.post(CHAT, json=ASKED)).json() == USED
+    found = await only(store)
+    assert (found.state, found.status, found.model, found.estimated) == ("done", 200, "m", False)
+    assert (found.input, found.output, found.cost) == (20, 100, COST)
+    [spent] = await store.calls.spending(day_of(found.started_at))
+    assert (spent.spent, spent.reserved) == (COST, 0)
+
+
+async def test_it_is_on_disk_before_the_provider_hears_of_it(store: SqliteStore) -> None:
+    seen: list[ModelCall] = []
+
+    async def look(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend(await store.calls.open_calls())
+        writer.write(OK)
+        await writer.drain()
+
+    async with provider(look) as there, gateway(there.url, store) as here, client(here) as http:
+        await http.post(CHAT, json=ASKED)
+    [found] = seen
+    assert (found.agent, found.route, found.protocol, found.model, found.state) == (
+        "scout", "default", "chat", "m", "open",
+    )  # fmt: skip
+    assert found.reserved > 0
+
+
+async def test_the_end_is_on_disk_before_the_stream_ends(store: SqliteStore) -> None:
+    stream = b'data: {"model": "m", "choices": []}\n\ndata: ' + json.dumps(USED).encode() + b"\n\ndata: [DONE]\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    async with (
+        provider(sends(head, stream)) as there, gateway(there.url, store) as here, client(here) as http,
+        http.stream("POST", CHAT, json={**ASKED, "stream": True}) as answer,
+    ):  # fmt: skip
+        got = b"".join([piece async for piece in answer.aiter_raw()])
+        assert (await only(store)).cost == COST
+    assert got == stream
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "500 Oops"])
+async def test_a_refusal_costs_nothing(store: SqliteStore, status: str) -> None:
+    async with (
+        provider(sends(answers({"error": {}}, status))) as there, gateway(there.url, store, 1.0) as here,
+        client(here) as http,
+    ):  # fmt: skip
+        await http.post(CHAT, json=ASKED)
+    found = await only(store)
+    assert (found.state, found.status, found.cost) == ("failed", int(status[:3]), 0)
+
+
+async def test_a_provider_that_is_not_there_costs_nothing(store: SqliteStore) -> None:
+    async with gateway("http://127.0.0.1:1/v1", store, 1.0) as here, client(here) as http:
+        assert (await http.post(CHAT, json=ASKED)).status_code == 502
+    found = await only(store)
+    assert (found.state, found.status, found.cost) == ("failed", 0, 0)
+    assert "the call failed" in found.why
+
+
+async def test_a_stream_that_breaks_off_is_estimated(store: SqliteStore) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 4000\r\n\r\n"
+    async with (
+        provider(sends(head, b'data: {"choices": []}\n\n' * 10)) as there, gateway(there.url, store, 1.0) as here,
+        client(here) as http,
+    ):  # fmt: skip
+        with pytest.raises(httpx.HTTPError):
+            await http.post(CHAT, json={**ASKED, "stream": True})
+        found = await only(store)
+    assert (found.state, found.estimated) == ("failed", True)
+    assert found.cost > 0
+
+
+async def test_a_caller_that_goes_away_is_told_apart(store: SqliteStore) -> None:
+    begun = asyncio.Event()
+
+    async def waits(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await reader.read()
+
+    async with provider(waits) as there, gateway(there.url, store, 1.0) as here:
+        async with client(here) as http:
+            asking = asyncio.create_task(http.post(CHAT, json=ASKED))
+            await begun.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+        async with asyncio.timeout(10):
+            while (await only(store)).state == "open":
+                await asyncio.sleep(0.01)
+    assert (await only(store)).state == "cancelled"
+
+
+async def test_what_no_budget_has_room_for_is_not_sent(store: SqliteStore) -> None:
+    async with provider(sends(answers(USED))) as there, gateway(there.url, store, 0.0015) as here, client(here) as http:
+        assert (await http.post(CHAT, json=ASKED)).status_code == 200
+        refused = await http.post(CHAT, json=ASKED)
+    assert refused.status_code == 402
+    assert refused.json()["error"]["type"] == "insufficient_quota"
+    assert refused.headers["x-should-retry"] == "false"
+    assert len(there.heard) == 1
+
+
+async def test_calls_at_once_cannot_overshoot(store: SqliteStore) -> None:
+    async with provider(sends(answers(USED))) as there, gateway(there.url, store, 0.0055) as here, client(here) as http:
+        got = await asyncio.gather(*(http.post(CHAT, json=ASKED) for _ in range(20)))
+    assert {each.status_code for each in got} == {200, 402}
+    [spent] = await store.calls.spending(day_of((await store.calls.of_agent("scout"))[0].started_at))
+    assert spent.spent <= 5_500_000
+    assert spent.reserved == 0
+
+
+async def test_under_a_budget_nothing_is_sent_whose_price_nobody_knows(store: SqliteStore) -> None:
+    async with gateway("http://127.0.0.1:1/v1", store, 1.0) as here, client(here) as http:
+        model = await http.post(CHAT, json={**ASKED, "model": "unheard-of"})
+        call = await http.post("/openai/v1/images/generations", json={"prompt": "a boat"})
+    assert (model.status_code, model.json()["error"]["code"]) == (400, "no-price")
+    assert 'prices."unheard-of"' in model.json()["error"]["message"]
+    assert (call.status_code, call.json()["error"]["code"]) == (403, "no-price")
+    assert await store.calls.of_agent("scout") == []
+
+
+async def test_what_costs_nothing_is_not_written_down(store: SqliteStore) -> None:
+    async with provider(sends(OK)) as there, gateway(there.url, store, 1.0) as here, client(here) as http:
+        assert (await http.get("/openai/v1/models")).status_code == 200
+    async with gateway("http://127.0.0.1:1/v1", store, 1.0) as here, client(here, "clone") as http:
+        assert (await http.post(CHAT, json=ASKED)).status_code == 200
+    assert await store.calls.of_agent("scout") == []
+
+
+async def test_what_a_dead_gateway_left_open_counts_as_what_it_may_have_cost(store: SqliteStore) -> None:
+    gone = msgspec.structs.replace(proc.myself(), start=1)
+    elsewhere = msgspec.structs.replace(proc.myself(), boot="another")
+    budget = Budget(scope="agent:scout", limit=USD)
+    for id, owner in (("dead", gone), ("elsewhere", elsewhere), ("alive", proc.myself())):
+        call = ModelCall(
+            id=id, agent="scout", route="default", model="m", gateway=msgspec.json.encode(owner).decode(), reserved=7
+        )
+        await store.calls.open(call, [budget])
+    async with gateway("http://127.0.0.1:1/v1", store):
+        assert {each.id: (each.state, each.cost) for each in await store.calls.of_agent("scout")} == {
+            "dead": ("cut", 7), "elsewhere": ("open", 0), "alive": ("open", 0),
+        }  # fmt: skip
+
+
+async def test_without_a_store_nothing_is_sent(store: SqliteStore, tmp_path: Path) -> None:
+    other = SqliteStore(tmp_path / "other.db")
+    await other.start()
+    async with provider(sends(OK)) as there, gateway(there.url, other) as here, client(here) as http:
+        await other.stop()
+        refused = await http.post(CHAT, json=ASKED)
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (503, "true")
+    assert there.heard == []
+
+
+async def test_patience_is_the_routes(store: SqliteStore) -> None:
+    async def silent(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    patience = Patience(first_byte=0.1)
+    async with provider(silent) as there, gateway(there.url, store, patience=patience) as here, client(here) as http:
+        assert (await http.post(CHAT, json=ASKED)).status_code == 504
+    assert (await only(store)).state == "failed"

@@ -1,0 +1,150 @@
+"""What a call has used, read beside its answer; and what that costs."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relit.gateway import prices
+from relit.gateway.prices import Price, cost, price_of, reserve
+from relit.gateway.usage import Meter, Tokens, tokens
+
+SSE = "text/event-stream; charset=utf-8"
+CHAT = {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 60}}
+RESPONSES = {
+    "input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "input_tokens_details": {"cached_tokens": 60},
+}  # fmt: skip
+MESSAGES = {
+    "input_tokens": 30, "output_tokens": 20, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 10,
+}  # fmt: skip
+
+
+def event(document: object) -> bytes:
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+STREAMS = {
+    "chat": [
+        event({"model": "m", "choices": [{"delta": {"content": 'a "usage" of words'}}]}),
+        event({"model": "m", "choices": [], "usage": CHAT}),
+        b"data: [DONE]\n\n",
+    ],
+    "responses": [
+        event({"type": "response.created", "response": {"model": "m", "usage": None}}),
+        event({"type": "response.completed", "response": {"model": "m", "usage": RESPONSES}}),
+    ],
+    "messages": [
+        b"event: message_start\n"
+        + event({"type": "message_start", "message": {"model": "m", "usage": {**MESSAGES, "output_tokens": 1}}}),
+        event({"type": "content_block_delta", "delta": {"text": "hello"}}),
+        event({"type": "message_delta", "usage": {"output_tokens": 20}}),
+    ],
+}
+FOUND = {
+    "chat": Tokens(input=100, output=20, cached=60),
+    "responses": Tokens(input=100, output=20, cached=60),
+    "messages": Tokens(input=100, output=20, cached=60, written=10),
+}
+
+
+def read(pieces: list[bytes], kind: str = SSE, encoding: str = "") -> Meter:
+    meter = Meter(kind, encoding)
+    for piece in pieces:
+        meter.read(piece)
+    meter.end()
+    return meter
+
+
+@pytest.mark.parametrize("protocol", STREAMS)
+@given(cuts=st.lists(st.integers(0, 600), max_size=12))
+def test_streams_say_it_however_they_are_cut(protocol: str, cuts: list[int]) -> None:
+    whole = b"".join(STREAMS[protocol])
+    edges = sorted({0, *(min(cut, len(whole)) for cut in cuts), len(whole)})
+    meter = read([whole[start:end] for start, end in itertools.pairwise(edges)])
+    assert (meter.tokens, meter.model, meter.bytes) == (FOUND[protocol], "m", len(whole))
+
+
+@pytest.mark.parametrize("usage", [CHAT, RESPONSES, MESSAGES])
+def test_a_whole_answer_says_it_compressed_or_not(usage: dict[str, int]) -> None:
+    body = json.dumps({"model": "m", "usage": usage}).encode()
+    for raw, encoding in ((body, ""), (gzip.compress(body), "gzip")):
+        meter = read([raw[:9], raw[9:]], "application/json", encoding)
+        assert meter.tokens is not None
+        assert (meter.tokens.input, meter.tokens.output, meter.tokens.cached) == (100, 20, 60)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [(b"", ""), (b"{", ""), (b'{"usage": 7}', ""), (b"\xff\xfe", ""), (b"not gzip", "gzip"), (b"{}", "br")],
+)
+def test_what_cannot_be_read_says_nothing(body: bytes, encoding: str) -> None:
+    assert read([body], "application/json", encoding).tokens is None
+
+
+@given(raw=st.binary(max_size=300), kind=st.sampled_from([SSE, "application/json"]))
+def test_no_answer_stops_the_reading(raw: bytes, kind: str) -> None:
+    assert read([raw, b'\ndata: "usage"\n', raw], kind).bytes == 2 * len(raw) + 15
+
+
+@given(
+    usage=st.dictionaries(
+        st.sampled_from([*CHAT, *RESPONSES, *MESSAGES]), st.none() | st.integers(-5, 10**9) | st.text() | st.booleans()
+    )
+)
+def test_odd_numbers_never_make_negative_ones(usage: dict[str, object]) -> None:
+    found = tokens(usage)
+    assert min(found.input, found.output, found.cached, found.written) >= 0
+
+
+# --- prices ---------------------------------------------------------------------------------------------------------
+
+PRICE = Price(input=2.0, output=10.0, cached=0.5, written=2.5)
+
+
+def test_a_call_costs_what_its_parts_cost() -> None:
+    used = Tokens(input=1_000_000, output=100_000, cached=400_000, written=100_000)
+    assert cost(used, PRICE) == round((500_000 * 2 + 400_000 * 0.5 + 100_000 * 2.5 + 100_000 * 10) * 1000)
+    assert cost(Tokens(input=1), Price(input=0.0001)) == 1, "rounded up"
+    assert cost(Tokens(input=10**9, output=10**9), prices.FREE) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        ("gpt-5", "gpt-5"), ("gpt-5-2025-08-07", "gpt-5"), ("openai/gpt-5-mini", "gpt-5-mini"),
+        ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"), ("gpt-5-unheard-of", None), ("gpt-55", None), ("", None),
+        ("claude-opus-4-9", None), ("gpt-4o-latest", "gpt-4o"),
+    ],
+)  # fmt: skip
+def test_models_are_known_by_name_with_or_without_a_date(model: str, known: str | None) -> None:
+    assert price_of(model, {}) == (None if known is None else prices.known()[known])
+
+
+def test_own_prices_come_first() -> None:
+    assert price_of("gpt-5", {"gpt-5": PRICE}) == PRICE
+    assert price_of("openai/llama", {"openai/llama": PRICE}) == PRICE
+    assert price_of("gpt-5-2025-08-07", {"gpt-5": PRICE}) == PRICE
+
+
+@given(sent=st.integers(0, 10**7), most=st.integers(1, 10**5), n=st.integers(1, 4), answer=st.integers(0, 10**5))
+def test_what_is_reserved_covers_what_the_call_may_cost(sent: int, most: int, n: int, answer: int) -> None:
+    reserved = reserve(sent, {"max_tokens": most, "n": n}, PRICE)
+    assert reserved >= cost(Tokens(input=sent // 3, output=min(answer, most * n)), PRICE)
+
+
+def test_an_answer_without_a_limit_is_reserved_for_all_the_same() -> None:
+    assert reserve(0, {}, PRICE) >= cost(Tokens(output=prices.OUTPUT_MOST), PRICE)
+    assert reserve(0, {"max_tokens": "many", "n": True}, PRICE) >= cost(Tokens(output=prices.OUTPUT_MOST), PRICE)
+
+
+@pytest.mark.parametrize("name", sorted(prices.known()))
+def test_every_known_price_is_one(name: str) -> None:
+    price = prices.known()[name]
+    assert 0 < price.input <= 20
+    assert 0 <= price.output <= 100
+    assert price.cached is None or price.cached < price.input

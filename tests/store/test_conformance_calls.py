@@ -1,0 +1,150 @@
+"""Every store: calls to models, what they cost, and budgets that concurrent calls cannot overshoot."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from conformance import DAY, OpenStore, Time, fence, running
+
+from relit.errors import BudgetSpent
+from relit.store.base import Store
+from relit.store.sql.calls import USD, SqlCalls, day_of
+from relit.store.sql.store import SqlStore
+from relit.store.values import Budget, ModelCall
+
+AGENT = Budget(scope="agent:scout", limit=10 * USD, warn=8 * USD)
+MODEL = Budget(scope="model:default", limit=4 * USD)
+
+
+def call(id: str = "c1", **options: Any) -> ModelCall:
+    given = {"id": id, "agent": "scout", "route": "default", "gateway": "g1", "model": "m", "reserved": USD}
+    return ModelCall(**(given | options))
+
+
+def done(opened: ModelCall, **options: Any) -> ModelCall:
+    given = {"state": "done", "status": 200, "input": 100, "output": 20, "cost": USD // 2}
+    return msgspec.structs.replace(opened, **(given | options))
+
+
+@pytest.fixture
+async def calls(store: Store) -> SqlCalls:
+    assert isinstance(store, SqlStore)
+    return store.calls
+
+
+async def spent(store: Store, scope: str) -> tuple[int, int]:
+    assert isinstance(store, SqlStore)
+    [found] = [each for each in await store.calls.spending(day_of(await store.now_ms())) if each.scope == scope]
+    return found.spent, found.reserved
+
+
+async def test_a_call_is_written_down_before_and_after(calls: SqlCalls, store: Store) -> None:
+    opened = await calls.open(call(run="r1", protocol="chat"), [AGENT])
+    assert await calls.open_calls() == [opened]
+    assert (opened.state, opened.number, opened.ended_at) == ("open", 1, None)
+    assert await spent(store, "agent:scout") == (0, USD)
+    assert await calls.end(done(opened, model="m-2026", why="ü", estimated=True))
+    [found] = await calls.of_run("r1")
+    assert (found.state, found.status, found.model, found.why, found.estimated) == ("done", 200, "m-2026", "ü", True)
+    assert (found.input, found.output, found.cost) == (100, 20, USD // 2)
+    assert found.ended_at is not None
+    assert await spent(store, "agent:scout") == (USD // 2, 0)
+    assert await calls.open_calls() == []
+
+
+async def test_a_call_ends_once(calls: SqlCalls, store: Store) -> None:
+    opened = await calls.open(call(), [AGENT])
+    assert await calls.end(done(opened))
+    assert not await calls.end(done(opened, cost=9 * USD))
+    assert not await calls.end(done(call("unknown")))
+    assert await spent(store, "agent:scout") == (USD // 2, 0)
+
+
+async def test_calls_of_a_run_are_in_order_and_others_are_not_among_them(calls: SqlCalls) -> None:
+    for id, run in (("a", "r1"), ("b", "r2"), ("c", "r1"), ("d", "")):
+        await calls.open(call(id, run=run), [])
+    assert [(each.id, each.number) for each in await calls.of_run("r1")] == [("a", 1), ("c", 2)]
+    assert await calls.of_run("") == []
+    assert [each.id for each in await calls.of_agent("scout", 2)] == ["d", "c"]
+
+
+async def test_what_has_no_room_is_refused_and_nothing_is_reserved(calls: SqlCalls, store: Store) -> None:
+    await calls.open(call("a", reserved=3 * USD), [AGENT, MODEL])
+    with pytest.raises(BudgetSpent, match="model:default") as caught:
+        await calls.open(call("b", reserved=2 * USD), [AGENT, MODEL])
+    assert "of 4 USD 1 are left" in caught.value.why
+    assert await spent(store, "agent:scout") == (0, 3 * USD)
+    assert [each.id for each in await calls.open_calls()] == ["a"]
+
+
+async def test_concurrent_calls_cannot_overshoot(calls: SqlCalls, open_store: OpenStore, store: Store) -> None:
+    other = open_store()
+    assert isinstance(other, SqlStore)
+    await other.start()
+    try:
+        asked = [
+            (calls if number % 2 else other.calls).open(
+                call(f"c{number}"), [MODEL, AGENT] if number % 3 else [AGENT, MODEL]
+            )
+            for number in range(40)
+        ]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        await other.stop()
+    refused = [each for each in results if isinstance(each, BudgetSpent)]
+    assert (len(results) - len(refused), len(refused)) == (4, 36)
+    assert await spent(store, "model:default") == (0, 4 * USD)
+
+
+async def test_a_budget_is_of_one_day(calls: SqlCalls, time: Time) -> None:
+    opened = await calls.open(call("a", reserved=4 * USD), [MODEL])
+    await time.advance(DAY)
+    assert (await calls.open(call("b", reserved=4 * USD), [MODEL])).state == "open"
+    assert await calls.end(done(opened, cost=3 * USD))
+    found = {each.day: (each.spent, each.reserved) for each in await calls.spending(day_of(opened.started_at))}
+    assert found == {day_of(opened.started_at): (3 * USD, 0)}
+
+
+async def test_it_is_told_once_that_most_is_spent_and_once_that_all_is(calls: SqlCalls, store: Store) -> None:
+    for number in range(9):
+        await calls.end(done(await calls.open(call(f"c{number}"), [AGENT]), cost=USD))
+    await calls.open(call("last"), [AGENT])
+    for _ in range(2):
+        with pytest.raises(BudgetSpent):
+            await calls.open(call("more"), [AGENT])
+    told = [(each.name, each.data["scope"]) for each in await store.events() if each.name.startswith("budget.")]
+    assert told == [("budget.warned", "agent:scout"), ("budget.spent", "agent:scout")]
+
+
+async def test_usage_adds_up_by_day_agent_route_and_model(calls: SqlCalls, store: Store) -> None:
+    for id, options in (("a", {}), ("b", {"agent": "poet"}), ("c", {})):
+        await calls.end(done(await calls.open(call(id, **options), []), cached=7, written=1))
+    await calls.end(done(await calls.open(call("d"), []), state="failed", input=0, output=0, cost=0))
+    today = day_of(await store.now_ms())
+    found = {(each.agent, each.model): each for each in await calls.usage(today)}
+    assert {key: (each.calls, each.failed) for key, each in found.items()} == {
+        ("scout", "m"): (3, 1), ("poet", "m"): (1, 0),
+    }  # fmt: skip
+    scout = found["scout", "m"]
+    assert (scout.input, scout.output, scout.cached, scout.written, scout.cost) == (200, 40, 14, 2, USD)
+    assert await calls.usage("9999-01-01") == []
+
+
+async def test_the_one_running_turn_of_an_agent_is_found(calls: SqlCalls, store: Store) -> None:
+    assert await calls.turn("scout") == ""
+    run = await running(store)
+    assert await calls.turn(run.agent) == (run.id if run.mailbox else "")
+    assert fence(run)
+
+
+async def test_retention_takes_old_calls_and_leaves_their_sums(calls: SqlCalls, store: Store, time: Time) -> None:
+    await calls.end(done(await calls.open(call("old", run="r1"), [])))
+    await time.advance(2 * DAY)
+    await calls.end(done(await calls.open(call("new", run="r1"), [])))
+    await calls.open(call("open", run="r1"), [])
+    await store.forget(DAY)
+    assert [each.id for each in await calls.of_run("r1")] == ["new", "open"]
+    assert sum(each.calls for each in await calls.usage("2000-01-01")) == 2
