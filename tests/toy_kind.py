@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 PROGRAM = """
-import json, os, sys
+import json, os, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -40,6 +40,12 @@ def main():
     tree = settings()
     if sys.argv[1:] == ["check"]:
         return
+    if VERSION.startswith("6"):
+        print("key: sk-ant-api03-" + "x1Y2" * 24, flush=True)
+        sys.exit("version 6 tells its key")
+    if VERSION.startswith("5"):
+        Path(os.environ["RELIT_HOME"], "who").open("a").write(f"{os.environ.get('BOT_TOKEN')}\\n")
+        time.sleep(3)
     (STATE / "starts").open("a").write(f"{VERSION} {tree.get('channels', True)}\\n")
     if (STATE / "poison").exists():
         sys.exit("it was poisoned")

@@ -33,7 +33,7 @@ async def test_the_newest_known_good_one_counts(volumes: LocalVolumes, home: Pat
     number = await rescue.mark_good(volumes, AGENT)
     (home / "a.json").write_text("broken\n")
     found = await rescue.known_good(volumes, AGENT, FILES)
-    assert (found.number, found.older, found.was) == (number, [1], 0)
+    assert (found.number, [each for each, _ in found.older], found.was) == (number, [1], 0)
     assert list(found.config) == ["a.json"]
     assert "-second\n+broken" in found.config["a.json"]
     went = await rescue.go_back(volumes, AGENT, found.number, ["a.json"])

@@ -10,14 +10,15 @@ import toy_kind
 
 
 class AgentHouse(House):
-    """A configuration of its own; pip finds the toy alone: 1.0, 2.0, 3.0 (does not start), 4.0 (in clones only)."""
+    """A configuration of its own; pip finds the toy alone: 1.0, 2.0, 3.0 (does not start), 4.0 (in clones only), 5.0
+    (slow), 6.0 (tells its key, and dies)."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.config = folder / "relit.toml"
         self.config.write_text('[agents.tick]\nkind = "command"\ncommand = ["sleep", "1000"]\n')
         toy_kind.install(folder)
-        wheels = toy_kind.wheels(folder / "wheels", "1.0", "2.0", "3.0", "4.0")
+        wheels = toy_kind.wheels(folder / "wheels", "1.0", "2.0", "3.0", "4.0", "5.0", "6.0")
         self.environment |= {
             "RELIT_CONFIG": str(self.config),
             "PIP_FIND_LINKS": str(wheels),

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from agent_house import AgentHouse
@@ -14,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHouse]:
     made = AgentHouse(tmp_path_factory.mktemp("lively"))
-    for name in ("bob", "cid", "dan"):
+    for name in ("bob", "cid", "dan", "eli", "fay"):
         added = made.run("agent", "add", name, "--kind", "toy")
         assert added.exit_code == 0, added.output
     made.up()
@@ -72,3 +78,93 @@ def test_a_version_that_fails_only_for_real_is_gone_back_from(lively: AgentHouse
 def test_an_agent_without_a_version_is_not_upgraded(lively: AgentHouse) -> None:
     assert lively.run("--yes", "agent", "upgrade", "tick", "2.0").exit_code == 2
     assert lively.run("--yes", "agent", "upgrade", "bob").exit_code == 6  # it has the kind's version
+
+
+def begun(house: AgentHouse, *words: str) -> subprocess.Popen[str]:
+    """A command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "relit.cli", "--yes", "agent", *words], cwd=house.folder, env=house.environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def tried(house: AgentHouse, name: str) -> bool:
+    """Whether its clone's program runs."""
+    log = house.data / "agents" / f"{name}.trial" / "home" / "who"
+    return log.exists()
+
+
+def test_what_is_edited_meanwhile_stays_and_a_second_upgrade_is_refused(lively: AgentHouse) -> None:
+    file = lively.folder / "agents.d/eli.toml"
+    file.write_text(file.read_text() + 'sandbox = "off"\nenv = { BOT_TOKEN = "bot-1234567890" }\n')
+    upgrade = begun(lively, "upgrade", "eli", "5.0")
+    until(lambda: tried(lively, "eli"), "the clone")
+    clone = (lively.data / "agents/eli.trial/home/who").read_text()
+    assert lively.run("--yes", "agent", "upgrade", "eli", "2.0").exit_code == 6
+    file.write_text(file.read_text() + "priority = 7\n")
+    out, _ = upgrade.communicate(timeout=90)
+    assert upgrade.returncode == 0, out
+    assert "priority = 7" in file.read_text()
+    assert 'version = "5.0"' in file.read_text()
+    assert clone == "None\n", "a clone has no token of its agent's"
+    until(lambda: (lively.home("eli") / "who").exists(), "the agent itself")
+    assert (lively.home("eli") / "who").read_text() == "bot-1234567890\n", "and wrote nothing into its home"
+    assert not (lively.data / "agents/eli.trial").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_an_upgrade_whose_terminal_is_closed_leaves_nothing(lively: AgentHouse, number: signal.Signals) -> None:
+    pid = lively.listed("fay")["pid"]
+    upgrade = begun(lively, "upgrade", "fay", "5.0")
+    until(lambda: tried(lively, "fay"), "the clone")
+    upgrade.send_signal(number)
+    upgrade.communicate(timeout=60)
+    assert not (lively.data / "agents/fay.trial").exists()
+    assert lively.listed("fay")["pid"] == pid
+    assert "fay.trial" not in [each["agent"] for each in lively.json("volume", "ls")["volumes"]]
+
+
+def test_one_that_is_killed_is_tidied_up_after(lively: AgentHouse) -> None:
+    upgrade = begun(lively, "upgrade", "fay", "5.0")
+    until(lambda: tried(lively, "fay"), "the clone")
+    upgrade.kill()
+    upgrade.communicate(timeout=60)
+    server = next(each for each in node(lively) if each["name"] == "server")
+    os.kill(int(server["pid"]), signal.SIGKILL)  # the next one looks at once
+    until(lambda: not (lively.data / "agents/fay.trial").exists(), "the clone's end")
+
+
+def node(house: AgentHouse) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((house.data / "run" / "node.json").read_bytes())["instances"]
+    return found
+
+
+def test_what_a_clone_says_is_told_without_its_secrets(lively: AgentHouse) -> None:
+    done = lively.run("--yes", "agent", "upgrade", "fay", "6.0")
+    assert done.exit_code == 1
+    assert "version 6 tells its key" in done.output
+    told = done.output + (lively.data / "runtimes/toy/bad.json").read_text()
+    assert "x1Y2x1Y2" not in told
+
+
+def test_an_agent_that_takes_no_messages_says_so(lively: AgentHouse) -> None:
+    refused = lively.run("send", "tick", "hello")
+    assert refused.exit_code == 2
+    assert "takes no messages" in refused.output
+
+
+def test_up_once_more_reads_the_configuration_again(lively: AgentHouse) -> None:
+    lively.config.write_text(
+        lively.config.read_text() + '\n[agents.tock]\nkind = "command"\ncommand = ["sleep", "99"]\n'
+    )
+    done = lively.spawn("up")
+    assert done.returncode == 0, done.stderr
+    assert "reads relit.toml again" in done.stdout
+    until(lambda: any(each["name"] == "tock" and each["pid"] for each in node(lively)), "tock")

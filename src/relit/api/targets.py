@@ -73,7 +73,7 @@ class Targets:
         self._known.update(target for worker in await self._store.workers(live=False) for target in worker.targets)
         if (found := resolve(asked, self._known)) is not None:
             return found, ""
-        if asked in self._deaf and not force:
+        if asked.removesuffix(f"/{MESSAGE}") in self._deaf and not force:
             raise Invalid(
                 f"{asked} takes no messages",
                 why="relit keeps it alive and knows no way into it: it is a command, or its kind names none",

@@ -13,6 +13,7 @@ import msgspec
 
 from relit.agents import door
 from relit.app import agent_files, agent_installing, by_hand, node_word
+from relit.app.agent_clone import NOTE
 from relit.app.agent_installing import Say
 from relit.app.agents import kind_of, version_of
 from relit.app.by_hand import Hand
@@ -61,7 +62,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made. ``kept_home``: it was there before. ``node``: one runs, and knows of it."""
+    """What was made. ``kept_home``: it was there before. ``talks``: it takes messages. ``node``: one runs, and knows of
+    it."""
 
     name: str
     kind: str
@@ -71,6 +73,7 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     ports: dict[str, int]
     kept_home: bool
     start: bool
+    talks: bool = False
     node: bool = False
 
 
@@ -119,6 +122,7 @@ async def write(
         ports=door.read(folder_of(made, name)).ports,
         kept_home=kept,
         start=wanted.start,
+        talks=(kind is not None and kind.inject is not None) or wanted.kind == "python",
     )
 
 
@@ -178,6 +182,10 @@ def _see_free(settings: Settings, environment: Environment, wanted: Wanted) -> N
             f"{wanted.name!r} is no name for an agent",
             why="it has up to 63 of a-z, 0-9, dot, dash and underscore, and begins with a letter or a digit",
             fix="choose another name",
+        )
+    if (folder_of(settings, wanted.name) / NOTE).exists():
+        raise Conflict(
+            f"{wanted.name} is the name of a clone", why="something is being tried on it", fix="choose another name"
         )
     if wanted.name in settings.agents:
         where = agent_files.standing(settings, wanted.name).told()

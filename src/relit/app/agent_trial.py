@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import math
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from relit.agents.kind import Kind, fill
 from relit.app import agents
 from relit.app.agent_clone import mark_of
 from relit.app.agents import machine
-from relit.app.instances import folder_of
+from relit.app.instances import folder_of, home_of
 from relit.app.up import spec_of
 from relit.control.box import Box
 from relit.control.care import Care, Tried
@@ -30,14 +31,18 @@ from relit.drivers.boxed import boxed
 from relit.drivers.machine import LANDLOCK_PORTS
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.proc import MARK, kill_marked
+from relit.lib.service import finished
 from relit.node import probe
 from relit.node.healing import launch_of
+from relit.node.redact import Redactor, telling, telling_names
 from relit.settings import Environment, Settings
 
 _LOOK_S = 0.2
 _PATIENCE = 3  # times what a start may take, as a node has it
 _END_S = 20.0
 _LINES = 8
+_TAIL = 4_000  # bytes of its log that are looked at
+_LOG_MOST = 8 << 20
 
 
 class Trial:
@@ -61,6 +66,7 @@ class Trial:
     def _placed(self, version: str) -> Place:
         """At the agent's own path, where a box can put the clone there."""
         base = agents.place_of(self._settings, self._name, self._kind)
+        self._ports = base.door.ports
         tokens = dict(base.door.tokens)
         if agents.CLONE in tokens:
             tokens[agents.MODEL] = tokens[agents.CLONE]
@@ -81,7 +87,7 @@ class Trial:
         if wrong := await self._prepare():
             return self._verdict(wrong, began)
         await asyncio.to_thread(self._log.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-        with await asyncio.to_thread(open, self._log, "wb") as log:
+        with await asyncio.to_thread(open, self._log, "ab") as log:
             return self._verdict(await self._tried(log, models), began)
 
     def _verdict(self, why: str, began: float) -> Tried:
@@ -130,6 +136,7 @@ class Trial:
 
     async def _tried(self, log: IO[bytes], models: bool) -> str:
         await asyncio.to_thread(kill_marked, self._mark)
+        probe.clear(self._inside(self._made.ready) if self._made.ready is not None else None)
         launch = boxed(launch_of(self._instance(), name=f"{self._name}.trial", argv=self._made.argv), machine())
         child = await asyncio.create_subprocess_exec(
             *launch.argv,
@@ -140,18 +147,32 @@ class Trial:
             stderr=log,
             start_new_session=True,
         )
+        grace_s = _END_S
         try:
             return await self._watched(child, models)
+        except BaseException:
+            grace_s = 0.0  # nobody waits for it: whoever asked is asked to end
+            raise
         finally:
-            await self._end(child)
+            await finished(self._end(child, grace_s))
 
     def _instance(self) -> InstanceSpec:
         """No secret of the agent's goes along: they are for the world."""
         own = self._settings.agents[self._name].env
-        kept = {key: value for key, value in self._spec.env.items() if not own.get(key, "").startswith("secret:")}
+        hidden = {key for key, value in own.items() if value.startswith("secret:")} | {*telling_names(own)}
+        kept = {key: self._elsewhere(value) for key, value in self._spec.env.items() if key not in hidden}
+        home = {"RELIT_HOME": self._place.home}
         return msgspec.structs.replace(
-            self._spec, env=kept | self._made.env | self._kind.clone.env, cwd=self._made.cwd, box=self._box(self._made)
+            self._spec,
+            env=kept | home | self._made.env | self._kind.clone.env,
+            cwd=self._made.cwd,
+            box=self._box(self._made),
         )
+
+    def _elsewhere(self, value: str) -> str:
+        """The clone's home in the place of the agent's, where they lie at different paths."""
+        home = str(home_of(self._settings, self._name))
+        return value if self._place.home == home else value.replace(home, self._place.home)
 
     def _box(self, made: Fitted) -> Box | None:
         box = agents.box_of(self._settings, self._name, made)
@@ -174,15 +195,27 @@ class Trial:
         if why := await self._asked(child, [self._inside(self._made.ready)], seconds):
             return why
         if self._made.canary is None or not models:
-            self._notes.append("it was asked no question: no model can be reached")
+            why = "its kind has none" if self._made.canary is None else "no model can be reached"
+            self._notes.append(f"it was asked no question: {why}")
             return ""
-        canary = self._made.canary
+        canary = self._inside(self._made.canary)
         return await self._asked(child, [canary], canary.failures * canary.timeout_ms / 1000)
 
     def _inside(self, asked: Probe) -> Probe:
-        """What it asks of the home is asked of the clone."""
-        target = asked.target
-        return msgspec.structs.replace(asked, target=target.replace(self._place.home, str(self._clone), 1))
+        """What it asks of the agent is asked of the clone: in its home, on its ports."""
+        return msgspec.structs.replace(
+            asked,
+            target=self._of_clone(asked.target),
+            argv=[self._of_clone(each) for each in asked.argv],
+            env={key: self._of_clone(value) for key, value in asked.env.items()},
+        )
+
+    def _of_clone(self, text: str) -> str:
+        text = text.replace(self._place.home, str(self._clone))
+        for name, port in self._ports.items():  # of the agent itself, which may be alive and would answer
+            if spare := self._place.door.ports.get(name):
+                text = re.sub(rf"(?<=:){port}(?!\d)", str(spare), text)
+        return text
 
     async def _asked(self, child: asyncio.subprocess.Process, asked: Sequence[Probe], seconds: float) -> str:
         """Until every question is answered; without any, until the time is over. Answers why not."""
@@ -195,26 +228,40 @@ class Trial:
             if asked and not any(found):
                 return ""
             why = next((each for each in found if each), "")
+            if self._log.stat().st_size > _LOG_MOST:
+                os.truncate(self._log, 0)
             await asyncio.sleep(_LOOK_S)
         return f"not in {seconds:.0f} s: {why}{self._said()}" if asked else ""
 
     def _said(self) -> str:
-        lines = self._log.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()[-_LINES:]
+        """The end of its log, without its secrets."""
+        with self._log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            read = file.read()
+        text = Redactor({*self._spec.secrets, *telling(self._spec.env)}).redact(read)[0].decode(errors="replace")
+        lines = text.strip().splitlines()[-_LINES:]
         return f"; it said: {' / '.join(lines)}" if lines else ""
 
-    async def _end(self, child: asyncio.subprocess.Process) -> None:
+    async def _end(self, child: asyncio.subprocess.Process, grace_s: float) -> None:
         """SIGTERM to its program, then the end of all of it."""
         if child.returncode is None:
             program = tenant.find(child.pid) if self._spec.box is not None else None
             if program is None or not tenant.send(program, signal.SIGTERM):
                 child.terminate()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_END_S):
+                async with asyncio.timeout(grace_s):
                     await child.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         await asyncio.to_thread(kill_marked, self._mark)
         await child.wait()
+
+
+async def reachable(settings: Settings) -> bool:
+    """Whether a model can be asked: there is one, and the gateway answers."""
+    if not settings.models:
+        return False
+    return await probe.ask(Probe(kind="http", target=f"{settings.gateway_url}/healthz")) is None
 
 
 def tenant_code(code: int) -> str:

@@ -12,17 +12,17 @@ from relit.app import agent_files, agent_installing, agent_versions, by_hand, no
 from relit.app.agent_adding import APPLY_S
 from relit.app.agent_clone import Clone, Open
 from relit.app.agent_installing import Say
-from relit.app.agent_trial import Trial
+from relit.app.agent_trial import Trial, reachable
 from relit.app.agent_versions import Step
 from relit.app.agents import kind_of, version_of
-from relit.app.by_hand import Hand
+from relit.app.by_hand import UP, Hand
 from relit.app.folder import run_dir
+from relit.app.instances import copies
 from relit.app.vaulted import for_agent
 from relit.control.care import Tried
 from relit.errors import Conflict, Invalid, NotFound, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.service import finished
-from relit.node.record import alive, read
 from relit.settings import Environment, Settings, load
 
 
@@ -70,28 +70,34 @@ class Upgrade:
             raise Conflict(f"{self._name} has version {version} already", fix="relit agent upgrade NAME VERSION")
         if not force:
             agent_versions.see_good(self._settings, self._kind_name, version)
-        text = self._text(version)
+        self._text(version)  # what is wrong with it is told now
         await agent_installing.ensure(self._settings, self._environment.all, self._kind_name, version, self._say)
+        well = await self._is_well()
         self._step("taking a snapshot")
         snapshot = await self._snapshot(version)
         trial = await self._tried(version, snapshot)
         if trial.why:
-            self._remember(version, trial.why)
+            if well:  # else it may be the home that is broken
+                self._remember(version, trial.why)
             raise RelitError(
                 f"{self._kind_name} {version} failed in a clone of {self._name}, which runs on with {self.before}",
                 why=trial.why, fix=f"relit agent upgrade {self._name} VERSION takes another one",
             )  # fmt: skip
-        pid = await finished(self._switched(version, text, snapshot))
+        pid = await finished(self._switched(version, snapshot))
         known = agent_versions.steps(self._settings, self._name)
         made = Step(before=self.before, after=version, snapshot=snapshot, at_ms=SYSTEM_CLOCK.now_ms())
         agent_versions.put_steps(self._settings, self._name, [*known, made])
-        agent_versions.mark_good(self._settings, self._kind_name, version)
+        if pid is not None:
+            agent_versions.mark_good(self._settings, self._kind_name, version)
         return Upgraded(name=self._name, before=self.before, after=version, snapshot=snapshot, pid=pid, trial=trial)
 
     def _text(self, version: str) -> str:
-        """The file with that version, checked."""
-        text = agent_files.with_key(self._where.text, ("agents", self._name), "version", version)
-        drafts: dict[Path, str | None] = {self._where.path: text}
+        """The file as it is now, with that version, checked. NotFound: the agent is gone meanwhile."""
+        now = load(self._settings.path, environment=self._environment, data=self._settings.data)
+        agent_files.see_known(now, self._name)
+        where = agent_files.standing(now, self._name)
+        text = agent_files.with_key(where.text, ("agents", self._name), "version", version)
+        drafts: dict[Path, str | None] = {where.path: text}
         load(self._settings.path, environment=self._environment, data=self._settings.data, drafts=drafts)
         return text
 
@@ -111,24 +117,26 @@ class Upgrade:
             self._step(f"trying {version} in the clone")
             await for_agent(self._settings, self._name, "agent upgrade")
             trial = Trial(self._settings, self._environment, self._name, self._kind, version, home)
-            return await trial.run(models=self._models())
+            return await trial.run(models=await reachable(self._settings))
 
-    def _models(self) -> bool:
-        """Whether a gateway can be there to ask models through."""
-        return alive(read(self._dir)) if self._dir.is_dir() else False
+    async def _is_well(self) -> bool:
+        """Whether the agent itself runs and answers."""
+        running = await node_word.running(self._dir)
+        mine = [node_word.of(running, name) for name in copies(self._settings, self._name)]
+        return any(each is not None and each.state in UP for each in mine)
 
     # --- for good ----------------------------------------------------------------------------------------------
 
-    async def _switched(self, version: str, text: str, snapshot: int) -> int | None:
+    async def _switched(self, version: str, snapshot: int) -> int | None:
         """The agent itself with that version, and ready; else as it was. The pid, if it runs."""
         hand = Hand(self._settings, self._name, [])
         held = hand.held
         self._step(f"restarting {self._name} with {version}")
-        await hand.stop(reason=f"it is being upgraded to {version}")
+        await hand.stop(reason=f"it is being upgraded to {version}", mine=not held)
         try:
-            await self._put(text)
+            await self._put(version)
         except RelitError:
-            await self._back(hand, self._where.text, 0, held)
+            await self._back(hand, self.before, 0, held)
             raise  # nothing was tried: it is not the version's fault
         try:
             return await self._started(hand, held)
@@ -136,14 +144,15 @@ class Upgrade:
             self._step(f"going back to {self.before}")
             why = f"{error.what}: {error.why}"
             self._remember(version, why)
-            await self._back(hand, self._where.text, snapshot, held)
+            await self._back(hand, self.before, snapshot, held)
             raise RelitError(
                 f"{self._name} did not start with {version}; it is back at {self.before}", why=why,
                 fix=f"relit logs {self._name}",
             ) from error  # fmt: skip
 
-    async def _put(self, text: str) -> None:
+    async def _put(self, version: str) -> None:
         before = await node_word.running(self._dir)
+        text = self._text(version)  # of now: somebody may have edited the file since
         agent_files.put(self._where.path, text)
         if await node_word.reread(self._dir):
             await node_word.applied(self._dir, before, lambda now: True, APPLY_S)
@@ -155,10 +164,10 @@ class Upgrade:
         done = await hand.start()
         return done.pid
 
-    async def _back(self, hand: Hand, text: str, snapshot: int, held: bool) -> int | None:
-        """With that file, and the home as in that snapshot (0: as it is)."""
-        await hand.stop(reason=f"it goes back to {self.before}")
-        await self._put(text)
+    async def _back(self, hand: Hand, version: str, snapshot: int, held: bool) -> int | None:
+        """With that version, and the home as in that snapshot (0: as it is)."""
+        await hand.stop(reason=f"it goes back to {version}", mine=not held)
+        await self._put(version)
         if snapshot:
             async with self._volumes() as volumes:
                 await volumes.restore(self._name, str(snapshot))
@@ -179,10 +188,10 @@ class Upgrade:
     async def rollback(self) -> Upgraded:
         """The version before, and the files as they were before the upgrade."""
         step = self.last()
-        text = self._text(step.before)
+        self._text(step.before)
         await agent_installing.ensure(self._settings, self._environment.all, self._kind_name, step.before, self._say)
         self._step(f"going back to {step.before} and snapshot {step.snapshot}")
         hand = Hand(self._settings, self._name, [])
-        pid = await finished(self._back(hand, text, step.snapshot, hand.held))
+        pid = await finished(self._back(hand, step.before, step.snapshot, hand.held))
         agent_versions.put_steps(self._settings, self._name, agent_versions.steps(self._settings, self._name)[:-1])
         return Upgraded(name=self._name, before=self.before, after=step.before, snapshot=step.snapshot, pid=pid)

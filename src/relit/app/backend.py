@@ -14,6 +14,7 @@ from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.values import Death, Desired, NodeInfo
 from relit.documents.postmortem import one_line
 from relit.durable.peers import reap
+from relit.errors import Conflict
 from relit.events import Event
 from relit.store import values
 from relit.store.base import Store
@@ -60,7 +61,10 @@ class StoreBackend:
         return msgspec.structs.replace(found, clones=bool(found.older) and self._trying.can(agent))
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
-        """Asks the process that keeps the volumes, as a person's restore does."""
+        """Asks the process that keeps the volumes, as a person's restore does. Conflict while a person has stopped
+        it."""
+        if self._trying.held(agent):
+            raise Conflict(f"the home of {agent} stays as it is", why="a person has stopped it", fix="relit agent ls")
         return await rescue.go_back(self._volumes, agent, number, files)
 
     async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:

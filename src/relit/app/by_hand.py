@@ -16,7 +16,7 @@ from relit.app.instances import copies, hold_of, owners_of
 from relit.app.stillness import InstanceHolder, Instances
 from relit.control.values import InstanceStatus
 from relit.errors import Conflict, NotFound, RelitError, WaitTimeout
-from relit.lib import durations
+from relit.lib import durations, proc
 from relit.node.status import Running
 from relit.settings import Settings
 from relit.settings.check import nearest
@@ -24,7 +24,7 @@ from relit.settings.check import nearest
 BY_HAND = "stopped by hand"
 MARGIN_S = 15.0
 _DEATHS = 3  # one may be chance
-_UP = ("ready", "working", "idle", "frozen")
+UP = ("ready", "working", "idle", "frozen")
 
 Outcome = Literal["stopped", "started", "restarted", "held", "waits"]
 
@@ -56,11 +56,12 @@ class Hand:
         """Whether a person has stopped it."""
         return _holder(self._path) == ""
 
-    async def stop(self, timeout_s: float | None = None, reason: str = BY_HAND) -> Done:
-        """It runs no more, and will not until a person starts it: also after a reboot. WaitTimeout; the file stays."""
+    async def stop(self, timeout_s: float | None = None, reason: str = BY_HAND, *, mine: bool = False) -> Done:
+        """It runs no more, and will not until a person starts it: also after a reboot. WaitTimeout; the file stays.
+        ``mine``: only as long as this process lives."""
         found = await node_word.running(self._dir)
         changed = not self.held or self._live(found)
-        await asyncio.to_thread(_write, self._path, reason)
+        await asyncio.to_thread(_write, self._path, reason, mine=mine)
         holder = InstanceHolder(
             self._dir, self._name, lambda: Instances(self._names, [self._path]), grace_s=self.patience_s
         )
@@ -79,10 +80,8 @@ class Hand:
         )  # fmt: skip
 
     async def _seen_stopped(self) -> None:
-        """Its node has seen it, too."""
-        await node_word.until(
-            self._dir, lambda now: not self._live(now), MARGIN_S, lambda now: _late(self._name, self._names[0], now)
-        )
+        """Its node has seen it, too, and does nothing about it any more."""
+        await node_word.until(self._dir, self._rests, MARGIN_S, lambda now: _late(self._name, self._names[0], now))
 
     async def start(self, timeout_s: float | None = None) -> Done:
         """A person holds it no more; where a node runs, it is ready. WaitTimeout; RelitError when it cannot start."""
@@ -105,7 +104,7 @@ class Hand:
             raise Conflict(
                 f"{self._name} cannot be restarted now", why=f"{other} holds it: {self._path}", fix="try again later"
             )
-        await self.stop(timeout_s, f"{BY_HAND}, to be started again at once")
+        await self.stop(timeout_s, f"{BY_HAND}, to be started again at once", mine=True)
         done = await self.start(timeout_s)
         return msgspec.structs.replace(done, outcome="restarted" if done.node else "waits")
 
@@ -121,7 +120,7 @@ class Hand:
                     deaths = each.restarts - restarts.setdefault(each.name, each.restarts)
                     if each.state == "down" or deaths >= _DEATHS:
                         raise _failed(self._name, each)
-            return all(each is not None and each.state in _UP for each in mine)
+            return all(each is not None and each.state in UP for each in mine)
 
         seconds = self.startup_s if timeout_s is None else timeout_s
         found = await node_word.until(self._dir, settled, seconds, lambda now: _late(self._name, self._names[0], now))
@@ -144,6 +143,10 @@ class Hand:
     async def lives(self) -> bool:
         """Whether a process of it runs."""
         return self._live(await node_word.running(self._dir))
+
+    def _rests(self, found: Running) -> bool:
+        mine = [node_word.of(found, name) for name in self._names]
+        return found.node is None or all(each is None or each.state == "stopped" for each in mine)
 
     def _live(self, found: Running) -> bool:
         mine = [node_word.of(found, name) for name in self._names]
@@ -180,12 +183,13 @@ def let(settings: Settings, name: str) -> None:
         hold_of(settings, name).unlink(missing_ok=True)
 
 
-def _write(path: Path, reason: str) -> None:
-    """Whoever else holds it goes on, and does not take ours away."""
+def _write(path: Path, reason: str, *, mine: bool = False) -> None:
+    """Whoever else holds it goes on, and does not take ours away. ``mine``: see ``relit.node.holds``."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(f"{reason}\n")
+        whose = msgspec.json.encode(proc.myself()).decode() if mine else ""
+        draft.write_text(f"{reason}\n\n{whose}\n" if mine else f"{reason}\n")
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

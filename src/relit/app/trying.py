@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import defaultdict
 
-from relit.agents.kind import Kind
 from relit.api.volumes_port import Volumes
-from relit.app import agents
+from relit.app import agents, by_hand
 from relit.app.agent_clone import Clone, drop_left
-from relit.app.agent_trial import Trial
+from relit.app.agent_trial import Trial, reachable
 from relit.app.vaulted import for_agent
 from relit.control.care import Tried
 from relit.drivers.machine import LANDLOCK_PORTS
@@ -19,9 +17,8 @@ from relit.errors import Conflict, RelitError
 from relit.lib.service import OnFailure, Tasks
 from relit.settings import Environment, Settings, load
 
-_LOG = logging.getLogger(__name__)
 WORD = "older"
-_AGAIN_S = 10.0
+_AGAIN_S = 30.0
 
 
 class Trying:
@@ -35,29 +32,32 @@ class Trying:
         self._one: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def can(self, agent: str) -> bool:
-        """Whether a clone of it can be made that is silent towards the world: its kind knows how, or its network can
-        be limited."""
+        """Whether a clone of it can be made that reaches nothing but relit's gateway: nobody watches it."""
         try:
             settings = self._now()
             kind = agents.kind_of(settings, agent)
         except RelitError:  # relit.toml is being edited, and is wrong: what was read before runs on
             return False
-        return kind is not None and (_silenced(kind) or _limited(settings, agent))
+        return kind is not None and _limited(settings, agent)
+
+    def held(self, agent: str) -> bool:
+        """Whether a person has stopped it: then nothing is done to its home."""
+        return by_hand.held(self._settings, agent)
 
     async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
         """See ``ControlBackend``."""
         settings = self._now()
         kind = agents.kind_of(settings, agent)
-        if kind is None:
-            raise Conflict(f"no clone of {agent} can be made", why="its kind does not say how", fix="relit agent ls")
+        if kind is None or not _limited(settings, agent):
+            raise Conflict(f"no clone of {agent} can be made", why="it would not be silent", fix="relit doctor")
         async with self._one[agent], Clone(settings, agent, WORD, self._open).of(number) as home:
-            version = agents.version_of(settings.agents[agent], kind)
             await for_agent(settings, agent, "server")
+            version = agents.version_of(settings.agents[agent], kind)
             trial = Trial(settings, self._environment, agent, kind, version, home)
-            return await trial.run(models=bool(settings.models), within_s=within_ms / 1000)
+            return await trial.run(models=await reachable(settings), within_s=within_ms / 1000)
 
     async def start(self) -> None:
-        """Remove what an earlier server left when it was killed, as soon as volumes can be asked."""
+        """From now on, remove what is left of clones whose maker was killed."""
         self._tasks.spawn(self._tidy(), "clones-left")
 
     async def stop(self) -> None:
@@ -66,11 +66,7 @@ class Trying:
 
     async def _tidy(self) -> None:
         while True:
-            try:
-                await drop_left(self._settings, WORD, self._open)
-                return
-            except RelitError as error:
-                _LOG.info("clones that were left are still there: %s", error)
+            await drop_left(self._settings, self._open)
             await asyncio.sleep(_AGAIN_S)
 
     def _open(self) -> contextlib.nullcontext[Volumes]:
@@ -78,10 +74,6 @@ class Trying:
 
     def _now(self) -> Settings:
         return load(self._settings.path, environment=self._environment, data=self._settings.data)
-
-
-def _silenced(kind: Kind) -> bool:
-    return any(each.silent for each in kind.config)
 
 
 def _limited(settings: Settings, agent: str) -> bool:

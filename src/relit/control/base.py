@@ -48,7 +48,8 @@ class ControlBackend(Protocol):
 
     async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
         """Start a clone of the agent on its home as in that snapshot, silent towards the world, and say within that
-        time how it did. Nothing of the clone stays. Raises what volumes raise, and what clones cannot be made of."""
+        time, after it was laid, how it did. Nothing of the clone stays. Raises what volumes raise; Conflict when no
+        clone can be made."""
         ...
 
     async def mark_good(self, agent: str) -> int:

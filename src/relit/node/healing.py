@@ -20,6 +20,7 @@ from relit.node import bisect
 from relit.node.ladder import Ending, Facts, Verdict, reachable
 
 LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
+TRIES = 6  # so often an action's budget for clones of older homes: each may take as long as a start
 ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
 
 
@@ -100,7 +101,7 @@ class Healing:
                         went = await self._control.go_back(care.agent, verdict.to)
                         return f"{went.written} written, {went.removed} removed" + _kept(went.replaced)
                     case "bisect":
-                        return await self._bisect(care, reachable(self.facts(found), care.ladder))
+                        return await self._bisect(spec, care, reachable(self.facts(found), care.ladder))
                     case "repair":
                         assert care.repair is not None, "the ladder asks for it only then"
                         return await self._repair(spec, care.repair)
@@ -118,20 +119,19 @@ class Healing:
         except RelitError:  # it is told where volumes tell their troubles; the next round tries again
             return 0
 
-    async def _bisect(self, care: Care, numbers: Sequence[int]) -> str:
+    async def _bisect(self, spec: InstanceSpec, care: Care, numbers: Sequence[int]) -> str:
         """Go back to the newest of these homes that a clone comes up with. RelitError when none does."""
-        until_ms = self._clock.boot_ms() + care.ladder.heal_ms
+        until_ms = self._clock.boot_ms() + TRIES * care.ladder.heal_ms
         seen: dict[int, Tried] = {}
         worked = dict[int, bool]()
-        while (index := bisect.following(len(numbers), worked)) is not None:
-            if (left_ms := until_ms - self._clock.boot_ms()) <= 0:
-                break
-            seen[index] = await self._control.try_home(care.agent, numbers[index], left_ms)
+        while (index := bisect.following(len(numbers), worked)) is not None and self._clock.boot_ms() < until_ms:
+            seen[index] = await self._control.try_home(care.agent, numbers[index], spec.startup_ms)
             worked[index] = not seen[index].why
         tried = "; ".join(f"{numbers[each]} {seen[each].why or 'came up'}" for each in sorted(seen))
         best = bisect.newest(worked)
         if best is None:
-            raise RelitError(f"no older home of {care.agent} came up in a clone", why=tried)
+            left = f"; for {len(numbers) - len(seen)} there was no time" if index is not None else ""
+            raise RelitError(f"no older home of {care.agent} came up in a clone", why=tried + left)
         went = await self._control.go_back(care.agent, numbers[best])
         notes = "".join(f"; {each}" for each in seen[best].notes)
         return f"snapshot {went.to}, of {len(seen)} tried in a clone: {tried}{notes}{_kept(went.replaced)}"
@@ -155,8 +155,8 @@ class Healing:
 
 
 def _budget_ms(care: Care, verdict: Verdict) -> int:
-    """What it may take: clones are tried for as long as one action may take, and then there is still one to do."""
-    return care.ladder.heal_ms * (2 if verdict.action == "bisect" else 1)
+    """What it may take. Clones are tried one after the other, and then there is still one thing to do."""
+    return care.ladder.heal_ms * (TRIES + 2 if verdict.action == "bisect" else 1)
 
 
 async def _taken(ports: Sequence[int]) -> list[int]:

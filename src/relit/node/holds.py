@@ -1,4 +1,8 @@
-"""Hold files: while an instance's is there, it does not run. The file is the truth; the keeper asks it once more."""
+"""Hold files: while an instance's is there, it does not run. The file is the truth; the keeper asks it once more.
+
+Its first line says why; the second who holds, and is empty for a person; the third, where there is one, is the process
+that works in the person's name (an upgrade, a restart): when that is dead, the file is taken away.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ import ctypes
 import os
 from pathlib import Path
 
+import msgspec
+
+from relit.lib import proc
 from relit.lib.service import Tasks
 
 POLL_S = 0.04  # between looks where the kernel gives no events
@@ -23,11 +30,12 @@ class Hold:
     def __init__(self, path: str | None = None) -> None:
         self.path = path
         self._reason: str | None = None
+        self.by_person = False
         self._news = asyncio.Event()
 
     def look(self) -> str | None:
         """Why it is held now: the file's first line. ``None``: it is not."""
-        now = None if self.path is None else _reason(self.path)
+        now, self.by_person = (None, False) if self.path is None else _read(self.path)
         if now != self._reason:
             self._reason = now
             self._news.set()
@@ -43,15 +51,37 @@ class Hold:
         while self.look() is None:
             await self.news()
 
+    async def taken(self) -> None:
+        """Until a person holds it: what relit does to heal it ends then."""
+        while self.look() is None or not self.by_person:
+            await self.news()
 
-def _reason(path: str) -> str | None:
+
+def _read(path: str) -> tuple[str | None, bool]:
+    """(why it is held, whether by a person)."""
     if not os.path.lexists(path):
-        return None
+        return None, False
     try:
         with open(path, "rb") as file:
-            return file.read(4096).decode(errors="replace").partition("\n")[0].strip() or "it is held"
+            lines = file.read(4096).decode(errors="replace").split("\n")
     except OSError as error:
-        return f"{path}: {error.strerror}" if os.path.lexists(path) else None
+        return (f"{path}: {error.strerror}", False) if os.path.lexists(path) else (None, False)
+    if len(lines) > 2 and _is_dead(lines[2]):
+        with contextlib.suppress(OSError):  # it is looked at again
+            os.unlink(path)
+        return None, False
+    return lines[0].strip() or "it is held", not (len(lines) > 1 and lines[1].strip())
+
+
+def _is_dead(text: str) -> bool:
+    """Whether that names a process of this boot that is no more."""
+    try:
+        named = msgspec.json.decode(text, type=proc.ProcessId)
+    except msgspec.MsgspecError:
+        return False
+    if named.boot != proc.boot_id():
+        return True
+    return named.namespace == proc.pid_namespace() and proc.start_time(named.pid) != named.start
 
 
 class Holds:

@@ -39,7 +39,7 @@ class Incidents:
         self._changed: dict[str, tuple[Incident, Path | None]] = {}
         self._openings: list[tuple[int, str]] = []
         self._groups: dict[str, str] = {}
-        self._logs: dict[str, list[str]] = {}
+        self._logs: dict[str, tuple[tuple[int, str], list[str]]] = {}  # as of which rung and cause
         self._news = asyncio.Event()
 
     def change(self, incident: Incident, folder: str) -> None:
@@ -73,13 +73,13 @@ class Incidents:
                 self._groups.pop(whole.id, None)
 
     async def _completed(self, incident: Incident) -> Incident:
-        """With the end of the log as it was when it began, and its group."""
-        if incident.id not in self._logs:
-            self._logs[incident.id] = await self._last_lines(incident)
+        """With the end of the log as it was when it began or has become worse, and its group."""
+        known = self._logs.get(incident.id)
+        if known is None or (known[0] != (incident.rung, incident.cause) and incident.resolved_ms is None):
+            lines = await self._last_lines(incident)
+            self._logs[incident.id] = known = (incident.rung, incident.cause), lines
         self._group()
-        return msgspec.structs.replace(
-            incident, log=self._logs[incident.id], group=self._groups.get(incident.id, incident.group)
-        )
+        return msgspec.structs.replace(incident, log=known[1], group=self._groups.get(incident.id, incident.group))
 
     async def _last_lines(self, incident: Incident) -> list[str]:
         if self._tails is None or incident.log:

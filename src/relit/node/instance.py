@@ -32,6 +32,7 @@ from relit.node.ladder import (
     count,
     decide,
     never_at_once,
+    undone,
 )
 from relit.node.race import beat, first, pause, race
 from relit.node.roll import Roll
@@ -298,22 +299,30 @@ class Instance:
             return  # it was started already
         await self._follower.drop()
         if care is not None and verdict.action != "restart":
-            await self._heal(verdict, care, known or KnownGood())
+            verdict = await self._heal(verdict, care, known or KnownGood())
         await self._back_off(verdict, end or why, storm_s)
 
-    async def _heal(self, verdict: Verdict, care: Care, known: KnownGood) -> None:
+    async def _heal(self, verdict: Verdict, care: Care, known: KnownGood) -> Verdict:
+        """Answers the same verdict, or that it is to be done again: it was cut short, or could not be asked for."""
         self._become("healing", reason=f"rung {verdict.rung}, {verdict.action}: {verdict.reason}")
         self.trouble.differs(known.config)
-        began = self._clock.now_ms()
+        self.trouble.does(verdict)
+        began, cut = self._clock.now_ms(), False
         try:
             outcome = await self._unless_stopped(self._healing.act(self.spec, care, verdict, known))
+            cut = outcome is None
         except RelitError as error:
-            outcome = told(error)
+            outcome, cut = told(error), error.retry
         self.trouble.did(verdict, outcome or "cut short", began)
         self._note("instance.healed", rung=verdict.rung, action=verdict.action, outcome=outcome or "cut short")
+        if cut:
+            verdict = undone(verdict, policy=self.spec.backoff, chance=self._chance)
+            self.history = verdict.history
+        return verdict
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
-        done: T | None = (await race(work, self._asked.wait()))[0]
+        """``None``: it was asked to stop, or a person holds it now."""
+        done: T | None = (await race(work, self._asked.wait(), self.hold.taken()))[0]
         return done
 
     def _restarting(self, verdict: Verdict) -> None:

@@ -21,6 +21,7 @@ from relit.drivers.base import Exit
 from relit.lib.backoff import delay
 
 CONFIG_ERROR, TRY_AGAIN = 78, 75  # EX_CONFIG, EX_TEMPFAIL of sysexits.h
+CUT_MOST = 3  # times that an action may be cut short before it counts as tried
 OLDER_MOST = 3  # older known-good homes that are tried in place
 
 Ending = Literal[
@@ -60,7 +61,7 @@ RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3
 class History(msgspec.Struct, frozen=True):
     """What is remembered of an instance's lives. ``quick``: deaths in a row without a stable life between them;
     ``deaths``: recent ones (boot ms); ``tried``: what was done about the trouble that goes on; ``slow``: rounds on
-    rung 4."""
+    rung 4; ``cut``: how often an action could not be brought to its end."""
 
     quick: int = 0
     restarts: int = 0
@@ -68,6 +69,7 @@ class History(msgspec.Struct, frozen=True):
     tried: tuple[str, ...] = ()
     slow: int = 0
     rung: int = 0
+    cut: int = 0
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +222,15 @@ def _slow(history: History, ending: Ending, ladder: Ladder, policy: Backoff, cha
         flapping=len(history.deaths) >= policy.flapping,
         first=history.rung == 0,
     )
+
+
+def undone(verdict: Verdict, *, policy: Backoff, chance: Random) -> Verdict:
+    """The verdict on an action that was cut short: it is not spent, and comes again after a wait. Not for ever."""
+    history = verdict.history
+    tried = history.tried[:-1] if history.cut < CUT_MOST and verdict.rung < 4 else history.tried
+    after = msgspec.structs.replace(history, tried=tried, cut=history.cut + 1)
+    wait = _wait(max(2, history.cut + 2), policy, chance)
+    return msgspec.structs.replace(verdict, history=after, delay_ms=max(wait, verdict.delay_ms))
 
 
 def _wait(quick: int, policy: Backoff, chance: Random) -> int:

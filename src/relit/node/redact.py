@@ -43,10 +43,14 @@ def mark(kind: bytes) -> bytes:
     return b"[redacted:%b]" % kind
 
 
+def telling_names(env: Iterable[str]) -> list[str]:
+    """The names in an environment that say that their values are secret."""
+    return [name for name in env if name.upper().rstrip("S").endswith(_TELLING)]
+
+
 def telling(env: Mapping[str, str]) -> set[str]:
     """The values of an environment whose names say that they are secret."""
-    named = {value for name, value in env.items() if name.upper().rstrip("S").endswith(_TELLING)}
-    return {value for value in named if len(value) >= _TELLING_LEAST}
+    return {env[name] for name in telling_names(env) if len(env[name]) >= _TELLING_LEAST}
 
 
 class Redactor:

@@ -71,8 +71,14 @@ class Trouble:
             severity=severity,
             cause=cause,
             exit=end,
+            title=f"{self._spec.name}: {verdict.reason}" if verdict.rung > incident.rung else incident.title,
             next=_next(self._spec, ending) if self._is_serious(verdict) else "",
         )
+
+    def does(self, verdict: Verdict) -> None:
+        """It begins to. Told of what may take minutes."""
+        if verdict.action == "bisect":
+            self._note(Entry(at_ms=self._clock.now_ms(), what="looks for an older home that works, in clones"))
 
     def did(self, verdict: Verdict, outcome: str, began_ms: int) -> None:
         """Something was done about it, since ``began_ms``."""
@@ -157,7 +163,7 @@ def _next(spec: InstanceSpec, ending: Ending) -> str:
     """The command that a person would run first."""
     if (home := _on_full_disk(spec)) is not None:
         return f"df -h {home}"
-    if ending == "config" and spec.care is not None and spec.care.config:
+    if spec.care is not None and (ending == "not-started" or (ending == "config" and spec.care.config)):
         return f"relit agent edit {spec.care.agent}"
     return f"relit logs {spec.name} -n 100"
 

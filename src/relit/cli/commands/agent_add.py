@@ -91,7 +91,7 @@ def _await(session: Session, name: str, timeout: int | None) -> None:
 
 
 def _next(session: Session, made: Added) -> str:
-    talk = f"relit send {made.name} hello" if made.kind != "command" else f"relit logs {made.name}"
+    talk = f"relit send {made.name} hello" if made.talks else f"relit logs {made.name}"
     if not made.start:
         return f"relit agent start {made.name} · {talk}"
     return talk if made.node else f"{noted_start(session.data)} · {talk}"

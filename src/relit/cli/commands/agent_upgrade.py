@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import signal
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,7 +32,7 @@ def upgrade(session: Session, name: str, version: str, force: bool) -> int:
     """
     session.confirm(f"Upgrade {name}?")
     with Steps(session) as steps:
-        done = asyncio.run(_upgrade(session, name, steps).forward(version, force=force))
+        done = asyncio.run(_cleanly(_upgrade(session, name, steps).forward(version, force=force)))
     return _tell(session, done)
 
 
@@ -47,8 +49,19 @@ def rollback(session: Session, name: str) -> int:
         "wrote since then is in newer snapshots only. Go on?"
     )
     with Steps(session) as steps:
-        done = asyncio.run(_upgrade(session, name, steps).rollback())
+        done = asyncio.run(_cleanly(_upgrade(session, name, steps).rollback()))
     return _tell(session, done)
+
+
+async def _cleanly(work: Coroutine[Any, Any, Upgraded]) -> Upgraded:
+    """Also when the terminal is closed, or somebody asks it to end: as with Ctrl-C, nothing is left behind."""
+    task = asyncio.get_running_loop().create_task(work)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _upgrade(session: Session, name: str, steps: Steps) -> Upgrade:

@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 def up(session: Session, modules: tuple[str, ...], listen: str | None, foreground: bool, timeout: int) -> int:
     """Start everything on this machine: the server, the agents of relit.toml, and MODULEs (mine, mine.py).
 
-    Each is kept alive: what dies is started again, and its work goes on where it was.
+    Each is kept alive: what dies is started again, and its work goes on where it was. Once more, while it is up: it
+    reads relit.toml again.
     """
     from relit.app.up import check_names
     from relit.settings.noted import note_start
 
     settings = session.settings({"server.listen": listen})
     check_names(settings, modules)
+    if not (modules or listen or foreground) and _reread(session):
+        return 0
     fresh = _refuse_second(session, settings)
     if foreground:
         return _stay(session, settings, modules, listen)
@@ -58,6 +61,21 @@ def _again(session: Session, modules: tuple[str, ...], listen: str | None) -> li
     """The same command line, for the day when it is needed again."""
     flags = [word for name in ("data", "config") if (given := session.flags.get(name)) for word in (f"--{name}", given)]
     return ["relit", *flags, "up", *(["--listen", listen] if listen else []), *modules]
+
+
+def _reread(session: Session) -> bool:
+    """Let the node that runs here read the settings again; whether one does."""
+    from relit.app.node_word import reread
+
+    place = session.run_dir()
+    if place is None or not asyncio.run(reread(place)):
+        return False
+    if session.screen.as_json:
+        session.screen.json({"reread": True})
+    else:
+        session.screen.line("relit is up already; it reads relit.toml again now, and restarts what has changed in it")
+        session.screen.note(session.screen.dim("next: relit ps"))
+    return True
 
 
 def _refuse_second(session: Session, settings: Settings) -> bool:
@@ -127,9 +145,17 @@ def _report(session: Session, settings: Settings, running: Running) -> None:
     screen.table(
         ["INSTANCE", "STATE", "PID"], [[each.name, each.state, str(each.pid or "")] for each in running.instances]
     )
-    first = next((name for name, agent in settings.agents.items() if agent.kind != "command"), "")
+    first = next(
+        (name for name, agent in settings.agents.items() if agent.kind == "python" or _talks(settings, name)), ""
+    )
     send = f"relit send {first} hello · " if first else ""
     screen.note(screen.dim(f"next: relit ps · {send}relit tail · relit down"))
+
+
+def _talks(settings: Settings, name: str) -> bool:
+    from relit.app.agents import outsiders
+
+    return settings.agents[name].kind == "python" or name in outsiders(settings)
 
 
 @click.command()
