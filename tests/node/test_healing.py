@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,9 +16,9 @@ import pytest
 from log_house import fill, mounted
 from node_house import Bell, Server, gone, kill, rings, running, spec
 
-from relit.control.care import Care, ConfigFile, Entry, Incident, KnownGood, Ladder, Repair, Went
+from relit.control.care import Care, ConfigFile, Entry, Incident, KnownGood, Ladder, Repair, Tried, Went
 from relit.control.values import Backoff, InstanceSpec, Probe
-from relit.errors import VolumeError
+from relit.errors import ServerUnreachable, VolumeError
 from relit.lib.clock import SystemClock
 from relit.node.client import KeeperClient
 from relit.node.ladder import History, decide
@@ -159,6 +160,50 @@ async def test_the_newest_older_home_that_a_clone_comes_up_with_is_gone_back_to(
     assert [each for each in server.asked if each[0] == "go_back"] == [("go_back", "ada", 9), ("go_back", "ada", 6)]
     [done] = [each for each in server.incidents[-1].timeline if each.what.startswith("looked for an older home")]
     assert done.outcome.startswith("snapshot 6, of 4 tried in a clone: 8 it ended with exit 1; 7 a database of its is")
+
+
+async def test_a_person_who_stops_it_meanwhile_ends_the_search(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, tmp_path: Path
+) -> None:
+    hold, asked = tmp_path / "hold", asyncio.Event()
+
+    class Slow(Rescuer):
+        async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+            asked.set()
+            return await asyncio.Future()
+
+    slow = Slow()
+    slow.home = home
+    slow.good = KnownGood(number=9, at_ms=2**60, newest=9, older=[(8, 2**60)], clones=True)
+    made = msgspec.structs.replace(home.spec(["sh", "-c", "exit 3"]), hold=str(hold))
+    async with running(keeper, run_dir, slow, [made]) as node:
+        await asyncio.wait_for(asked.wait(), 20)
+        hold.write_text("stopped by hand\n")
+        await slow.saw("instance.held")
+        assert [(each.state, each.reason) for each in node.status()] == [("stopped", "stopped by hand")]
+    assert not [each for each in slow.asked if each[0] == "go_back"]
+
+
+async def test_what_the_server_was_away_for_is_tried_again(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
+) -> None:
+    class Restarted(Rescuer):
+        cuts = 2
+
+        async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+            if self.cuts:
+                self.cuts -= 1
+                raise ServerUnreachable("no server answers the node")
+            return await super().try_home(agent, number, within_ms)
+
+    away = Restarted()
+    away.home = home
+    away.good = KnownGood(number=9, at_ms=2**60, newest=9, older=[(8, 2**60)], clones=True)
+    async with running(keeper, run_dir, away, [home.spec(["sh", "-c", "exit 3"])]):
+        await away.until(lambda: any(each.rung == 4 for each in away.incidents))
+    assert ("go_back", "ada", 8) in away.asked
+    said = [each.outcome for each in away.incidents[-1].timeline if each.what.startswith("looked for an older home")]
+    assert [each.partition(" ")[0] for each in said] == ["failed:", "failed:", "snapshot"]
 
 
 async def test_when_no_older_home_comes_up_the_agent_keeps_its_own(

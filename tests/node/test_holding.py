@@ -7,17 +7,20 @@ import errno
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from node_house import ENV, Bell, Server, gone, kill, living, rings, running, spec
 
 from relit.control.values import Backoff, Probe
 from relit.drivers.base import Launch
 from relit.errors import FreezeFailed, InstanceHeld
+from relit.lib import proc
 from relit.node import holds
 from relit.node.client import KeeperClient
 from relit.node.freeze import Freezing
@@ -47,6 +50,26 @@ async def test_a_held_instance_stops_and_starts_again_when_it_is_released(
             print(f"held: stopped after {stopped * 1000:.0f} ms, back {(time.perf_counter() - began) * 1000:.0f} ms")
             assert max(stopped, time.perf_counter() - began) < 1.0  # the figures are printed
         assert server.named("instance.restarting") == []  # a hold is no failure
+
+
+async def test_a_hold_of_a_process_that_is_dead_is_none(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell, hold: Path
+) -> None:
+    """An upgrade stops an agent in a person's name; when it is killed, the agent must not stay stopped for ever."""
+    with subprocess.Popen(["sleep", "100"]) as worker:
+        start = proc.start_time(worker.pid)
+        assert start is not None
+        whose = msgspec.structs.replace(proc.myself(), pid=worker.pid, start=start)
+        async with running(keeper, run_dir, server, [spec("web", rings(bell), hold=str(hold))]):
+            pid = int(await bell.next())
+            hold.write_text(f"it is being upgraded\n\n{msgspec.json.encode(whose).decode()}\n")
+            await gone(pid)
+            await server.saw("instance.held")
+            assert hold.exists()
+            worker.kill()
+            worker.wait()
+            await server.saw("instance.started", 2)
+        assert not hold.exists()
 
 
 async def test_without_inotify_it_is_looked_for(

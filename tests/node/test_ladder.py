@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 from relit.control.care import Care, Ladder, Repair
 from relit.control.values import Backoff
 from relit.drivers.base import Exit
-from relit.node.ladder import RUNG, Ending, Facts, History, Verdict, adopts, asks, classify, count, decide, reachable
+from relit.node.ladder import (
+    RUNG,
+    Ending,
+    Facts,
+    History,
+    Verdict,
+    adopts,
+    asks,
+    classify,
+    count,
+    decide,
+    reachable,
+    undone,
+)
 
 POLICY = Backoff()
 EXACT = Backoff(jitter=0)
@@ -135,6 +148,19 @@ def test_older_homes_are_looked_for_in_a_clone_where_one_can_be_made() -> None:
     assert reachable(cloned, Ladder(max_rollback_ms=2 * HOUR)) == [5]
 
 
+def test_what_was_cut_short_comes_again_and_not_for_ever() -> None:
+    history, done = climb(1, "config", care=CARE)[0].history, list[str]()
+    for _ in range(9):
+        history = count(history, lived_ms=10, now_ms=0, policy=EXACT)
+        verdict = decide(history, "config", policy=EXACT, chance=Random(1), care=CARE, facts=FACTS)
+        verdict = undone(verdict, policy=EXACT, chance=Random(1))
+        done.append(verdict.action)
+        assert verdict.delay_ms > 0
+        history = verdict.history
+    assert done[:4] == ["recreate"] * 4
+    assert done[4:7] == ["repair", "volume", "volume"]
+
+
 def test_nothing_goes_further_back_than_allowed() -> None:
     old = Facts(good=7, age_ms=CARE.ladder.max_rollback_ms + 1, config=7, changed=True, older=((5, 2**60),))
     assert not any(each.action == "volume" for each in climb(20, care=CARE, facts=old))
@@ -237,8 +263,8 @@ def test_every_trouble_is_met_in_bounds(
             done.append(f"{verdict.action}:{verdict.to}" if verdict.action == "volume" else verdict.action)
         if verdict.action == "volume":
             assert facts is not None
-            ages = {**dict(facts.older), facts.good: facts.age_ms}
-            assert ages[verdict.to] <= care.ladder.max_rollback_ms
+            ages = [age for number, age in ((facts.good, facts.age_ms), *facts.older) if number == verdict.to]
+            assert min(ages) <= care.ladder.max_rollback_ms
             assert verdict.to == facts.good or not facts.clones
         if verdict.action == "bisect":
             assert facts is not None

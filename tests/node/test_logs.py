@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from log_house import Log, disk, fill, mounted, until
 from node_house import gone, open_files
@@ -226,6 +227,18 @@ async def test_logs_are_what_incidents_quote_from(house: House) -> None:
     incidents.change(Incident(id="1", agent="scout", instance="scout", opened_ms=1), "")
     await incidents.flush()
     assert [line.partition(" ")[2] for line in told[0].log] == ["it was [redacted:secret]"]
+
+
+async def test_they_quote_the_lines_of_the_newest_death_until_it_is_over(house: House) -> None:
+    log, told = house.add("scout"), list[Incident]()
+    incidents = Incidents(told.append, house.logs)
+    begun = Incident(id="1", agent="scout", instance="scout", opened_ms=1, cause="signal 9")
+    worse = msgspec.structs.replace(begun, rung=4, cause="exit 1")
+    for number, each in enumerate([begun, worse, worse, msgspec.structs.replace(worse, resolved_ms=2, rung=5)]):
+        log.write(f"{number}\n")
+        incidents.change(each, "")
+        await incidents.flush()
+    assert [each.log[-1].rpartition(" ")[2] for each in told] == ["0", "1", "1", "1"]
 
 
 async def test_a_fault_of_ours_stops_neither_the_others_nor_the_node(house: House) -> None:
