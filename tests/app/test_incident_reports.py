@@ -35,7 +35,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 def backend(store: SqliteStore) -> StoreBackend:
-    return StoreBackend(store, 5, None)  # type: ignore[arg-type]  # asks nothing of volumes
+    return StoreBackend(store, 5, None, None)  # type: ignore[arg-type]  # asks nothing of volumes, tries nothing
 
 
 async def test_a_report_is_kept_whole(backend: StoreBackend, store: SqliteStore) -> None:

@@ -217,8 +217,9 @@ def test_a_second_server_on_the_folder_is_refused(house: House) -> None:
     assert "another server runs on the data folder" in done.stderr
 
 
-def test_a_second_up_is_refused(house: House) -> None:
-    result = house.run("up")
+def test_a_second_up_reads_the_settings_again_and_starts_no_more(house: House) -> None:
+    assert "reads relit.toml again" in house.run("up").output
+    result = house.run("up", "clerks")
     assert result.exit_code == 6
     assert "relit down" in result.stderr
 

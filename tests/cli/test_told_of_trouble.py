@@ -39,7 +39,7 @@ def test_an_agent_that_cannot_start_again_is_told(tmp_path: Path) -> None:
             os.kill(ada["pid"], signal.SIGKILL)
             [opened, *_] = arrived(sink, 1)
             assert opened["type"] == "alert.opened"
-            assert "ada: it was killed" in str(opened["subject"])
+            assert "ada: it failed, and nothing that relit may do by itself has helped" in str(opened["subject"])
             shown = house.run("incidents")
             assert shown.exit_code == 3, shown.output
             assert "ada" in shown.stdout

@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conformance import COMPLETED, MINUTE, Time, add, claim, event_names, fence, join, message, running, states, step
+from conformance import (
+    COMPLETED,
+    HOUR,
+    MINUTE,
+    Time,
+    add,
+    claim,
+    event_names,
+    fence,
+    join,
+    message,
+    running,
+    states,
+    step,
+)
 
 from relit.errors import Fenced
 from relit.store.base import Store
-from relit.store.values import Reaped
+from relit.store.values import Reaped, WorkerInfo
 
 
 async def test_a_worker_is_listed_while_it_lives(store: Store) -> None:
@@ -117,6 +131,19 @@ async def test_progress_between_deaths_is_no_poison(store: Store) -> None:
     for number in range(6):
         assert await crash(store, number, steps=1) == []
     assert (await store.run(id_)).crashes == 1
+
+
+async def test_deaths_of_a_steady_worker_count_against_no_run(store: Store) -> None:
+    ids = [await add(store) for _ in range(3)]
+    for number in range(9):
+        info = WorkerInfo(
+            id=f"steady-{number}", host="h", pid=7, start=8, boot="b", namespace="n", targets=["a/w"], steady=True
+        )
+        await store.join(info, HOUR)
+        assert len(await claim(store, info.id)) == 3, "they are no suspects: all are taken at once"
+        assert await store.reap(info.id, proven=True, poison_after=3) == Reaped(info.id, 3, [])
+    assert [(await store.run(id_)).crashes for id_ in ids] == [0, 0, 0]
+    assert await crash(store, 1) == await crash(store, 2) == []
 
 
 async def test_suspects_are_taken_one_at_a_time(store: Store) -> None:

@@ -54,7 +54,8 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
     """Work until a signal comes."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
-        await work(settings, [_definition(settings, http, name) for name in agents.outsiders(settings)], began=began)
+        found = [_definition(settings, http, name) for name in agents.outsiders(settings)]
+        await work(settings, found, steady=True, began=began)  # it is agents that messages kill
 
 
 def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:

@@ -38,6 +38,8 @@ def worker(
     found: Sequence[Definition],
     on_failure: OnFailure,
     concurrency: int | None = None,
+    *,
+    steady: bool = False,
 ) -> Worker:
     """A worker for these definitions, not started."""
     return Worker(
@@ -46,6 +48,7 @@ def worker(
         concurrency=concurrency or settings.worker.concurrency,
         lease_ms=settings.worker.lease_ms,
         poison_after=settings.worker.poison_after,
+        steady=steady,
         on_failure=on_failure,
     )
 
@@ -55,12 +58,13 @@ async def work(
     found: Sequence[Definition],
     *,
     concurrency: int | None = None,
+    steady: bool = False,
     began: Callable[[list[str]], None] = lambda targets: None,
 ) -> None:
-    """Execute runs until a signal comes. ``began`` is told the targets."""
+    """Execute runs until a signal comes. ``began`` is told the targets; ``steady``: see ``WorkerInfo``."""
     targets = [each.target for each in workflows(found)]
     async with until_signal() as stop, parts.engine(settings) as engine:
-        working = Draining(worker(settings, engine, found, stop.fail, concurrency))
+        working = Draining(worker(settings, engine, found, stop.fail, concurrency, steady=steady))
         services: list[Service] = [*upkeep(settings, engine, stop.fail), working]
         async with running(services, lambda: began(targets)):
             await stop.wait()

@@ -49,6 +49,7 @@ class Worker:
         concurrency: int = 100,
         lease_ms: int = 10_000,
         poison_after: int = 5,
+        steady: bool = False,
         chance: Random | None = None,
         on_failure: OnFailure | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class Worker:
         self._mailboxes = [each.mailbox for each in given if isinstance(each, Agent) and each.mailbox is not None]
         self._concurrency = concurrency
         self._lease_ms = lease_ms
+        self._steady = steady
         self._services = Services(engine.payloads, engine.clock, chance or system_random(), Threads(), engine.home)
         self._peers = Peers(engine.store, poison_after, on_failure)
         self._running: dict[Fence, Execution] = {}
@@ -161,6 +163,7 @@ class Worker:
             boot=me.boot,
             namespace=me.namespace,
             targets=sorted(self._workflows),
+            steady=self._steady,
         )
         proc.mark_children(self.id)
         await self.store.join(info, self._lease_ms)

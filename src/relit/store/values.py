@@ -274,6 +274,8 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """``steady``: it executes nothing of others in its process, so that a run is hardly what kills it."""
+
     id: str
     host: str
     pid: int
@@ -281,6 +283,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     boot: str
     namespace: str
     targets: list[str]
+    steady: bool = False
     state: Literal["live", "left", "dead"] = "live"
     joined_at: int = 0
     lease_left_ms: int = 0

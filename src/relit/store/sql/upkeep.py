@@ -63,7 +63,7 @@ async def join(tx: Tx, args: tuple[WorkerInfo, int]) -> None:
     info, lease_ms = args
     until = tx.lease_now + lease_ms
     row = (info.id, info.host, info.pid, info.start, info.boot, info.namespace, " ".join(info.targets), tx.now, until)
-    await tx.many("worker_add", [(*row, tx.lease_boot)])
+    await tx.many("worker_add", [(*row, tx.lease_boot, int(info.steady))])
     await queue.add_events(
         tx, [queue.event(tx, "worker.joined", None, None, worker=info.id, pid=info.pid, host=info.host)]
     )
@@ -93,12 +93,12 @@ async def reap(tx: Tx, args: tuple[str, bool, int]) -> Reaped | None:
     found = await tx.many("worker_lock", [(worker,)])
     if not found or found[0][1] != "live":
         return None
-    _, _, until, boot = found[0]
+    _, _, until, boot, steady = found[0]
     if not proven and boot == tx.lease_boot and until > tx.lease_now:
         return None
     await tx.many("worker_end", [(worker, "dead")])
     owned: list[RunRow] = [row[1:] for row in await tx.many("runs_owned", [(worker,)])]
-    boxes, poisoned = await _recover(tx, worker, proven, poison_after, owned)
+    boxes, poisoned = await _recover(tx, worker, proven, poison_after, owned, steady=bool(steady))
     await queue.add_events(
         tx, [queue.event(tx, "worker.died", None, None, worker=worker, proven=proven, runs=len(owned))]
     )
@@ -108,12 +108,14 @@ async def reap(tx: Tx, args: tuple[str, bool, int]) -> Reaped | None:
 
 
 async def _recover(
-    tx: Tx, worker: str, proven: bool, poison_after: int, owned: Sequence[RunRow]
+    tx: Tx, worker: str, proven: bool, poison_after: int, owned: Sequence[RunRow], *, steady: bool
 ) -> tuple[set[str], list[str]]:
     boxes: set[str] = set()
     poisoned: list[str] = []
     for id_, agent, mailbox, _, crashes, crash_seq, request, parent, seq in owned:
         count = 1 if seq > crash_seq else crashes + 1
+        if steady:  # whoever killed it, the run did not
+            count, seq = crashes, crash_seq
         state, reason = _fate(request, count, poison_after)
         ended = tx.now if state == "cancelled" else None
         placed = int(state == "available")

@@ -37,9 +37,9 @@ SELECT min(at) FROM (
 -- ============================================================== workers
 
 -- name: worker_add
--- params: id, host, pid, start, boot, namespace, targets, joined_at, lease_until, lease_boot
-INSERT INTO workers (id, host, pid, start, boot, namespace, targets, state, joined_at, lease_until, lease_boot)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 'live', $8, $9, $10)
+-- params: id, host, pid, start, boot, namespace, targets, joined_at, lease_until, lease_boot, steady
+INSERT INTO workers (id, host, pid, start, boot, namespace, targets, state, joined_at, lease_until, lease_boot, steady)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 'live', $8, $9, $10, $11)
 ON CONFLICT (id) DO UPDATE SET state = 'live', targets = excluded.targets, lease_until = excluded.lease_until,
   lease_boot = excluded.lease_boot
 
@@ -49,7 +49,7 @@ UPDATE workers SET lease_until = $2, lease_boot = $3 WHERE id = $1 AND state = '
 
 -- name: worker_lock
 -- params: id
-SELECT state, lease_until, lease_boot FROM workers WHERE id = $1 FOR NO KEY UPDATE
+SELECT state, lease_until, lease_boot, steady FROM workers WHERE id = $1 FOR NO KEY UPDATE
 
 -- name: worker_end
 -- params: id, state

@@ -1,7 +1,7 @@
 -- Calls to models, what they cost, and budgets.
 
 -- name: call_add
--- params: {CALL}
+-- params: id, agent, run, number, route, protocol, model, gateway, state, status, why, started_at, ended_at, input, output, cached, written, estimated, cost, reserved, budgets
 INSERT INTO calls ({CALL}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
 
 -- Its place in its turn. Two at once in one turn may get one number: they are told apart by their ids.
@@ -28,6 +28,7 @@ SELECT {CALL} FROM calls WHERE run = ?1 AND run <> '' ORDER BY number, id
 SELECT {CALL} FROM calls WHERE agent = ?1 ORDER BY started_at DESC, id DESC LIMIT ?2
 
 -- name: calls_open
+-- params:
 SELECT {CALL} FROM calls WHERE state = 'open' ORDER BY id
 
 -- name: budget_begin
@@ -48,7 +49,7 @@ UPDATE budgets SET spent = ?3, reserved = ?4, told = ?5 WHERE scope = ?1 AND day
 SELECT {SPENDING} FROM budgets WHERE day = ?1 ORDER BY scope
 
 -- name: usage_add
--- params: {USAGE}
+-- params: day, agent, route, model, calls, failed, input, output, cached, written, cost
 INSERT INTO usage ({USAGE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (day, agent, route, model) DO UPDATE SET calls = usage.calls + excluded.calls,
   failed = usage.failed + excluded.failed, input = usage.input + excluded.input,

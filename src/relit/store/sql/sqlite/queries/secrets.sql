@@ -7,6 +7,7 @@ INSERT INTO vault (id, kind, key, salt, cost) VALUES (1, ?1, ?2, ?3, ?4)
 ON CONFLICT DO NOTHING RETURNING id
 
 -- name: vault_lock
+-- params:
 SELECT {LOCK} FROM vault WHERE id = 1
 
 -- name: vault_change
@@ -14,6 +15,7 @@ SELECT {LOCK} FROM vault WHERE id = 1
 UPDATE vault SET kind = ?1, key = ?2, salt = ?3, cost = ?4 WHERE id = 1
 
 -- name: vault_get
+-- params:
 SELECT {LOCK} FROM vault WHERE id = 1
 
 -- name: secret_put
@@ -28,6 +30,7 @@ ON CONFLICT (name) DO UPDATE SET version = excluded.version, wrapped = excluded.
 DELETE FROM secrets WHERE name = ?1 RETURNING name
 
 -- name: secrets_all
+-- params:
 SELECT {SECRET} FROM secrets ORDER BY name
 
 -- name: audit_add

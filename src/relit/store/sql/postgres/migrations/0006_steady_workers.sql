@@ -1,0 +1,3 @@
+-- Workers that none of their runs can kill: deaths of theirs say little about a run.
+
+ALTER TABLE workers ADD COLUMN steady bigint NOT NULL DEFAULT 0;
