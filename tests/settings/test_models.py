@@ -59,3 +59,21 @@ def test_an_agent_whose_kind_needs_a_model_has_one(tmp_path: Path) -> None:
     assert "did you mean defaults?" in text
     read(tmp_path, '[agents.a]\nkind = "command"\ncommand = ["x"]\n')
     read(tmp_path, '[agents.a]\nentry = "x"\n')
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ('fallback = ["defualt"]', "did you mean default?"),
+        ('fallback = ["other"]', "cannot stand in for itself"),
+        ('fallback = ["claude"]', "speaks another protocol"),
+        ("retries = 11", "models.other.retries"),
+    ],
+)
+def test_who_stands_in_is_another_one_of_the_same_protocol(tmp_path: Path, table: str, why: str) -> None:
+    text = refused(
+        tmp_path,
+        '[models.default]\nurl = "https://x"\n[models.claude]\nurl = "https://y"\nkind = "anthropic"\n'
+        f'[models.other]\nurl = "https://z"\n{table}\n',
+    )
+    assert why in text

@@ -71,8 +71,10 @@ def _route(name: str, table: Model, secrets: Secrets) -> Route:
         key = None if table.key is None else secrets.reveal(table.key)
     except ConfigError as error:
         raise ConfigError(f"[models.{name}]: {error.what}", why=error.why, fix=error.fix) from error
-    patience = Patience(table.connect_ms / 1000, table.first_byte_ms / 1000, table.idle_ms / 1000)
-    return Route(name, table.url, key, table.model, table.kind, patience)
+    patience = Patience(
+        table.connect_ms / 1000, table.first_byte_ms / 1000, table.idle_ms / 1000, table.total_ms / 1000
+    )
+    return Route(name, table.url, key, table.model, table.kind, patience, table.retries, tuple(table.fallback))
 
 
 def doors(settings: Settings) -> Doors:

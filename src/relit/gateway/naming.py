@@ -7,6 +7,18 @@ import msgspec
 _WORD = b'"default"'
 
 
+def renamed(raw: bytes, model: str) -> bytes:
+    """The body ``raw`` with ``model`` in the place of whatever it asks for; empty: as it is."""
+    if not model:
+        return raw
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return raw
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(fields)
+
+
 def named(raw: bytes, model: str) -> bytes:
     """The body ``raw`` with ``model`` in place of ``default``; every other value stays byte by byte as it was."""
     if not model or _WORD not in raw:

@@ -35,6 +35,11 @@ class Call:
     body: bytes | AsyncIterable[bytes] | None = None
     length: str | None = None
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be sent once more: its body is here."""
+        return self.body is None or isinstance(self.body, bytes)
+
 
 class Answer:
     """A provider's answer that has begun; ``headers`` are those for the agent."""
@@ -52,7 +57,7 @@ class Answer:
             async with asyncio.timeout(self._call.route.patience.idle):
                 return await self._response.content.readany()
         except TimeoutError as error:
-            raise _silent(self._call.route, f"nothing came for {self._call.route.patience.idle:g} s") from error
+            raise silent(self._call.route, f"nothing came for {self._call.route.patience.idle:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(self._call.route, "its answer broke off", error) from error
 
@@ -97,7 +102,7 @@ class Providers:
         except aiohttp.ConnectionTimeoutError as error:
             raise _broken(route, f"no connection in {route.patience.connect:g} s") from error
         except TimeoutError as error:
-            raise _silent(route, f"no answer in {route.patience.first_byte:g} s") from error
+            raise silent(route, f"no answer in {route.patience.first_byte:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(route, "the call failed", error) from error
 
@@ -127,7 +132,8 @@ def _broken(route: Route, what: str, error: BaseException | None = None) -> Prov
     return ProviderFault(_named(route), why=why, fix=_FIX)
 
 
-def _silent(route: Route, why: str) -> ProviderSilent:
+def silent(route: Route, why: str) -> ProviderSilent:
+    """Nothing comes from it, or not all."""
     return ProviderSilent(_named(route), why=why, fix=_FIX)
 
 

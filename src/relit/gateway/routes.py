@@ -13,17 +13,20 @@ Kind = Literal["openai", "anthropic"]
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a provider is waited for, in seconds: to connect, for its answer to begin, for it to go on."""
+    """How long a provider is waited for, in seconds: to connect, for its answer to begin, for it to go on, and in
+    all."""
 
     connect: float = 10.0
     first_byte: float = 600.0
     idle: float = 300.0
+    total: float = 7200.0
 
 
 @dataclass(frozen=True)
 class Route:
     """A provider. ``url``: its base URL, as its own clients take it. ``key``: ``None`` where none is asked for.
-    ``model``: the name that is sent when an agent asks for ``default``; empty: that word itself."""
+    ``model``: the name that is sent when an agent asks for ``default``; empty: that word itself. ``retries``: of a call
+    that was refused for now, before the agent is told; ``fallback``: routes that stand in, one after the other."""
 
     name: str
     url: str
@@ -31,6 +34,8 @@ class Route:
     model: str = ""
     kind: Kind = "openai"
     patience: Patience = Patience()
+    retries: int = 0
+    fallback: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

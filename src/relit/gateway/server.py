@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from relit.errors import ConfigError, ProviderFault, ProviderSilent
-from relit.gateway import canned, headers
+from relit.gateway import again, canned, headers
+from relit.gateway.again import Next, Pass, Verdict, Wait
 from relit.gateway.health import Health, blames
 from relit.gateway.ledger import Ending, Entry, Ledger
-from relit.gateway.naming import named
-from relit.gateway.providers import Answer, Call, Providers
+from relit.gateway.naming import named, renamed
+from relit.gateway.providers import Answer, Call, Providers, silent
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Callers, Route
 from relit.gateway.target import Target, aim, door
 from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.lib.ids import system_random
 from relit.lib.service import finished
 
 _LOG = logging.getLogger(__name__)
@@ -45,9 +50,11 @@ class Gateway:
         *,
         clock: Clock = SYSTEM_CLOCK,
         ledger: Ledger | None = None,
+        chance: Random | None = None,
     ) -> None:
         self._routes = routes
         self._ledger = ledger
+        self._chance = chance or system_random()
         self._callers = callers
         self._host = host
         self._port = port
@@ -137,7 +144,7 @@ class Gateway:
         if caller.clone:
             raise Refused(403, "forbidden", "a clone that is tried reaches no provider")
         call = _call(request, caller.agent, route, target, body)
-        return await self._counted(request, caller, call)
+        return await self._forwarded(request, caller, call)
 
     def _admitted(self, request: web.BaseRequest, target: Target) -> tuple[Caller, Route]:
         """Who calls, and the route that it may use."""
@@ -154,15 +161,37 @@ class Gateway:
             raise Refused(404, "not-found", f"{why}: its calls go to /{route.kind}/v1/…")
         return caller, route
 
-    async def _counted(self, request: web.BaseRequest, caller: Caller, call: Call) -> web.StreamResponse:
-        """Between the two entries that the ledger makes of it."""
-        if self._ledger is None:
-            return await self._passed(request, call, None)
-        body = call.body if isinstance(call.body, bytes) else None
-        sent = body if body is not None or call.body is None else b""
-        entry = await self._ledger.open(caller, call.route, call.target, sent)
+    async def _forwarded(self, request: web.BaseRequest, caller: Caller, call: Call) -> web.StreamResponse:
+        """By its route, and while that one fails, by those that stand in for it."""
+        first, *others = self._line(call)
+        for route in others:
+            response = await self._counted(request, caller, call, others=True)
+            if response is not None:
+                return response
+            call = _by(call, route)
+        response = await self._counted(request, caller, call, others=False)
+        assert response is not None, f"nobody stands in after {first.name} and the others"
+        return response
+
+    def _line(self, call: Call) -> list[Route]:
+        found = [call.route]
+        if call.repeatable:
+            found += [self._routes[name] for name in call.route.fallback if name in self._routes]
+        return [each for each in found if each.kind == call.route.kind]
+
+    async def _counted(
+        self, request: web.BaseRequest, caller: Caller, call: Call, *, others: bool
+    ) -> web.StreamResponse | None:
+        """By one route, between the two entries that the ledger makes of it. ``None``: somebody else is to be asked."""
+        entry = None
+        if self._ledger is not None:
+            sent = call.body if isinstance(call.body, bytes) or call.body is None else b""
+            entry = await self._ledger.open(caller, call.route, call.target, sent)
         try:
-            return await self._passed(request, call, entry)
+            response = await self._tried(request, call, entry, others=others)
+            if response is None:
+                await self._ended(entry, "failed", "another route stands in")
+            return response
         except asyncio.CancelledError:
             await self._ended(entry, "cancelled", "its caller went away")
             raise
@@ -180,11 +209,33 @@ class Gateway:
         if entry is not None:
             await finished(entry.end(state, why))
 
-    async def _passed(self, request: web.BaseRequest, call: Call, entry: Entry | None) -> web.StreamResponse:
+    async def _tried(
+        self, request: web.BaseRequest, call: Call, entry: Entry | None, *, others: bool
+    ) -> web.StreamResponse | None:
+        """As often as its route allows, as long as the agent has seen nothing of it."""
+        attempt = 1
+        while True:
+            found = await self._passed(request, call, entry, Patient(attempt, call, others, self._chance, self._clock))
+            match found:
+                case web.StreamResponse():
+                    return found
+                case Wait(seconds):
+                    await asyncio.sleep(seconds)
+                    attempt += 1
+                case _:
+                    return None
+
+    async def _passed(
+        self, request: web.BaseRequest, call: Call, entry: Entry | None, patient: Patient
+    ) -> web.StreamResponse | Wait | Next:
         """The provider's answer. Once that has begun, a fault of its can only be shown by breaking off, too."""
         response: web.StreamResponse | None = None
         try:
-            async with self._providers.answer(call) as answer:
+            async with _within(call.route), self._providers.answer(call) as answer:
+                verdict = patient.refused(answer)
+                if not isinstance(verdict, Pass):
+                    self._judge(call.route, answer)
+                    return verdict
                 response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=answer.headers)
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
@@ -196,6 +247,9 @@ class Gateway:
         except ProviderFault as fault:
             self._failed(call.route, fault.why)
             if response is None:
+                verdict = patient.broken(fault)
+                if not isinstance(verdict, Pass):
+                    return verdict
                 raise _refusal(fault) from fault
             await self._ended(entry, "failed", fault.why)
             if request.transport is not None:
@@ -213,6 +267,51 @@ class Gateway:
     def _failed(self, route: Route, why: str) -> None:
         if self._health.failed(route.name, why):
             _LOG.warning("[models.%s]: the provider fails: %s", route.name, why)
+
+
+class Patient:
+    """Whether a call is made once more, after attempt number ``attempt``."""
+
+    def __init__(self, attempt: int, call: Call, others: bool, chance: Random, clock: Clock) -> None:
+        self._attempt = attempt
+        self._retries = call.route.retries if call.repeatable else 0
+        self._others = others and call.repeatable
+        self._chance = chance
+        self._clock = clock
+
+    def refused(self, answer: Answer) -> Verdict:
+        """It was answered."""
+        if answer.status < 400:
+            return Pass()
+        return again.refused(
+            answer.status, {name.lower(): value for name, value in answer.headers}, attempt=self._attempt,
+            retries=self._retries, others=self._others, now_s=self._clock.now_ms() / 1000, chance=self._chance,
+        )  # fmt: skip
+
+    def broken(self, fault: ProviderFault) -> Verdict:
+        """It was not."""
+        return again.broken(
+            attempt=self._attempt, retries=self._retries, silent=isinstance(fault, ProviderSilent),
+            others=self._others, chance=self._chance,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def _within(route: Route) -> AsyncIterator[None]:
+    """The whole of an answer. ProviderSilent when it takes longer."""
+    try:
+        async with asyncio.timeout(route.patience.total) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise silent(route, f"its answer was not whole after {route.patience.total:g} s") from error
+
+
+def _by(call: Call, route: Route) -> Call:
+    """The same call by another route, and to its model."""
+    body = renamed(call.body, route.model) if isinstance(call.body, bytes) else call.body
+    return replace(call, route=route, body=body)
 
 
 async def _body(request: web.BaseRequest, target: Target) -> bytes | None:

@@ -11,7 +11,7 @@ from relit.agents.kind import Kind
 from relit.errors import ConfigError
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
-from relit.settings.model import OWN, Agent, File, Limits, Schedule, Snapshots
+from relit.settings.model import OWN, Agent, File, Limits, Model, Schedule, Snapshots
 from relit.volumes.retention import parse_keep
 
 _FASTEST_MS = 1000
@@ -23,7 +23,15 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 def faults(file: File, kinds: Mapping[str, Kind]) -> list[Fault]:
     """Everything that contradicts itself. ``kinds``: those that have a file."""
-    return [*_server(file), *_volumes(file), *_models(file), *_agents(file, kinds), *_webhooks(file), *_alerts(file)]
+    return [
+        *_server(file),
+        *_volumes(file),
+        *_models(file),
+        *_fallbacks(file),
+        *_agents(file, kinds),
+        *_webhooks(file),
+        *_alerts(file),
+    ]
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -77,9 +85,25 @@ def _models(file: File) -> Iterator[Fault]:
         if not _is_base(model.url):
             why = "is not a base address: it has a host, perhaps a port and a path, and no key in it"
             yield Fault((*path, "url"), why, "https://api.openai.com/v1")
-        for key, ms in (("connect", model.connect_ms), ("first_byte", model.first_byte_ms), ("idle", model.idle_ms)):
+        for key, ms in _spans(model):
             if ms == 0:
                 yield Fault((*path, key), "must be longer than nothing", "a duration: 10s")
+
+
+def _spans(model: Model) -> list[tuple[str, int]]:
+    return [(key, getattr(model, f"{key}_ms")) for key in ("connect", "first_byte", "idle", "total")]
+
+
+def _fallbacks(file: File) -> Iterator[Fault]:
+    for name, model in file.models.items():
+        for other in model.fallback:
+            path: Path = ("models", name, "fallback")
+            if other not in file.models:
+                yield Fault(path, f"there is no [models.{other}]", meant=nearest(other, file.models))
+            elif other == name:
+                yield Fault(path, "it cannot stand in for itself", "another table of [models]")
+            elif file.models[other].kind != model.kind:
+                yield Fault(path, f"[models.{other}] speaks another protocol", f'one with kind = "{model.kind}"')
 
 
 def _is_base(url: str) -> bool:

@@ -285,7 +285,24 @@ class Model(_Table, frozen=True, kw_only=True):
     connect: Annotated[Duration, Meta(description="How long a connection to the provider may take.")] = "10s"
     first_byte: Annotated[Duration, Meta(description="How long an answer may take to begin.")] = "10m"
     idle: Annotated[Duration, Meta(description="How long an answer may pause.")] = "5m"
+    total: Annotated[Duration, Meta(description="How long an answer may take in all.")] = "2h"
+    retries: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10,
+            description="Of a call that is refused for now (429, 5xx, no connection), before the agent is "
+            "told. `Retry-After` is kept to, up to 20 seconds.",
+        ),
+    ] = 2
+    fallback: Annotated[
+        list[Name], Meta(description="Other tables of `[models]` that stand in when it fails, one after the other.")
+    ] = []
     budget: Budget = Budget()
+
+    @property
+    def total_ms(self) -> int:
+        return durations.to_ms(self.total)
 
     @property
     def connect_ms(self) -> int:
