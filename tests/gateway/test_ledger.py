@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import random
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,9 +22,10 @@ from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Known, Patience, Route
 from relit.gateway.server import Gateway
 from relit.lib import proc
+from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.calls import USD, day_of
 from relit.store.sql.sqlite.store import SqliteStore
-from relit.store.values import Budget, ModelCall
+from relit.store.values import Budget, ModelCall, NewRun, WorkerInfo
 
 PRICES = {"m": Price(input=1.0, output=10.0)}
 USED = {"model": "m", "usage": {"prompt_tokens": 20, "completion_tokens": 100}}
@@ -224,3 +228,92 @@ async def test_patience_is_the_routes(store: SqliteStore) -> None:
     async with provider(silent) as there, gateway(there.url, store, patience=patience) as here, client(here) as http:
         assert (await http.post(CHAT, json=ASKED)).status_code == 504
     assert (await only(store)).state == "failed"
+
+
+# --- a turn that is delivered again -----------------------------------------------------------------------------------
+
+
+async def life(store: SqliteStore, number: int) -> None:
+    """A message is worked on, by another worker each time; the one before has died."""
+    if number == 1:
+        await store.enqueue(
+            [NewRun(id="r1", agent="scout", workflow="message", kind="message", input=b"", mailbox="scout")]
+        )
+    else:
+        await store.reap(f"w{number - 1}", proven=True, poison_after=99)
+    me = proc.myself()
+    await store.join(
+        WorkerInfo(
+            id=f"w{number}", host="h", pid=me.pid, start=me.start, boot="b", namespace="n", targets=["scout/message"]
+        ),
+        600_000,
+    )
+    [_] = await store.claim(f"w{number}", ["scout/message"], 1)
+
+
+@asynccontextmanager
+async def recorder(url: str, store: SqliteStore, folder: Path) -> AsyncIterator[Gateway]:
+    made = Gateway(
+        {"default": Route("default", url, KEY)},
+        Known([Caller("scout", TOKEN, "default")]),
+        port=0,
+        ledger=Ledger(store.calls, PRICES, {}, {}, blobs=ObstoreBlobs(folder)),
+    )
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_what_was_answered_is_given_again_byte_by_byte(
+    store: SqliteStore, tmp_path: Path, size: int, encoding: str
+) -> None:
+    raw = b"data: " + json.dumps({**USED, "text": random.Random(1).randbytes(size).hex()}).encode() + b"\n\n"
+    body = gzip.compress(raw) if encoding == "gzip" else raw
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: {encoding}\r\nX-Their: s\r\n"
+    whole = head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    async with (
+        provider(sends(whole)) as there, recorder(there.url, store, tmp_path / "blobs") as here, client(here) as http,
+    ):  # fmt: skip
+        await life(store, 1)
+        first = await http.post(CHAT, json=ASKED)
+        await life(store, 2)
+        second = await http.post(CHAT, json=ASKED)
+        third = await http.post(CHAT, json=ASKED)
+    assert (second.status_code, second.content, second.headers["x-their"]) == (200, first.content, "s")
+    assert "x-relit-replayed" in second.headers
+    assert "x-relit-replayed" not in first.headers
+    assert "x-relit-replayed" not in third.headers, "it has answered its one call"
+    assert len(there.heard) == 2
+    calls = await store.calls.of_run("r1")
+    assert [(each.state, each.cost, each.saved) for each in calls] == [
+        ("done", COST, 0), ("replayed", 0, COST), ("done", COST, 0),
+    ]  # fmt: skip
+
+
+async def test_what_belongs_to_no_turn_is_not_kept(store: SqliteStore, tmp_path: Path) -> None:
+    async with (
+        provider(sends(answers(USED))) as there, recorder(there.url, store, tmp_path / "blobs") as here,
+        client(here) as http,
+    ):  # fmt: skip
+        for _ in range(2):
+            await http.post(CHAT, json=ASKED)
+    assert len(there.heard) == 2
+    assert [await store.calls.answer(each.id) for each in await store.calls.of_agent("scout")] == [None, None]
+
+
+async def test_an_answer_that_is_lost_is_bought_again(store: SqliteStore, tmp_path: Path) -> None:
+    large = answers({**USED, "text": random.Random(1).randbytes(200_000).hex()})
+    async with (
+        provider(sends(large)) as there, recorder(there.url, store, tmp_path / "blobs") as here, client(here) as http,
+    ):  # fmt: skip
+        await life(store, 1)
+        await http.post(CHAT, json=ASKED)
+        shutil.rmtree(tmp_path / "blobs")
+        (tmp_path / "blobs").mkdir()
+        await life(store, 2)
+        assert (await http.post(CHAT, json=ASKED)).status_code == 200
+    assert len(there.heard) == 2

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from conformance import DAY, OpenStore, Time, fence, running
+from conformance import DAY, OpenStore, Time, claim, fence, join, message, step
 
 from relit.errors import BudgetSpent
 from relit.store.base import Store
 from relit.store.sql.calls import USD, SqlCalls, day_of
 from relit.store.sql.store import SqlStore
-from relit.store.values import Budget, ModelCall
+from relit.store.values import Answer, Budget, ModelCall, Turn
 
 AGENT = Budget(scope="agent:scout", limit=10 * USD, warn=8 * USD)
 MODEL = Budget(scope="model:default", limit=4 * USD)
@@ -133,11 +133,78 @@ async def test_usage_adds_up_by_day_agent_route_and_model(calls: SqlCalls, store
     assert await calls.usage("9999-01-01") == []
 
 
-async def test_the_one_running_turn_of_an_agent_is_found(calls: SqlCalls, store: Store) -> None:
-    assert await calls.turn("scout") == ""
-    run = await running(store)
-    assert await calls.turn(run.agent) == (run.id if run.mailbox else "")
-    assert fence(run)
+async def life(store: Store, number: int) -> Turn:
+    """The turn of a message to ``a``, under another worker each time; the one before has died."""
+    assert isinstance(store, SqlStore)
+    if number > 1:
+        await store.reap(f"w{number - 1}", proven=True, poison_after=99)
+    await join(store, f"w{number}")
+    [_] = await claim(store, f"w{number}")
+    return await store.calls.turn("a")
+
+
+async def test_the_one_running_turn_of_an_agent_is_found_and_its_lives_are_told_apart(store: Store) -> None:
+    assert isinstance(store, SqlStore)
+    assert await store.calls.turn("a") == Turn()
+    sent = message()
+    await store.enqueue([sent])
+    one, two = await life(store, 1), await life(store, 2)
+    assert one.run == two.run == sent.id
+    assert one.life != two.life
+    [run] = await store.runs(agent="a")
+    await store.append(fence(run), [step(1)])
+    assert (await store.calls.turn("a")).life not in (one.life, two.life)
+
+
+def asks(id: str, turn: Turn, key: str, lane: str = "main") -> ModelCall:
+    return call(id, run=turn.run, life=turn.life, lane=lane, key=key)
+
+
+async def answered(calls: SqlCalls, made: ModelCall, body: bytes = b"said") -> None:
+    await calls.end(done(await calls.open(made, []), cost=7), Answer(head=b"{}", body=body))
+
+
+async def test_a_later_life_is_given_the_answers_of_the_one_before_each_once(store: Store, calls: SqlCalls) -> None:
+    await store.enqueue([message()])
+    one = await life(store, 1)
+    for id, key in (("c1", "hello"), ("c2", "again"), ("c3", "again")):
+        await answered(calls, asks(id, one, key), id.encode())
+    assert await calls.replay(asks("same", one, "hello")) is None, "in one life a question is asked twice"
+    two = await life(store, 2)
+    given = [await calls.replay(asks(f"d{number}", two, key)) for number, key in enumerate(["hello", "again", "again"])]
+    assert [each.id for each in given if each is not None] == ["c1", "c2", "c3"]
+    assert await calls.replay(asks("d9", two, "hello")) is None, "each answers one call"
+    answer = await calls.answer("c2")
+    assert answer is not None
+    assert answer.body == b"c2"
+    last = (await calls.of_run(two.run))[-1]
+    assert (last.state, last.source, last.saved, last.cost, last.life) == ("replayed", "c3", 7, 0, two.life)
+    three = await life(store, 3)
+    assert await calls.replay(asks("e1", three, "hello")) is not None, "a third life has them all again"
+
+
+async def test_from_where_a_conversation_goes_another_way_it_is_live(store: Store, calls: SqlCalls) -> None:
+    await store.enqueue([message()])
+    one = await life(store, 1)
+    for id, key, lane in (("c1", "a", "main"), ("c2", "b", "main"), ("c3", "title", "other")):
+        await answered(calls, asks(id, one, key, lane))
+    two = await life(store, 2)
+    assert await calls.replay(asks("d1", two, "new")) is None
+    await answered(calls, asks("d1", two, "new"))
+    assert await calls.replay(asks("d2", two, "b")) is None
+    assert await calls.replay(asks("d3", two, "title", "other")) is not None, "another conversation is not disturbed"
+
+
+async def test_only_what_was_answered_is_given(store: Store, calls: SqlCalls) -> None:
+    await store.enqueue([message()])
+    one = await life(store, 1)
+    await calls.end(done(await calls.open(asks("c1", one, "k"), []), state="failed"), Answer(head=b"{}", body=b"x"))
+    await calls.end(done(await calls.open(asks("c2", one, "k"), [])))
+    await calls.open(asks("c3", one, "k"), [])
+    two = await life(store, 2)
+    assert await calls.replay(asks("d1", two, "k")) is None
+    other = call("o", run="another", life="9.9", lane="main", key="k")
+    assert await calls.replay(other) is None
 
 
 async def test_retention_takes_old_calls_and_leaves_their_sums(calls: SqlCalls, store: Store, time: Time) -> None:

@@ -212,6 +212,7 @@ class Kind(_Table, frozen=True, kw_only=True):
     inject: Inject | None = None
     adopt: Adopt | None = None
     clone: CloneTable = CloneTable()
+    masks: list[str] = []  # patterns of what varies in its calls to a model, though they are the same
 
     @property
     def installs(self) -> bool:

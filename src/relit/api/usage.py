@@ -66,6 +66,7 @@ def shown(each: ModelCall) -> documents.ModelCall:
         protocol=each.protocol, model=each.model, state=each.state, status=each.status, why=each.why,
         started_at=each.started_at, ended_at=each.ended_at, input=each.input, output=each.output, cached=each.cached,
         written=each.written, estimated=each.estimated, cost=dollars(each.cost),
+        source=each.source or None, saved=dollars(each.saved),
     )  # fmt: skip
 
 

@@ -11,12 +11,13 @@ import msgspec
 
 from relit.agents import door
 from relit.app import parts
-from relit.app.agents import CLONE, MODEL
+from relit.app.agents import CLONE, MODEL, kind_of
 from relit.app.instances import folder_of
 from relit.app.stopping import running, until_signal
 from relit.app.vaulted import hold
 from relit.errors import ConfigError
 from relit.gateway.ledger import Ledger
+from relit.gateway.matching import Mask, masks
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
@@ -50,7 +51,11 @@ def ledger(settings: Settings, store: Store) -> Ledger:
     own = {name: msgspec.convert(msgspec.to_builtins(each), Price) for name, each in settings.file.prices.items()}
     agents = {name: each for name, agent in settings.agents.items() if (each := _budget("agent", name, agent.budget))}
     models = {name: each for name, model in settings.models.items() if (each := _budget("model", name, model.budget))}
-    return Ledger(store.calls, own, agents, models)
+    return Ledger(store.calls, own, agents, models, blobs=parts.open_blobs(settings), masks=_masks(settings))
+
+
+def _masks(settings: Settings) -> dict[str, list[Mask]]:
+    return {name: masks(kind.masks) for name in settings.agents if (kind := kind_of(settings, name)) and kind.masks}
 
 
 def _budget(word: str, name: str, table: Allowance) -> Budget | None:

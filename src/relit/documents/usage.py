@@ -12,7 +12,8 @@ _USD = 1_000_000_000
 class ModelCall(msgspec.Struct, kw_only=True):
     """One call of an agent to a model. ``run``: the turn that it belongs to; absent: none was under way. Tokens:
     ``cached`` and ``written`` of ``input`` came from, or went into, the provider's cache. ``cost`` in US dollars;
-    ``estimated``: the provider did not say what was used."""
+    ``estimated``: the provider did not say what was used. A ``replayed`` one was given the answer of ``source``, an
+    earlier call of its turn, and ``saved`` what that had cost."""
 
     id: str
     agent: str
@@ -32,6 +33,8 @@ class ModelCall(msgspec.Struct, kw_only=True):
     written: int = 0
     estimated: bool = False
     cost: float = 0.0
+    source: str | None = None
+    saved: float = 0.0
 
 
 class ModelCalls(msgspec.Struct, kw_only=True):

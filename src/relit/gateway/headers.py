@@ -8,6 +8,7 @@ from relit.gateway.routes import Route
 
 Pairs = list[tuple[str, str]]
 SERVER = ("Server", "relit")
+REPLAYED = ("x-relit-replayed", "true")
 
 _HOP = frozenset(
     {

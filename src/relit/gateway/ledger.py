@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from relit.errors import BudgetSpent, StoreError
+from relit.errors import BudgetSpent, PayloadError, StoreError
 from relit.gateway import prices
+from relit.gateway.answers import Blobs, Kept, Tape, whole
+from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Route
@@ -20,7 +23,7 @@ from relit.lib import proc
 from relit.lib.ids import new_id
 from relit.lib.proc import ProcessId
 from relit.store.calls import Calls
-from relit.store.values import Budget, ModelCall
+from relit.store.values import Answer, Budget, ModelCall, Turn
 
 _LOG = logging.getLogger(__name__)
 Ending = Literal["done", "failed", "cancelled", "cut"]
@@ -36,13 +39,31 @@ class Asked(msgspec.Struct, frozen=True):
     n: Any = None
 
 
+@dataclass(frozen=True)
+class Question:
+    """``match``: what it asks; ``None`` where its answer is not kept."""
+
+    turn: Turn
+    match: Match | None = None
+
+
 class Ledger:
-    """Of one gateway. ``own`` prices go before the known ones; ``budgets`` by agent and by route."""
+    """Of one gateway. ``own`` prices go before the known ones; budgets by agent and by route. With ``blobs`` answers of
+    turns are kept; ``masks`` by agent."""
 
     def __init__(
-        self, calls: Calls, own: Mapping[str, Price], agents: Mapping[str, Budget], routes: Mapping[str, Budget]
+        self,
+        calls: Calls,
+        own: Mapping[str, Price],
+        agents: Mapping[str, Budget],
+        routes: Mapping[str, Budget],
+        *,
+        blobs: Blobs | None = None,
+        masks: Mapping[str, Sequence[Mask]] | None = None,
     ) -> None:
         self._calls = calls
+        self._blobs = blobs
+        self._masks = masks or {}
         self._own = own
         self._agents = agents
         self._routes = routes
@@ -54,7 +75,36 @@ class Ledger:
             if _is_dead(call.gateway):
                 await self._calls.end(_cut(call))
 
-    async def open(self, caller: Caller, route: Route, target: Target, body: bytes | None) -> Entry | None:
+    async def asked(self, caller: Caller, target: Target, body: bytes | None) -> Question:
+        """What a call is, as far as that can be told before it is made: whose turn it belongs to, and what it asks.
+        Raises ``Refused``."""
+        try:
+            turn = await self._calls.turn(caller.agent)
+        except StoreError as error:
+            raise _away(error) from error
+        if self._blobs is None or not turn.run or body is None or target.call in (None, "tokens"):
+            return Question(turn)
+        return Question(turn, match_of(target.below, body, self._masks.get(caller.agent, ())))
+
+    async def replay(self, caller: Caller, route: Route, question: Question) -> Kept | None:
+        """The answer that an earlier life of the turn got to the same call; ``None``: it is to be made."""
+        if question.match is None or self._blobs is None:
+            return None
+        call = ModelCall(
+            id=new_id(), agent=caller.agent, run=question.turn.run, route=route.name, gateway=self._me,
+            life=question.turn.life, lane=question.match.lane, key=question.match.key,
+        )  # fmt: skip
+        try:
+            source = await self._calls.replay(call)
+            answer = await self._calls.answer(source.id) if source is not None else None
+            return None if answer is None else await whole(answer, self._blobs)
+        except (StoreError, PayloadError) as error:  # it is bought again
+            _LOG.warning("an answer that is on record for %s cannot be read: %s", caller.agent, error)
+            return None
+
+    async def open(
+        self, caller: Caller, route: Route, target: Target, body: bytes | None, question: Question
+    ) -> Entry | None:
         """Before a call is sent. ``None``: it is none of those that cost something. Raises ``Refused``."""
         budgets = [each for each in (self._agents.get(caller.agent), self._routes.get(route.name)) if each is not None]
         if target.call in (None, "tokens"):
@@ -69,20 +119,18 @@ class Ledger:
         call = ModelCall(
             id=new_id(),
             agent=caller.agent,
-            run=await self._turn(caller.agent),
+            run=question.turn.run,
+            life=question.turn.life,
+            lane=question.match.lane if question.match else "",
+            key=question.match.key if question.match else "",
             route=route.name,
             protocol=str(target.call),
             model=model,
             gateway=self._me,
             reserved=prices.reserve(len(body or b""), msgspec.to_builtins(asked), price),
         )
-        return Entry(self._calls, await self._opened(call, budgets), self._own, price, len(body or b""))
-
-    async def _turn(self, agent: str) -> str:
-        try:
-            return await self._calls.turn(agent)
-        except StoreError as error:
-            raise _away(error) from error
+        blobs = self._blobs if question.match is not None else None
+        return Entry(self._calls, await self._opened(call, budgets), self._own, price, len(body or b""), blobs)
 
     async def _opened(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
         try:
@@ -101,7 +149,17 @@ class Ledger:
 class Entry:
     """One call under way. ``began`` and ``read`` follow its answer; ``end`` comes once."""
 
-    def __init__(self, calls: Calls, call: ModelCall, own: Mapping[str, Price], price: Price, sent: int) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        call: ModelCall,
+        own: Mapping[str, Price],
+        price: Price,
+        sent: int,
+        blobs: Blobs | None = None,
+    ) -> None:
+        self._blobs = blobs
+        self._tape: Tape | None = None
         self._calls = calls
         self._call = call
         self._own = own
@@ -110,16 +168,24 @@ class Entry:
         self._meter: Meter | None = None
         self._status = 0
 
+    @property
+    def streams(self) -> bool:
+        """Whether its answer comes event by event."""
+        return self._meter is not None and self._meter.streamed
+
     def began(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """Its answer has."""
         found = {name.lower(): value for name, value in headers}
         self._status = status
         self._meter = Meter(found.get("content-type", ""), found.get("content-encoding", ""))
+        self._tape = Tape(status, list(headers)) if self._blobs is not None and status == 200 else None
 
     def read(self, piece: bytes) -> None:
         """A piece of the answer passes."""
         assert self._meter is not None, "it has begun"
         self._meter.read(piece)
+        if self._tape is not None:
+            self._tape.read(piece)
 
     async def end(self, state: Ending, why: str = "") -> None:
         """Write down how it ended. When the store is away, the call counts as what was reserved for it."""
@@ -133,9 +199,18 @@ class Entry:
             cost=prices.cost(tokens, price),
         )  # fmt: skip
         try:
-            await self._calls.end(call)
+            await self._calls.end(call, await self._kept(state))
         except StoreError as error:
             _LOG.warning("how a call of %s ended could not be written down: %s", call.agent, error)
+
+    async def _kept(self, state: Ending) -> Answer | None:
+        if self._tape is None or self._blobs is None or state != "done":
+            return None
+        try:
+            return await self._tape.answer(self._blobs)
+        except (StoreError, PayloadError) as error:
+            _LOG.warning("an answer to %s is not kept: %s", self._call.agent, error)
+            return None
 
     def _used(self, state: Ending) -> tuple[Tokens, bool]:
         """And whether the provider said so."""

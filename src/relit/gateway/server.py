@@ -17,8 +17,10 @@ from aiohttp import web
 from relit.errors import ConfigError, ProviderFault, ProviderSilent
 from relit.gateway import again, canned, headers
 from relit.gateway.again import Next, Pass, Verdict, Wait
+from relit.gateway.answers import Kept
+from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
-from relit.gateway.ledger import Ending, Entry, Ledger
+from relit.gateway.ledger import Ending, Entry, Ledger, Question
 from relit.gateway.naming import named, renamed
 from relit.gateway.providers import Answer, Call, Providers, silent
 from relit.gateway.refusal import Refused
@@ -162,14 +164,22 @@ class Gateway:
         return caller, route
 
     async def _forwarded(self, request: web.BaseRequest, caller: Caller, call: Call) -> web.StreamResponse:
-        """By its route, and while that one fails, by those that stand in for it."""
+        """From the record, where it was made before; else by its route, and while that one fails, by those that stand
+        in for it."""
+        question = None
+        if self._ledger is not None:
+            question = await self._ledger.asked(
+                caller, call.target, call.body if isinstance(call.body, bytes) else None
+            )
+            if (kept := await self._ledger.replay(caller, call.route, question)) is not None:
+                return _again(kept)
         first, *others = self._line(call)
         for route in others:
-            response = await self._counted(request, caller, call, others=True)
+            response = await self._counted(request, caller, call, question, others=True)
             if response is not None:
                 return response
             call = _by(call, route)
-        response = await self._counted(request, caller, call, others=False)
+        response = await self._counted(request, caller, call, question, others=False)
         assert response is not None, f"nobody stands in after {first.name} and the others"
         return response
 
@@ -180,13 +190,13 @@ class Gateway:
         return [each for each in found if each.kind == call.route.kind]
 
     async def _counted(
-        self, request: web.BaseRequest, caller: Caller, call: Call, *, others: bool
+        self, request: web.BaseRequest, caller: Caller, call: Call, question: Question | None, *, others: bool
     ) -> web.StreamResponse | None:
         """By one route, between the two entries that the ledger makes of it. ``None``: somebody else is to be asked."""
         entry = None
-        if self._ledger is not None:
+        if self._ledger is not None and question is not None:
             sent = call.body if isinstance(call.body, bytes) or call.body is None else b""
-            entry = await self._ledger.open(caller, call.route, call.target, sent)
+            entry = await self._ledger.open(caller, call.route, call.target, sent, question)
         try:
             response = await self._tried(request, call, entry, others=others)
             if response is None:
@@ -240,9 +250,11 @@ class Gateway:
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
                 await response.prepare(request)
-                await _pour(answer, response, entry)
+                last = await _pour(answer, response, entry)
                 self._judge(call.route, answer)
                 await self._ended(entry, "done" if answer.status < 400 else "failed")
+                if last:
+                    await response.write(last)
                 await response.write_eof()
         except ProviderFault as fault:
             self._failed(call.route, fault.why)
@@ -308,6 +320,11 @@ async def _within(route: Route) -> AsyncIterator[None]:
         raise silent(route, f"its answer was not whole after {route.patience.total:g} s") from error
 
 
+def _again(kept: Kept) -> web.Response:
+    """An answer from the record, which says so."""
+    return web.Response(status=kept.head.status, body=kept.body, headers=[*kept.head.headers, SERVER, REPLAYED])
+
+
 def _by(call: Call, route: Route) -> Call:
     """The same call by another route, and to its model."""
     body = renamed(call.body, route.model) if isinstance(call.body, bytes) else call.body
@@ -352,12 +369,20 @@ async def _go_on(request: web.BaseRequest) -> None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def _pour(answer: Answer, response: web.StreamResponse, entry: Entry | None) -> None:
-    """Each piece when it comes; the provider is read no faster than the agent reads."""
+async def _pour(answer: Answer, response: web.StreamResponse, entry: Entry | None) -> bytes:
+    """Each piece when it comes; the provider is read no faster than the agent reads. Of an answer that is written down
+    and is no stream the last piece is held back, and answered: nobody may know it whole before it is on disk."""
+    held = b""
     while piece := await answer.read():
         if entry is not None:
             entry.read(piece)
-        await response.write(piece)
+        if entry is None or entry.streams:
+            await response.write(piece)
+            continue
+        if held:
+            await response.write(held)
+        held = piece
+    return held
 
 
 def _whole(status: int, body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> web.Response:

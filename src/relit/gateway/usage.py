@@ -23,10 +23,11 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meter:
-    """Reads along. ``tokens`` is ``None`` as long as nothing was said; ``model`` is what the provider calls it."""
+    """Reads along. ``tokens`` is ``None`` as long as nothing was said; ``model`` is what the provider calls it;
+    ``streamed``: it comes event by event."""
 
     def __init__(self, content_type: str, encoding: str = "") -> None:
-        self._streamed = "text/event-stream" in content_type
+        self.streamed = "text/event-stream" in content_type
         self._plain = _Plain(encoding)
         self._kept = bytearray()
         self.bytes = 0
@@ -37,14 +38,14 @@ class Meter:
         """The next piece of the body, as it came."""
         self.bytes += len(piece)
         self._kept += self._plain.read(piece)
-        if self._streamed:
+        if self.streamed:
             self._lines()
-        if len(self._kept) > (_LINE_MOST if self._streamed else _WHOLE_MOST):
+        if len(self._kept) > (_LINE_MOST if self.streamed else _WHOLE_MOST):
             self._kept.clear()
 
     def end(self) -> None:
         """There is no more."""
-        if self._streamed:
+        if self.streamed:
             self._kept += b"\n"
             self._lines()
         else:

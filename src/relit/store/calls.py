@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from relit.store.values import Budget, ModelCall, Spending, Usage
+from relit.store.values import Answer, Budget, ModelCall, Spending, Turn, Usage
 
 
 class Calls(Protocol):
     """Durable, as all of a store."""
 
-    async def turn(self, agent: str) -> str:
-        """The run that an agent works on; empty when that is none, or not the only one."""
+    async def turn(self, agent: str) -> Turn:
+        """What an agent works on."""
+        ...
+
+    async def replay(self, call: ModelCall) -> ModelCall | None:
+        """The call of an earlier life of the same turn whose answer this one is given; it is written down as replayed.
+        ``None``, and nothing written: there is none, or this life has gone another way in that conversation."""
+        ...
+
+    async def answer(self, id: str) -> Answer | None:
+        """What was answered; ``None``: it was not kept."""
         ...
 
     async def open(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
@@ -20,8 +29,9 @@ class Calls(Protocol):
         spent never exceeds a limit. BudgetSpent: in one there is no room; nothing was reserved."""
         ...
 
-    async def end(self, call: ModelCall) -> bool:
-        """How it ended. What it cost takes the place of what was reserved. False: it was ended before."""
+    async def end(self, call: ModelCall, answer: Answer | None = None) -> bool:
+        """How it ended, and what was answered, where that is to be kept. What it cost takes the place of what was
+        reserved. False: it was ended before."""
         ...
 
     async def open_calls(self) -> list[ModelCall]:

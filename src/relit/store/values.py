@@ -15,7 +15,7 @@ RunState = Literal[
     "available", "scheduled", "running", "waiting", "parked", "completed", "failed", "cancelled", "discarded"
 ]
 FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "discarded"})
-CallState = Literal["open", "done", "failed", "cancelled", "cut"]
+CallState = Literal["open", "done", "failed", "cancelled", "cut", "replayed"]
 RunKind = Literal["message", "schedule", "call"]
 WaitKind = Literal["timer", "signal", "child", "retry"]
 Doubt = Literal["key", "lookup", "ask"]
@@ -361,7 +361,9 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call of an agent to a model. ``run``: the turn that it belongs to; empty: none was under way. Tokens: ``input``
     is all that was read, ``cached`` and ``written`` are what of it came from, or went into, the provider's cache.
     ``cost`` and ``reserved`` (while it is open) in billionths of a US dollar. ``budgets``: the scopes that it is
-    counted in, and the day (UTC)."""
+    counted in, and the day (UTC). ``life`` is the turn's: another one after each redelivery; ``lane`` the conversation
+    in it; ``key`` equal for calls that ask the same. ``replayed``: it got the answer of ``source``, which had cost
+    ``saved``."""
 
     id: str
     agent: str
@@ -384,6 +386,26 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     cost: int = 0
     reserved: int = 0
     budgets: str = ""
+    life: str = ""
+    lane: str = ""
+    key: str = ""
+    source: str = ""
+    saved: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model answered: ``head`` is JSON (status, headers); ``body`` compressed, or ``blob``, where it lies."""
+
+    head: bytes
+    body: bytes | None = None
+    blob: str | None = None
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """The run that an agent works on, and which life of it that is; both empty when it is none, or not the only one."""
+
+    run: str = ""
+    life: str = ""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

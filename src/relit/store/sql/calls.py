@@ -13,8 +13,9 @@ import msgspec
 
 from relit.errors import BudgetSpent
 from relit.store.sql import queue
+from relit.store.sql.outside import one_by_one
 from relit.store.sql.tx import Database, Op, Row, Tx
-from relit.store.values import Budget, ModelCall, Spending, Usage
+from relit.store.values import Answer, Budget, ModelCall, Spending, Turn, Usage
 
 USD = 1_000_000_000  # amounts are integers of this part of a dollar
 Scope = tuple[str, str]  # and its day
@@ -26,9 +27,16 @@ class SqlCalls:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def turn(self, agent: str) -> str:
+    async def turn(self, agent: str) -> Turn:
         [found] = await self._database.read(("turns_of", (agent,)), few=True)
-        return found[0][0] if len(found) == 1 else ""
+        return Turn(run=found[0][0], life=f"{found[0][1]}.{found[0][2]}") if len(found) == 1 else Turn()
+
+    async def replay(self, call: ModelCall) -> ModelCall | None:
+        return await self._database.write(Op(_replay, call))
+
+    async def answer(self, id: str) -> Answer | None:
+        [found] = await self._database.read(("answer_get", (id,)), few=True)
+        return Answer(head=found[0][0], body=found[0][1], blob=found[0][2]) if found else None
 
     async def open(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
         done = await self._database.write(Op(_open, (call, budgets)))
@@ -36,8 +44,8 @@ class SqlCalls:
             raise done.error()
         return done
 
-    async def end(self, call: ModelCall) -> bool:
-        return await self._database.write(Op(_end, call))
+    async def end(self, call: ModelCall, answer: Answer | None = None) -> bool:
+        return await self._database.write(Op(_end, (call, answer)))
 
     async def open_calls(self) -> list[ModelCall]:
         return await self._calls("calls_open")
@@ -153,18 +161,18 @@ def _usd(amount: int) -> str:
     return f"{amount / USD:.4f}".rstrip("0").rstrip(".")
 
 
-async def _end(tx: Tx, calls: Sequence[ModelCall]) -> list[Any]:
+async def _end(tx: Tx, ended: Sequence[tuple[ModelCall, Answer | None]]) -> list[Any]:
     """What it cost takes the place of what was reserved. False: it was ended before."""
     found = {}
-    for call in sorted(calls, key=lambda each: each.id):
+    for call, _ in sorted(ended, key=lambda each: each[0].id):
         if rows := await tx.many("calls_lock", [(call.id,)]):
             found[call.id] = call_of(rows[0][1:])
     purse = _Purse(tx)
     await purse.hold(scope for each in found.values() for scope in _scopes(each))
-    return [await _ended(tx, purse, found.pop(call.id, None), call) for call in calls]
+    return [await _ended(tx, purse, found.pop(call.id, None), call, answer) for call, answer in ended]
 
 
-async def _ended(tx: Tx, purse: _Purse, was: ModelCall | None, call: ModelCall) -> bool:
+async def _ended(tx: Tx, purse: _Purse, was: ModelCall | None, call: ModelCall, answer: Answer | None) -> bool:
     if was is None:
         return False
     for scope in _scopes(was):
@@ -174,10 +182,27 @@ async def _ended(tx: Tx, purse: _Purse, was: ModelCall | None, call: ModelCall) 
         call.written, int(call.estimated), call.cost,
     )  # fmt: skip
     await tx.many("call_end", [row])
+    if answer is not None:
+        await tx.many("answer_add", [(call.id, answer.head, answer.body, answer.blob)])
     failed = int(call.state in ("failed", "cut"))
     counts = (1, failed, call.input, call.output, call.cached, call.written, call.cost)
     await tx.many("usage_add", [(day_of(was.started_at), was.agent, was.route, call.model, *counts)])
     return True
+
+
+@one_by_one
+async def _replay(tx: Tx, call: ModelCall) -> ModelCall | None:
+    found = await tx.many("call_before", [(call.run, call.life, call.lane, call.key)])
+    if not found:
+        return None
+    source = call_of(found[0][1:])
+    [(_, number)] = await tx.many("call_number", [(call.run,)])
+    made = msgspec.structs.replace(
+        source, id=call.id, number=number, gateway=call.gateway, state="replayed", started_at=tx.now, ended_at=tx.now,
+        cost=0, reserved=0, budgets=day_of(tx.now), life=call.life, source=source.id, saved=source.cost,
+    )  # fmt: skip
+    await tx.many("call_add", [_row(made)])
+    return source
 
 
 def _scopes(call: ModelCall) -> list[Scope]:

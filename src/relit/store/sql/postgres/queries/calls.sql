@@ -1,8 +1,8 @@
 -- Calls to models, what they cost, and budgets.
 
 -- name: call_add
--- params: id, agent, run, number, route, protocol, model, gateway, state, status, why, started_at, ended_at, input, output, cached, written, estimated, cost, reserved, budgets
-INSERT INTO calls ({CALL}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+-- params: id, agent, run, number, route, protocol, model, gateway, state, status, why, started_at, ended_at, input, output, cached, written, estimated, cost, reserved, budgets, life, lane, key, source, saved
+INSERT INTO calls ({CALL}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
 
 -- Its place in its turn. Two at once in one turn may get one number: they are told apart by their ids.
 -- name: call_number
@@ -60,10 +60,34 @@ ON CONFLICT (day, agent, route, model) DO UPDATE SET calls = usage.calls + exclu
 -- params: day
 SELECT {USAGE} FROM usage WHERE day >= $1 ORDER BY day, agent, route, model
 
--- One running turn of an agent is the one that its calls belong to.
+-- One running turn of an agent is the one that its calls belong to. A life of it ends with each claim, and with each
+-- delivery, which is a step.
 -- name: turns_of
 -- params: agent
-SELECT id FROM runs WHERE state = 'running' AND agent = $1 AND mailbox IS NOT NULL ORDER BY id LIMIT 2
+SELECT id, epoch, (SELECT COALESCE(MAX(seq), 0) FROM steps WHERE run = runs.id) FROM runs WHERE state = 'running' AND agent = $1 AND mailbox IS NOT NULL ORDER BY id LIMIT 2
+
+-- The first answer of an earlier life that is the same call's, and was given to no call of this one; none from where on
+-- this life has gone another way in that conversation.
+-- name: call_before
+-- params: run, life, lane, key
+SELECT {CALL} FROM calls
+WHERE run = $1 AND key = $4 AND life <> $2 AND state = 'done'
+  AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = calls.run AND o.life = $2 AND o.source = calls.id)
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = calls.run AND o.life = $2 AND o.lane = $3 AND o.state <> 'replayed')
+ORDER BY number, id LIMIT 1
+
+-- name: answer_add
+-- params: call, head, body, blob
+INSERT INTO answers (call, head, body, blob) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+
+-- name: answer_get
+-- params: call
+SELECT head, body, blob FROM answers WHERE call = $1
+
+-- name: forget_answers
+-- params: before
+DELETE FROM answers WHERE call IN (SELECT id FROM calls WHERE ended_at < $1)
 
 -- name: forget_calls
 -- params: before
