@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cli_house import House, free_port
@@ -16,10 +16,10 @@ from cli_house import House, free_port
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
-import json, sys, urllib.error, urllib.request
+import json, os, sys, urllib.error, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-URL, KEY = sys.argv[2:]
+URL, KEY, MARKER = sys.argv[2:]
 
 
 def ask(text):
@@ -41,7 +41,13 @@ class Desk(BaseHTTPRequestHandler):
 
     def do_POST(self):
         text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
-        said = " ".join([ask(text), ask(text)])
+        with open("diary", "a") as diary:
+            diary.write(text + "\\n")
+        said = ask(text)
+        if "die" in text and not os.path.exists(MARKER):
+            open(MARKER, "w").close()
+            os._exit(3)
+        said += " " + ask(text + " And then?")
         body = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -58,7 +64,8 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1].removeprefix("port="))), Desk)
 
 KIND = """
 title = "Asker"
-command = ["{python}", "{program}", "port={{port:http}}", "{{model:url}}/chat/completions", "{{model:key}}"]
+command = ["{python}", "{program}", "port={{port:http}}", "{{model:url}}/chat/completions", "{{model:key}}", "{marker}"]
+cwd = "{{home}}"
 ports = ["http"]
 tokens = ["model"]
 
@@ -86,14 +93,26 @@ output = 10.0
 [agents.asker]
 kind = "asker"
 sandbox = "off"
+
+[models.free]
+url = "http://127.0.0.1:{provider}/v1"
+model = "bespoke-1"
+
+[agents.again]
+kind = "asker"
+model = "free"
+resume = "replay"
+sandbox = "off"
 """
 
 
 class Provider(BaseHTTPRequestHandler):
     """Each answer costs 100 × 1 + 200 × 10 millionths of a dollar."""
 
+    heard: ClassVar[list[str]] = []
+
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"])
         usage = {"prompt_tokens": 100, "completion_tokens": 200, "total_tokens": 300}
         body = json.dumps(
             {"model": "bespoke-1", "usage": usage, "choices": [{"message": {"role": "assistant", "content": "Yes."}}]}
@@ -117,7 +136,9 @@ def askers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     program = folder / "asker.py"
     program.write_text(PROGRAM)
     (folder / "kinds").mkdir()
-    (folder / "kinds" / "asker.toml").write_text(KIND.format(python=sys.executable, program=program))
+    (folder / "kinds" / "asker.toml").write_text(
+        KIND.format(python=sys.executable, program=program, marker=folder / "died")
+    )
     (folder / "relit.toml").write_text(CONFIG.format(gateway=free_port(), provider=server.server_port))
     house.environment["RELIT_CONFIG"] = str(folder / "relit.toml")
     done = house.spawn("up", "--timeout", "60s", timeout=90)
@@ -130,9 +151,9 @@ def askers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         server.server_close()
 
 
-def ask(house: House, text: str) -> tuple[str, str]:
+def ask(house: House, text: str, agent: str = "asker") -> tuple[str, str]:
     """(run, answer)."""
-    run = str(house.json("send", "asker", text)["id"])
+    run = str(house.json("send", agent, text)["id"])
     return run, str(house.json("wait", run, "--timeout", "30s")["output"])
 
 
@@ -171,3 +192,15 @@ def test_a_turn_of_somebody_else_is_not_found(askers: House) -> None:
     run, _ = ask(askers, "Once more?")
     assert askers.run("turn", "show", "nobody", run).exit_code == 4
     assert askers.json("turn", "show", "asker", "-")["calls"] == []
+
+
+def test_a_turn_that_is_replayed_buys_nothing_twice(askers: House) -> None:
+    run, said = ask(askers, "Please die.", "again")
+    assert said == "Yes. Yes."
+    assert [each for each in Provider.heard if "die" in each] == ["Please die.", "Please die. And then?"]
+    calls = askers.json("turn", "show", "again", run)["calls"]
+    assert [each["state"] for each in calls] == ["done", "replayed", "done"]
+    assert calls[1]["saved"] == calls[0]["cost"] > 0
+    home = askers.data / "agents" / "again" / "home"
+    assert (home / "diary").read_text() == "Please die.\n", "it went back, and did it once"
+    assert "replayed" in askers.run("turn", "show", "again", run).output

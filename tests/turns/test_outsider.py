@@ -30,6 +30,7 @@ class Toy:
     def __init__(self, *script: str | Exception) -> None:
         self.script = list(script)
         self.heard: list[str] = []
+        self.replays = False
         self.unready: list[str] = []
         self.at_once = self.most = self.settles = 0
         self.hold = asyncio.Event()
@@ -40,6 +41,13 @@ class Toy:
 
     async def settled(self) -> None:
         self.settles += 1
+
+    async def mark(self) -> int:
+        self.heard.append("marked")
+        return 7
+
+    async def back(self, mark: int) -> None:
+        self.heard.append(f"back to {mark}")
 
     async def turn(self, text: str, session: str) -> AsyncIterator[str]:
         self.heard.append(f"{session}: {text}")
@@ -117,6 +125,32 @@ async def test_an_agent_that_dies_in_a_turn_gets_the_message_again_marked(house:
     await house.work(toy)
     assert await house.answer(await house.send("hi")) == "back again "
     assert toy.heard == ["main: hi", f"main: {AGAIN}hi"]
+
+
+async def test_one_that_replays_goes_back_and_hears_the_message_as_if_for_the_first_time(house: House) -> None:
+    toy = Toy(Lost("it went away", taken=True), Lost("connection refused", taken=False), "done again")
+    toy.replays = True
+    await house.work(toy)
+    assert await house.answer(await house.send("hi")) == "done again "
+    assert toy.heard == ["marked", "main: hi", "back to 7", "main: hi", "back to 7", "main: hi"]
+
+
+async def test_it_goes_back_for_another_process_as_well(house: House) -> None:
+    toy = Toy("told at last")
+    toy.replays = True
+    toy.hold.clear()
+    worker = await house.work(toy, "one")
+    run = await house.send("hi")
+    async with asyncio.timeout(10):
+        while not toy.at_once:
+            await asyncio.sleep(0.01)
+    house.workers.remove(worker)
+    await worker.stop()
+    toy.hold.set()
+    await house.work(toy, "two")
+    assert await house.answer(run) == "told at last "
+    assert toy.heard == ["marked", "main: hi", "back to 7", "main: hi"]
+    assert toy.settles == 0, "going back ends whatever went on"
 
 
 async def test_a_message_that_was_not_taken_is_no_redelivery(house: House) -> None:

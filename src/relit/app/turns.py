@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 
 from relit.agents.adapter import Fitted
+from relit.api.volumes_port import Volumes
 from relit.app import agents
+from relit.app.attended import keeper_of_volumes
 from relit.app.declared import mailbox
+from relit.app.folder import run_dir
 from relit.app.holding import holder_of
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
 from relit.node import probe
 from relit.settings import Settings
+from relit.settings.noted import noted_token
 from relit.store.values import Mailbox
 from relit.turns.chat import Chat
 from relit.turns.outsider import outsider
@@ -26,12 +31,18 @@ CANCELS_S = 5.0  # OpenClaw cancels within a second: docs/decisions/agents-found
 class LocalDoor:
     """The door of an agent on this machine."""
 
-    def __init__(self, http: httpx.AsyncClient, made: Fitted, restart: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, made: Fitted, restart: Callable[[], Awaitable[None]], replays: bool,
+        volumes: Callable[[], AbstractAsyncContextManager[Volumes]],
+    ) -> None:  # fmt: skip
         assert made.inject is not None, "only for kinds that say how"
         self._inject = made.inject
         self._chat = Chat(http, made.inject.url, made.inject.headers, made.inject.model, made.inject.failures)
         self._ready: Probe | None = made.ready
         self._restart = restart
+        self._replays = replays
+        self._agent = made.care.agent
+        self._volumes = volumes
 
     async def ready(self) -> str | None:
         """Asks it what the node asks it."""
@@ -40,6 +51,21 @@ class LocalDoor:
     def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """Delivers a message."""
         return self._chat.turn(text, session)
+
+    @property
+    def replays(self) -> bool:
+        """As its settings say."""
+        return self._replays
+
+    async def mark(self) -> int:
+        """A snapshot of its home, on this machine's disk."""
+        async with self._volumes() as volumes:
+            return (await volumes.snapshot(self._agent, note="before a message")).snapshot.number
+
+    async def back(self, mark: int) -> None:
+        """Its home as in that snapshot; it is stopped meanwhile. The journal stays as it is: the gateway has it."""
+        async with self._volumes() as volumes:
+            await volumes.restore(self._agent, str(mark))
 
     async def settled(self) -> None:
         """A kind that cancels a turn whose caller is gone is given a moment; any other one is started again: it
@@ -66,4 +92,9 @@ def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent
         await holder.release()
 
     box = mailbox(name, settings.agents[name]) or Mailbox(name=name)
-    return outsider(name, LocalDoor(http, agents.fitted(settings, name), restart), box)
+
+    def volumes() -> AbstractAsyncContextManager[Volumes]:
+        return keeper_of_volumes(run_dir(settings), noted_token(settings.data) or "")
+
+    replays = settings.agents[name].resume == "replay"
+    return outsider(name, LocalDoor(http, agents.fitted(settings, name), restart, replays, volumes), box)

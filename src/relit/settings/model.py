@@ -235,6 +235,14 @@ class Agent(_Table, frozen=True):
             "says."
         ),
     ] = "default"
+    resume: Annotated[
+        Literal["continue", "replay"],
+        Meta(
+            description="What becomes of a message whose turn the agent did not survive: `continue`: it is delivered "
+            "again, marked as that, to the agent as it is; `replay`: to the agent as it was before, and calls that it "
+            "had made are answered from their record."
+        ),
+    ] = "continue"
     sandbox: Annotated[
         Literal["on", "off"],
         Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
@@ -481,7 +489,6 @@ LATER: dict[str, str] = {
     "agents.*.memory": "memory limits",
     "agents.*.idle": "parking of idle agents",
     "agents.*.tools": "journaled tools",
-    "agents.*.resume": "resuming of unmodified agents",
     "agents.*.grants": "grants",
     "connections": "connections",
 }

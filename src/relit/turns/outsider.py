@@ -1,8 +1,12 @@
 """An agent that relit did not write, as the durable engine sees it: a workflow that brings messages in and answers out.
 
 A delivery is a step. When the agent dies in the middle of one, the message waits until it is back and is delivered
-again, marked as that; so many deaths in a row are the message's fault, and it becomes a dead letter. Only one
-delivery of a message is ever under way.
+again; so many deaths in a row are the message's fault, and it becomes a dead letter. Only one delivery of a message is
+ever under way.
+
+It comes back in one of two ways. **continue**: the agent keeps its state, and the message is marked as one that was
+delivered before. **replay**: its home goes back to what it was before the message, which is then delivered as if
+for the first time; the calls that it had made are answered from their record, until one of them is another one.
 """
 
 from __future__ import annotations
@@ -43,6 +47,19 @@ class Door(Protocol):
         """See ``relit.turns.chat.Chat.turn``."""
         ...
 
+    @property
+    def replays(self) -> bool:
+        """Whether a message that is delivered again finds the agent as it was before it."""
+        ...
+
+    async def mark(self) -> int:
+        """Remember the agent as it is now; answers a snapshot's number."""
+        ...
+
+    async def back(self, mark: int) -> None:
+        """Make it what it was then. What volumes raise."""
+        ...
+
     async def settled(self) -> None:
         """Make sure that no earlier delivery is under way in it: its caller is gone, and it may not have noticed."""
         ...
@@ -68,9 +85,10 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
 
     async def message(ctx: Context, message: Any) -> str:
         text, session = read(message)
+        mark = await ctx.step(door.mark, name="snapshot", retry=ways.retry) if door.replays else 0
         for number in range(1, DELIVERIES + 1):
             begun = await ctx.step(me, name="begin")
-            delivery = Delivery(door, ctx.emit, ways.pause_s, fresh=begun == ways.me)
+            delivery = Delivery(door, ctx.emit, ways.pause_s, fresh=begun == ways.me, mark=mark)
             done = await ctx.step(delivery.deliver, text, session, number, name="delivery", retry=ways.retry)
             if done["answered"]:
                 return str(done["text"])
@@ -85,9 +103,11 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
 
 
 class Delivery:
-    """One attempt to bring a message in. Not ``fresh``: another process began it, and may have got far."""
+    """One attempt to bring a message in. Not ``fresh``: another process began it, and may have got far. ``mark``: what
+    the agent goes back to before a redelivery; 0: it keeps its state."""
 
-    def __init__(self, door: Door, emit: Callable[[Any], None], pause_s: float, *, fresh: bool) -> None:
+    def __init__(self, door: Door, emit: Callable[[Any], None], pause_s: float, *, fresh: bool, mark: int = 0) -> None:
+        self._mark = mark
         self._door = door
         self._pause_s = pause_s
         self._emit = emit
@@ -96,14 +116,17 @@ class Delivery:
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
         """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile."""
         while True:
-            if not self._fresh:
+            again = number > 1 or not self._fresh
+            if again and self._mark:
+                await self._door.back(self._mark)  # whatever went on in it is over
+            elif not self._fresh:
                 await self._door.settled()
             await self._until(self._door.ready)
-            again = number > 1 or not self._fresh
             if again:
                 self._emit({"redelivered": number})
             try:
-                return {"answered": True, "text": await self._turn(AGAIN + text if again else text, session)}
+                marked = AGAIN + text if again and not self._mark else text
+                return {"answered": True, "text": await self._turn(marked, session)}
             except Lost as error:
                 if error.taken:
                     return {"answered": False, "why": error.why}

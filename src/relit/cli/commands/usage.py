@@ -65,7 +65,8 @@ def turn() -> None:
 @click.argument("run")
 @pass_session
 def show_turn(session: Session, agent: str, run: str) -> None:
-    """The calls to models of an AGENT's turn, in their order, and what each cost. RUN `-`: what belongs to no turn."""
+    """The calls to models of an AGENT's turn, in their order: live or replayed from the record, and what each cost. RUN
+    `-`: what belongs to no turn."""
     api, screen = session.api(), session.screen
     if run == "-":
         calls = api.get(f"/v1/agents/{segment(agent)}/calls", documents.ModelCalls).calls
@@ -81,7 +82,9 @@ def show_turn(session: Session, agent: str, run: str) -> None:
     heads = ["CALL", "AT", "TOOK", "MODEL", "STATE", "INPUT", "CACHED", "OUTPUT", "COST", "WHY"]
     screen.table(heads, [_row(each) for each in calls], "no call to a model was made")
     if calls:
-        screen.note(f"{len(calls)} calls, {_usd(sum(each.cost for each in calls))}")
+        replayed = [each for each in calls if each.state == "replayed"]
+        saved = f", {len(replayed)} replayed: {_usd(sum(each.saved for each in replayed))} saved" if replayed else ""
+        screen.note(f"{len(calls)} calls, {_usd(sum(each.cost for each in calls))}{saved}")
 
 
 def _row(each: documents.ModelCall) -> list[str]:
