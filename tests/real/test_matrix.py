@@ -6,6 +6,7 @@ make test-real            all of it; one agent of each kind is started for each 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -98,6 +99,28 @@ async def test_killed_between_a_tool_and_the_second_call(house: RealHouse) -> No
         await house.ready("one", not_pid=pid)
     assert await house.answer(run) == "Done."
     assert marker.read_text() == "ran\n", "the model did not ask for it again, so it ran once"
+
+
+@both
+async def test_replay_buys_nothing_twice(house: RealHouse) -> None:
+    """Its home goes back to what it was before the message, and the first answer comes from the record."""
+    kind = house.agents["one"]
+    config = house.folder / "relit.toml"
+    config.write_text(config.read_text().replace(f'kind = "{kind}"\n', f'kind = "{kind}"\nresume = "replay"\n'))
+    await house.relit("up")
+    await house.event("instance.stopped")  # who brings messages in is started again with it
+    call = ToolCall(SHELL[kind], {"command": "echo ran"})
+    house.llm.rules[:] = [Rule(about("work", tool=False), Answer(calls=(call,))), Rule(about("work"), "Done.")]
+    pid = await house.ready("one")
+    with house.llm.hold(about("work", tool=True)) as hold:
+        run = await house.send("one", "Do the work.")
+        await hold.caught(timeout=120)
+        house.kill(pid)
+        await house.ready("one", not_pid=pid)
+    assert (await house.answer(run)).strip() == "Done."
+    calls = json.loads(await house.relit("turn", "show", "one", run, "--json"))["calls"]
+    assert [each["state"] for each in calls if each["protocol"]] == ["done", "cancelled", "replayed", "done"]
+    assert len([each for each in house.llm.requests if about("work", tool=False)(each.ask)]) == 1
 
 
 # --- alive and dead -------------------------------------------------------------------------------------------------
