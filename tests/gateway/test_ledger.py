@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, provider, sends
 
 from relit.gateway.ledger import Ledger
+from relit.gateway.listener import Life, Lives
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Known, Patience, Route
 from relit.gateway.server import Gateway
@@ -252,12 +254,15 @@ async def life(store: SqliteStore, number: int) -> None:
 
 
 @asynccontextmanager
-async def recorder(url: str, store: SqliteStore, folder: Path) -> AsyncIterator[Gateway]:
+async def recorder(
+    url: str, store: SqliteStore, folder: Path, lives: Lives = lambda agent: None
+) -> AsyncIterator[Gateway]:
     made = Gateway(
         {"default": Route("default", url, KEY)},
         Known([Caller("scout", TOKEN, "default")]),
         port=0,
         ledger=Ledger(store.calls, PRICES, {}, {}, blobs=ObstoreBlobs(folder)),
+        lives=lives,
     )
     await made.start()
     try:
@@ -317,3 +322,74 @@ async def test_an_answer_that_is_lost_is_bought_again(store: SqliteStore, tmp_pa
         await life(store, 2)
         assert (await http.post(CHAT, json=ASKED)).status_code == 200
     assert len(there.heard) == 2
+
+
+class Slow:
+    """A provider that answers when it is told to, in two pieces."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = b"data: " + json.dumps(USED).encode() + b"\n\n"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body[:7])
+        await writer.drain()
+        self.begun.set()
+        left = asyncio.create_task(reader.read())
+        going = asyncio.create_task(self.go.wait())
+        await asyncio.wait([left, going], return_when=asyncio.FIRST_COMPLETED)
+        left.cancel()
+        going.cancel()
+        writer.write(body[7:])
+        await writer.drain()
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_call_whose_caller_dies_is_finished_and_answers_the_next_life(
+    store: SqliteStore, tmp_path: Path, early: bool
+) -> None:
+    slow = Slow()
+    with subprocess.Popen(["sleep", "100"]) as agent:
+        start = proc.start_time(agent.pid)
+        assert start is not None
+        now = Life(agent.pid, start)
+        async with provider(slow) as there, recorder(there.url, store, tmp_path / "blobs", lambda _: now) as here:
+            await life(store, 1)
+            async with client(here) as http:
+                asking = asyncio.create_task(http.post(CHAT, json=ASKED))
+                await slow.begun.wait()
+                agent.kill()
+                asking.cancel()
+                await asyncio.wait([asking])
+            await life(store, 2)
+            async with client(here) as http:
+                again = asyncio.create_task(http.post(CHAT, json=ASKED))
+                if early:
+                    await asyncio.sleep(0.3)
+                    assert not again.done(), "it waits for the one that is being finished"
+                slow.go.set()
+                answer = await again
+    assert answer.status_code == 200
+    assert json.dumps(USED) in answer.text
+    assert len(there.heard) == 1, "it was bought once"
+    assert [each.state for each in await store.calls.of_run("r1")] == ["done", "replayed"]
+
+
+async def test_a_caller_that_lives_and_hangs_up_has_cancelled(store: SqliteStore, tmp_path: Path) -> None:
+    slow = Slow()
+    me = proc.myself()
+    async with (
+        provider(slow) as there,
+        recorder(there.url, store, tmp_path / "blobs", lambda _: Life(me.pid, me.start)) as here,
+    ):
+        await life(store, 1)
+        async with client(here) as http:
+            asking = asyncio.create_task(http.post(CHAT, json=ASKED))
+            await slow.begun.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+        async with asyncio.timeout(10):
+            while (await only(store)).state == "open":
+                await asyncio.sleep(0.01)
+    assert (await only(store)).state == "cancelled"

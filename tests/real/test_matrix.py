@@ -103,7 +103,8 @@ async def test_killed_between_a_tool_and_the_second_call(house: RealHouse) -> No
 
 @both
 async def test_replay_buys_nothing_twice(house: RealHouse) -> None:
-    """Its home goes back to what it was before the message, and the first answer comes from the record."""
+    """Its home goes back to what it was before the message, and both answers come from the record: also the one that was
+    under way when it died, which is brought to its end."""
     kind = house.agents["one"]
     config = house.folder / "relit.toml"
     config.write_text(config.read_text().replace(f'kind = "{kind}"\n', f'kind = "{kind}"\nresume = "replay"\n'))
@@ -119,8 +120,8 @@ async def test_replay_buys_nothing_twice(house: RealHouse) -> None:
         await house.ready("one", not_pid=pid)
     assert (await house.answer(run)).strip() == "Done."
     calls = json.loads(await house.relit("turn", "show", "one", run, "--json"))["calls"]
-    assert [each["state"] for each in calls if each["protocol"]] == ["done", "cancelled", "replayed", "done"]
-    assert len([each for each in house.llm.requests if about("work", tool=False)(each.ask)]) == 1
+    assert [each["state"] for each in calls if each["protocol"]] == ["done", "done", "replayed", "replayed"]
+    assert len([each for each in house.llm.requests if about("work")(each.ask)]) == 2
 
 
 # --- alive and dead -------------------------------------------------------------------------------------------------

@@ -12,15 +12,19 @@ import msgspec
 from relit.agents import door
 from relit.app import parts
 from relit.app.agents import CLONE, MODEL, kind_of
+from relit.app.folder import run_dir
 from relit.app.instances import folder_of
 from relit.app.stopping import running, until_signal
 from relit.app.vaulted import hold
+from relit.control.paths import NODE_RECORD
 from relit.errors import ConfigError
 from relit.gateway.ledger import Ledger
+from relit.gateway.listener import Life, Lives
 from relit.gateway.matching import Mask, masks
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
+from relit.node import record
 from relit.settings import Secrets, Settings
 from relit.settings.model import Budget as Allowance
 from relit.settings.model import Model
@@ -35,15 +39,40 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
     async with until_signal() as stop, parts.store(settings) as store:
         await hold(settings, store, settings.secret_names("models"), "gateway")
-        gateway = compose(settings, ledger(settings, store))
+        gateway = compose(settings, ledger(settings, store), Recorded(run_dir(settings)))
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()
 
 
-def compose(settings: Settings, ledger: Ledger) -> Gateway:
+class Recorded:
+    """Agents' lives, as their node writes them down."""
+
+    def __init__(self, place: Path) -> None:
+        self._path = place / NODE_RECORD
+        self._stamp: tuple[int, int] | None = None
+        self._known: dict[str, Life] = {}
+
+    def __call__(self, agent: str) -> Life | None:
+        """Its life now."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        if self._stamp != (found.st_mtime_ns, found.st_ino):
+            self._stamp = (found.st_mtime_ns, found.st_ino)
+            known = record.read(self._path.parent)
+            self._known = {
+                each.agent: Life(each.pid, each.start)
+                for each in (known.instances if known else [])
+                if each.pid is not None and each.start is not None
+            }
+        return self._known.get(agent)
+
+
+def compose(settings: Settings, ledger: Ledger, lives: Lives = lambda agent: None) -> Gateway:
     """The gateway of these settings. Raises ``ConfigError`` for a key that is not set."""
     host, port = settings.gateway_address
-    return Gateway(routes(settings), doors(settings), host, port, ledger=ledger)
+    return Gateway(routes(settings), doors(settings), host, port, ledger=ledger, lives=lives)
 
 
 def ledger(settings: Settings, store: Store) -> Ledger:

@@ -46,6 +46,11 @@ class Question:
     turn: Turn
     match: Match | None = None
 
+    @property
+    def again(self) -> tuple[str, str]:
+        """The same for the same call of another life of the turn."""
+        return self.turn.run, self.match.key if self.match is not None else ""
+
 
 class Ledger:
     """Of one gateway. ``own`` prices go before the known ones; budgets by agent and by route. With ``blobs`` answers of
@@ -167,6 +172,11 @@ class Entry:
         self._sent = sent
         self._meter: Meter | None = None
         self._status = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is answered will be, for a later life of its turn."""
+        return self._blobs is not None
 
     @property
     def streams(self) -> bool:

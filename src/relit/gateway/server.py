@@ -21,6 +21,7 @@ from relit.gateway.answers import Kept
 from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
 from relit.gateway.ledger import Ending, Entry, Ledger, Question
+from relit.gateway.listener import Listener, Lives, died
 from relit.gateway.naming import named, renamed
 from relit.gateway.providers import Answer, Call, Providers, silent
 from relit.gateway.refusal import Refused
@@ -53,10 +54,13 @@ class Gateway:
         clock: Clock = SYSTEM_CLOCK,
         ledger: Ledger | None = None,
         chance: Random | None = None,
+        lives: Lives = lambda agent: None,
     ) -> None:
         self._routes = routes
         self._ledger = ledger
         self._chance = chance or system_random()
+        self._lives = lives
+        self._finishing: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._callers = callers
         self._host = host
         self._port = port
@@ -171,6 +175,8 @@ class Gateway:
             question = await self._ledger.asked(
                 caller, call.target, call.body if isinstance(call.body, bytes) else None
             )
+            if (work := self._finishing.get(question.again)) is not None:
+                await asyncio.wait([work])  # an earlier life's, which is brought to its end
             if (kept := await self._ledger.replay(caller, call.route, question)) is not None:
                 return _again(kept)
         first, *others = self._line(call)
@@ -197,6 +203,34 @@ class Gateway:
         if self._ledger is not None and question is not None:
             sent = call.body if isinstance(call.body, bytes) or call.body is None else b""
             entry = await self._ledger.open(caller, call.route, call.target, sent, question)
+        life = self._lives(caller.agent) if entry is not None and entry.kept else None
+        work = asyncio.get_running_loop().create_task(self._entered(request, call, entry, others=others))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if not work.done() and question is not None and await died(life):
+                self._finish(question, work)  # it is paid for, and the next life will ask
+            else:
+                work.cancel()
+                await asyncio.wait([work])
+            raise
+
+    def _finish(self, question: Question, work: asyncio.Task[Any]) -> None:
+        """Bring it to its end though nobody listens."""
+        self._calls.add(work)
+        self._finishing[question.again] = work
+
+        def done(work: asyncio.Task[Any]) -> None:
+            self._calls.discard(work)
+            self._finishing.pop(question.again, None)
+            if not work.cancelled() and (error := work.exception()) is not None:
+                _LOG.info("a call whose caller had died failed: %s", error)
+
+        work.add_done_callback(done)
+
+    async def _entered(
+        self, request: web.BaseRequest, call: Call, entry: Entry | None, *, others: bool
+    ) -> web.StreamResponse | None:
         try:
             response = await self._tried(request, call, entry, others=others)
             if response is None:
@@ -239,35 +273,32 @@ class Gateway:
         self, request: web.BaseRequest, call: Call, entry: Entry | None, patient: Patient
     ) -> web.StreamResponse | Wait | Next:
         """The provider's answer. Once that has begun, a fault of its can only be shown by breaking off, too."""
-        response: web.StreamResponse | None = None
+        listener = Listener(request, recorded=entry is not None and entry.kept)
         try:
             async with _within(call.route), self._providers.answer(call) as answer:
                 verdict = patient.refused(answer)
                 if not isinstance(verdict, Pass):
                     self._judge(call.route, answer)
                     return verdict
-                response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=answer.headers)
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
-                await response.prepare(request)
-                last = await _pour(answer, response, entry)
+                await listener.begin(answer)
+                last = await _pour(answer, listener, entry)
                 self._judge(call.route, answer)
                 await self._ended(entry, "done" if answer.status < 400 else "failed")
-                if last:
-                    await response.write(last)
-                await response.write_eof()
+                await listener.hear(last)
+                await listener.end()
         except ProviderFault as fault:
             self._failed(call.route, fault.why)
-            if response is None:
+            if listener.response is None:
                 verdict = patient.broken(fault)
                 if not isinstance(verdict, Pass):
                     return verdict
                 raise _refusal(fault) from fault
             await self._ended(entry, "failed", fault.why)
-            if request.transport is not None:
-                request.transport.close()
-        assert response is not None, "it was answered, or a refusal was raised"
-        return response
+            listener.break_off()
+        assert listener.response is not None, "it was answered, or a refusal was raised"
+        return listener.response
 
     def _judge(self, route: Route, answer: Answer) -> None:
         blamed = blames(answer.status)
@@ -369,7 +400,7 @@ async def _go_on(request: web.BaseRequest) -> None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def _pour(answer: Answer, response: web.StreamResponse, entry: Entry | None) -> bytes:
+async def _pour(answer: Answer, listener: Listener, entry: Entry | None) -> bytes:
     """Each piece when it comes; the provider is read no faster than the agent reads. Of an answer that is written down
     and is no stream the last piece is held back, and answered: nobody may know it whole before it is on disk."""
     held = b""
@@ -377,10 +408,10 @@ async def _pour(answer: Answer, response: web.StreamResponse, entry: Entry | Non
         if entry is not None:
             entry.read(piece)
         if entry is None or entry.streams:
-            await response.write(piece)
+            await listener.hear(piece)
             continue
         if held:
-            await response.write(held)
+            await listener.hear(held)
         held = piece
     return held
 

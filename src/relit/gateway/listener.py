@@ -1,0 +1,81 @@
+"""The agent that waits for an answer, and what becomes of the answer when it dies meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from relit.gateway.providers import Answer
+from relit.lib import proc
+
+DIES_S = 1.0  # so long after it hung up it is waited for its death: who lives on has cancelled
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True)
+class Life:
+    """One life of an agent: its main process."""
+
+    pid: int
+    start: int
+
+
+Lives = Callable[[str], Life | None]
+"""An agent's life now; ``None``: it is not known."""
+
+
+async def died(life: Life | None) -> bool:
+    """Whether whoever hung up just now has died, and did not only change its mind."""
+    if life is None:
+        return False
+    until = asyncio.get_running_loop().time() + DIES_S
+    while proc.start_time(life.pid) == life.start:
+        if asyncio.get_running_loop().time() > until:
+            return False
+        await asyncio.sleep(_LOOK_S)
+    return True
+
+
+class Listener:
+    """Hears an answer. With ``recorded`` an answer goes on when nobody hears it any more: somebody else decides how
+    long."""
+
+    def __init__(self, request: web.BaseRequest, *, recorded: bool) -> None:
+        self._request = request
+        self._recorded = recorded
+        self._gone = False
+        self.response: web.StreamResponse | None = None
+
+    async def begin(self, answer: Answer) -> None:
+        """Status and headers."""
+        self.response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=answer.headers)
+        try:
+            await self.response.prepare(self._request)
+        except OSError:
+            if not self._recorded:
+                raise
+            self._gone = True
+
+    async def hear(self, piece: bytes) -> None:
+        """A piece of the body."""
+        if self._gone or self.response is None:
+            return
+        try:
+            await self.response.write(piece)
+        except OSError:
+            if not self._recorded:
+                raise
+            self._gone = True
+
+    async def end(self) -> None:
+        """All of it was said."""
+        if not self._gone and self.response is not None:
+            await self.response.write_eof()
+
+    def break_off(self) -> None:
+        """That it was not all can only be shown so."""
+        if self._request.transport is not None:
+            self._request.transport.close()
