@@ -103,8 +103,8 @@ async def test_killed_between_a_tool_and_the_second_call(house: RealHouse) -> No
 
 @both
 async def test_replay_buys_nothing_twice(house: RealHouse) -> None:
-    """Its home goes back to what it was before the message, and both answers come from the record: also the one that was
-    under way when it died, which is brought to its end."""
+    """Its home goes back to what it was before the message, and both answers come from the record: also the one that
+    was under way when it died, which is brought to its end."""
     kind = house.agents["one"]
     config = house.folder / "relit.toml"
     config.write_text(config.read_text().replace(f'kind = "{kind}"\n', f'kind = "{kind}"\nresume = "replay"\n'))
