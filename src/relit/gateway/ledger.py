@@ -3,6 +3,7 @@ did. Two commits a call. A call that no budget has room for is not made."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from relit.store.calls import Calls
 from relit.store.values import Answer, Budget, ModelCall, Turn
 
 _LOG = logging.getLogger(__name__)
+_LARGE = 256 << 10  # bytes of a request that is looked through beside the others
 Ending = Literal["done", "failed", "cancelled", "cut"]
 
 
@@ -89,7 +91,10 @@ class Ledger:
             raise _away(error) from error
         if self._blobs is None or not turn.run or body is None or target.call in (None, "tokens"):
             return Question(turn)
-        return Question(turn, match_of(target.below, body, self._masks.get(caller.agent, ())))
+        hidden = self._masks.get(caller.agent, ())
+        if len(body) > _LARGE:
+            return Question(turn, await asyncio.to_thread(match_of, target.below, body, hidden))
+        return Question(turn, match_of(target.below, body, hidden))
 
     async def replay(self, caller: Caller, route: Route, question: Question) -> Kept | None:
         """The answer that an earlier life of the turn got to the same call; ``None``: it is to be made."""
