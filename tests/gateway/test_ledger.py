@@ -160,6 +160,56 @@ async def test_a_caller_that_goes_away_is_told_apart(store: SqliteStore) -> None
     assert (await only(store)).state == "cancelled"
 
 
+async def test_a_stream_that_ends_early_counts_what_came(store: SqliteStore) -> None:
+    """Anthropic says at the beginning that one token was written, and at the end how many."""
+    begin = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 10, "output_tokens": 1}}}
+    delta = b'data: {"type": "content_block_delta", "delta": {"text": "a word or two"}}\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 400000\r\n\r\n"
+    async with (
+        provider(sends(head, b"data: " + json.dumps(begin).encode() + b"\n\n" + delta * 400)) as there,
+        gateway(there.url, store) as here, client(here) as http,
+    ):  # fmt: skip
+        with pytest.raises(httpx.HTTPError):
+            await http.post(CHAT, json={**ASKED, "stream": True})
+        found = await only(store)
+    assert (found.state, found.input, found.estimated) == ("failed", 10, True)
+    assert 200 < found.output < 3000
+
+
+async def test_who_gives_up_before_an_answer_pays_for_the_question(store: SqliteStore) -> None:
+    begun = asyncio.Event()
+
+    async def waits(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await reader.read()
+
+    async with provider(waits) as there, gateway(there.url, store, 1.0) as here:
+        async with client(here) as http:
+            asking = asyncio.create_task(http.post(CHAT, json={**ASKED, "pad": "x" * 4000}))
+            await begun.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+        async with asyncio.timeout(10):
+            while (await only(store)).state == "open":
+                await asyncio.sleep(0.01)
+    found = await only(store)
+    assert (found.state, found.estimated, found.output) == ("cancelled", True, 0)
+    assert found.input > 500
+
+
+async def test_under_a_budget_nothing_is_done_in_the_background(store: SqliteStore) -> None:
+    async with gateway("http://127.0.0.1:1/v1", store, 1.0) as here, client(here) as http:
+        refused = await http.post("/openai/v1/responses", json={"model": "m", "input": "x", "background": True})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "no-price")
+
+
+async def test_odd_numbers_break_nothing(store: SqliteStore) -> None:
+    huge = {"model": "m\0m", "usage": {"prompt_tokens": 10**30, "completion_tokens": 5}}
+    async with provider(sends(answers(huge))) as there, gateway(there.url, store) as here, client(here) as http:
+        assert (await http.post(CHAT, json={**ASKED, "max_tokens": 10**30})).status_code == 200
+    assert (await only(store)).state == "done"
+
+
 async def test_what_no_budget_has_room_for_is_not_sent(store: SqliteStore) -> None:
     async with provider(sends(answers(USED))) as there, gateway(there.url, store, 0.0015) as here, client(here) as http:
         assert (await http.post(CHAT, json=ASKED)).status_code == 200
@@ -206,9 +256,17 @@ async def test_what_a_dead_gateway_left_open_counts_as_what_it_may_have_cost(sto
             id=id, agent="scout", route="default", model="m", gateway=msgspec.json.encode(owner).decode(), reserved=7
         )
         await store.calls.open(call, [budget])
-    async with gateway("http://127.0.0.1:1/v1", store):
-        assert {each.id: (each.state, each.cost) for each in await store.calls.of_agent("scout")} == {
-            "dead": ("cut", 7), "elsewhere": ("open", 0), "alive": ("open", 0),
+
+    def found() -> Any:
+        return store.calls.of_agent("scout")
+
+    await Ledger(store.calls, PRICES, {}, {}, alone=False).start()
+    assert {each.id: (each.state, each.cost) for each in await found()} == {
+        "dead": ("cut", 7), "elsewhere": ("open", 0), "alive": ("open", 0),
+    }  # fmt: skip
+    async with gateway("http://127.0.0.1:1/v1", store):  # the only one: after a reboot nobody else is
+        assert {each.id: each.state for each in await found()} == {
+            "dead": "cut", "elsewhere": "cut", "alive": "open",
         }  # fmt: skip
 
 

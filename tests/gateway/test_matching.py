@@ -75,6 +75,43 @@ def test_whatever_else_is_another_is_another_call(body: dict[str, Any]) -> None:
     assert key(body) != key(BODY)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda id: {"messages": [{"role": "assistant", "content": [
+            {"type": "tool_use", "id": "toolu_1", "name": "pay", "input": {"id": id}},
+        ]}]},
+        lambda id: {"messages": [{"role": "user", "content": [{"type": "document", "id": id}]}]},
+        lambda id: {"input": "go on", "prompt": {"id": id}},
+        lambda id: {"input": "go on", "conversation": {"id": id}},
+        lambda id: {"input": [{"type": "item_reference", "id": id}]},
+    ],
+)  # fmt: skip
+def test_an_id_that_says_what_is_meant_is_read(place: Any) -> None:
+    assert key(place("order-A")) != key(place("order-B"))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda id: {"messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": id, "name": "pay", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": id, "content": "ok"}]},
+        ]},
+        lambda id: {"input": [
+            {"type": "function_call", "id": f"fc_{id}", "call_id": id, "name": "pay", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": id, "output": "ok"},
+        ]},
+    ],
+)  # fmt: skip
+def test_in_every_protocol_ids_of_calls_are_counted(place: Any) -> None:
+    assert key(place("one")) == key(place("two"))
+
+
+def test_what_is_too_deep_has_no_match() -> None:
+    assert match_of("/chat/completions", b'{"messages":' + b"[" * 900 + b"]" * 900 + b"}") is None
+
+
 def test_the_order_of_keys_and_what_only_a_provider_reads_do_not_matter() -> None:
     turned = {name: BODY[name] for name in reversed(BODY)} | {"user": "u", "metadata": {"x": 1}}
     assert key(turned) == key(BODY)

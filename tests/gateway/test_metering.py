@@ -133,13 +133,22 @@ def test_own_prices_come_first() -> None:
 
 @given(sent=st.integers(0, 10**7), most=st.integers(1, 10**5), n=st.integers(1, 4), answer=st.integers(0, 10**5))
 def test_what_is_reserved_covers_what_the_call_may_cost(sent: int, most: int, n: int, answer: int) -> None:
-    reserved = reserve(sent, {"max_tokens": most, "n": n}, PRICE)
+    reserved = reserve("chat", sent, {"max_tokens": most, "n": n}, PRICE)
     assert reserved >= cost(Tokens(input=sent // 3, output=min(answer, most * n)), PRICE)
 
 
+def test_only_the_protocols_own_limit_counts_and_the_dearest_input() -> None:
+    wide = {"max_tokens": 1, "max_output_tokens": 5000}
+    assert reserve("responses", 0, wide, PRICE) >= cost(Tokens(output=5000), PRICE)
+    assert reserve("messages", 3000, {"max_tokens": 1}, PRICE) >= cost(Tokens(input=1000, written=1000), PRICE)
+    assert reserve("chat", 0, {"max_tokens": 10**30}, PRICE) < 2**63
+
+
 def test_an_answer_without_a_limit_is_reserved_for_all_the_same() -> None:
-    assert reserve(0, {}, PRICE) >= cost(Tokens(output=prices.OUTPUT_MOST), PRICE)
-    assert reserve(0, {"max_tokens": "many", "n": True}, PRICE) >= cost(Tokens(output=prices.OUTPUT_MOST), PRICE)
+    assert reserve("chat", 0, {}, PRICE) >= cost(Tokens(output=prices.OUTPUT_MOST), PRICE)
+    assert reserve("chat", 0, {"max_tokens": "many", "n": True}, PRICE) >= cost(
+        Tokens(output=prices.OUTPUT_MOST), PRICE
+    )
 
 
 @pytest.mark.parametrize("name", sorted(prices.known()))

@@ -77,3 +77,9 @@ def test_who_stands_in_is_another_one_of_the_same_protocol(tmp_path: Path, table
         f'[models.other]\nurl = "https://z"\n{table}\n',
     )
     assert why in text
+
+
+def test_who_replays_works_on_one_message_at_a_time(tmp_path: Path) -> None:
+    table = '[models.default]\nurl = "https://x"\n[agents.a]\nkind = "hermes"\nresume = "replay"\n'
+    read(tmp_path, table)
+    assert "agents.a.resume" in refused(tmp_path, table + "mailbox = { concurrency = 2 }\n")

@@ -153,6 +153,14 @@ async def test_it_goes_back_for_another_process_as_well(house: House) -> None:
     assert toy.settles == 0, "going back ends whatever went on"
 
 
+@pytest.mark.parametrize(("status", "marked"), [(502, True), (500, True), (429, False), (503, False)])
+async def test_what_failed_when_it_was_under_way_is_a_redelivery(house: House, status: int, marked: bool) -> None:
+    toy = Toy(Refused(status, "its model failed"), "done")
+    await house.work(toy)
+    assert await house.answer(await house.send("hi")) == "done "
+    assert toy.heard == ["main: hi", f"main: {AGAIN if marked else ''}hi"]
+
+
 async def test_a_message_that_was_not_taken_is_no_redelivery(house: House) -> None:
     toy = Toy(Lost("connection refused", taken=False), "now")
     await house.work(toy)

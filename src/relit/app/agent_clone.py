@@ -93,14 +93,18 @@ class Clone:
 
     def _note(self) -> None:
         """That what comes into the folder may be removed. Conflict when somebody else has the name."""
+        draft = self._folder.with_name(f".{self.name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        (draft / NOTE).touch(mode=0o600)
         try:
-            self._folder.mkdir(mode=0o700)
-        except FileExistsError as error:
+            draft.rename(self._folder)
+        except OSError as error:
+            shutil.rmtree(draft)
             raise Conflict(
                 f"no clone of {self._agent} can be made", why=f"there is something else in {self._folder}",
                 fix=f"mv {self._folder} elsewhere, or relit agent rm {self.name}",
             ) from error  # fmt: skip
-        (self._folder / NOTE).touch(mode=0o600)
 
     async def _laid(self) -> None:
         until = SYSTEM_CLOCK.monotonic() + _LAID_S

@@ -80,7 +80,9 @@ def ledger(settings: Settings, store: Store) -> Ledger:
     own = {name: msgspec.convert(msgspec.to_builtins(each), Price) for name, each in settings.file.prices.items()}
     agents = {name: each for name, agent in settings.agents.items() if (each := _budget("agent", name, agent.budget))}
     models = {name: each for name, model in settings.models.items() if (each := _budget("model", name, model.budget))}
-    return Ledger(store.calls, own, agents, models, blobs=parts.open_blobs(settings), masks=_masks(settings))
+    return Ledger(store.calls, own, agents, models, blobs=parts.open_blobs(settings),
+        masks=_masks(settings), alone=isinstance(parts.database(settings), Path),
+    )  # fmt: skip
 
 
 def _masks(settings: Settings) -> dict[str, list[Mask]]:

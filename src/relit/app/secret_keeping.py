@@ -120,13 +120,18 @@ def _leave(settings: Settings, names: Sequence[str]) -> None:
     if not names:
         place.unlink()
         return
-    text = "".join(f"{json.dumps(each)} = {json.dumps(settings.secrets.reveal(f'secret:{each}'))}\n" for each in names)
+    text = "".join(f"{_toml(each)} = {_toml(settings.secrets.reveal(f'secret:{each}'))}\n" for each in names)
     draft = place.with_name(f".secrets.toml.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(place)
+
+
+def _toml(text: str) -> str:
+    """A basic string: as JSON writes it, but for what TOML does not want."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 async def trail(settings: Settings, *, name: str = "", before: int | None = None, limit: int = 100) -> list[Audited]:

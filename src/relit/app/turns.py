@@ -25,6 +25,7 @@ from relit.store.values import Mailbox
 from relit.turns.chat import Chat
 from relit.turns.outsider import outsider
 
+TURN = "turn"  # the name of the snapshot from before the message that is worked on: what has one is never pruned
 CANCELS_S = 5.0  # OpenClaw cancels within a second: docs/decisions/agents-found-out.md
 
 
@@ -60,7 +61,7 @@ class LocalDoor:
     async def mark(self) -> int:
         """A snapshot of its home, on this machine's disk."""
         async with self._volumes() as volumes:
-            return (await volumes.snapshot(self._agent, note="before a message")).snapshot.number
+            return (await volumes.snapshot(self._agent, tag=TURN, note="before a message")).snapshot.number
 
     async def back(self, mark: int) -> None:
         """Its home as in that snapshot; it is stopped meanwhile. The journal stays as it is: the gateway has it."""

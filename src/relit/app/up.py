@@ -212,7 +212,8 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
     own = {key: secrets.reveal(value) for key, value in agent.env.items()}
     home = {"RELIT_HOME": str(_home(settings, name))}
     if agent.kind == "python":
-        return _worker(settings, env | home | own, name, agent, instance)
+        worker = _worker(settings, env | home | own, name, agent, instance)
+        return msgspec.structs.replace(worker, secrets=sorted(_revealed(agent, own)))
     if agent.kind == "command":
         made, around = agents.command(settings, name), _plain(env) | _for_agents(settings)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from relit.app import parts
-from relit.errors import StoreError
+from relit.errors import SecretDamaged, StoreError, WrongKey
 from relit.settings import Settings
 from relit.settings.secrets import named
 from relit.store.base import Store
@@ -61,7 +61,7 @@ async def hand_out(settings: Settings, names: Collection[str], who: str) -> None
     try:
         async with parts.store(settings) as store:
             await hold(settings, store, names, who)
-    except StoreError:
+    except (StoreError, WrongKey, SecretDamaged):
         if not all(map(settings.secrets.has, names)):
             raise
 

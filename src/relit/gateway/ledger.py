@@ -39,6 +39,7 @@ class Asked(msgspec.Struct, frozen=True):
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
     n: Any = None
+    background: Any = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Question:
 
 class Ledger:
     """Of one gateway. ``own`` prices go before the known ones; budgets by agent and by route. With ``blobs`` answers of
-    turns are kept; ``masks`` by agent."""
+    turns are kept; ``masks`` by agent. ``alone``: no other machine has a gateway
+    on the same store."""
 
     def __init__(
         self,
@@ -67,7 +69,9 @@ class Ledger:
         *,
         blobs: Blobs | None = None,
         masks: Mapping[str, Sequence[Mask]] | None = None,
+        alone: bool = True,
     ) -> None:
+        self._alone = alone
         self._calls = calls
         self._blobs = blobs
         self._masks = masks or {}
@@ -77,9 +81,9 @@ class Ledger:
         self._me = msgspec.json.encode(proc.myself()).decode()
 
     async def start(self) -> None:
-        """End what gateways of this machine left open when they were killed: it may have been paid for."""
+        """End what gateways left open that are no more: it may have been paid for."""
         for call in await self._calls.open_calls():
-            if _is_dead(call.gateway):
+            if call.gateway != self._me and (self._alone or _is_dead(call.gateway)):
                 await self._calls.end(_cut(call))
 
     async def asked(self, caller: Caller, target: Target, body: bytes | None) -> Question:
@@ -121,7 +125,9 @@ class Ledger:
             self._see_free(target, body, budgets)
             return None
         asked = _asked(body or b"")
-        model = asked.model if isinstance(asked.model, str) else ""
+        model = asked.model.replace("\0", "")[:200] if isinstance(asked.model, str) else ""
+        if budgets and asked.background is True:
+            raise Refused(403, "no-price", "a budget applies, and what goes on in the background is not counted")
         price = prices.price_of(model, self._own)
         if price is None and budgets:
             raise Refused(400, "no-price", f"a budget applies, and nobody knows the price of {model}: {_tell(model)}")
@@ -137,7 +143,7 @@ class Ledger:
             protocol=str(target.call),
             model=model,
             gateway=self._me,
-            reserved=prices.reserve(len(body or b""), msgspec.to_builtins(asked), price),
+            reserved=prices.reserve(str(target.call), len(body or b""), msgspec.to_builtins(asked), price),
         )
         blobs = self._blobs if question.match is not None else None
         return Entry(self._calls, await self._opened(call, budgets), self._own, price, len(body or b""), blobs)
@@ -177,6 +183,7 @@ class Entry:
         self._sent = sent
         self._meter: Meter | None = None
         self._status = 0
+        self.unheard = False  # the provider has certainly not got it
 
     @property
     def kept(self) -> bool:
@@ -228,13 +235,18 @@ class Entry:
             return None
 
     def _used(self, state: Ending) -> tuple[Tokens, bool]:
-        """And whether the provider said so."""
-        if self._meter is None or self._status >= 400:
-            return Tokens(), True  # no answer, or a refusal: nothing is charged for
+        """And whether the provider said so. What it may charge for counts, also where nobody waited for its answer."""
+        if self._status >= 400 or (self._meter is None and (self.unheard or state == "failed")):
+            return Tokens(), True
+        if self._meter is None:
+            return prices.estimate(self._sent, 0), False
         self._meter.end()
-        if self._meter.tokens is not None and (state == "done" or self._meter.tokens.output > 0):
-            return self._meter.tokens, state == "done"
-        return prices.estimate(self._sent, self._meter.bytes), False
+        told, guess = self._meter.tokens, prices.estimate(self._sent, self._meter.said)
+        if told is None:
+            return guess, False
+        if state == "done":
+            return told, True
+        return msgspec.structs.replace(told, output=max(told.output, guess.output)), False
 
 
 def _cut(call: ModelCall) -> ModelCall:

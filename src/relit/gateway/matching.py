@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 VOLATILE = frozenset({"user", "metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store"})
-_IDS = frozenset({"id", "tool_call_id", "call_id", "tool_use_id", "item_id"})
+_CALLS = ("function_call", "custom_tool_call")
+_ITEMS = frozenset({*_CALLS, *(f"{each}_output" for each in _CALLS), "reasoning"})
 _BEGINS = ("system", "instructions", "tools", "model")
 
 
@@ -54,31 +55,56 @@ def match_of(below: str, body: bytes, hidden: Sequence[Mask] = ()) -> Match | No
         return None
     if not isinstance(tree, dict):
         return None
-    kept = {key: value for key, value in tree.items() if key not in VOLATILE}
-    ids: dict[str, str] = {}
-    whole = _canonical(kept, hidden, ids)
-    begins = {key: whole[key] for key in _BEGINS if key in whole}
-    return Match(_digest([below, whole]), _digest([below, begins, _first(whole)]))
+    try:
+        whole = _masked(_numbered({key: each for key, each in tree.items() if key not in VOLATILE}), hidden)
+        begins = {key: whole[key] for key in _BEGINS if key in whole}
+        return Match(_digest([below, whole]), _digest([below, begins, _first(whole)]))
+    except RecursionError:
+        return None
 
 
-def _canonical(value: Any, hidden: Sequence[Mask], ids: dict[str, str]) -> Any:
+def _masked(value: Any, hidden: Sequence[Mask]) -> Any:
     if isinstance(value, str):
         for mask in hidden:
             value = mask.pattern.sub(mask.word, value)
         return value
     if isinstance(value, Mapping):
-        return {
-            key: _counted(each, ids) if key in _IDS and isinstance(each, str) else _canonical(each, hidden, ids)
-            for key, each in value.items()
-        }
+        return {key: _masked(each, hidden) for key, each in value.items()}
     if isinstance(value, list):
-        return [_canonical(each, hidden, ids) for each in value]
+        return [_masked(each, hidden) for each in value]
     return value
 
 
-def _counted(id: str, ids: dict[str, str]) -> str:
-    """An id by when it first came: whoever makes other ones up each time makes them up in the same order."""
-    return ids.setdefault(id, f"id-{len(ids) + 1}")
+def _numbered(tree: dict[str, Any]) -> dict[str, Any]:
+    """With ids of tool calls by when they first came, where protocols have them and nowhere else: whoever makes other
+    ones up each time makes them up in the same order."""
+    ids: dict[str, str] = {}
+    listed = {key: tree[key] for key in ("messages", "input") if isinstance(tree.get(key), list)}
+    return {**tree, **{key: [_turn(each, ids) for each in turns] for key, turns in listed.items()}}
+
+
+def _turn(turn: Any, ids: dict[str, str]) -> Any:
+    """A message, or an item of OpenAI's responses."""
+    if not isinstance(turn, dict):
+        return turn
+    made = _with(turn, ids, "tool_call_id", *(("id", "call_id") if turn.get("type") in _ITEMS else ()))
+    for key in ("tool_calls", "content"):
+        if isinstance(listed := made.get(key), list):
+            made[key] = [_part(each, ids, key) for each in listed]
+    return made
+
+
+def _part(part: Any, ids: dict[str, str], inside: str) -> Any:
+    if not isinstance(part, dict):
+        return part
+    if inside == "tool_calls" or part.get("type") == "tool_use":
+        return _with(part, ids, "id")
+    return _with(part, ids, "tool_use_id") if part.get("type") == "tool_result" else part
+
+
+def _with(table: dict[str, Any], ids: dict[str, str], *names: str) -> dict[str, Any]:
+    found = {name: table[name] for name in names if isinstance(table.get(name), str)}
+    return {**table, **{name: ids.setdefault(id, f"id-{len(ids) + 1}") for name, id in found.items()}}
 
 
 def _first(whole: Mapping[str, Any]) -> Any:

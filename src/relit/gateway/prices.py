@@ -18,7 +18,13 @@ _USD = 1_000_000_000  # amounts are integers of this part of a dollar
 _BYTES_PER_TOKEN = 3  # rather too few: text in English has about four (https://platform.openai.com/tokenizer)
 OUTPUT_MOST = 8_192  # tokens that are reserved for an answer where the call sets no limit
 _DATE = re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2}|latest)")
-_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_LIMITS = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+    "embeddings": (),
+}
+_MOST = 1 << 62
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,9 +71,11 @@ def cost(tokens: Tokens, price: Price) -> int:
     return -int(-dollars * (_USD / _MILLION) // 1)
 
 
-def reserve(sent: int, body: Mapping[str, Any], price: Price) -> int:
-    """What a call of ``sent`` bytes may cost at most, as far as that can be told before it is made."""
-    return cost(Tokens(input=sent // _BYTES_PER_TOKEN + 1, output=_answers(body) * _most(body)), price)
+def reserve(protocol: str, sent: int, body: Mapping[str, Any], price: Price) -> int:
+    """What a call of ``sent`` bytes may cost, as far as that can be told before it is made."""
+    dearest = msgspec.structs.replace(price, input=max(price.input, price.written or 0.0))
+    output = 0 if protocol == "embeddings" else _answers(body) * _most(protocol, body)
+    return min(_MOST, cost(Tokens(input=sent // _BYTES_PER_TOKEN + 1, output=output), dearest))
 
 
 def estimate(sent: int, received: int) -> Tokens:
@@ -75,9 +83,9 @@ def estimate(sent: int, received: int) -> Tokens:
     return Tokens(input=sent // (_BYTES_PER_TOKEN + 1), output=received // (_BYTES_PER_TOKEN + 1))
 
 
-def _most(body: Mapping[str, Any]) -> int:
-    found = [body[name] for name in _LIMITS if isinstance(body.get(name), int) and body[name] > 0]
-    return min(found) if found else OUTPUT_MOST
+def _most(protocol: str, body: Mapping[str, Any]) -> int:
+    found = [body[name] for name in _LIMITS.get(protocol, ()) if isinstance(body.get(name), int) and body[name] > 0]
+    return min(max(found), _MOST) if found else OUTPUT_MOST
 
 
 def _answers(body: Mapping[str, Any]) -> int:

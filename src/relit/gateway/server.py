@@ -21,7 +21,7 @@ from relit.gateway.answers import Kept
 from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
 from relit.gateway.ledger import Ending, Entry, Ledger, Question
-from relit.gateway.listener import Listener, Lives, died
+from relit.gateway.listener import Life, Listener, Lives, died
 from relit.gateway.naming import named, renamed
 from relit.gateway.providers import Answer, Call, Providers, silent
 from relit.gateway.refusal import Refused
@@ -112,11 +112,11 @@ class Gateway:
 
     async def _drain(self) -> None:
         if self._calls:
-            _, open = await asyncio.wait(self._calls, timeout=_GRACE)
-            for call in open:
+            await asyncio.wait({*self._calls}, timeout=_GRACE)
+        while self._calls:
+            for call in {*self._calls}:
                 call.cancel()
-            if open:
-                await asyncio.wait(open)
+            await asyncio.wait({*self._calls})
 
     # --- a call -----------------------------------------------------------------------------------------------------
 
@@ -199,38 +199,44 @@ class Gateway:
         self, request: web.BaseRequest, caller: Caller, call: Call, question: Question | None, *, others: bool
     ) -> web.StreamResponse | None:
         """By one route, between the two entries that the ledger makes of it. ``None``: somebody else is to be asked."""
-        entry = None
-        if self._ledger is not None and question is not None:
-            sent = call.body if isinstance(call.body, bytes) or call.body is None else b""
-            entry = await self._ledger.open(caller, call.route, call.target, sent, question)
-        life = self._lives(caller.agent) if entry is not None and entry.kept else None
-        work = asyncio.get_running_loop().create_task(self._entered(request, call, entry, others=others))
+        recorded = question is not None and question.match is not None
+        life = self._lives(caller.agent) if recorded else None
+        work = asyncio.get_running_loop().create_task(self._entered(request, caller, call, question, others=others))
+        self._calls.add(work)
+        work.add_done_callback(self._calls.discard)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            if not work.done() and question is not None and await died(life):
+            if question is not None and await self._outlives(work, life):
                 self._finish(question, work)  # it is paid for, and the next life will ask
             else:
                 work.cancel()
                 await asyncio.wait([work])
             raise
 
+    async def _outlives(self, work: asyncio.Task[Any], life: Life | None) -> bool:
+        """Whether a call goes on, though its caller has hung up: it died."""
+        try:
+            return not work.done() and not self._stopping and await died(life) and not self._stopping
+        except asyncio.CancelledError:
+            return False
+
     def _finish(self, question: Question, work: asyncio.Task[Any]) -> None:
         """Bring it to its end though nobody listens."""
-        self._calls.add(work)
         self._finishing[question.again] = work
 
         def done(work: asyncio.Task[Any]) -> None:
-            self._calls.discard(work)
-            self._finishing.pop(question.again, None)
+            if self._finishing.get(question.again) is work:
+                del self._finishing[question.again]
             if not work.cancelled() and (error := work.exception()) is not None:
                 _LOG.info("a call whose caller had died failed: %s", error)
 
         work.add_done_callback(done)
 
     async def _entered(
-        self, request: web.BaseRequest, call: Call, entry: Entry | None, *, others: bool
+        self, request: web.BaseRequest, caller: Caller, call: Call, question: Question | None, *, others: bool
     ) -> web.StreamResponse | None:
+        entry = await self._opened(caller, call, question)
         try:
             response = await self._tried(request, call, entry, others=others)
             if response is None:
@@ -247,6 +253,22 @@ class Gateway:
             raise
         except Exception as error:
             await self._ended(entry, "failed", repr(error))
+            raise
+
+    async def _opened(self, caller: Caller, call: Call, question: Question | None) -> Entry | None:
+        """Written down; also when the caller goes away meanwhile, and then ended at once."""
+        if self._ledger is None or question is None:
+            return None
+        sent = call.body if isinstance(call.body, bytes) or call.body is None else b""
+        opening = asyncio.get_running_loop().create_task(
+            self._ledger.open(caller, call.route, call.target, sent, question)
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                await self._ended(opening.result(), "cancelled", "its caller went away")
             raise
 
     async def _ended(self, entry: Entry | None, state: Ending, why: str = "") -> None:
@@ -290,6 +312,8 @@ class Gateway:
                 await listener.end()
         except ProviderFault as fault:
             self._failed(call.route, fault.why)
+            if entry is not None:
+                entry.unheard = not isinstance(fault, ProviderSilent)
             if listener.response is None:
                 verdict = patient.broken(fault)
                 if not isinstance(verdict, Pass):

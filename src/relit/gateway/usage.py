@@ -10,6 +10,8 @@ import msgspec
 _WORDS = (b'"usage"', b'"model"')
 _WHOLE_MOST = 64 << 20  # bytes of an answer that does not stream, of which usage is read
 _LINE_MOST = 8 << 20
+_EVENT = 8  # of an event's bytes, for what it says: events are small, and their frames are not
+_COUNT_MOST = 1 << 40
 _GZIP = 47  # zlib's wbits: gzip or zlib, told by the header
 
 
@@ -31,13 +33,16 @@ class Meter:
         self._plain = _Plain(encoding)
         self._kept = bytearray()
         self.bytes = 0
+        self.said = 0  # bytes that may be words of an answer
         self.tokens: Tokens | None = None
         self.model = ""
 
     def read(self, piece: bytes) -> None:
         """The next piece of the body, as it came."""
         self.bytes += len(piece)
-        self._kept += self._plain.read(piece)
+        data = self._plain.read(piece)
+        self.said += min(len(data), _EVENT * max(1, data.count(b"data:"))) if self.streamed else len(data)
+        self._kept += data
         if self.streamed:
             self._lines()
         if len(self._kept) > (_LINE_MOST if self.streamed else _WHOLE_MOST):
@@ -70,7 +75,7 @@ class Meter:
             return  # no JSON, or cut off: it says nothing
         for each in _places(document):
             if isinstance(model := each.get("model"), str) and model:
-                self.model = model
+                self.model = model.replace("\0", "")[:200]
             if isinstance(usage := each.get("usage"), dict):
                 self.tokens = tokens(usage, self.tokens)
 
@@ -125,4 +130,4 @@ def tokens(usage: dict[str, Any], before: Tokens | None = None) -> Tokens:
 
 def _count(table: Any, name: str, otherwise: int = 0) -> int:
     value = table.get(name) if isinstance(table, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _COUNT_MOST else otherwise

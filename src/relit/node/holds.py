@@ -67,10 +67,23 @@ def _read(path: str) -> tuple[str | None, bool]:
     except OSError as error:
         return (f"{path}: {error.strerror}", False) if os.path.lexists(path) else (None, False)
     if len(lines) > 2 and _is_dead(lines[2]):
-        with contextlib.suppress(OSError):  # it is looked at again
-            os.unlink(path)
-        return None, False
+        return (None, False) if _taken_away(path, lines) else _read(path)
     return lines[0].strip() or "it is held", not (len(lines) > 1 and lines[1].strip())
+
+
+def _taken_away(path: str, lines: list[str]) -> bool:
+    """Whether the file that said this is gone now. Another one that came in between is put back."""
+    aside = f"{path}.{os.getpid()}"
+    try:
+        os.rename(path, aside)
+        with open(aside, "rb") as file:
+            same = file.read(4096).decode(errors="replace").split("\n") == lines
+        if not same:
+            os.link(aside, path)
+        os.unlink(aside)
+    except OSError:  # somebody else was first: it is looked at again
+        return not os.path.lexists(path)
+    return same
 
 
 def _is_dead(text: str) -> bool:

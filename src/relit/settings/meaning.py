@@ -128,6 +128,9 @@ def _agents(file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
     for name, agent in file.agents.items():
         path: Path = ("agents", name)
         yield from _start(path, agent)
+        if agent.resume == "replay" and agent.mailbox.concurrency != 1:
+            why = "goes back with the whole home: one message at a time (mailbox.concurrency = 1)"
+            yield Fault((*path, "resume"), why, '"continue"')
         yield from _model(path, agent, file, kinds)
         yield from _kind(path, agent, kinds)
         yield from _probes((*path, "probes"), agent, kinds.get(agent.kind))

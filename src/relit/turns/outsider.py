@@ -28,6 +28,7 @@ from relit.turns.chat import Lost, Refused
 DELIVERIES = 5  # of one message, before it is given up: it kills its agent each time
 PAUSE_S = 2.0  # between looks whether it is back
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # statuses that another try may mend
+UNTAKEN = (409, 425, 429, 503)  # of these, those with which it says that it has not begun
 MAIN = "main"
 
 AGAIN = (
@@ -85,7 +86,9 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
 
     async def message(ctx: Context, message: Any) -> str:
         text, session = read(message)
-        mark = await ctx.step(door.mark, name="snapshot", retry=ways.retry) if door.replays else 0
+        # What the settings said when it began holds to its end; runs from before there was a choice go on without.
+        replays = ctx.patched("resume") and await ctx.step(lambda: door.replays, name="replays")
+        mark = await ctx.step(door.mark, name="snapshot", retry=ways.retry) if replays else 0
         for number in range(1, DELIVERIES + 1):
             begun = await ctx.step(me, name="begin")
             delivery = Delivery(door, ctx.emit, ways.pause_s, fresh=begun == ways.me, mark=mark)
@@ -108,6 +111,7 @@ class Delivery:
 
     def __init__(self, door: Door, emit: Callable[[Any], None], pause_s: float, *, fresh: bool, mark: int = 0) -> None:
         self._mark = mark
+        self._failed = False
         self._door = door
         self._pause_s = pause_s
         self._emit = emit
@@ -116,7 +120,7 @@ class Delivery:
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
         """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile."""
         while True:
-            again = number > 1 or not self._fresh
+            again = number > 1 or not self._fresh or self._failed
             if again and self._mark:
                 await self._door.back(self._mark)  # whatever went on in it is over
             elif not self._fresh:
@@ -134,6 +138,7 @@ class Delivery:
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
                 if error.status in PASSING:
+                    self._failed = error.status not in UNTAKEN
                     raise
                 raise TurnFailed("the agent refused a message", why=str(error)) from error
 

@@ -1,9 +1,10 @@
 """How a secret is sealed: envelope encryption with AES-256-GCM.
 
 Each version of each secret has a data key of its own. The value is sealed with the data key, and the data key with the
-master key. Both are bound to the secret's name and version by associated data: a row that is moved under another name,
-or an older one that is put back, does not open. A nonce is random and used once, with a key that seals once (the data
-key) or 2^32 times at most (the master key: NIST SP 800-38D, 8.3).
+master key. Both are bound to the secret's name and version by associated data: a row that is moved under another name
+or version does not open. (A whole older row that is put back does: whoever can write rows can undo a change.) A nonce
+is random and used once, with a key that seals once (the data key) or 2^32 times at most (the master key: NIST SP
+800-38D, 8.3).
 """
 
 from __future__ import annotations

@@ -97,6 +97,7 @@ async def _put(tx: Tx, args: tuple[Lock, Secret, Audited]) -> None:
 @one_by_one
 async def _remove(tx: Tx, args: tuple[str, Audited]) -> None:
     name, audited = args
+    await _known(tx)  # whoever seals all of them anew is waited for
     if not await tx.many("secret_remove", [(name,)]):
         raise NotFound(f"there is no secret {name}", fix="relit secret ls")
     await _note(tx, [audited])
