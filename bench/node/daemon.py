@@ -16,7 +16,7 @@ import msgspec
 
 from relit.app.stopping import running, until_signal
 from relit.app.up import Reload
-from relit.control.care import Incident, KnownGood, Went
+from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.values import Death, Desired, InstanceSpec, NodeInfo
 from relit.drivers.process import ProcessDriver
@@ -49,6 +49,9 @@ class Quiet:
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         raise AssertionError("nothing is known to be good")
 
+    async def try_home(self, agent: str, number: int, within_ms: int) -> Tried:
+        raise AssertionError("nothing is known to be good")
+
     async def mark_good(self, agent: str) -> int:
         return 0
 
@@ -56,8 +59,8 @@ class Quiet:
 async def main(run_dir: Path, specs: Path) -> None:
     """Keep them until a signal comes; then stop all."""
 
-    def wanted() -> list[InstanceSpec]:
-        return msgspec.json.decode(specs.read_bytes(), type=list[InstanceSpec])
+    async def wanted() -> list[InstanceSpec]:
+        return msgspec.json.decode(await asyncio.to_thread(specs.read_bytes), type=list[InstanceSpec])
 
     (run_dir / "began").write_text(str(time.monotonic_ns()))
     keeper = await ensure_keeper(run_dir)
@@ -65,7 +68,7 @@ async def main(run_dir: Path, specs: Path) -> None:
         node = Node(
             LocalControl(Quiet()),
             ProcessDriver(keeper),
-            wanted(),
+            await wanted(),
             run_dir=run_dir,
             chance=system_random(),
             logs=Logs(SYSTEM_CLOCK),

@@ -17,7 +17,6 @@ from relit.app.folder import run_dir
 from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.app.stopping import running, until_signal
-from relit.app.vaulted import hand_out
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
@@ -74,7 +73,10 @@ async def asked(
 ) -> list[InstanceSpec]:
     """The same, of settings that are read now, with what the vault has to hand out for them. Raises what it raises."""
     settings = await asyncio.to_thread(read)
-    await hand_out(settings, settings.secret_names(), "node")
+    if names := settings.secret_names():
+        from relit.app.vaulted import hand_out  # brings the store and ciphers: a node without secrets stays small
+
+        await hand_out(settings, names, "node")
     return await asyncio.to_thread(specs, settings, environment, modules)
 
 
