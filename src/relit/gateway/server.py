@@ -60,7 +60,7 @@ class Gateway:
         self._ledger = ledger
         self._chance = chance or system_random()
         self._lives = lives
-        self._finishing: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self._underway: dict[tuple[str, str], tuple[str, asyncio.Task[Any]]] = {}
         self._callers = callers
         self._host = host
         self._port = port
@@ -175,8 +175,9 @@ class Gateway:
             question = await self._ledger.asked(
                 caller, call.target, call.body if isinstance(call.body, bytes) else None
             )
-            if (work := self._finishing.get(question.again)) is not None:
-                await asyncio.wait([work])  # an earlier life's, which is brought to its end
+            before = self._underway.get(question.again) if question.match is not None else None
+            if before is not None and before[0] != question.turn.life:
+                await asyncio.wait([before[1]])  # an earlier life's: it is brought to its end, or is being given up
             if (kept := await self._ledger.replay(caller, call.route, question)) is not None:
                 return _again(kept)
         first, *others = self._line(call)
@@ -204,12 +205,12 @@ class Gateway:
         work = asyncio.get_running_loop().create_task(self._entered(request, caller, call, question, others=others))
         self._calls.add(work)
         work.add_done_callback(self._calls.discard)
+        if question is not None and question.match is not None:
+            self._follow(question, work)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            if question is not None and await self._outlives(work, life):
-                self._finish(question, work)  # it is paid for, and the next life will ask
-            else:
+            if not await self._outlives(work, life):  # else it is paid for, and the next life will ask
                 work.cancel()
                 await asyncio.wait([work])
             raise
@@ -221,15 +222,15 @@ class Gateway:
         except asyncio.CancelledError:
             return False
 
-    def _finish(self, question: Question, work: asyncio.Task[Any]) -> None:
-        """Bring it to its end though nobody listens."""
-        self._finishing[question.again] = work
+    def _follow(self, question: Question, work: asyncio.Task[Any]) -> None:
+        """Let a later life of its turn wait for it."""
+        self._underway[question.again] = (question.turn.life, work)
 
         def done(work: asyncio.Task[Any]) -> None:
-            if self._finishing.get(question.again) is work:
-                del self._finishing[question.again]
+            if self._underway.get(question.again, ("", None))[1] is work:
+                del self._underway[question.again]
             if not work.cancelled() and (error := work.exception()) is not None:
-                _LOG.info("a call whose caller had died failed: %s", error)
+                _LOG.debug("a call failed: %s", error)
 
         work.add_done_callback(done)
 
