@@ -166,7 +166,7 @@ def test_a_turns_calls_are_counted_and_a_spent_budget_ends_them(askers: House, t
     ]  # fmt: skip
     assert [round(each["cost"], 6) for each in calls] == [0.0021, 0.0021]
     shown = askers.run("turn", "show", "asker", run).output
-    assert "2 calls, 0.0042 USD" in shown
+    assert "2 calls to models, 0.0042 USD" in shown
 
     _, said = ask(askers, "And this?")
     assert said == "Yes. Yes."

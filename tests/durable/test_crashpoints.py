@@ -7,11 +7,12 @@ from pathlib import Path
 
 import relit
 from relit.app import recover, unlock
+from relit.gateway.tools import carrying
 from relit.lib import crashpoints
 from relit.volumes import capture, consolidate, homelaying, prune, rebuild, service, spool, upload
 
 SOURCE = Path(relit.__file__).parent
-KEEPING = (capture, consolidate, homelaying, prune, rebuild, recover, service, spool, unlock, upload)
+KEEPING = (capture, carrying, consolidate, homelaying, prune, rebuild, recover, service, spool, unlock, upload)
 CALL = re.compile(r'\bpoint\("([a-z.]+)"\)')
 
 

@@ -11,7 +11,7 @@ import msgspec
 from relit.agents import config
 from relit.agents.door import Door
 from relit.agents.kind import Inject, Kind, Probes, fill
-from relit.control.care import Care, Ladder
+from relit.control.care import Care, ConfigFile, Ladder
 from relit.control.values import Probe
 from relit.lib import durations
 
@@ -26,6 +26,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "default"
 
 
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an agent's calls to relit's tools go. ``strict``: it has no others."""
+
+    url: str
+    key: str
+    strict: bool = False
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where one agent lives, and what is its alone."""
 
@@ -35,6 +43,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str = ""
     door: Door = Door()
     model: Model | None = None
+    tools: Tools | None = None
 
     def names(self) -> dict[str, Any]:
         """What a kind's file may name."""
@@ -44,6 +53,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         if self.model is not None:
             model = self.model
             found |= {"model:url": model.url, "model:key": model.key, "model:name": model.name}
+        if self.tools is not None:
+            found |= {"tools:url": self.tools.url, "tools:key": self.tools.key}
         return found
 
 
@@ -80,7 +91,7 @@ def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = F
             kind=name,
             home=place.home,
             tmp=place.tmp,
-            config=[_filled(each, names) for each in kind.configs(model=place.model is not None, silent=silent)],
+            config=[_filled(each, names) for each in configs_of(kind, place, silent=silent)],
             repair=_filled(repair, names) if repair else None,
             databases=kind.databases,
             settle=kind.settle,
@@ -95,6 +106,17 @@ def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = F
         inject=_filled(kind.inject, names) if kind.inject else None,
         secrets=sorted(place.door.tokens.values()),
     )
+
+
+def configs_of(kind: Kind, place: Place, *, silent: bool = False) -> list[ConfigFile]:
+    """Its configuration files as nodes see to them, with nothing filled in. ``silent``: a clone's."""
+    tools = place.tools
+    return [
+        each.file(
+            model=place.model is not None, tools=tools is not None, strict=bool(tools and tools.strict), silent=silent
+        )
+        for each in kind.config
+    ]
 
 
 def _probes(
@@ -121,5 +143,5 @@ def furnish(kind: Kind, place: Place) -> None:
         (home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     Path(place.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)
     if fresh:
-        for each in kind.configs(model=place.model is not None):
+        for each in configs_of(kind, place):
             config.make(home, msgspec.structs.replace(each, keep=fill(each.keep, place.names())))

@@ -1,7 +1,8 @@
 """What a kind of agent is: a table in ``kinds/NAME.toml``. A third agent needs such a file, and nothing else.
 
 Text in it may name what differs from agent to agent: ``{name}``, ``{home}``, ``{tmp}``, ``{runtime}`` (the folder that
-its version is installed in), ``{port:NAME}``, ``{token:NAME}``, ``{model:url}``, ``{model:key}``, ``{model:name}``.
+its version is installed in), ``{port:NAME}``, ``{token:NAME}``, ``{model:url}``, ``{model:key}``, ``{model:name}``,
+``{tools:url}``, ``{tools:key}``.
 Where the whole text is one of these, its type stays (a port is a number). ``{nonce}`` and ``{session}`` are filled in
 at each call.
 """
@@ -91,8 +92,9 @@ class Probes(_Table, frozen=True, kw_only=True):
 
 
 class Config(_Table, frozen=True, kw_only=True):
-    """A configuration file: see ``relit.control.care.ConfigFile``. ``keep`` and ``model`` (kept when the agent has a
-    model route) are tables; their keys are joined by dots."""
+    """A configuration file: see ``relit.control.care.ConfigFile``. ``keep``, ``model`` (kept when the agent has a
+    model route) and ``tools`` (when it is granted some of relit's) and
+    ``strict`` (when relit's stand in for its own) are tables; their keys are joined by dots."""
 
     path: str
     format: Format
@@ -101,13 +103,18 @@ class Config(_Table, frozen=True, kw_only=True):
     draft: dict[str, str] = {}  # variables that let ``validate`` look at the file ``{draft}`` instead
     keep: dict[str, Any] = {}
     model: dict[str, Any] = {}
+    tools: dict[str, Any] = {}
+    strict: dict[str, Any] = {}
     without: list[str] = []
     beside: dict[str, str] = {}
     silent: dict[str, Any] = {}  # kept in a clone: it must not act on the world
 
-    def file(self, *, model: bool, silent: bool) -> ConfigFile:
+    def file(self, *, model: bool, silent: bool, tools: bool = False, strict: bool = False) -> ConfigFile:
         """The value that nodes use."""
-        kept = _joined(self.keep) | (_joined(self.model) if model else {}) | (_joined(self.silent) if silent else {})
+        kept = _joined(self.keep)
+        wanted = [(model, self.model), (strict, self.strict), (tools and not silent, self.tools), (silent, self.silent)]
+        for holds, table in wanted:
+            kept |= _joined(table) if holds else {}
         return ConfigFile(
             path=self.path,
             format=self.format,
@@ -212,16 +219,13 @@ class Kind(_Table, frozen=True, kw_only=True):
     inject: Inject | None = None
     adopt: Adopt | None = None
     clone: CloneTable = CloneTable()
+    record: list[str] = []  # where it keeps what was said: in a strict replay this goes back, and work done stays
     masks: list[str] = []  # patterns of what varies in its calls to a model, though they are the same
 
     @property
     def installs(self) -> bool:
         """Whether it needs a runtime of its own."""
         return bool(self.install)
-
-    def configs(self, *, model: bool, silent: bool = False) -> list[ConfigFile]:
-        """Its configuration files as nodes see to them."""
-        return [each.file(model=model, silent=silent) for each in self.config]
 
     def repairs(self) -> Repair | None:
         """Its own repair as nodes run it."""

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from relit import documents
-from relit.api import body
+from relit.api import body, tools
 from relit.api.operation import Call, Operation
 from relit.api.runs import ShownField
 from relit.errors import Invalid
+from relit.store.tools import ToolCall, ToolState
 from relit.store.values import EffectState
 
 
@@ -35,7 +36,21 @@ async def list_effects(call: Call) -> documents.Effects:
     """Effects that are open or in doubt, or those asked for."""
     query: EffectsQuery = call.query
     found = await call.store.effects(run=query.run, states=query.state)
-    return documents.Effects(effects=[await call.api.render.effect(effect, query.payloads) for effect in found])
+    return documents.Effects(
+        effects=[await call.api.render.effect(effect, query.payloads) for effect in found],
+        tools=[tools.shown(each) for each in await _tools(call, query)],
+    )
+
+
+async def _tools(call: Call, query: EffectsQuery) -> list[ToolCall]:
+    """Reading is no effect, and a replayed call is another one's."""
+    if query.run is None:
+        states: tuple[ToolState, ...] = ("open", "in_doubt")
+        wanted = [each for each in states if each in query.state]
+        found = await call.store.tools.waiting(wanted)
+    else:
+        found = [each for each in await call.store.tools.of_run(query.run) if each.state in query.state]
+    return [each for each in found if each.effect != "read"]
 
 
 async def resolve(call: Call) -> documents.Run:

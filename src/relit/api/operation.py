@@ -38,9 +38,11 @@ class Api:
 
 
 class Call:
-    """One request: ``body`` and ``query`` have the shapes that the operation declares (``body`` may be raw bytes)."""
+    """One request: ``body`` and ``query`` have the shapes that the operation declares (``body`` may be raw bytes).
+    ``who``: the name of the token that was shown."""
 
-    def __init__(self, api: Api, request: Request, body: Any, query: Any) -> None:
+    def __init__(self, api: Api, request: Request, body: Any, query: Any, who: str = "") -> None:
+        self.who = who
         self.api = api
         self.store = api.store
         self.request = request
@@ -96,10 +98,11 @@ def endpoint(operation: Operation, api: Api) -> Callable[[Request], Awaitable[Re
 
 
 async def _serve(operation: Operation, api: Api, request: Request) -> Response:
+    who = ""
     if operation.scope is not None:
-        await api.guard.admit(request.headers.get("authorization", ""), operation.scope)
+        who = (await api.guard.admit(request.headers.get("authorization", ""), operation.scope)).name
     query: Any = body.parameters(list(request.query_params.multi_items()), operation.query)
-    answer = await operation.handle(Call(api, request, await _body(operation, api, request), query))
+    answer = await operation.handle(Call(api, request, await _body(operation, api, request), query, who))
     if isinstance(answer, Response):
         return answer
     if answer is None:

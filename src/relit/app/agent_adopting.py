@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from relit.agents import adoption, config, door, moving, place, state, timetables
-from relit.agents.adapter import Place
-from relit.agents.kind import Adopt, Config, Kind, fill
+from relit.agents.adapter import Place, configs_of
+from relit.agents.kind import Adopt, Kind, fill
 from relit.agents.moving import Copied
 from relit.agents.timetables import Timetable
 from relit.app import agent_files, by_hand, node_word
@@ -22,7 +22,7 @@ from relit.app.agent_installing import Say
 from relit.app.agents import place_of
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
-from relit.control.care import Care
+from relit.control.care import Care, ConfigFile
 from relit.errors import Conflict, Invalid, NotFound, RelitError
 from relit.lib.durations import size
 from relit.lib.service import finished
@@ -287,10 +287,9 @@ class Moving:
         """Make it say what relit relies on; answers what changed."""
         kind, home = self._kind, home_of(self.settings, self._asked.name)
         where = place_of(self.settings, self._asked.name, kind)
-        return [change for each in kind.config for change in self._fit(each, home, where)]
+        return [change for each in configs_of(kind, where) for change in self._fit(each, home, where)]
 
-    def _fit(self, each: Config, home: Path, where: Place) -> list[Change]:
-        file = each.file(model=where.model is not None, silent=False)
+    def _fit(self, file: ConfigFile, home: Path, where: Place) -> list[Change]:
         try:
             tree = config.read(home, file)
         except FileNotFoundError:
@@ -303,7 +302,7 @@ class Moving:
             if adoption.said(tree, key) != value
         ]
         if config.keep(tree, wanted):
-            place.write(home, each.path, config.dump(tree, file.format))
+            place.write(home, file.path, config.dump(tree, file.format))
         config.settle(home, file)
         return changes
 

@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 from relit.agents import adoption, config, moving, state
-from relit.agents.adapter import Place
-from relit.agents.kind import Adopt, Config, Kind, fill
+from relit.agents.adapter import Place, configs_of
+from relit.agents.kind import Adopt, Kind, fill
 from relit.agents.moving import Copied
 from relit.app import agent_files
 from relit.app.agent_adopting import Record, kept_record
 from relit.app.agents import kind_of, place_of
 from relit.app.instances import home_of
-from relit.control.care import Care
+from relit.control.care import Care, ConfigFile
 from relit.errors import Conflict, Invalid, RelitError
 from relit.settings import Settings
 
@@ -80,7 +80,7 @@ class _Release:
                 more = moving.copy(self._home / each.into, self._dest / (each.usual or each.into), [])
                 copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
         self._settle()
-        undone = self._undo(self._kind.config[0]) if adoption.inside(self._kind) else []
+        undone = self._undo(configs_of(self._kind, self._place)[0]) if adoption.inside(self._kind) else []
         start = self._adopt.start.replace("{dest}", str(self._dest))
         return Released(
             name=self._name, dest=str(self._dest), copied=copied, undone=undone, start=start, model=self._model()
@@ -105,13 +105,13 @@ class _Release:
         if settle and (wrong := asyncio.run(state.look(care))):
             raise RelitError(f"{self._name} was not given back", why=wrong, fix=f"relit doctor; remove {self._dest}")
 
-    def _undo(self, each: Config) -> list[str]:
+    def _undo(self, each: ConfigFile) -> list[str]:
         """What relit keeps, as it was before; of an agent that relit made, only what leads into its home."""
         file = self._dest / adoption.inside(self._kind)
         if not file.exists():
             return []
         tree, form = config.load(file.read_bytes(), each.format), each.format
-        kept = fill(each.file(model=self._place.model is not None, silent=False).keep, self._place.names())
+        kept = fill(each.keep, self._place.names())
         original = config.load(self._record.config.encode(), form) if self._record and self._record.config else None
         wanted = {
             key: self._was(original, key, value) for key, value in kept.items() if adoption.said(tree, key) == value

@@ -16,7 +16,7 @@ from typing import IO
 import msgspec
 
 from relit.agents import config, door, leftovers, moving, place, state
-from relit.agents.adapter import Fitted, Place
+from relit.agents.adapter import Fitted, Place, configs_of
 from relit.agents.kind import Kind, fill
 from relit.app import agents
 from relit.app.agent_clone import mark_of
@@ -101,7 +101,7 @@ class Trial:
         names = self._place.names()
         files = [
             msgspec.convert(fill(msgspec.to_builtins(each), names), type=type(each))
-            for each in self._kind.configs(model=self._place.model is not None, silent=True)
+            for each in configs_of(self._kind, self._place, silent=True)
         ]
         care = Care(
             agent=self._name, kind="", home=str(self._clone), tmp=self._place.tmp, stale=self._kind.stale,
@@ -121,7 +121,7 @@ class Trial:
     def _repath(self) -> None:
         """Its configuration names its home: it lies elsewhere now."""
         home = agents.place_of(self._settings, self._name, self._kind).home
-        for each in self._kind.configs(model=False):
+        for each in configs_of(self._kind, self._place):
             with contextlib.suppress(FileNotFoundError):
                 tree = config.read(self._clone, each)
                 moved = {

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from relit.agents import door
-from relit.agents.adapter import Fitted, Model, Place, fit, furnish
+from relit.agents.adapter import Fitted, Model, Place, Tools, fit, furnish
 from relit.agents.kind import Kind, fill
 from relit.app.instances import folder_of, home_of
 from relit.control.box import Box, Limits
@@ -23,6 +23,7 @@ from relit.settings.model import Agent
 from relit.volumes.due import to_be_laid
 
 _MINE = ("python", "command")
+MCP_URL, MCP_TOKEN = "RELIT_MCP_URL", "RELIT_MCP_TOKEN"  # variables of a command that is granted tools
 MODEL, CLONE = "model", "clone"  # tokens at an agent's door: its own for its model, and that of its clones
 
 
@@ -50,7 +51,7 @@ def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
     """Where an agent lives. Its ports and tokens are chosen when it has none yet."""
     agent, folder = settings.agents[name], folder_of(settings, name)
     ports = kind.ports if kind else agent.ports
-    opened = door.settle(folder, ports, _tokens(kind))
+    opened = door.settle(folder, ports, _tokens(kind, agent))
     return Place(
         name=name,
         home=str(home_of(settings, name)),
@@ -58,12 +59,15 @@ def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
         runtime=str(runtime_of(settings, agent, kind)) if kind and kind.installs else "",
         door=opened,
         model=_model(settings, agent, opened),
+        tools=_tools(settings, agent, opened),
     )
 
 
-def _tokens(kind: Kind | None) -> list[str]:
+def _tokens(kind: Kind | None, agent: Agent) -> list[str]:
     """By name. Whoever can reach a model has clones that can."""
     tokens = kind.tokens if kind else []
+    if agent.uses_tools and MODEL not in tokens:
+        return [*tokens, MODEL]
     return [*tokens, CLONE] if MODEL in tokens else tokens
 
 
@@ -83,6 +87,14 @@ def _model(settings: Settings, agent: Agent, opened: door.Door) -> Model | None:
     if token is None or agent.model not in settings.models:
         return None
     return Model(url=f"{settings.gateway_url}/openai/v1", key=token, name="default")
+
+
+def _tools(settings: Settings, agent: Agent, opened: door.Door) -> Tools | None:
+    """Its way to relit's tools: the gateway again, and the same token."""
+    token = opened.tokens.get(MODEL)
+    if token is None or not agent.uses_tools:
+        return None
+    return Tools(url=f"{settings.gateway_url}/mcp", key=token, strict=agent.tools == "strict")
 
 
 def fitted(settings: Settings, name: str) -> Fitted:
@@ -145,7 +157,7 @@ def command(settings: Settings, name: str) -> Fitted:
     names = place.names()
     made = Fitted(
         argv=[str(each) for each in fill(agent.command or [], names, strict=False)],
-        env={f"PORT_{label.upper().replace('-', '_')}": str(port) for label, port in place.door.ports.items()},
+        env=_doors(place),
         cwd=str((settings.folder / Path(agent.folder or ".").expanduser()).absolute()),
         ready=None,
         live=[],
@@ -155,6 +167,12 @@ def command(settings: Settings, name: str) -> Fitted:
         grace_ms=10_000,
     )
     return _overridden(made, agent, place)
+
+
+def _doors(place: Place) -> dict[str, str]:
+    """What a command is told of where it is asked, and of what it may ask."""
+    ports = {f"PORT_{label.upper().replace('-', '_')}": str(port) for label, port in place.door.ports.items()}
+    return ports | ({} if place.tools is None else {MCP_URL: place.tools.url, MCP_TOKEN: place.tools.key})
 
 
 # --- the sandbox --------------------------------------------------------------------------------------------------

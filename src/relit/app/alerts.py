@@ -15,7 +15,7 @@ from relit.durable.courier import Parcel
 from relit.errors import ConfigError
 from relit.lib.service import OnFailure
 from relit.settings import Secrets, Settings
-from relit.settings.model import AlertWebhook
+from relit.settings.outside import AlertWebhook
 from relit.store.base import Store
 
 _SECRET = "secret:"

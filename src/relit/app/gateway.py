@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from relit.agents import door
-from relit.app import parts
+from relit.app import parts, tooling
 from relit.app.agents import CLONE, MODEL, kind_of
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of
@@ -24,6 +24,7 @@ from relit.gateway.matching import Mask, masks
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
+from relit.gateway.tools.desk import Desk
 from relit.node import record
 from relit.settings import Secrets, Settings
 from relit.settings.model import Budget as Allowance
@@ -38,8 +39,10 @@ _LOG = logging.getLogger(__name__)
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
     async with until_signal() as stop, parts.store(settings) as store:
-        await hold(settings, store, settings.secret_names("models"), "gateway")
-        gateway = compose(settings, ledger(settings, store), Recorded(run_dir(settings)))
+        await hold(settings, store, settings.secret_names("models", "tools"), "gateway")
+        written = ledger(settings, store)
+        desk = tooling.desk(settings, store, written.me, written.is_gone)
+        gateway = compose(settings, written, Recorded(run_dir(settings)), desk)
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()
 
@@ -69,10 +72,10 @@ class Recorded:
         return self._known.get(agent)
 
 
-def compose(settings: Settings, ledger: Ledger, lives: Lives = lambda agent: None) -> Gateway:
+def compose(settings: Settings, ledger: Ledger, lives: Lives = lambda agent: None, desk: Desk | None = None) -> Gateway:
     """The gateway of these settings. Raises ``ConfigError`` for a key that is not set."""
     host, port = settings.gateway_address
-    return Gateway(routes(settings), doors(settings), host, port, ledger=ledger, lives=lives)
+    return Gateway(routes(settings), doors(settings), host, port, ledger=ledger, lives=lives, desk=desk)
 
 
 def ledger(settings: Settings, store: Store) -> Ledger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import httpx
@@ -34,8 +34,9 @@ class LocalDoor:
 
     def __init__(
         self, http: httpx.AsyncClient, made: Fitted, restart: Callable[[], Awaitable[None]], replays: bool,
-        volumes: Callable[[], AbstractAsyncContextManager[Volumes]],
+        volumes: Callable[[], AbstractAsyncContextManager[Volumes]], record: Sequence[str] = (),
     ) -> None:  # fmt: skip
+        self._record = record
         assert made.inject is not None, "only for kinds that say how"
         self._inject = made.inject
         self._chat = Chat(http, made.inject.url, made.inject.headers, made.inject.model, made.inject.failures)
@@ -64,9 +65,10 @@ class LocalDoor:
             return (await volumes.snapshot(self._agent, tag=TURN, note="before a message")).snapshot.number
 
     async def back(self, mark: int) -> None:
-        """Its home as in that snapshot; it is stopped meanwhile. The journal stays as it is: the gateway has it."""
+        """Its home as in that snapshot; it is stopped meanwhile. The journal stays as it is: the gateway has it. Where
+        all that it does is on record, only what it keeps of its conversations goes back: the work is not done again."""
         async with self._volumes() as volumes:
-            await volumes.restore(self._agent, str(mark))
+            await volumes.restore(self._agent, str(mark), [each.encode() for each in self._record], exact=True)
 
     async def settled(self) -> None:
         """A kind that cancels a turn whose caller is gone is given a moment; any other one is started again: it
@@ -97,5 +99,7 @@ def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent
     def volumes() -> AbstractAsyncContextManager[Volumes]:
         return keeper_of_volumes(run_dir(settings), noted_token(settings.data) or "")
 
-    replays = settings.agents[name].resume == "replay"
-    return outsider(name, LocalDoor(http, agents.fitted(settings, name), restart, replays, volumes), box)
+    agent, kind = settings.agents[name], agents.kind_of(settings, name)
+    record = kind.record if kind is not None and agent.tools == "strict" else []
+    door = LocalDoor(http, agents.fitted(settings, name), restart, agent.resume == "replay", volumes, record)
+    return outsider(name, door, box)

@@ -93,7 +93,7 @@ def _for_agents(settings: Settings) -> dict[str, str]:
 
 def _ours(settings: Settings) -> set[str]:
     """The secrets that processes of relit's own read."""
-    return settings.secret_names("models", "webhooks", "subscribers", "alerts")
+    return settings.secret_names("models", "tools", "webhooks", "subscribers", "alerts")
 
 
 def _digest(settings: Settings) -> str:
@@ -105,7 +105,7 @@ def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec
     found = []
     if agents.outsiders(settings):
         found.append(_own(settings, env, TURNS))
-    if settings.models:
+    if settings.models or settings.granted:
         made = _own(settings, env, GATEWAY)
         found.append(
             msgspec.structs.replace(made, live=[_live(f"{settings.gateway_url}/healthz")], order=VOLUMES_ORDER)

@@ -96,6 +96,6 @@ def needed_first(settings: Settings) -> set[str]:
 
 def _tables(settings: Settings) -> list[tuple[str, object]]:
     file = settings.file
-    each = [(f"{word}.{name}", table) for word in ("agents", "models", "webhooks", "subscribers")
+    each = [(f"{word}.{name}", table) for word in ("agents", "models", "tools", "webhooks", "subscribers")
             for name, table in getattr(file, word).items()]  # fmt: skip
     return [*each, ("alerts", file.alerts), ("volumes", file.volumes), ("vault", file.vault)]

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("change", "Go on from the step that failed."),
     "fork": ("change", "Make a new run from the first steps of another."),
     "requeue": ("change", "Put dead letters back into their mailbox."),
+    "approvals": ("approvals", "Calls to tools that wait for your word."),
     "effects": ("effects", "Effects in doubt, and a person's word on them."),
     "schedule": ("schedule", "Schedules: list, add, pause, trigger, remove."),
     "mailbox": ("mailbox", "Mailboxes: list, limit, pause."),

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import msgspec
 
 from relit import documents
+from relit.client.tools import Tools
 from relit.client.volumes import Volumes, When
 from relit.errors import RunCancelled, RunFailed, RunTimeout, Unserialisable, WaitTimeout
 from relit.events import Event
@@ -112,6 +113,7 @@ class Client:
         notice: Notice | None = None,
     ) -> None:
         self._link = Link(url, token, patience, transport, notice)
+        self.tools = Tools(self._link)
         self.volumes = Volumes(self._link)
 
     @property

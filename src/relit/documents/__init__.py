@@ -19,6 +19,7 @@ from relit.documents.incidents import (
     IncidentRun,
     Incidents,
 )
+from relit.documents.tools import ToolCall, ToolCalls, TurnCalls
 from relit.documents.usage import BudgetState, ModelCall, ModelCalls, UsageReport, UsageSum
 from relit.documents.volumes import (
     Change,
@@ -102,6 +103,9 @@ __all__ = [
     "Taken",
     "Token",
     "Tokens",
+    "ToolCall",
+    "ToolCalls",
+    "TurnCalls",
     "UsageReport",
     "UsageSum",
     "Verified",
@@ -267,9 +271,11 @@ class Effect(msgspec.Struct, kw_only=True):
 
 
 class Effects(msgspec.Struct, kw_only=True):
-    """Effects that are open or in doubt, or those asked for."""
+    """Effects that are open or in doubt, or those asked for. ``tools``: calls to tools that are; they are the effects
+    of agents without an SDK."""
 
     effects: list[Effect]
+    tools: list[ToolCall] = []
 
 
 class Agent(msgspec.Struct, kw_only=True):

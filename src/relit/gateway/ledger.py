@@ -83,8 +83,17 @@ class Ledger:
     async def start(self) -> None:
         """End what gateways left open that are no more: it may have been paid for."""
         for call in await self._calls.open_calls():
-            if call.gateway != self._me and (self._alone or _is_dead(call.gateway)):
+            if self.is_gone(call.gateway):
                 await self._calls.end(_cut(call))
+
+    @property
+    def me(self) -> str:
+        """What this gateway is known by."""
+        return self._me
+
+    def is_gone(self, gateway: str) -> bool:
+        """Whether it is another one, and certainly dead."""
+        return gateway != self._me and (self._alone or _is_dead(gateway))
 
     async def asked(self, caller: Caller, target: Target, body: bytes | None) -> Question:
         """What a call is, as far as that can be told before it is made: whose turn it belongs to, and what it asks.

@@ -27,6 +27,8 @@ from relit.gateway.providers import Answer, Call, Providers, silent
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Callers, Route
 from relit.gateway.target import Target, aim, door
+from relit.gateway.tools.desk import Desk
+from relit.gateway.tools.endpoint import PATH, Endpoint
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import system_random
 from relit.lib.service import finished
@@ -55,8 +57,11 @@ class Gateway:
         ledger: Ledger | None = None,
         chance: Random | None = None,
         lives: Lives = lambda agent: None,
+        desk: Desk | None = None,
     ) -> None:
         self._routes = routes
+        self._desk = desk
+        self._tools = Endpoint(desk) if desk is not None else None
         self._ledger = ledger
         self._chance = chance or system_random()
         self._lives = lives
@@ -81,6 +86,8 @@ class Gateway:
         """Listen; back when calls are answered. Raises ``ConfigError`` when the address cannot be had."""
         if self._ledger is not None:
             await self._ledger.start()
+        if self._desk is not None:
+            await self._desk.start()
         await self._providers.start()
         server = web.Server(
             self._take,
@@ -108,6 +115,8 @@ class Gateway:
                 await site.stop()
             await self._drain()
             await runner.cleanup()
+            if self._desk is not None:
+                await self._desk.stop()
         await self._providers.stop()
 
     async def _drain(self) -> None:
@@ -137,6 +146,8 @@ class Gateway:
             return _whole(200, msgspec.json.encode(self._health.document()), "application/json")
         if self._stopping:
             raise Refused(503, "stopping", "the gateway is being restarted", retry=True)
+        if self._tools is not None and request.path == PATH:
+            return await self._tools.answer(request, self._caller(request))
         target = aim(request.raw_path)
         if target is None:
             raise Refused(404, "not-found", "there is nothing here; calls go to /openai/v1/… or /anthropic/v1/…")
@@ -152,12 +163,16 @@ class Gateway:
         call = _call(request, caller.agent, route, target, body)
         return await self._forwarded(request, caller, call)
 
-    def _admitted(self, request: web.BaseRequest, target: Target) -> tuple[Caller, Route]:
-        """Who calls, and the route that it may use."""
+    def _caller(self, request: web.BaseRequest) -> Caller:
         found = (self._callers.find(token) for token in headers.tokens(request.headers))
         caller = next((each for each in found if each is not None), None)
         if caller is None:
             raise Refused(401, "unauthorized", "this token is not one of an agent here")
+        return caller
+
+    def _admitted(self, request: web.BaseRequest, target: Target) -> tuple[Caller, Route]:
+        """Who calls, and the route that it may use."""
+        caller = self._caller(request)
         route = self._routes.get(caller.route)
         if route is None:
             why = f"{caller.agent} has no model: there is no [models.{caller.route}]"
@@ -175,6 +190,7 @@ class Gateway:
             question = await self._ledger.asked(
                 caller, call.target, call.body if isinstance(call.body, bytes) else None
             )
+            self._see(caller, call, question)
             before = self._underway.get(question.again) if question.match is not None else None
             if before is not None and before[0] != question.turn.life:
                 await asyncio.wait([before[1]])  # an earlier life's: it is brought to its end, or is being given up
@@ -189,6 +205,12 @@ class Gateway:
         response = await self._counted(request, caller, call, question, others=False)
         assert response is not None, f"nobody stands in after {first.name} and the others"
         return response
+
+    def _see(self, caller: Caller, call: Call, question: Question) -> None:
+        """What stands in the agent's prompt matters to its calls to tools."""
+        if self._desk is not None and isinstance(call.body, bytes):
+            lane = question.match.lane if question.match is not None else ""
+            self._desk.saw(caller.agent, question.turn, lane, call.body)
 
     def _line(self, call: Call) -> list[Route]:
         found = [call.route]

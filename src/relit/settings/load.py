@@ -16,9 +16,11 @@ from relit.settings import check, meaning
 from relit.settings.check import Fault
 from relit.settings.environment import Environment
 from relit.settings.kinds import Path
-from relit.settings.model import Agent, Alerts, File, Model, Retention, Server, Subscriber, Volumes, Webhook, Worker
+from relit.settings.model import Agent, File, Model, Retention, Server, Volumes, Worker
+from relit.settings.outside import Alerts, Subscriber, Webhook
 from relit.settings.secrets import Secrets, named
 from relit.settings.sources import Source, parse_file, read_environment, read_flags, read_text
+from relit.settings.tools import Tool
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,15 @@ class Settings:
     @property
     def models(self) -> dict[str, Model]:
         return self.file.models
+
+    @property
+    def tools(self) -> dict[str, Tool]:
+        return self.file.tools
+
+    @property
+    def granted(self) -> list[str]:
+        """The agents that may use tools of relit's."""
+        return [name for name, agent in self.agents.items() if agent.uses_tools]
 
     @property
     def gateway_address(self) -> tuple[str, int]:

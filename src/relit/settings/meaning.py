@@ -9,6 +9,7 @@ import msgspec
 
 from relit.agents.kind import Kind
 from relit.errors import ConfigError
+from relit.settings import tooling
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
 from relit.settings.model import OWN, Agent, File, Limits, Model, Schedule, Snapshots
@@ -28,6 +29,7 @@ def faults(file: File, kinds: Mapping[str, Kind]) -> list[Fault]:
         *_volumes(file),
         *_models(file),
         *_fallbacks(file),
+        *tooling.faults(file),
         *_agents(file, kinds),
         *_webhooks(file),
         *_alerts(file),
@@ -133,6 +135,8 @@ def _agents(file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
             yield Fault((*path, "resume"), why, '"continue"')
         yield from _model(path, agent, file, kinds)
         yield from _kind(path, agent, kinds)
+        if agent.tools == "strict" and (kind := kinds.get(agent.kind)) and not any(each.strict for each in kind.config):
+            yield Fault((*path, "tools"), f'kind = "{agent.kind}" does not say how its tools are switched off')
         yield from _probes((*path, "probes"), agent, kinds.get(agent.kind))
         yield from _snapshots((*path, "snapshots"), agent.snapshots)
         for label, schedule in agent.schedules.items():

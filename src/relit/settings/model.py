@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from relit.agents.kind import Probes
 from relit.control.care import Ladder
 from relit.lib import durations
-from relit.lib.names import AGENT
+from relit.settings.outside import Alerts, Subscriber, Webhook
+from relit.settings.table import Dollars, Duration, Money, Name, Positive, Secret, Size, Table
+from relit.settings.tools import Policy, Tool
 from relit.volumes.retention import Tier, parse_keep
 
-Duration = Annotated[
-    str, Meta(pattern=r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$", extra_json_schema={"format": "relit-duration"})
-]
-Size = Annotated[
-    str, Meta(pattern=r"^\s*\d+(\.\d+)?\s*[KMGTkmgt]?(i?[bB])?\s*$", extra_json_schema={"format": "relit-size"})
-]
-Money = Annotated[
-    str,
-    Meta(pattern=r"^[0-9]+(\.[0-9]+)? ?USD$", extra_json_schema={"examples": ["5 USD", "0.50 USD"]}),
-]
-Dollars = Annotated[float, Meta(ge=0)]
-Secret = Annotated[str, Meta(min_length=1, extra_json_schema={"writeOnly": True})]
-Name = Annotated[str, Meta(pattern=AGENT)]
-Positive = Annotated[int, Meta(ge=1)]
 OWN = "own"  # the model that an agent's own configuration names
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A table of relit.toml."""
-
-
-class Server(_Table, frozen=True):
+class Server(Table, frozen=True):
     """The server: where it listens and where it keeps things."""
 
     listen: Annotated[str, Meta(description="Address and port of the API.")] = "127.0.0.1:7717"
@@ -59,7 +42,7 @@ class Server(_Table, frozen=True):
         return durations.to_bytes(self.max_body)
 
 
-class Worker(_Table, frozen=True):
+class Worker(Table, frozen=True):
     """Every worker process: how much it does at once, and how its death is noticed."""
 
     concurrency: Annotated[Positive, Meta(description="Runs that one worker process executes at once.")] = 100
@@ -75,7 +58,7 @@ class Worker(_Table, frozen=True):
         return durations.to_ms(self.lease)
 
 
-class Retention(_Table, frozen=True):
+class Retention(Table, frozen=True):
     """How long finished work is kept."""
 
     runs: Annotated[
@@ -87,7 +70,7 @@ class Retention(_Table, frozen=True):
         return durations.to_ms(self.runs)
 
 
-class Mailbox(_Table, frozen=True):
+class Mailbox(Table, frozen=True):
     """An agent's mailbox."""
 
     concurrency: Annotated[Positive, Meta(description="Messages worked on at once; 1 keeps them in order.")] = 1
@@ -108,7 +91,7 @@ class Mailbox(_Table, frozen=True):
         return None if self.expire is None else durations.to_ms(self.expire)
 
 
-class Schedule(_Table, frozen=True):
+class Schedule(Table, frozen=True):
     """When an agent gets a message by itself. Exactly one of `every` and `cron`."""
 
     every: Annotated[Duration | None, Meta(description="An interval: `30m`.")] = None
@@ -132,7 +115,7 @@ class Schedule(_Table, frozen=True):
     ] = "skip"
 
 
-class Snapshots(_Table, frozen=True):
+class Snapshots(Table, frozen=True):
     """Versions of an agent's home. On by default; a home in which nothing changes costs nothing."""
 
     enabled: Annotated[bool, Meta(description="Take snapshots while the agent runs.")] = True
@@ -160,7 +143,7 @@ class Snapshots(_Table, frozen=True):
         return durations.to_bytes(self.max_size)
 
 
-class Heal(_Table, frozen=True):
+class Heal(Table, frozen=True):
     """What is done when restarts do not help: see the ladder."""
 
     restarts: Annotated[
@@ -185,7 +168,7 @@ class Heal(_Table, frozen=True):
         )
 
 
-class Limits(_Table, frozen=True):
+class Limits(Table, frozen=True):
     """What each process of an agent may use; what is not said is as on the machine. Not for python."""
 
     files: Annotated[Positive | None, Meta(description="Files that are open at once.")] = None
@@ -196,7 +179,7 @@ class Limits(_Table, frozen=True):
     core: Annotated[Size, Meta(description="Of a core file.")] = "0"
 
 
-class Budget(_Table, frozen=True):
+class Budget(Table, frozen=True):
     """What may be spent on models."""
 
     day: Annotated[
@@ -207,7 +190,7 @@ class Budget(_Table, frozen=True):
     ] = 80
 
 
-class Agent(_Table, frozen=True):
+class Agent(Table, frozen=True):
     """One agent."""
 
     kind: Annotated[
@@ -243,6 +226,21 @@ class Agent(_Table, frozen=True):
             "had made are answered from their record."
         ),
     ] = "continue"
+    tools: Annotated[
+        Literal["native", "strict"],
+        Meta(
+            description="`strict`: its own shell, file and web tools are switched off, and relit's stand in: `shell`, "
+            "`read_file`, `write_file`, `http`; every call is on record. For kinds that can (openclaw, hermes)."
+        ),
+    ] = "native"
+    grants: Annotated[
+        list[Annotated[str, Meta(pattern=r"^tool:[A-Za-z0-9_.*?-]+$")]],
+        Meta(description="Tools of relit's that it may use: `tool:NAME`, `tool:mail_*`; without any it has none."),
+    ] = []
+    policies: Annotated[
+        dict[str, Policy],
+        Meta(description="For tools, by name or pattern: `allow`, `ask` a person, `deny`; before their own `policy`."),
+    ] = {}
     sandbox: Annotated[
         Literal["on", "off"],
         Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
@@ -267,8 +265,13 @@ class Agent(_Table, frozen=True):
     schedules: dict[Name, Schedule] = {}
     snapshots: Snapshots = Snapshots()
 
+    @property
+    def uses_tools(self) -> bool:
+        """Whether it may use tools of relit's."""
+        return bool(self.grants) or self.tools == "strict"
 
-class Price(_Table, frozen=True):
+
+class Price(Table, frozen=True):
     """What a model costs, in US dollars for a million tokens."""
 
     input: Annotated[Dollars, Meta(description="Read.")] = 0.0
@@ -279,7 +282,7 @@ class Price(_Table, frozen=True):
     )
 
 
-class Model(_Table, frozen=True, kw_only=True):
+class Model(Table, frozen=True, kw_only=True):
     """A way to a model. Agents call the gateway with a token of their own; it adds the key and passes the call on."""
 
     url: Annotated[
@@ -325,13 +328,19 @@ class Model(_Table, frozen=True, kw_only=True):
         return durations.to_ms(self.idle)
 
 
-class Gateway(_Table, frozen=True):
-    """Where agents reach models."""
+class Gateway(Table, frozen=True):
+    """Where agents reach models and tools."""
 
     listen: Annotated[str, Meta(description="Address and port of the gateway.")] = "127.0.0.1:7718"
+    hold: Annotated[
+        Duration, Meta(description="So long a call to a tool waits for its end; then the agent is told by a message.")
+    ] = "45s"
+    approvals: Annotated[
+        Duration, Meta(description="A call that waits for a person's word so long is not made any more.")
+    ] = "1d"
 
 
-class Node(_Table, frozen=True):
+class Node(Table, frozen=True):
     """This machine."""
 
     runtimes: Annotated[
@@ -345,66 +354,7 @@ class Node(_Table, frozen=True):
     ping_every: Annotated[Duration, Meta(description="How often.")] = "1m"
 
 
-class Webhook(_Table, frozen=True):
-    """A signed webhook that becomes a message: `POST /v1/webhooks/NAME`."""
-
-    agent: Annotated[Name, Meta(description="Who gets the message.")]
-    secret: Annotated[Secret, Meta(description="The shared secret: `secret:NAME`.")]
-    scheme: Annotated[
-        Literal["standard", "hmac"],
-        Meta(description="`standard`: Standard Webhooks; `hmac`: a header with an HMAC-SHA256 of the body."),
-    ] = "standard"
-    header: Annotated[str, Meta(description="hmac: the header that carries the signature.")] = "X-Signature-256"
-    prefix: Annotated[str, Meta(description="hmac: text before the signature, as in `sha256=…`.")] = "sha256="
-    encoding: Annotated[Literal["hex", "base64"], Meta(description="hmac: how the signature is written.")] = "hex"
-    id_header: Annotated[
-        str | None, Meta(description="hmac: the header with the delivery's id; the same id is one message.")
-    ] = None
-
-
-class Subscriber(_Table, frozen=True):
-    """An outgoing webhook (Standard Webhooks) for events."""
-
-    url: Annotated[str, Meta(pattern=r"^https?://.+", description="Where events are posted.")]
-    secret: Annotated[Secret, Meta(description="Signs the posts: `secret:NAME`.")]
-    events: Annotated[list[str], Meta(description="Names or patterns: `run.failed`, `run.*`; none: all.")] = []
-
-
-class AlertWebhook(_Table, frozen=True):
-    """A post for each alert."""
-
-    url: Annotated[str, Meta(pattern=r"^https?://.+", description="Where alerts are posted.")]
-    secret: Annotated[
-        Secret | None,
-        Meta(description="plain: signs the posts; pagerduty: the integration's routing key. `secret:NAME`."),
-    ] = None
-    style: Annotated[
-        Literal["plain", "pagerduty"],
-        Meta(description="`plain`: JSON (Standard Webhooks); `pagerduty`: PagerDuty's Events API v2."),
-    ] = "plain"
-
-
-class Alerts(_Table, frozen=True):
-    """Who is told of incidents."""
-
-    urls: Annotated[
-        list[Secret],
-        Meta(description="Addresses as Apprise writes them: `mailto://…`, `slack://…`; each may be `secret:NAME`."),
-    ] = []
-    webhooks: dict[Name, AlertWebhook] = {}
-    min_severity: Annotated[
-        Literal["info", "warning", "critical"], Meta(description="What is less severe is not told.")
-    ] = "warning"
-    repeat: Annotated[
-        Duration, Meta(description="An incident that stays critical is told again so often; `0s`: never.")
-    ] = "4h"
-
-    @property
-    def repeat_ms(self) -> int:
-        return durations.to_ms(self.repeat)
-
-
-class Volumes(_Table, frozen=True):
+class Volumes(Table, frozen=True):
     """Where versions of homes are kept, and how."""
 
     store: Annotated[
@@ -453,7 +403,7 @@ class Volumes(_Table, frozen=True):
         return durations.to_ms(self.verify)
 
 
-class Vault(_Table, frozen=True):
+class Vault(Table, frozen=True):
     """What secrets are sealed under."""
 
     passphrase: Annotated[
@@ -465,7 +415,7 @@ class Vault(_Table, frozen=True):
     ] = None
 
 
-class File(_Table, frozen=True):
+class File(Table, frozen=True):
     """relit.toml: the configuration of relit."""
 
     server: Server = Server()
@@ -476,6 +426,7 @@ class File(_Table, frozen=True):
     agents: dict[Name, Agent] = {}
     models: dict[Name, Model] = {}
     prices: dict[Annotated[str, Meta(min_length=1)], Price] = {}
+    tools: dict[Name, Tool] = {}
     gateway: Gateway = Gateway()
     node: Node = Node()
     webhooks: dict[Name, Webhook] = {}
@@ -488,7 +439,5 @@ class File(_Table, frozen=True):
 LATER: dict[str, str] = {
     "agents.*.memory": "memory limits",
     "agents.*.idle": "parking of idle agents",
-    "agents.*.tools": "journaled tools",
-    "agents.*.grants": "grants",
     "connections": "connections",
 }

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from relit.events import Event
 from relit.store.calls import Calls
+from relit.store.tools import ToolCalls
 from relit.store.values import (
     Alert,
     Effect,
@@ -57,7 +58,8 @@ class Store(Protocol):
     asked to cancel or pause · ``run:ID`` that run changed its state, got a signal, or a child of it ended ·
     ``steps:ID`` that run got a step, a stream item or a heartbeat · ``end:ID`` it
     ended, or went on as another · ``events`` ·
-    ``workers`` a worker joined, left or died · ``incidents`` one changed · ``alerts`` there is one to be sent.
+    ``workers`` a worker joined, left or died · ``incidents`` one changed · ``alerts`` there is one to be sent ·
+    ``tools`` a call to a tool is decided, or has ended.
     """
 
     async def start(self) -> None:
@@ -71,6 +73,11 @@ class Store(Protocol):
     @property
     def calls(self) -> Calls:
         """Calls to models."""
+        ...
+
+    @property
+    def tools(self) -> ToolCalls:
+        """Calls to tools."""
         ...
 
     async def now_ms(self) -> int:

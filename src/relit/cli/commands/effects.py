@@ -40,23 +40,32 @@ def list_effects(session: Session, run: str | None = None, states: tuple[str, ..
     rows = [
         [short(e.run), e.pos, e.name, e.doubt, e.state, ago(e.intent_at), brief(e.request, 50)] for e in found.effects
     ]
+    rows += [
+        [short(t.id), "", t.tool, t.effect, t.state, ago(t.started_at), brief(t.arguments, 50)] for t in found.tools
+    ]
     screen.table(["RUN", "POS", "NAME", "CLASS", "STATE", "INTENT", "REQUEST"], rows, "no effects in doubt")
     doubtful = next((e for e in found.effects if e.state == "in_doubt"), None)
+    tool = next((t for t in found.tools if t.state == "in_doubt"), None)
+    if doubtful is None and tool is not None:
+        screen.hint(f"relit effects resolve {short(tool.id)} --done|--not-done")
     if doubtful is not None:
         screen.hint(f"relit effects resolve {short(doubtful.run)} {doubtful.pos} --done|--not-done")
 
 
 @effects.command()
-@click.argument("run")
-@click.argument("pos")
+@click.argument("run", metavar="RUN|CALL")
+@click.argument("pos", required=False)
 @click.option("--done/--not-done", "done", default=None, help="It happened, or it did not (then it is done again).")
 @click.option("--result", metavar="JSON", help="With --done: what the call answered.")
 @pass_session
-def resolve(session: Session, run: str, pos: str, done: bool | None, result: str | None) -> None:
-    """Say whether the effect at POS of a run happened. The run goes on."""
+def resolve(session: Session, run: str, pos: str | None, done: bool | None, result: str | None) -> None:
+    """Say whether the effect at POS of a run happened, or CALL to a tool. The run goes on; the agent is told."""
     if done is None:
         raise click.UsageError("say --done or --not-done")
     api, screen = session.api(), session.screen
+    if pos is None:
+        _resolve_tool(session, run, done, result)
+        return
     body: dict[str, Any] = {"run": api.get(f"/v1/runs/{segment(run)}", documents.Run).id, "pos": pos, "done": done}
     if result is not None:
         body["result"] = json_value(result, "--result")
@@ -65,3 +74,15 @@ def resolve(session: Session, run: str, pos: str, done: bool | None, result: str
         screen.json(changed)
     else:
         screen.line(f"{short(changed.id)}  {changed.target}  goes on; it is {screen.state(changed.state)}")
+
+
+def _resolve_tool(session: Session, call: str, done: bool, result: str | None) -> None:
+    api, screen = session.api(), session.screen
+    body: dict[str, Any] = {"done": done}
+    if result is not None:
+        body["result"] = json_value(result, "--result")
+    changed = api.post(f"/v1/tools/calls/{segment(call)}/resolve", documents.ToolCall, body)
+    if screen.as_json:
+        screen.json(changed)
+    else:
+        screen.line(f"{short(changed.id)}  {changed.agent}  {changed.tool}  {screen.state(changed.state)}")

@@ -10,7 +10,7 @@ import click
 from relit import documents
 from relit.cli.commands.aliases import Aliased
 from relit.cli.http import segment
-from relit.cli.screen import short, when
+from relit.cli.screen import brief, short, when
 from relit.cli.session import Session, pass_session
 from relit.errors import NotFound
 from relit.lib.durations import human
@@ -65,26 +65,57 @@ def turn() -> None:
 @click.argument("run")
 @pass_session
 def show_turn(session: Session, agent: str, run: str) -> None:
-    """The calls to models of an AGENT's turn, in their order: live or replayed from the record, and what each cost. RUN
-    `-`: what belongs to no turn."""
+    """The calls of an AGENT's turn to models and tools, in their order: live, held, or replayed from the record, and
+    what each cost. RUN `-`: what belongs to no turn."""
     api, screen = session.api(), session.screen
     if run == "-":
         calls = api.get(f"/v1/agents/{segment(agent)}/calls", documents.ModelCalls).calls
+        tools = api.get(f"/v1/agents/{segment(agent)}/tools", documents.ToolCalls).calls
         calls = [each for each in reversed(calls) if each.run is None]
+        tools = [each for each in reversed(tools) if each.run is None]
     else:
         found = api.get(f"/v1/runs/{segment(run)}", documents.Run)
         if found.agent != agent:
             raise NotFound(f"{agent} has no run {run}", why=f"it is {found.agent}'s", fix=f"relit runs --agent {agent}")
         calls = api.get(f"/v1/runs/{segment(found.id)}/calls", documents.ModelCalls).calls
+        tools = api.get(f"/v1/runs/{segment(found.id)}/tools", documents.ToolCalls).calls
     if screen.as_json:
-        screen.json(documents.ModelCalls(calls=calls))
+        screen.json(documents.TurnCalls(calls=calls, tools=tools))
         return
-    heads = ["CALL", "AT", "TOOK", "MODEL", "STATE", "INPUT", "CACHED", "OUTPUT", "COST", "WHY"]
-    screen.table(heads, [_row(each) for each in calls], "no call to a model was made")
-    if calls:
-        replayed = [each for each in calls if each.state == "replayed"]
-        saved = f", {len(replayed)} replayed: {_usd(sum(each.saved for each in replayed))} saved" if replayed else ""
-        screen.note(f"{len(calls)} calls, {_usd(sum(each.cost for each in calls))}{saved}")
+    rows = [(each.started_at, _row(each)) for each in calls] + [(each.started_at, _tool_row(each)) for each in tools]
+    heads = ["CALL", "AT", "TOOK", "MODEL OR TOOL", "STATE", "INPUT", "CACHED", "OUTPUT", "COST", "WHY"]
+    screen.table(heads, [row for _, row in sorted(rows, key=lambda each: each[0])], "no call was made")
+    if rows:
+        screen.note(_sum(calls, tools))
+
+
+def _sum(calls: Sequence[documents.ModelCall], tools: Sequence[documents.ToolCall]) -> str:
+    """What all of them came to."""
+    replayed = [each for each in calls if each.state == "replayed"]
+    saved = f", {len(replayed)} replayed: {_usd(sum(each.saved for each in replayed))} saved" if replayed else ""
+    told = f"{len(calls)} calls to models, {_usd(sum(each.cost for each in calls))}{saved}"
+    if tools:
+        again = sum(each.state == "replayed" for each in tools)
+        told += f"; {len(tools)} to tools" + (f", {again} from the record" if again else "")
+    return told
+
+
+def _tool_row(each: documents.ToolCall) -> list[str]:
+    took = "" if each.ended_at is None else human(max(0, each.ended_at - each.started_at))
+    name = f"t{each.number}" if each.number else short(each.id)
+    state = f"{each.state} (error)" if each.failed and each.state == "done" else each.state
+    return [
+        name,
+        when(each.started_at),
+        took,
+        each.tool,
+        state,
+        "",
+        "",
+        "",
+        "",
+        (each.why or brief(each.arguments))[:60],
+    ]
 
 
 def _row(each: documents.ModelCall) -> list[str]:

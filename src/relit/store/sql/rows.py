@@ -8,6 +8,7 @@ import msgspec
 
 from relit.events import Event
 from relit.store.gate import Box
+from relit.store.tools import ToolCall
 from relit.store.values import (
     Alert,
     Audited,
@@ -39,6 +40,7 @@ COLUMNS = {
     "TROUBLE": ", ".join(INCIDENT_COLUMNS[:-1]),  # without its document
     "ALERT": ", ".join(Alert.__struct_fields__),
     "CALL": ", ".join(ModelCall.__struct_fields__),
+    "TOOL": ", ".join(ToolCall.__struct_fields__),
     "SPENDING": ", ".join(Spending.__struct_fields__),
     "USAGE": ", ".join(Usage.__struct_fields__),
     "LOCK": ", ".join(Lock.__struct_fields__),

@@ -15,6 +15,7 @@ from relit.store.sql import incidents, journal, outside, queue, rewinding, rows,
 from relit.store.sql.calls import SqlCalls
 from relit.store.sql.catalog import SqlCatalog
 from relit.store.sql.secrets import SqlSecrets
+from relit.store.sql.tools import SqlTools
 from relit.store.sql.tx import Database, Op, Operation
 from relit.store.values import (
     Alert,
@@ -83,6 +84,11 @@ class SqlStore:
     def calls(self) -> SqlCalls:
         """Calls to models, in the same database."""
         return SqlCalls(self._database)
+
+    @property
+    def tools(self) -> SqlTools:
+        """Calls to tools, in the same database."""
+        return SqlTools(self._database)
 
     @property
     def secrets(self) -> SqlSecrets:

@@ -294,7 +294,7 @@ async def remove_subscriber(tx: Tx, name: str) -> None:
 
 FORGET_OLD = (
     "forget_events", "forget_firings", "forget_workers", "forget_incidents", "forget_alerts", "forget_answers",
-    "forget_calls",
+    "forget_calls", "forget_tools",
 )  # fmt: skip
 FORGET_RUN = ("forget_steps", "forget_stream", "forget_signals", "forget_effects", "wait_clear", "forget_run")
 

@@ -1,0 +1,1 @@
+"""Tools that agents reach through the gateway: one MCP endpoint, whatever a tool is."""

@@ -1,0 +1,341 @@
+"""The desk where agents' calls to tools are taken: looked at, allowed or held, written down, carried out, answered.
+
+A caller that goes away cancels nothing: what was begun is brought to its end, and the same call gets its result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from relit.errors import RelitError, StoreError
+from relit.gateway.tools import counting, results, settling
+from relit.gateway.tools.base import Outcome, Tool, text
+from relit.gateway.tools.carrying import Carrier
+from relit.gateway.tools.prompts import Prompts
+from relit.gateway.tools.results import Blobs
+from relit.gateway.tools.shelf import Shelf
+from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.lib.ids import new_id
+from relit.lib.service import finished
+from relit.store.base import Subscription
+from relit.store.tools import GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd, ToolState
+from relit.store.values import Turn
+
+_LOG = logging.getLogger(__name__)
+HOLD_S = 45.0  # a call is answered within this: clients of agents give up after a minute
+EXPIRE_S = 86400.0
+LOOK_S = 5.0  # between looks at what was decided, where no word of it came
+AGAIN_S = 60.0  # between attempts to settle a doubt
+ARGUMENTS_MOST = 1 << 20  # bytes
+Tell = Callable[[ToolCall, str], Awaitable[None]]
+
+
+class Turns(Protocol):
+    """Who works on what."""
+
+    async def turn(self, agent: str) -> Turn: ...
+
+
+class Office(msgspec.Struct, frozen=True, kw_only=True):
+    """What a desk works with. ``me``: this gateway; ``is_dead``: whether another is; ``tell`` sends an agent a
+    message."""
+
+    calls: ToolCalls
+    turns: Turns
+    blobs: Blobs
+    subscribe: Callable[..., Subscription]
+    tell: Tell
+    me: str
+    is_dead: Callable[[str], bool]
+    clock: Clock = SYSTEM_CLOCK
+    hold_s: float = HOLD_S
+    expire_s: float = EXPIRE_S
+
+
+class Unknown(Exception):
+    """There is no such tool for this agent."""
+
+
+class Desk:
+    """Of one gateway."""
+
+    def __init__(self, office: Office, shelf: Shelf, secrets: tuple[str, ...] = ()) -> None:
+        self._office = office
+        self._calls = office.calls
+        self._shelf = shelf
+        self._carrier = Carrier(office.calls, office.blobs, office.clock, secrets)
+        self._prompts = Prompts()
+        self._work: dict[str, asyncio.Task[ToolCall | None]] = {}
+        self._waiters: dict[str, set[asyncio.Future[ToolCall]]] = {}
+        self._errands: set[asyncio.Task[Any]] = set()
+        self._tried: dict[str, float] = {}
+        self._telling: set[str] = set()
+
+    def tools(self, agent: str) -> list[Tool]:
+        """What an agent is offered."""
+        return self._shelf.of(agent)
+
+    def saw(self, agent: str, turn: Turn, lane: str, body: bytes) -> None:
+        """A call of the agent's to a model passes."""
+        if self._shelf.serves(agent):
+            self._prompts.saw(agent, turn, lane, body)
+
+    async def start(self) -> None:
+        """End, or bring to their ends, calls of gateways that are dead, and look after what is held."""
+        for gateway in await self._calls.gateways():
+            if gateway != self._office.me and self._office.is_dead(gateway):
+                await self._calls.abandon(gateway)
+        for call in await self._calls.waiting(["open"]):
+            if call.gateway != self._office.me and self._office.is_dead(call.gateway):
+                await self._inherit(call)
+        self._errand(self._watch())
+
+    async def stop(self) -> None:
+        """What is under way is cut: the next gateway brings it to its end."""
+        tasks = [*self._errands, *self._work.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._shelf.stop()
+
+    # --- a call -----------------------------------------------------------------------------------------------------
+
+    async def call(self, agent: str, name: str, arguments: dict[str, Any]) -> Outcome:
+        """What came of it; or, after a while, that it is not decided yet. Unknown, StoreError."""
+        tool = self._shelf.tool(agent, name)
+        turn = await self._office.turns.turn(agent)
+        call = self._new(agent, name, tool, turn, arguments)
+        if tool is None or tool.policy == "deny":
+            return await self._denied(call, known=tool is not None)
+        if faults := self._shelf.faults(name, arguments):
+            return text("The arguments do not fit:\n" + "\n".join(f"- {each}" for each in faults[:20]), failed=True)
+        if len(call.arguments) > ARGUMENTS_MOST:
+            return text(f"The arguments are larger than {ARGUMENTS_MOST >> 20} MB.", failed=True)
+        made, source = await self._calls.begin(call, call.seen or 0)
+        return await self._answered(made, source or made, tool)
+
+    def _new(self, agent: str, name: str, tool: Tool | None, turn: Turn, arguments: dict[str, Any]) -> ToolCall:
+        tool = tool or Tool(name)
+        id, hash, now = new_id(), counting.hash_of(arguments), self._office.clock.now_ms()
+        held = tool.policy == "ask"
+        return ToolCall(
+            id=id, agent=agent, run=turn.run, life=turn.life, tool=name[:200], effect=tool.effect_of(arguments),
+            hash=hash, same=_meaning(tool, arguments), seen=self._prompts.count(agent, turn, name, hash),
+            key=f"relit-{id}", arguments=msgspec.json.encode(arguments), gateway=self._office.me,
+            state="held" if held else "open", sent_at=None if held else now,
+            deadline_at=None if held else now + round(tool.timeout * 1000),
+            expires_at=now + round(self._office.expire_s * 1000) if held else None,
+        )  # fmt: skip
+
+    async def _denied(self, call: ToolCall, *, known: bool) -> Outcome:
+        why = "a policy forbids it" if known else "there is no such tool for this agent"
+        kept = call.arguments if len(call.arguments) <= results.INLINE else b"{}"
+        denied = msgspec.structs.replace(call, state="denied", failed=True, why=why, arguments=kept, heard=HEARD)
+        await self._calls.begin(denied, 0)
+        if not known:
+            raise Unknown(call.tool)
+        return text(f"[relit: {call.tool} is not allowed: {why}]", failed=True)
+
+    async def _answered(self, made: ToolCall, target: ToolCall, tool: Tool) -> Outcome:
+        if target is made and made.state == "open":
+            self._carry(made, tool)
+        try:
+            async with asyncio.timeout(self._office.hold_s):
+                ended = await self._end_of(target)
+        except TimeoutError:
+            ended = await self._calls.get(target.id)
+        except asyncio.CancelledError:
+            await finished(self._calls.hear(made.id, GAVE_UP))
+            raise
+        if not ended.final:
+            return await self._pending(made, ended)
+        self._errand(self._heard({made.id, target.id} if ended.owed else {made.id}))
+        return results.trimmed(await results.whole(ended, self._office.blobs), ended.id, tool.most)
+
+    async def _end_of(self, call: ToolCall) -> ToolCall:
+        """The call when it has ended, or is in doubt."""
+        if call.final:
+            return call
+        if call.state == "in_doubt" and (call.effect == "ask" or not self._take(call)):
+            return call
+        future: asyncio.Future[ToolCall] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(call.id, set()).add(future)
+        try:
+            if call.id not in self._work and (known := await self._calls.get(call.id)).final:
+                return known
+            return await future
+        finally:
+            self._waiters[call.id].discard(future)
+            if not self._waiters[call.id]:
+                del self._waiters[call.id]
+
+    async def _pending(self, made: ToolCall, target: ToolCall) -> Outcome:
+        await self._calls.hear(target.id, GAVE_UP, owed=True)
+        if made.id != target.id:
+            await self._calls.hear(made.id, GAVE_UP)
+        return text(f"[relit: {_PENDING[target.state].format(id=target.id)}]")
+
+    async def _heard(self, ids: set[str]) -> None:
+        for id in ids:
+            await self._calls.hear(id, HEARD)
+
+    # --- carrying out -------------------------------------------------------------------------------------------------
+
+    def _carry(self, call: ToolCall, tool: Tool, *, doubtful: bool = False) -> None:
+        """In a task of its own: whoever waits may go."""
+        source = self._shelf.source(call.tool)
+        self._task(call.id, self._carrier.carry(call, tool, source, doubtful=doubtful))
+
+    def _task(self, id: str, work: Coroutine[Any, Any, ToolCall | None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work[id] = task
+        task.add_done_callback(lambda task: self._done(id, task))
+
+    def _done(self, id: str, task: asyncio.Task[ToolCall | None]) -> None:
+        if self._work.get(id) is task:
+            del self._work[id]
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            _LOG.warning("what came of a call to a tool could not be written down: %s", error)
+        elif (call := task.result()) is not None:
+            self._settled(call)
+            if call.owed and call.final:
+                self._errand(self._tell(call))
+
+    def _settled(self, call: ToolCall) -> None:
+        for future in self._waiters.get(call.id, ()):
+            if not future.done():
+                future.set_result(call)
+
+    def _take(self, call: ToolCall) -> bool:
+        """Send what is approved, in doubt or inherited. False: its tool is gone."""
+        tool = self._shelf.tool(call.agent, call.tool)
+        if call.id in self._work:
+            return True
+        if tool is None:
+            return False
+        self._task(call.id, self._taken(call, tool))
+        return True
+
+    async def _taken(self, call: ToolCall, tool: Tool) -> ToolCall | None:
+        deadline = self._office.clock.now_ms() + round(tool.timeout * 1000)
+        sent = await self._calls.send(call.id, self._office.me, deadline)
+        if sent is None:
+            return None
+        doubtful = call.state != "approved"
+        before = msgspec.structs.replace(sent, deadline_at=call.deadline_at) if doubtful else sent
+        return await self._carrier.carry(before, tool, self._shelf.source(call.tool), doubtful=doubtful)
+
+    async def _inherit(self, call: ToolCall) -> None:
+        """A call that a dead gateway left open."""
+        if self._shelf.tool(call.agent, call.tool) is not None:
+            outcome = await self._shelf.source(call.tool).clear(call)
+            if outcome is not None:
+                await self._carrier.settle(call, outcome)
+                return
+        move = settling.left_open(call.effect)
+        if move in ("send", "look") and self._take(call):
+            return
+        state: ToolState = "failed" if move == "failed" else "in_doubt"
+        assert state in ("failed", "in_doubt"), "it is not sent again"
+        await self._calls.end(ToolEnd(id=call.id, state=state, failed=True, why="its gateway died"))
+
+    # --- looking after ------------------------------------------------------------------------------------------------
+
+    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errand_done)
+
+    def _errand_done(self, task: asyncio.Task[Any]) -> None:
+        self._errands.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.warning("a call to a tool: %s", error)
+
+    async def _watch(self) -> None:
+        heard = self._office.subscribe("tools")
+        try:
+            while True:
+                try:
+                    await self._look_around()
+                except (StoreError, RelitError) as error:
+                    _LOG.warning("what was decided of calls to tools cannot be seen now: %s", error)
+                await heard.wait(LOOK_S)
+        finally:
+            heard.close()
+
+    async def _look_around(self) -> None:
+        await self._calls.expire()
+        for call in await self._calls.waiting(["approved", "in_doubt"]):
+            if call.state == "approved":
+                if not self._take(call):
+                    await self._withdrawn(call)
+            elif call.effect != "ask" and self._is_due(call.id):
+                self._take(call)
+        for id in [*self._waiters]:
+            if id not in self._work and (call := await self._calls.get(id)).final:
+                self._settled(call)
+        for call in await self._calls.owing():
+            await self._tell(call)
+
+    def _is_due(self, id: str) -> bool:
+        """Whether a doubt is to be looked into, once a while."""
+        now = asyncio.get_running_loop().time()
+        if now - self._tried.get(id, now - AGAIN_S) < AGAIN_S:
+            return False
+        self._tried[id] = now
+        return True
+
+    async def _withdrawn(self, call: ToolCall) -> None:
+        why = f"{call.tool} is not offered to {call.agent} any more"
+        if await self._calls.send(call.id, self._office.me, 0) is not None:
+            result = msgspec.json.encode(text(why).content)
+            await self._calls.end(ToolEnd(id=call.id, state="failed", failed=True, why=why, result=result))
+
+    async def _tell(self, call: ToolCall) -> None:
+        """The message that an agent is owed."""
+        if call.id in self._telling:
+            return
+        self._telling.add(call.id)
+        try:
+            await self._told(call)
+        finally:
+            self._telling.discard(call.id)
+
+    async def _told(self, call: ToolCall) -> None:
+        outcome = results.trimmed(await results.whole(call, self._office.blobs), call.id, 8 << 10)
+        said = "\n".join(str(part.get("text", "")) for part in outcome.content) or call.why
+        await self._office.tell(call, f"[relit: your call {call.tool} ({call.id}) {_ENDED[call.state]}]\n\n{said}")
+        await self._calls.hear(call.id, HEARD)
+
+
+_PENDING: dict[str, str] = {
+    "held": "this call ({id}) waits for a person's approval. Do not make it again: go on with something else, or end "
+    "your turn; a message tells you when it is decided.",
+    "approved": "this call ({id}) is approved and about to be made. A message tells you what came of it.",
+    "open": "this call ({id}) is still going on. Make it again with the same arguments to wait for it, or go on: a "
+    "message tells you when it has ended.",
+    "in_doubt": "nobody knows whether this call ({id}) happened. Do not make it again: a person is asked, and a "
+    "message tells you.",
+}
+_ENDED = {
+    "done": "was made", "failed": "was not made", "denied": "was denied", "expired": "was decided by nobody in time",
+}  # fmt: skip
+
+
+def _meaning(tool: Tool, arguments: dict[str, Any]) -> str:
+    """Equal for calls that mean the same; empty: only equal arguments do."""
+    if not tool.same or tool.effect == "read":
+        return ""
+    return counting.hash_of([_even(arguments.get(name)) for name in tool.same])
+
+
+def _even(value: Any) -> Any:
+    return " ".join(value.casefold().split()) if isinstance(value, str) else value

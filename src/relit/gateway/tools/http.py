@@ -1,0 +1,126 @@
+"""Tools that are HTTP calls, as relit.toml declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from relit.gateway.again import asked_to_wait
+from relit.gateway.tools import guard, plan
+from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, text
+from relit.gateway.tools.plan import HttpTool, Sending
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.store.tools import ToolCall
+
+_MOST = 8 << 20  # bytes of an answer that are read
+_HOPS = 5  # redirects that a call which only reads follows
+_NOT_TAKEN = (408, 425, 429)  # whoever answers so has done nothing
+
+
+class HttpTools:
+    """Sends them. An answer below 400 is a result; one from 400 on is an error that is certain, unless it is the
+    server's fault (5xx): then nobody knows."""
+
+    def __init__(self, tools: Sequence[HttpTool]) -> None:
+        self._tools = {each.tool.name: each for each in tools}
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        return [each.tool for each in self._tools.values()]
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions = {}
+
+    async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+        http = self._tools[call.tool]
+        status, body, said = await self.fetch(plan.sending(http, arguments, call.key), private=http.private)
+        if status in _NOT_TAKEN or (status == 503 and "retry-after" in said):
+            wait = asked_to_wait(said, SYSTEM_CLOCK.now_ms() / 1000)
+            raise NotSent(f"HTTP status {status}: {_told(body)}", retry=True, after=wait)
+        if status >= 500:
+            raise Unsure(f"HTTP status {status}: {_told(body)}")
+        if status >= 300:
+            return text(f"HTTP status {status}: {_told(body, 4000)}", failed=True)
+        return text(_told(body, _MOST) or f"HTTP status {status}")
+
+    async def clear(self, call: ToolCall) -> Outcome | None:
+        return None
+
+    async def look(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome | None:
+        http = self._tools[call.tool]
+        assert http.lookup is not None, "only tools whose effect is `lookup` are asked"
+        status, body, _ = await self.fetch(plan.looking(http, arguments, call.key), private=http.private)
+        if status == 404:
+            return None
+        if status >= 400:
+            raise Unsure(f"the look-up: HTTP status {status}: {_told(body)}")
+        found = plan.found(body, http.lookup.found)
+        return None if found is None else text(found if isinstance(found, str) else plan.plain(found))
+
+    async def fetch(self, sending: Sending, *, private: bool) -> tuple[int, bytes, dict[str, str]]:
+        """(status, body, headers). ``private``: it may go to this machine and its network. NotSent, Unsure."""
+        for _ in range(_HOPS):
+            status, body, headers = await self._once(sending, private)
+            if not (300 <= status < 400 and sending.method in ("GET", "HEAD") and "location" in headers):
+                return status, body, headers
+            sending = _redirected(sending, headers["location"])
+        raise NotSent(f"it leads from one address to the next, more than {_HOPS} times")
+
+    async def _once(self, sending: Sending, private: bool) -> tuple[int, bytes, dict[str, str]]:
+        guard.see(plan.host_of(sending.url), private=private)
+        try:
+            async with self._session(private).request(
+                sending.method, URL(sending.url, encoded=True), headers=sending.headers, data=sending.body,
+                allow_redirects=False,
+            ) as response:  # fmt: skip
+                body = await _read(response)
+                return response.status, body, {name.lower(): value for name, value in response.headers.items()}
+        except aiohttp.ClientConnectorError as error:
+            raise NotSent(f"no connection: {error}", retry=True) from error
+        except (aiohttp.InvalidURL, ValueError) as error:
+            raise NotSent(f"that is no address: {error}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unsure(f"the connection broke: {error or type(error).__name__}") from error
+
+    def _session(self, private: bool) -> aiohttp.ClientSession:
+        if private not in self._sessions:
+            self._sessions[private] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, resolver=guard.Guarded(private=private)),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+                trust_env=False,
+            )
+        return self._sessions[private]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > _MOST:
+            response.close()
+            break
+    return b"".join(pieces)[:_MOST]
+
+
+def _redirected(sending: Sending, location: str) -> Sending:
+    """To where an answer points. No credential goes to another host."""
+    url = urljoin(sending.url, location)
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise NotSent(f"it leads to {url[:200]}")
+    here, there = urlsplit(sending.url), urlsplit(url)
+    same = (here.scheme, here.netloc) == (there.scheme, there.netloc)
+    return Sending(sending.method, url, sending.headers if same else {}, None)
+
+
+def _told(body: bytes, most: int = 300) -> str:
+    return body[:most].decode("utf-8", "replace")

@@ -1,0 +1,70 @@
+"""Results of tools as they are kept, and as an agent is given them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+
+from relit.gateway.tools.base import Outcome, text
+from relit.store.tools import ToolCall
+
+INLINE = 64 << 10  # bytes in a row of the database
+_NOT_MADE = {"denied": "was denied", "expired": "was allowed by nobody in time"}
+READ = "read_result"  # the tool that gives the rest of one
+
+
+class Blobs(Protocol):
+    """Where large results lie, by their hash."""
+
+    async def put(self, data: bytes) -> str: ...
+
+    async def get(self, hash: str) -> bytes: ...
+
+
+def hidden(outcome: Outcome, secrets: Iterable[str]) -> Outcome:
+    """Without what nobody may see: a service may say its key back."""
+    raw = msgspec.json.encode(outcome.content).decode()
+    for secret in secrets:
+        raw = raw.replace(msgspec.json.encode(secret).decode()[1:-1], "[hidden]")
+    return Outcome(content=msgspec.json.decode(raw), failed=outcome.failed)
+
+
+async def keep(outcome: Outcome, blobs: Blobs) -> tuple[bytes | None, str | None]:
+    """(in the row, or where it lies)."""
+    data = msgspec.json.encode(outcome.content)
+    return (data, None) if len(data) <= INLINE else (None, await blobs.put(data))
+
+
+async def whole(call: ToolCall, blobs: Blobs) -> Outcome:
+    """The result of a call that has ended; of one that was not made, why."""
+    if call.result is None and call.blob is None:
+        words = f"it {_NOT_MADE.get(call.state, 'was not made')}" + (f": {call.why}" if call.why else "")
+        return text(f"[relit: {call.tool} was not called: {words}]", failed=True)
+    data = call.result if call.blob is None else await blobs.get(call.blob)
+    content: Any = msgspec.json.decode(data or b"[]")
+    if not isinstance(content, list):  # a person's word
+        content = text(content if isinstance(content, str) else msgspec.json.encode(content).decode()).content
+    return Outcome(content=content, failed=call.failed)
+
+
+def trimmed(outcome: Outcome, call: str, most: int) -> Outcome:
+    """Not more than ``most`` characters of its text; how the rest is had is said in its place."""
+    left, made = most, []
+    for part in outcome.content:
+        words = part.get("text") if part.get("type") == "text" else None
+        if isinstance(words, str) and len(words) > left:
+            more = f'\n[relit: {len(words)} characters in all; for the rest: {READ}(call="{call}", offset={left})]'
+            part = {**part, "text": words[:left] + more}
+        left = max(0, left - len(words or ""))
+        made.append(part)
+    return Outcome(content=made, failed=outcome.failed)
+
+
+def piece(outcome: Outcome, offset: int, most: int) -> str:
+    """A part of all its text."""
+    words = "".join(str(part.get("text", "")) for part in outcome.content)
+    found = words[offset : offset + most]
+    end = offset + len(found)
+    return found + (f"\n[relit: {len(words)} characters in all; go on at offset={end}]" if end < len(words) else "")
