@@ -87,6 +87,9 @@ listen = "127.0.0.1:{port}"
 url = "{url}/v1"
 key = "scripted"
 model = "m"
+[prices.m]
+input = 1.0
+output = 10.0
 [agents.goes_on]
 kind = "herald"
 sandbox = "off"
@@ -106,6 +109,7 @@ class Follower:
     """What somebody has of an answer. ``items``: all that came; ``text``: put together as they say."""
 
     items: list[Any] = field(default_factory=list)
+    run: str = ""
     text: str = ""
     output: Any = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -192,6 +196,7 @@ class AnsweringHouse(House):
             async for line in process.stdout:
                 row = json.loads(line)
                 if row["event"] == "sent":
+                    follower.run = row["id"]
                     sent.set_result(row["id"])
                 else:
                     follower.see(row["event"], row["data"].get("data" if row["event"] == "item" else "output"))

@@ -88,3 +88,13 @@ async def test_another_answer_is_told_from_its_beginning(house: AnsweringHouse) 
     for each in await followed(house, "fickle", ("goes_on",), agents=("goes_on",)):
         assert [item for item in each.items if "restarted" in item] == [{"restarted": 1}]
         assert each.text == each.output == OTHERWISE
+
+
+async def test_what_a_killed_gateway_had_passed_on_is_counted_and_no_more(house: AnsweringHouse) -> None:
+    [chatting, _] = await followed(house, "paid for", ("gateway",), agents=("goes_on",))
+    async with house.client() as client:
+        cut, done = await client.run_calls(chatting.run)
+    assert (cut.state, done.state) == ("cut", "done")
+    assert 0 < cut.output < done.output
+    assert 0 < cut.cost < done.cost
+    assert [*(house.data / "run" / "answers").iterdir()] == []
