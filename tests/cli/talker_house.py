@@ -10,7 +10,8 @@ from typing import Any
 
 from cli_house import House
 
-# Says its session and the end of what it was told. "die" kills it once, in the middle; "wait" waits for a file.
+# Says its session and the end of what it was told. "die" kills it once, in the middle, "change" too, and then it says
+# something else; "wait" waits for a file.
 PROGRAM = """
 import json, os, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,10 +32,11 @@ class Desk(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         self.say(self.headers["x-session"] + ":")
-        self.say(" one ")
-        if "die" in text and not os.path.exists("died"):
-            Path("died").touch()
-            os._exit(3)
+        self.say(" two " if "change" in text and os.path.exists("change") else " one ")
+        for word in ("die", "change"):
+            if word in text and not os.path.exists(word):
+                Path(word).touch()
+                os._exit(3)
         while "wait" in text and not os.path.exists("go"):
             time.sleep(0.02)
         for word in text.split("\\n")[-1].split(" "):

@@ -50,16 +50,29 @@ def test_what_came_only_with_the_end_is_printed_then() -> None:
     assert said(ended(output=None)) == []
 
 
-def test_a_second_delivery_begins_anew() -> None:
-    frames = [item(0, {"text": "one"}), item(1, {"redelivered": 2}), item(2, {"text": "one two"})]
+def test_an_answer_goes_on_after_a_second_delivery() -> None:
+    frames = [item(0, {"text": "one"}), item(1, {"redelivered": 2}), item(2, {"text": " two"})]
     assert said(*frames, ended(output="one two")) == [
-        Said("text", "one"), Said("note", "delivered again after a crash"), Said("text", "one two"),
+        Said("text", "one"), Said("note", "delivered again after a crash"), Said("text", " two"),
     ]  # fmt: skip
+
+
+def test_it_begins_anew_where_that_is_said() -> None:
+    frames = [item(0, {"text": "one"}), item(1, {"restarted": 1}), item(2, {"text": "two"})]
+    assert said(*frames, ended(output="two three")) == [
+        Said("text", "one"), Said("anew", "another answer: it begins anew"), Said("text", "two"),
+        Said("text", " three"),
+    ]  # fmt: skip
+
+
+def test_a_crash_is_told_where_there_was_one() -> None:
+    told = [each.text for number in (1, 2, 3) for each in said(item(0, {"redelivered": number}))]
+    assert told == ["delivered again", "delivered again after a crash", "delivered again after a crash (delivery 3)"]
 
 
 def test_so_does_another_attempt() -> None:
     frames = [item(0, {"text": "one"}), item(1, {"text": "two"}, attempt=2)]
-    assert said(*frames, ended(output="two")) == [Said("text", "one"), Said("note", "tried again"), Said("text", "two")]
+    assert said(*frames, ended(output="two")) == [Said("text", "one"), Said("anew", "tried again"), Said("text", "two")]
 
 
 def test_waiting_is_told_once() -> None:
@@ -149,8 +162,7 @@ def test_json_is_a_line_for_each_thing(talkers: TalkerHouse) -> None:
 def test_a_crash_in_the_middle_is_told_and_the_answer_given(talkers: TalkerHouse) -> None:
     result = talkers.run("chat", "talker", text="please die\n")
     assert result.exit_code == 0, result.output
-    assert result.stdout.endswith("main: one please die \n")
-    assert result.stdout.startswith("main: one ")
+    assert result.stdout == "main: one please die \n"
     assert "delivered again after a crash" in result.stderr
 
 
@@ -184,6 +196,17 @@ def test_an_answer_goes_on_where_it_was_when_the_server_dies(talkers: TalkerHous
     held.touch()
     person.sees("wait here")
     assert "one" not in person.seen
+    person.sees("you> ")
+    assert person.leaves() == 0
+
+
+def test_an_answer_that_begins_anew_is_told_so(talkers: TalkerHouse, person: Person) -> None:
+    person.sees("you> ")
+    person.types("change\n")
+    person.sees("main: one ")
+    person.sees("  · delivered again after a crash")
+    person.sees("  · another answer: it begins anew")
+    person.sees("main: two change ")
     person.sees("you> ")
     assert person.leaves() == 0
 

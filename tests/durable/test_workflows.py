@@ -300,6 +300,25 @@ async def test_emitted_items_are_written_once_across_replays(house: House) -> No
     ]  # fmt: skip
 
 
+async def test_a_step_that_is_tried_again_can_go_on_with_what_it_has_emitted(house: House) -> None:
+    @relit.workflow
+    async def flow(ctx: relit.Context) -> list[str]:
+        async def counts() -> list[str]:
+            had = [each async for each in ctx.emitted()]
+            ctx.emit(f"item {len(had)}", goes_on=True)
+            if len(had) < 2:
+                raise ConnectionError("once more")
+            return had
+
+        ctx.emit("first")
+        return await ctx.step(counts, retry=relit.Retry(first="1ms"))
+
+    await house.work(flow)
+    run = await house.engine.start(flow)
+    assert await house.engine.result(run, "20s") == ["first", "item 1"]
+    assert [(i.pos, i.attempt) for i in await house.store.stream(run)] == [("", 1), ("1", 1), ("1", 1)]
+
+
 async def test_continue_as_new_keeps_followers_and_signals(house: House) -> None:
     @relit.workflow
     async def counts(ctx: relit.Context, n: int) -> int:

@@ -23,6 +23,7 @@ from relit.gateway.listener import Life, Lives
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Known, Patience, Route
 from relit.gateway.server import Gateway
+from relit.gateway.spool import Spool
 from relit.lib import proc
 from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.calls import USD, day_of
@@ -294,13 +295,13 @@ async def life(store: SqliteStore, number: int) -> None:
 
 @asynccontextmanager
 async def recorder(
-    url: str, store: SqliteStore, folder: Path, lives: Lives = lambda agent: None
+    url: str, store: SqliteStore, folder: Path, lives: Lives = lambda agent: None, spool: Spool | None = None
 ) -> AsyncIterator[Gateway]:
     made = Gateway(
         {"default": Route("default", url, KEY)},
         Known([Caller("scout", TOKEN, "default")]),
         port=0,
-        ledger=Ledger(store.calls, PRICES, {}, {}, blobs=ObstoreBlobs(folder)),
+        ledger=Ledger(store.calls, PRICES, {}, {}, blobs=ObstoreBlobs(folder), spool=spool),
         lives=lives,
     )
     await made.start()
@@ -413,6 +414,27 @@ async def test_a_call_whose_caller_dies_is_finished_and_answers_the_next_life(
     assert json.dumps(USED) in answer.text
     assert len(there.heard) == 1, "it was bought once"
     assert [each.state for each in await store.calls.of_run("r1")] == ["done", "replayed"]
+
+
+async def test_what_its_caller_has_of_a_stream_lies_beside_the_database_until_it_is_written_down(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    spool, slow = Spool(tmp_path / "answers"), Slow()
+    await life(store, 1)
+    async with (
+        provider(slow) as there, recorder(there.url, store, tmp_path / "blobs", spool=spool) as here,
+        client(here) as http, http.stream("POST", CHAT, json={**ASKED, "stream": True}) as answer,
+    ):  # fmt: skip
+        pieces = answer.aiter_raw()
+        first = await anext(pieces)
+        [id] = spool.calls()
+        left = spool.left(id)
+        assert left is not None
+        assert left.body == first
+        slow.go.set()
+        assert json.dumps(USED).encode() in first + b"".join([piece async for piece in pieces])
+    assert (await only(store)).state == "done"
+    assert spool.calls() == set()
 
 
 async def test_a_caller_that_lives_and_hangs_up_has_cancelled(store: SqliteStore, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ Act = Callable[[str], str]
 
 
 class Toy:
-    """An agent whose turns are scripted: each entry of ``script`` answers, or raises."""
+    """An agent whose turns are scripted: each entry of ``script`` answers, breaks off ("…"), or raises."""
 
     def __init__(self, *script: str | Exception) -> None:
         self.script = list(script)
@@ -35,6 +35,7 @@ class Toy:
         self.at_once = self.most = self.settles = 0
         self.hold = asyncio.Event()
         self.hold.set()
+        self.stand: asyncio.Event | None = None  # where an answer stops before its end
 
     async def ready(self) -> str | None:
         return self.unready.pop() if self.unready else None
@@ -58,8 +59,12 @@ class Toy:
             act = self.script.pop(0) if self.script else "done"
             if isinstance(act, Exception):
                 raise act
-            for piece in act.split(" "):
+            for piece in act.removesuffix("…").split(" "):
                 yield piece + " "
+            if self.stand is not None:
+                await self.stand.wait()
+            if act.endswith("…"):
+                raise Lost("it went away", taken=True)
         finally:
             self.at_once -= 1
 
@@ -82,6 +87,11 @@ class House:
 
     async def answer(self, run: str) -> Any:
         return await self.engine.result(run, timeout="20s")
+
+    async def told(self, run: str) -> list[Any]:
+        """All that its followers saw."""
+        payloads = self.engine.payloads
+        return [await payloads.decode(item.data, Any) for item in await self.store.stream(run)]
 
 
 @pytest.fixture
@@ -212,6 +222,48 @@ async def test_another_worker_settles_what_the_dead_one_began(house: House) -> N
     assert toy.settles == 1
     assert toy.heard == ["main: hi", f"main: {AGAIN}hi"]
     assert toy.most == 1
+
+
+@pytest.mark.parametrize(
+    ("again", "told"),
+    [
+        ("one two three", [{"text": "three "}]),
+        ("one four", [{"restarted": 1}, {"text": "one four "}]),
+        ("one", [{"restarted": 1}, {"text": "one "}]),
+    ],
+)
+async def test_of_an_answer_that_comes_again_only_what_is_new_is_told(
+    house: House, again: str, told: list[Any]
+) -> None:
+    await house.work(Toy("one two…", again))
+    run = await house.send("hi")
+    assert await house.answer(run) == f"{again} "
+    assert await house.told(run) == [{"text": "one "}, {"text": "two "}, {"redelivered": 2}, *told]
+
+
+async def test_another_attempt_of_a_delivery_goes_on_as_well(house: House) -> None:
+    await house.work(Toy("one two…", Refused(502, "its model failed"), Refused(429, "busy"), "one two three"))
+    run = await house.send("hi")
+    assert await house.answer(run) == "one two three "
+    items = await house.store.stream(run)
+    assert {item.attempt for item in items} == {1}, "a higher one tells followers to forget what they have"
+    assert "".join(item.get("text", "") for item in await house.told(run)) == "one two three "
+
+
+async def test_another_process_knows_what_the_dead_one_has_told(house: House) -> None:
+    toy = Toy("one two", "one two three")
+    toy.stand = asyncio.Event()
+    worker = await house.work(toy, "one")
+    run = await house.send("hi")
+    async with asyncio.timeout(20):
+        while await house.told(run) != [{"text": "one "}, {"text": "two "}]:
+            await asyncio.sleep(0.01)
+    house.workers.remove(worker)
+    await worker.stop()
+    toy.stand = None
+    await house.work(toy, "two")
+    assert await house.answer(run) == "one two three "
+    assert (await house.told(run))[2:] == [{"redelivered": 1}, {"text": "three "}]
 
 
 @pytest.mark.parametrize("message", [7, None, {"txt": "hi"}, {"text": "hi", "session": "../x"}, {"text": 3}])

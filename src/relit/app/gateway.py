@@ -24,6 +24,7 @@ from relit.gateway.matching import Mask, masks
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
+from relit.gateway.spool import Spool
 from relit.gateway.tools.desk import Desk
 from relit.node import record
 from relit.settings import Secrets, Settings
@@ -83,8 +84,9 @@ def ledger(settings: Settings, store: Store) -> Ledger:
     own = {name: msgspec.convert(msgspec.to_builtins(each), Price) for name, each in settings.file.prices.items()}
     agents = {name: each for name, agent in settings.agents.items() if (each := _budget("agent", name, agent.budget))}
     models = {name: each for name, model in settings.models.items() if (each := _budget("model", name, model.budget))}
-    return Ledger(store.calls, own, agents, models, blobs=parts.open_blobs(settings),
-        masks=_masks(settings), alone=isinstance(parts.database(settings), Path),
+    return Ledger(
+        store.calls, own, agents, models, blobs=parts.open_blobs(settings), masks=_masks(settings),
+        spool=Spool(run_dir(settings) / "answers"), alone=isinstance(parts.database(settings), Path),
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """One message's answer as it comes: frames of its run in, what to print out. No I/O.
 
-``{"text": piece}`` streams into the answer; ``{"redelivered": n}`` and ``{"waiting": why}`` are told of messages into
-agents that relit did not write; whatever else a run emits is a line of its own.
+``{"text": piece}`` streams into the answer. Of messages into agents that relit did not write ``{"waiting": why}`` and
+``{"redelivered": n}`` are told, after which it goes on, and ``{"restarted": n}``, after which it begins anew. Whatever
+else a run emits is a line of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from relit import documents
 from relit.cli.http import Frame
 from relit.cli.screen import brief, clean, short
 
-How = Literal["text", "item", "line", "note", "error"]
+How = Literal["text", "item", "line", "note", "anew", "error"]
 
 
 class Said(NamedTuple):
-    """Something to print: ``text`` goes on where the last one ended, the others have lines of their own."""
+    """Something to print: ``text`` goes on where the last one ended, the others have lines of their own. After ``anew``
+    the text that was printed counts no more."""
 
     how: How
     text: str
@@ -66,15 +68,16 @@ class Answer:
                 self._printed, self._told = self._printed + piece, ""
                 return [*said, Said("text", safe(piece))]
             case {"redelivered": number, **rest} if not rest:
-                return [*said, *self._over(_redelivered(number))]
+                return [*said, *self._note(_redelivered(number))]
+            case {"restarted": _, **rest} if not rest:
+                return [*said, *self._over("another answer: it begins anew")]
             case {"waiting": why, **rest} if not rest:
                 return [*said, *self._note(f"waiting: {self._agent} is not ready ({brief(why, 200)})")]
         return [*said, Said("item", brief(item.data, 400))]
 
     def _over(self, why: str) -> list[Said]:
-        """The answer begins anew: what was printed counts no more."""
-        self._printed = ""
-        return self._note(why)
+        self._printed, self._told = "", ""
+        return [Said("anew", why)]
 
     def _note(self, text: str) -> list[Said]:
         told, self._told = self._told, text
@@ -112,8 +115,10 @@ class Answer:
 
 
 def _redelivered(number: object) -> str:
-    more = f" (delivery {number})" if isinstance(number, int) and number > 2 else ""
-    return f"delivered again after a crash{more}"
+    """The first delivery again: whoever brought it in was lost, or its model failed."""
+    if not isinstance(number, int) or number < 2:
+        return "delivered again"
+    return "delivered again after a crash" + (f" (delivery {number})" if number > 2 else "")
 
 
 def safe(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, overload
@@ -288,15 +288,24 @@ class Context:
         pos = scope.take()
         return Pending(calls.run_gather, self._execution, scope, pos, works, return_exceptions)
 
-    def emit(self, data: Any) -> None:
-        """Add an item (progress, a token) to the run's stream, for whoever follows it. Not awaited."""
+    def emit(self, data: Any, *, goes_on: bool = False) -> None:
+        """Add an item (progress, a token) to the run's stream, for whoever follows it. Not awaited.
+
+        A step that is tried again emits under a higher ``attempt``: what it emitted before counts no more. With
+        ``goes_on`` it does: the step has looked at it (``emitted``).
+        """
         place = PLACE.get()
         if isinstance(place, Frame) and place.execution is self._execution:
-            self._execution.emit(place.pos, place.attempt, -1, data)
+            self._execution.emit(place.pos, 1 if goes_on else place.attempt, -1, data)
             return
         scope = self._execution.scope()
         scope.emitted += 1
         self._execution.emit(scope.name, self.attempt, scope.emitted - 1, data)
+
+    def emitted(self) -> AsyncIterator[Any]:
+        """Whatever the run has emitted so far, by whichever worker, oldest first: all that its followers can have.
+        For a step that goes on from there; outside of one it is not recorded."""
+        return self._execution.emitted()
 
     def _value(self, name: str, make: Callable[[], Any]) -> Any:
         execution = self._execution

@@ -8,9 +8,10 @@ verdict is written down. A verdict of ``LOST`` writes nothing: the run is somebo
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -307,6 +308,16 @@ class Execution:
         if self.closed:
             raise Dropped("the run has been let go of")
         self._in_loop(self._put, pos, attempt, ordinal, self.payloads.pack(value))
+
+    async def emitted(self) -> AsyncIterator[Any]:
+        """What is in the run's stream, what was emitted a moment ago too."""
+        store, run, after = self.recorder.store, self.run.id, -1
+        if self.recorder.stream is not None:
+            await self.recorder.stream.flush()
+        while page := await self.recorder.insist(functools.partial(store.stream, run, after)):
+            for item in page:
+                yield await self.fetch(item.data, Any)
+            after = page[-1].idx
 
     def _put(self, pos: str, attempt: int, ordinal: int, packed: bytes) -> None:
         if self.closed:

@@ -18,6 +18,7 @@ from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Route
+from relit.gateway.spool import Spool, Track
 from relit.gateway.target import Target
 from relit.gateway.usage import Meter, Tokens
 from relit.lib import proc
@@ -57,8 +58,8 @@ class Question:
 
 class Ledger:
     """Of one gateway. ``own`` prices go before the known ones; budgets by agent and by route. With ``blobs`` answers of
-    turns are kept; ``masks`` by agent. ``alone``: no other machine has a gateway
-    on the same store."""
+    turns are kept; ``masks`` by agent; ``spool``: where those that stream lie while they come. ``alone``: no other
+    machine has a gateway on the same store."""
 
     def __init__(
         self,
@@ -69,12 +70,14 @@ class Ledger:
         *,
         blobs: Blobs | None = None,
         masks: Mapping[str, Sequence[Mask]] | None = None,
+        spool: Spool | None = None,
         alone: bool = True,
     ) -> None:
         self._alone = alone
         self._calls = calls
         self._blobs = blobs
         self._masks = masks or {}
+        self._spool = spool
         self._own = own
         self._agents = agents
         self._routes = routes
@@ -82,9 +85,26 @@ class Ledger:
 
     async def start(self) -> None:
         """End what gateways left open that are no more: it may have been paid for."""
+        tracks = self._spool.calls() if self._spool is not None else set()
         for call in await self._calls.open_calls():
             if self.is_gone(call.gateway):
-                await self._calls.end(_cut(call))
+                await self._calls.end(self._cut(call))
+            else:
+                tracks.discard(call.id)
+        if self._spool is not None:
+            self._spool.remove(tracks)
+
+    def _cut(self, call: ModelCall) -> ModelCall:
+        """As far as it is known what it said, that counts; else what was reserved for it."""
+        why = "its gateway died"
+        left = self._spool.left(call.id) if self._spool is not None else None
+        if left is None:
+            return msgspec.structs.replace(call, state="cut", why=why, cost=call.reserved, estimated=True)
+        price = prices.price_of(call.model, self._own) or FREE
+        entry = Entry(self._calls, call, self._own, price, left.head.sent)
+        entry.began(left.head.status, left.head.headers)
+        entry.read(left.body)
+        return entry.ended("cut", why)
 
     @property
     def me(self) -> str:
@@ -155,7 +175,8 @@ class Ledger:
             reserved=prices.reserve(str(target.call), len(body or b""), msgspec.to_builtins(asked), price),
         )
         blobs = self._blobs if question.match is not None else None
-        return Entry(self._calls, await self._opened(call, budgets), self._own, price, len(body or b""), blobs)
+        opened = await self._opened(call, budgets)
+        return Entry(self._calls, opened, self._own, price, len(body or b""), blobs, self._spool)
 
     async def _opened(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
         try:
@@ -182,8 +203,11 @@ class Entry:
         price: Price,
         sent: int,
         blobs: Blobs | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self._blobs = blobs
+        self._spool = spool
+        self._track: Track | None = None
         self._tape: Tape | None = None
         self._calls = calls
         self._call = call
@@ -210,6 +234,8 @@ class Entry:
         self._status = status
         self._meter = Meter(found.get("content-type", ""), found.get("content-encoding", ""))
         self._tape = Tape(status, list(headers)) if self._blobs is not None and status == 200 else None
+        if self._spool is not None and self._tape is not None and self.streams:
+            self._track = self._spool.begin(self._call.id, status, headers, self._sent)
 
     def read(self, piece: bytes) -> None:
         """A piece of the answer passes."""
@@ -217,22 +243,35 @@ class Entry:
         self._meter.read(piece)
         if self._tape is not None:
             self._tape.read(piece)
+        if self._track is not None:
+            self._track.write(piece)
 
     async def end(self, state: Ending, why: str = "") -> None:
-        """Write down how it ended. When the store is away, the call counts as what was reserved for it."""
-        tokens, said = self._used(state)
-        meter = self._meter
-        model = meter.model if meter is not None and meter.model else self._call.model
-        price = prices.price_of(model, self._own) or self._price
-        call = msgspec.structs.replace(
-            self._call, state=state, status=self._status, why=why[:500], model=model, input=tokens.input,
-            output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
-            cost=prices.cost(tokens, price),
-        )  # fmt: skip
+        """Write down how it ended. When the store is away, the next gateway does it."""
+        call = self.ended(state, why)
         try:
             await self._calls.end(call, await self._kept(state))
         except StoreError as error:
             _LOG.warning("how a call of %s ended could not be written down: %s", call.agent, error)
+            self._let_go(written=False)
+        else:
+            self._let_go(written=True)
+
+    def _let_go(self, *, written: bool) -> None:
+        if self._track is not None:
+            (self._track.remove if written else self._track.close)()
+
+    def ended(self, state: Ending, why: str) -> ModelCall:
+        """The call, with what it has used."""
+        tokens, said = self._used(state)
+        meter = self._meter
+        model = meter.model if meter is not None and meter.model else self._call.model
+        price = prices.price_of(model, self._own) or self._price
+        return msgspec.structs.replace(
+            self._call, state=state, status=self._status, why=why[:500], model=model, input=tokens.input,
+            output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
+            cost=prices.cost(tokens, price),
+        )  # fmt: skip
 
     async def _kept(self, state: Ending) -> Answer | None:
         if self._tape is None or self._blobs is None or state != "done":
@@ -256,10 +295,6 @@ class Entry:
         if state == "done":
             return told, True
         return msgspec.structs.replace(told, output=max(told.output, guess.output)), False
-
-
-def _cut(call: ModelCall) -> ModelCall:
-    return msgspec.structs.replace(call, state="cut", why="its gateway died", cost=call.reserved, estimated=True)
 
 
 def _asked(body: bytes) -> Asked:

@@ -7,6 +7,8 @@ ever under way.
 It comes back in one of two ways. **continue**: the agent keeps its state, and the message is marked as one that was
 delivered before. **replay**: its home goes back to what it was before the message, which is then delivered as if
 for the first time; the calls that it had made are answered from their record, until one of them is another one.
+
+Either way its answer begins anew. Whoever follows the run is told only what is new to him (``relit.turns.released``).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from relit.errors import TurnFailed
 from relit.lib.ids import new_id
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
+from relit.turns.released import Assembled, Item, Telling
 
 DELIVERIES = 5  # of one message, before it is given up: it kills its agent each time
 PAUSE_S = 2.0  # between looks whether it is back
@@ -91,7 +94,7 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
         mark = await ctx.step(door.mark, name="snapshot", retry=ways.retry) if replays else 0
         for number in range(1, DELIVERIES + 1):
             begun = await ctx.step(me, name="begin")
-            delivery = Delivery(door, ctx.emit, ways.pause_s, fresh=begun == ways.me, mark=mark)
+            delivery = Delivery(door, ctx, ways.pause_s, fresh=begun == ways.me, mark=mark)
             done = await ctx.step(delivery.deliver, text, session, number, name="delivery", retry=ways.retry)
             if done["answered"]:
                 return str(done["text"])
@@ -109,12 +112,12 @@ class Delivery:
     """One attempt to bring a message in. Not ``fresh``: another process began it, and may have got far. ``mark``: what
     the agent goes back to before a redelivery; 0: it keeps its state."""
 
-    def __init__(self, door: Door, emit: Callable[[Any], None], pause_s: float, *, fresh: bool, mark: int = 0) -> None:
+    def __init__(self, door: Door, run: Context, pause_s: float, *, fresh: bool, mark: int = 0) -> None:
         self._mark = mark
         self._failed = False
         self._door = door
         self._pause_s = pause_s
-        self._emit = emit
+        self._run = run
         self._fresh = fresh
 
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
@@ -127,7 +130,7 @@ class Delivery:
                 await self._door.settled()
             await self._until(self._door.ready)
             if again:
-                self._emit({"redelivered": number})
+                self._tell({"redelivered": number})
             try:
                 marked = AGAIN + text if again and not self._mark else text
                 return {"answered": True, "text": await self._turn(marked, session)}
@@ -144,17 +147,30 @@ class Delivery:
 
     async def _turn(self, text: str, session: str) -> str:
         pieces: list[str] = []
+        telling = Telling(await self._released())
         async for piece in self._door.turn(text, session):
             pieces.append(piece)
-            self._emit({"text": piece})
+            self._tell(*telling.piece(piece))
+        self._tell(*telling.end())
         return "".join(pieces)
+
+    async def _released(self) -> Assembled:
+        """What earlier deliveries have told, another process's too."""
+        found = Assembled()
+        async for item in self._run.emitted():
+            found.see(item)
+        return found
+
+    def _tell(self, *items: Item) -> None:
+        for item in items:
+            self._run.emit(item, goes_on=True)
 
     async def _until(self, ready: Callable[[], Awaitable[str | None]]) -> None:
         """Wait as long as it takes: an agent that is being healed comes back."""
         told = None
         while (why := await ready()) is not None:
             if why != told:
-                self._emit({"waiting": why})
+                self._tell({"waiting": why})
                 told = why
             await asyncio.sleep(self._pause_s)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import click
@@ -224,7 +225,8 @@ def _asked(run: documents.Run) -> Any:
 
 
 class Paper:
-    """Prints an answer. ``name`` stands before it at a terminal."""
+    """Prints an answer. ``name`` stands before it at a terminal. Where nobody looks on, notes on standard error leave
+    the answer's line open on standard output: a script gets the answer as it is."""
 
     def __init__(self, screen: Screen, name: str) -> None:
         self._screen = screen
@@ -245,8 +247,9 @@ class Paper:
             case "item":
                 self.end()
                 self._screen.line(self._screen.dim(f"  · {said.text}") if self._name else said.text)
-            case "note":
-                self.end()
+            case "note" | "anew":
+                if said.how == "anew" or sys.stdout.isatty():
+                    self.end()
                 self._screen.note(self._screen.dim(f"  · {said.text}"))
             case "error":
                 self.end()
