@@ -90,7 +90,7 @@ def found(answer: bytes, path: str) -> Any:
             value = value[int(part)] if int(part) < len(value) else None
         else:
             value = value.get(part) if isinstance(value, dict) else None
-    return None if value in ("", [], {}, False) else value
+    return None if value is False or value in ("", [], {}) else value
 
 
 def names(url: str) -> list[str]:
