@@ -69,7 +69,7 @@ class RealHouse:
 
     async def start(self) -> None:
         await self.llm.start()
-        (self.folder / "relit.toml").write_text(self._config())
+        (self.folder / "relit.toml").write_text(self.config())
         await self.relit("up", "--timeout", f"{UP_S}s", timeout=UP_S + 60)
 
     async def stop(self) -> None:
@@ -80,7 +80,7 @@ class RealHouse:
             tracer.kill()
             tracer.wait()
 
-    def _config(self) -> str:
+    def config(self) -> str:
         tables = "".join(
             f'[agents.{name}]\nkind = "{kind}"\nheal = {{ good_after = "5s", retry = "5s" }}\n'
             f'snapshots = {{ every = "5s" }}\n'
@@ -245,6 +245,8 @@ def broken_version(runtimes: Path, kind: str, version: str) -> Iterator[None]:
     """A version of it that is installed and cannot start."""
     good = next(each for each in (runtimes / kind).iterdir() if each.name[0].isdigit() and each.name != version)
     bad = runtimes / kind / version
+    known = runtimes / kind / "bad.json"
+    known.unlink(missing_ok=True)  # of a run that was cut short
     subprocess.run(["rm", "-rf", str(bad)], check=True)
     subprocess.run(["cp", "-al", str(good), str(bad)], check=True)
     try:
@@ -257,6 +259,7 @@ def broken_version(runtimes: Path, kind: str, version: str) -> Iterator[None]:
         program.chmod(0o755)
         yield
     finally:
+        known.unlink(missing_ok=True)
         subprocess.run(["rm", "-rf", str(bad)], check=True)
 
 

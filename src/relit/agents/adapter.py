@@ -27,11 +27,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an agent's calls to relit's tools go. ``strict``: it has no others."""
+    """Where an agent's calls to relit's tools go. ``strict``: it has no others. ``patience_s``: an answer that has not
+    come by then never will."""
 
     url: str
     key: str
     strict: bool = False
+    patience_s: int = 60
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
             found |= {"model:url": model.url, "model:key": model.key, "model:name": model.name}
         if self.tools is not None:
             found |= {"tools:url": self.tools.url, "tools:key": self.tools.key}
+            found |= {"tools:patience_s": self.tools.patience_s, "tools:patience_ms": 1000 * self.tools.patience_s}
         return found
 
 

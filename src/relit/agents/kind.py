@@ -2,7 +2,7 @@
 
 Text in it may name what differs from agent to agent: ``{name}``, ``{home}``, ``{tmp}``, ``{runtime}`` (the folder that
 its version is installed in), ``{port:NAME}``, ``{token:NAME}``, ``{model:url}``, ``{model:key}``, ``{model:name}``,
-``{tools:url}``, ``{tools:key}``.
+``{tools:url}``, ``{tools:key}``, ``{tools:patience_s}`` (seconds), ``{tools:patience_ms}``.
 Where the whole text is one of these, its type stays (a port is a number). ``{nonce}`` and ``{session}`` are filled in
 at each call.
 """

@@ -23,6 +23,7 @@ from relit.settings.model import Agent
 from relit.volumes.due import to_be_laid
 
 _MINE = ("python", "command")
+_ANSWER_S = 15  # a call to a tool is answered within ``gateway.hold``, and a little
 MCP_URL, MCP_TOKEN = "RELIT_MCP_URL", "RELIT_MCP_TOKEN"  # variables of a command that is granted tools
 MODEL, CLONE = "model", "clone"  # tokens at an agent's door: its own for its model, and that of its clones
 
@@ -94,7 +95,8 @@ def _tools(settings: Settings, agent: Agent, opened: door.Door) -> Tools | None:
     token = opened.tokens.get(MODEL)
     if token is None or not agent.uses_tools:
         return None
-    return Tools(url=f"{settings.gateway_url}/mcp", key=token, strict=agent.tools == "strict")
+    patience_s = durations.to_ms(settings.file.gateway.hold) // 1000 + _ANSWER_S
+    return Tools(url=f"{settings.gateway_url}/mcp", key=token, strict=agent.tools == "strict", patience_s=patience_s)
 
 
 def fitted(settings: Settings, name: str) -> Fitted:

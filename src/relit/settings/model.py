@@ -334,7 +334,7 @@ class Gateway(Table, frozen=True):
     listen: Annotated[str, Meta(description="Address and port of the gateway.")] = "127.0.0.1:7718"
     hold: Annotated[
         Duration, Meta(description="So long a call to a tool waits for its end; then the agent is told by a message.")
-    ] = "45s"
+    ] = "30s"
     approvals: Annotated[
         Duration, Meta(description="A call that waits for a person's word so long is not made any more.")
     ] = "1d"

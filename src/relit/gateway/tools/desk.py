@@ -27,7 +27,7 @@ from relit.store.tools import GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd, Tool
 from relit.store.values import Turn
 
 _LOG = logging.getLogger(__name__)
-HOLD_S = 45.0  # a call is answered within this: clients of agents give up after a minute
+HOLD_S = 30.0  # a call is answered within this: clients of agents give up a little later
 EXPIRE_S = 86400.0
 LOOK_S = 5.0  # between looks at what was decided, where no word of it came
 AGAIN_S = 60.0  # between attempts to settle a doubt

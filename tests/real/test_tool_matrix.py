@@ -1,0 +1,223 @@
+"""A turn of twelve calls to a model and eleven to tools, on both real agents, cut at ten points: nothing is done twice.
+
+For each way to go on (continue, replay) and to act (native, strict) one agent lives through ten turns, in each of which
+it, the gateway, or everything is killed. ``.bench/tool-matrix/`` keeps a line for each: the docs' table is made of
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from counting_sink import CountingSink
+from real_house import RealHouse
+
+from relit.testing.llm import Answer, Rule, ToolCall
+from relit.testing.llm.ask import MODEL_CALLS, Ask
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1700)]
+
+SHELL = {"openclaw": "exec", "hermes": "terminal"}
+OURS = {"openclaw": "relit__{}", "hermes": "mcp__relit__{}"}
+WORK = {"openclaw": "workspace", "hermes": "work"}
+STEPS = ("look", "shell", "mail", "shell", "look", "shell", "order", "shell", "look", "shell", "post")
+MAIL, ORDER, POST = (STEPS.index(each) for each in ("mail", "order", "post"))
+Victim = Literal["agent", "gateway", "everything"]
+TABLE = Path(__file__).parents[2] / ".bench" / "tool-matrix"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a turn is cut: while the model answers call ``model``, or while a service works on step ``tool``."""
+
+    name: str
+    victim: Victim
+    model: int | None = None
+    tool: int | None = None
+
+
+POINTS = (
+    Point("first-call", "agent", model=0),
+    Point("while-reading", "agent", tool=0),
+    Point("while-mailing", "agent", tool=MAIL),
+    Point("after-mailing", "agent", model=MAIL + 1),
+    Point("while-ordering", "agent", tool=ORDER),
+    Point("last-call", "agent", model=len(STEPS)),
+    Point("gateway-in-a-call", "gateway", model=ORDER + 1),
+    Point("gateway-while-mailing", "gateway", tool=MAIL),
+    Point("gateway-while-posting", "gateway", tool=POST),
+    Point("everything-while-ordering", "everything", tool=ORDER),
+)
+
+
+class Script:
+    """The model: it goes through the steps, one call each, however often it is interrupted."""
+
+    def __init__(self, kind: str, ran: Path, *, strict: bool) -> None:
+        self._kind = kind
+        self._ran = ran
+        self._shell = OURS[kind].format("shell") if strict else SHELL[kind]
+
+    def answer(self, ask: Ask) -> Answer | str:
+        name = name_of(ask)
+        number = done(ask)
+        if number >= len(STEPS):
+            return f"Finished {name}."
+        step, what = STEPS[number], f"{name}-{number}"
+        if step == "shell":
+            return Answer(calls=(ToolCall(self._shell, {"command": f"echo {what} >> {self._ran}; echo ok {what}"}),))
+        return Answer(calls=(ToolCall(OURS[self._kind].format(step), {"what": what}),))
+
+
+def name_of(ask: Ask) -> str:
+    """Of the turn: it is the first word after ``Point``."""
+    words = next((turn.text for turn in ask.turns if turn.role == "user" and "Point " in turn.text), "")
+    return words.partition("Point ")[2].split()[0].strip(".") if words else ""
+
+
+def done(ask: Ask) -> int:
+    """How many steps have a result: what is missing was put in by the agent itself, and counts for nothing."""
+    results = [turn.text for turn in ask.turns if turn.role == "tool"]
+    return sum("ok" in each or "nobody knows" in each for each in results)
+
+
+def about(name: str, number: int | None = None) -> Callable[[Ask], bool]:
+    def matches(ask: Ask) -> bool:
+        return ask.protocol in MODEL_CALLS and name_of(ask) == name and number in (None, done(ask))
+
+    return matches
+
+
+@dataclass
+class Scene:
+    """One agent, its services and its model."""
+
+    house: RealHouse
+    sink: CountingSink
+    kind: str
+    resume: str
+    tools: str
+    ran: Path
+
+    async def gateway(self) -> int:
+        """The gateway's pid, when it is ready."""
+        return await self.house.ready("gateway")
+
+    async def kill(self, victim: Victim) -> None:
+        """And wait until it is back."""
+        if victim == "gateway":
+            pid = await self.gateway()
+            self.house.kill(pid)
+            await self.house.ready("gateway", not_pid=pid)
+            return
+        pid = await self.house.ready("one")
+        if victim == "agent":
+            self.house.kill(pid)
+        else:
+            for each in ("gateway", "server", "one"):
+                os.kill(await self.house.ready(each), signal.SIGKILL)
+            self.house.kill_relit()
+            await self.house.relit("up", "--timeout", "300s", timeout=360)
+        await self.house.ready("one", not_pid=pid)
+
+    def held(self, point: Point) -> AbstractContextManager[Any]:
+        if point.tool is not None:
+            return self.sink.hold(f"{point.name}-{point.tool}")
+        return self.house.llm.hold(about(point.name, point.model))
+
+    async def reached(self, point: Point, hold: Any) -> None:
+        if point.tool is None:
+            await hold.caught(timeout=180)
+            return
+        what = f"{point.name}-{point.tool}"
+        await self.house.until(lambda: what in self.sink.arrived, what)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    kind, resume, tools = request.param
+    house, sink = RealHouse(tmp_path, runtimes, {"one": kind}), CountingSink()
+    ran = tmp_path / "data" / "agents" / "one" / "home" / WORK[kind] / "ran"
+    try:
+        await house.llm.start()
+        house.llm.rules[:] = [Rule(lambda ask: bool(name_of(ask)), Script(kind, ran, strict=tools == "strict").answer)]
+        config = house.config().replace(
+            f'kind = "{kind}"\n',
+            f'kind = "{kind}"\nresume = "{resume}"\ntools = "{tools}"\n'
+            'grants = ["tool:look", "tool:mail", "tool:order", "tool:post"]\n',
+        )
+        (tmp_path / "relit.toml").write_text(config + sink.tools)
+        await house.relit("up", "--timeout", "300s", timeout=360)
+        yield Scene(house, sink, kind, resume, tools, ran)
+    finally:
+        sink.stop()
+        await house.stop()
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        (kind, resume, tools)
+        for kind in ("hermes", "openclaw")
+        for resume in ("continue", "replay")
+        for tools in ("native", "strict")
+    ],
+    indirect=True,
+    ids="-".join,
+)
+async def test_ten_cuts_and_nothing_is_done_twice(scene: Scene) -> None:
+    cells = [await cell(scene, point) for point in POINTS]
+    TABLE.mkdir(parents=True, exist_ok=True)
+    (TABLE / f"{scene.kind}-{scene.resume}-{scene.tools}.json").write_text(json.dumps(cells, indent=1))
+    assert [each["wrong"] for each in cells if each["wrong"]] == []
+
+
+async def cell(scene: Scene, point: Point) -> dict[str, Any]:
+    """One turn, cut there; what became of it."""
+    house, name = scene.house, point.name
+    await house.ready("one")
+    with scene.held(point) as hold:
+        message = {"text": f"Point {name}. Do the work.", "session": name}
+        run = await house.send("one", json.dumps(message))
+        await scene.reached(point, hold)
+        await scene.kill(point.victim)
+    said = await house.answer(run)
+    bought = len([each for each in house.llm.requests if about(name)(each.ask)])
+    return {
+        "kind": scene.kind, "resume": scene.resume, "tools": scene.tools, "point": name, "victim": point.victim,
+        "bought_twice": bought - len(STEPS) - 1, **await doubts(scene, name),
+        "ran": scene.ran.read_text().count(f"{name}-"), "wrong": wrong(scene, point, said, bought),
+    }  # fmt: skip
+
+
+async def doubts(scene: Scene, name: str) -> dict[str, Any]:
+    """What waits for a person, of this turn."""
+    tools = json.loads(await scene.house.relit("effects", "--json", codes=(0, 3)))["tools"]
+    return {"in_doubt": [each["tool"] for each in tools if each["arguments"]["what"].startswith(name)]}
+
+
+def wrong(scene: Scene, point: Point, said: str, bought: int) -> str:
+    """What is not as it should be; empty: nothing."""
+    name, faults = point.name, []
+    if said.strip() != f"Finished {name}.":
+        faults.append(f"the answer is {said!r}")
+    for number, step in enumerate(STEPS):
+        count = scene.sink.count(f"{name}-{number}")
+        if step in ("mail", "order", "post") and count != 1:
+            faults.append(f"{step} was done {count} times")
+    shells = scene.ran.read_text().splitlines()
+    for number, step in enumerate(STEPS):
+        if step == "shell" and scene.tools == "strict" and shells.count(f"{name}-{number}") != 1:
+            faults.append(f"shell {number} ran {shells.count(f'{name}-{number}')} times")
+    allowed = 0 if point.victim == "agent" else 1
+    if scene.resume == "replay" and bought - len(STEPS) - 1 > allowed:
+        faults.append(f"{bought} calls were bought")
+    return f"{name}: {'; '.join(faults)}" if faults else ""
