@@ -16,6 +16,7 @@ from relit.gateway import prices
 from relit.gateway.answers import Blobs, Kept, Tape, whole
 from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
+from relit.gateway.reading import read
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Route
 from relit.gateway.target import Target
@@ -216,7 +217,7 @@ class Entry:
         model = meter.model if meter is not None and meter.model else self._call.model
         price = prices.price_of(model, self._own) or self._price
         call = msgspec.structs.replace(
-            self._call, state=state, status=self._status, why=why[:500], model=model, input=tokens.input,
+            self._call, state=state, status=self._status, why=_plain(why), model=model, input=tokens.input,
             output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
             cost=prices.cost(tokens, price),
         )  # fmt: skip
@@ -253,11 +254,14 @@ def _cut(call: ModelCall) -> ModelCall:
     return msgspec.structs.replace(call, state="cut", why="its gateway died", cost=call.reserved, estimated=True)
 
 
+def _plain(text: str) -> str:
+    """As every database takes it: what others sent may be quoted in it."""
+    return text[:500].replace("\0", "").encode(errors="replace").decode()
+
+
 def _asked(body: bytes) -> Asked:
-    try:
-        return msgspec.json.decode(body, type=Asked)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Asked()  # the provider shall say what is wrong with it
+    found: Asked | None = read(body, Asked)
+    return found or Asked()  # the provider shall say what is wrong with it
 
 
 def _is_dead(gateway: str) -> bool:
