@@ -329,6 +329,7 @@ class Gateway(_Table, frozen=True):
     """Where agents reach models."""
 
     listen: Annotated[str, Meta(description="Address and port of the gateway.")] = "127.0.0.1:7718"
+    concurrency: Annotated[Positive, Meta(description="Calls of one agent at once; further ones get 429.")] = 64
 
 
 class Node(_Table, frozen=True):
