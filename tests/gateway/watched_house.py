@@ -96,7 +96,6 @@ async def _today(store: SqliteStore) -> str:
 
 
 def _left() -> tuple[int, int]:
-    gc.collect()
     sockets = [each for each in os.listdir("/proc/self/fd") if _is_socket(each)]
     return len(sockets), len(asyncio.all_tasks())
 
@@ -112,6 +111,7 @@ async def _gone(before: tuple[int, int]) -> None:
     """Transports close in the turn of the loop after the one that they are told to."""
     async with asyncio.timeout(5):
         while any(now > was for now, was in zip(_left(), before, strict=True)):
+            gc.collect()
             await asyncio.sleep(0.01)
 
 

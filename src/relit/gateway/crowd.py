@@ -34,5 +34,5 @@ class Crowd:
 
     def full(self) -> Refused:
         """What an agent is told that has none."""
-        why = f"{self._most} calls are under way for this agent: that is as many as it may have at once"
-        return Refused(429, "too-many-calls", f"{why} (gateway.concurrency)", retry=True)
+        why = f"as many calls as this agent may have at once are under way (gateway.concurrency = {self._most})"
+        return Refused(429, "too-many-calls", why, retry=True)
