@@ -342,3 +342,18 @@ async def test_connections_that_hang_are_given_up(tmp_path: Path) -> None:
         assert {each.status for each in got} == {504}
         assert {each.state for each in await seen.calls()} == {"failed"}
         assert [heard.body for heard in there.heard] == [BODY] * 20
+
+
+async def test_a_refusal_counts_though_its_agent_does_not_hear_it_out(tmp_path: Path) -> None:
+    async def refuses(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n{")
+        assert await reader.read() == b""
+
+    async with provider(refuses) as there, watched(there.url, tmp_path) as seen:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(seen.here.url.rpartition(":")[2]))
+        writer.write(request())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        call = await seen.only()
+        assert (call.state, call.status, call.cost) == ("failed", 500, 0)
+        assert (await health(seen.here))["failures"] == 1

@@ -164,7 +164,7 @@ class Ledger:
 
 
 class Entry:
-    """One call under way. ``began`` and ``read`` follow its answer; ``end`` comes once."""
+    """One call under way. ``began`` and ``read`` follow its answer."""
 
     def __init__(
         self,
@@ -184,6 +184,7 @@ class Entry:
         self._sent = sent
         self._meter: Meter | None = None
         self._status = 0
+        self._over = False
         self.unheard = False  # the provider has certainly not got it
 
     @property
@@ -211,7 +212,11 @@ class Entry:
             self._tape.read(piece)
 
     async def end(self, state: Ending, why: str = "") -> None:
-        """Write down how it ended. When the store is away, the call counts as what was reserved for it."""
+        """Write down how it ended; the first word counts. When the store is away, the call counts as what was reserved
+        for it."""
+        if self._over:
+            return
+        self._over = True
         tokens, said = self._used(state)
         meter = self._meter
         model = meter.model if meter is not None and meter.model else self._call.model

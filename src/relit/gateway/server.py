@@ -315,15 +315,19 @@ class Gateway:
         try:
             async with _within(call.route), self._providers.answer(call) as answer:
                 verdict = patient.refused(answer)
-                if not isinstance(verdict, Pass):
+                if refused := answer.status >= 400:
                     self._judge(call.route, answer)
+                if not isinstance(verdict, Pass):
                     return verdict
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
+                if refused:  # some clients do not hear a refusal out
+                    await self._ended(entry, "failed")
                 await listener.begin(answer)
                 last = await _pour(answer, listener, entry)
-                self._judge(call.route, answer)
-                await self._ended(entry, "done" if answer.status < 400 else "failed")
+                if not refused:
+                    self._judge(call.route, answer)
+                    await self._ended(entry, "done")
                 await listener.hear(last)
                 await listener.end()
         except ProviderFault as fault:
