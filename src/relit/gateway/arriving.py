@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from relit.gateway.refusal import Refused
 from relit.gateway.target import Target
 
+LOG = logging.getLogger(__name__)
 BODY_MOST = 64 << 20  # bytes of a request that is read whole
 HEAD_MOST = 256 << 10  # bytes of its headers in all; one alone has at most 64 KB (``server``)
 _SMALL = 1 << 20  # bytes; nothing that a canary asks is larger
 _PAIR = 4  # bytes beside a header's name and value
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    """A request that cannot be read is its sender's fault, and nobody's news: whoever wishes could fill disks so."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError) or LOG.isEnabledFor(logging.DEBUG)
+
+
+LOG.addFilter(_brief)
 
 
 def check(request: web.BaseRequest) -> None:

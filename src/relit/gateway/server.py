@@ -88,6 +88,7 @@ class Gateway:
             self._take,
             handler_cancellation=True,
             access_log=None,
+            logger=arriving.LOG,
             auto_decompress=False,
             max_line_size=_LINE,
             max_field_size=_LINE,
