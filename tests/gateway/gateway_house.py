@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from relit.gateway.crowd import AT_ONCE
 from relit.gateway.routes import Caller, Known, Patience, Route
 from relit.gateway.server import Gateway
 
@@ -102,7 +103,9 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def gateway(url: str, patience: Patience | None = None, **route: Any) -> AsyncIterator[Gateway]:
+async def gateway(
+    url: str, patience: Patience | None = None, *, at_once: int = AT_ONCE, **route: Any
+) -> AsyncIterator[Gateway]:
     """A gateway with one route, ``default``, one caller, ``scout``, and a clone of it."""
     made = Gateway(
         {"default": Route("default", url, KEY, patience=patience or Patience(), **route)},
@@ -114,6 +117,7 @@ async def gateway(url: str, patience: Patience | None = None, **route: Any) -> A
             ]
         ),
         port=0,
+        at_once=at_once,
     )
     await made.start()
     try:

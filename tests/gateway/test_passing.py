@@ -235,7 +235,7 @@ async def test_two_hundred_streams_at_once() -> None:
                 await everyone.wait()  # so that all are open at the same time
         writer.write(b"0\r\n\r\n")
 
-    async with provider(answer) as there, gateway(there.url) as here:
+    async with provider(answer) as there, gateway(there.url, at_once=200) as here:
         headers, free = {"Authorization": f"Bearer {TOKEN}"}, aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(here.url, connector=free, headers=headers) as http:
 

@@ -10,8 +10,9 @@ import pytest
 from gateway_house import CHAT, HELLO, OK, TOKEN, Heard, client, gateway, health, provider, sends
 
 from relit.errors import ConfigError
+from relit.gateway.arriving import BODY_MOST
 from relit.gateway.routes import Known, Patience
-from relit.gateway.server import BODY_MOST, Gateway
+from relit.gateway.server import Gateway
 from relit.testing.llm import Answer, Rule, ScriptedLLM, When
 
 MESSAGES = "/anthropic/v1/messages"

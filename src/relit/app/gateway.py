@@ -76,7 +76,10 @@ class Recorded:
 def compose(settings: Settings, ledger: Ledger, lives: Lives = lambda agent: None, desk: Desk | None = None) -> Gateway:
     """The gateway of these settings. Raises ``ConfigError`` for a key that is not set."""
     host, port = settings.gateway_address
-    return Gateway(routes(settings), doors(settings), host, port, ledger=ledger, lives=lives, desk=desk)
+    at_once = settings.file.gateway.concurrency
+    return Gateway(
+        routes(settings), doors(settings), host, port, ledger=ledger, lives=lives, desk=desk, at_once=at_once
+    )
 
 
 def ledger(settings: Settings, store: Store) -> Ledger:

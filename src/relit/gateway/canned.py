@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from relit.gateway import wording
+from relit.gateway.reading import read
 from relit.gateway.target import Protocol
 from relit.gateway.wording import Text
 
@@ -77,10 +76,7 @@ def nonce_of(protocol: Protocol, body: dict[str, Any]) -> str | None:
 
 def _decoded(raw: bytes) -> dict[str, Any] | None:
     """``None``: the provider shall say what is wrong with it."""
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    body = read(raw)
     return body if isinstance(body, dict) else None
 
 

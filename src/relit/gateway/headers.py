@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from relit.gateway.routes import Route
 
@@ -19,11 +19,16 @@ _HOP = frozenset(
 _OURS = frozenset({"host", "authorization", "x-api-key", "content-length", "expect"})
 
 
-def tokens(headers: Mapping[str, str]) -> list[str]:
+def tokens(headers: Iterable[tuple[str, str]]) -> list[str]:
     """The tokens that a request carries, in either protocol's header."""
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    found = [bearer.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "").strip()]
-    return [each for each in found if each]
+    return [token for name, value in headers if (token := _token(name.lower(), value))]
+
+
+def _token(name: str, value: str) -> str:
+    if name == "x-api-key":
+        return value.strip()
+    scheme, _, bearer = value.partition(" ")
+    return bearer.strip() if name == "authorization" and scheme.lower() == "bearer" else ""
 
 
 def onward(headers: Iterable[tuple[str, str]], route: Route) -> Pairs:

@@ -16,6 +16,7 @@ from relit.gateway import prices
 from relit.gateway.answers import Blobs, Kept, Tape, whole
 from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
+from relit.gateway.reading import read
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Route
 from relit.gateway.spool import Spool, Track
@@ -193,7 +194,7 @@ class Ledger:
 
 
 class Entry:
-    """One call under way. ``began`` and ``read`` follow its answer; ``end`` comes once."""
+    """One call under way. ``began`` and ``read`` follow its answer."""
 
     def __init__(
         self,
@@ -216,6 +217,7 @@ class Entry:
         self._sent = sent
         self._meter: Meter | None = None
         self._status = 0
+        self._over = False
         self.unheard = False  # the provider has certainly not got it
 
     @property
@@ -247,7 +249,10 @@ class Entry:
             self._track.write(piece)
 
     async def end(self, state: Ending, why: str = "") -> None:
-        """Write down how it ended. When the store is away, the next gateway does it."""
+        """Write down how it ended; the first word counts. When the store is away, the next gateway does it."""
+        if self._over:
+            return
+        self._over = True
         call = self.ended(state, why)
         try:
             await self._calls.end(call, await self._kept(state))
@@ -268,7 +273,7 @@ class Entry:
         model = meter.model if meter is not None and meter.model else self._call.model
         price = prices.price_of(model, self._own) or self._price
         return msgspec.structs.replace(
-            self._call, state=state, status=self._status, why=why[:500], model=model, input=tokens.input,
+            self._call, state=state, status=self._status, why=_plain(why), model=model, input=tokens.input,
             output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
             cost=prices.cost(tokens, price),
         )  # fmt: skip
@@ -297,11 +302,14 @@ class Entry:
         return msgspec.structs.replace(told, output=max(told.output, guess.output)), False
 
 
+def _plain(text: str) -> str:
+    """As every database takes it: what others sent may be quoted in it."""
+    return text[:500].replace("\0", "").encode(errors="replace").decode()
+
+
 def _asked(body: bytes) -> Asked:
-    try:
-        return msgspec.json.decode(body, type=Asked)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Asked()  # the provider shall say what is wrong with it
+    found: Asked | None = read(body, Asked)
+    return found or Asked()  # the provider shall say what is wrong with it
 
 
 def _is_dead(gateway: str) -> bool:

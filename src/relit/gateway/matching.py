@@ -20,6 +20,8 @@ from typing import Any
 
 import msgspec
 
+from relit.gateway.reading import read
+
 VOLATILE = frozenset({"user", "metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store"})
 _CALLS = ("function_call", "custom_tool_call")
 _ITEMS = frozenset({*_CALLS, *(f"{each}_output" for each in _CALLS), "reasoning"})
@@ -48,11 +50,8 @@ def masks(patterns: Iterable[str]) -> list[Mask]:
 
 
 def match_of(below: str, body: bytes, hidden: Sequence[Mask] = ()) -> Match | None:
-    """Of a request to the path ``below``. ``None``: its body is not a table in JSON."""
-    try:
-        tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    """Of a request to the path ``below``. ``None``: its body is not a table in JSON, or too deep to be read."""
+    tree = read(body)
     if not isinstance(tree, dict):
         return None
     try:

@@ -19,6 +19,7 @@ from relit.gateway.routes import Patience, Route
 from relit.gateway.target import Target, address
 
 _LARGE = 1 << 20  # bytes; larger bodies are written piece by piece
+_FINAL = 200  # statuses below it announce an answer, or a protocol that nobody asked for
 _LINE = 1 << 16  # of a header
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # of the client's library: not the agent's
 
@@ -98,13 +99,17 @@ class Providers:
         route = call.route
         try:
             async with asyncio.timeout(route.patience.first_byte):
-                return await self._asked(call)
+                response = await self._asked(call)
         except aiohttp.ConnectionTimeoutError as error:
             raise _broken(route, f"no connection in {route.patience.connect:g} s") from error
         except TimeoutError as error:
             raise silent(route, f"no answer in {route.patience.first_byte:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(route, "the call failed", error) from error
+        if response.status < _FINAL:
+            response.close()
+            raise _broken(route, f"HTTP status {response.status}, which is no answer")
+        return response
 
     async def _asked(self, call: Call) -> aiohttp.ClientResponse:
         assert self._session is not None, "only called between start and stop"

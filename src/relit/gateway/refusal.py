@@ -13,8 +13,15 @@ _ANTHROPIC = {
     402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "timeout_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     504: "timeout_error",
+}
+
+_OPENAI = {
+    402: "insufficient_quota",  # what its clients know as the end of the money
+    429: "requests",  # and as too many at once
 }
 
 
@@ -45,9 +52,7 @@ def _anthropic(refused: Refused) -> dict[str, Any]:
 
 
 def _openai(refused: Refused) -> dict[str, Any]:
-    if refused.status == 402:  # what its clients know as the end of the money
-        return {"error": {"type": "insufficient_quota", "param": None, **_told(refused)}}
-    name = "server_error" if refused.status >= 500 else "invalid_request_error"
+    name = _OPENAI.get(refused.status, "server_error" if refused.status >= 500 else "invalid_request_error")
     return {"error": {"type": name, "param": None, **_told(refused)}}
 
 

@@ -15,9 +15,10 @@ import msgspec
 from aiohttp import web
 
 from relit.errors import ConfigError, ProviderFault, ProviderSilent
-from relit.gateway import again, canned, headers
+from relit.gateway import again, arriving, canned, headers
 from relit.gateway.again import Next, Pass, Verdict, Wait
 from relit.gateway.answers import Kept
+from relit.gateway.crowd import AT_ONCE, Crowd
 from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
 from relit.gateway.ledger import Ending, Entry, Ledger, Question
@@ -34,9 +35,8 @@ from relit.lib.ids import system_random
 from relit.lib.service import finished
 
 _LOG = logging.getLogger(__name__)
-BODY_MOST = 64 << 20  # bytes of a request that is read whole
 _GRACE = 1.5  # seconds that answers under way get when the gateway stops
-_LINE = 1 << 16  # of a header
+_LINE = 1 << 16  # of a header, or of the request's first line
 _BACKLOG = 1024
 
 
@@ -57,8 +57,10 @@ class Gateway:
         ledger: Ledger | None = None,
         chance: Random | None = None,
         lives: Lives = lambda agent: None,
+        at_once: int = AT_ONCE,
         desk: Desk | None = None,
     ) -> None:
+        self._crowd = Crowd(at_once)
         self._routes = routes
         self._desk = desk
         self._tools = Endpoint(desk) if desk is not None else None
@@ -93,6 +95,7 @@ class Gateway:
             self._take,
             handler_cancellation=True,
             access_log=None,
+            logger=arriving.LOG,
             auto_decompress=False,
             max_line_size=_LINE,
             max_field_size=_LINE,
@@ -152,20 +155,33 @@ class Gateway:
         if target is None:
             raise Refused(404, "not-found", "there is nothing here; calls go to /openai/v1/… or /anthropic/v1/…")
         caller, route = self._admitted(request, target)
-        await _go_on(request)
-        body = await _body(request, target)
+        arriving.check(request)
+        with self._crowd.place(caller.agent) as placed:
+            if not placed and not arriving.is_small(request):
+                raise self._crowd.full()
+            return await self._called(request, target, caller, route, placed=placed)
+
+    async def _called(
+        self, request: web.BaseRequest, target: Target, caller: Caller, route: Route, *, placed: bool
+    ) -> web.StreamResponse:
+        """By the gateway itself, which has always room for that; or by the provider."""
+        body = await arriving.body(request, target, route.patience.first_byte)
         if target.call is not None and isinstance(body, bytes):
             reply = canned.reply(target.call, body, self._clock.now_ms() // 1000, clone=caller.clone)
             if reply is not None:
                 return _whole(200, reply.body, reply.content_type)
         if caller.clone:
             raise Refused(403, "forbidden", "a clone that is tried reaches no provider")
+        if not placed:
+            raise self._crowd.full()
         call = _call(request, caller.agent, route, target, body)
         return await self._forwarded(request, caller, call)
 
     def _caller(self, request: web.BaseRequest) -> Caller:
-        found = (self._callers.find(token) for token in headers.tokens(request.headers))
-        caller = next((each for each in found if each is not None), None)
+        found = {self._callers.find(token) for token in headers.tokens(request.headers.items())} - {None}
+        if len(found) > 1:
+            raise Refused(401, "unauthorized", "these are tokens of several callers: a call has one")
+        caller = found.pop() if found else None
         if caller is None:
             raise Refused(401, "unauthorized", "this token is not one of an agent here")
         return caller
@@ -322,18 +338,24 @@ class Gateway:
         try:
             async with _within(call.route), self._providers.answer(call) as answer:
                 verdict = patient.refused(answer)
-                if not isinstance(verdict, Pass):
+                if refused := answer.status >= 400:
                     self._judge(call.route, answer)
+                if not isinstance(verdict, Pass):
                     return verdict
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
+                if refused:  # some clients do not hear a refusal out
+                    await self._ended(entry, "failed")
                 await listener.begin(answer)
                 last = await _pour(answer, listener, entry)
-                self._judge(call.route, answer)
-                await self._ended(entry, "done" if answer.status < 400 else "failed")
+                if not refused:
+                    self._judge(call.route, answer)
+                    await self._ended(entry, "done")
                 await listener.hear(last)
                 await listener.end()
         except ProviderFault as fault:
+            if listener.response is None and isinstance(fault, ProviderSilent) and not request.content.is_eof():
+                raise arriving.late(call.route.patience.first_byte) from fault  # it waits for the agent
             self._failed(call.route, fault.why)
             if entry is not None:
                 entry.unheard = not isinstance(fault, ProviderSilent)
@@ -409,29 +431,6 @@ def _by(call: Call, route: Route) -> Call:
     return replace(call, route=route, body=body)
 
 
-async def _body(request: web.BaseRequest, target: Target) -> bytes | None:
-    """The whole body where something in it may matter here; ``None``: it goes on as it comes, or there is none."""
-    if not request.body_exists or not _matters(request, target):
-        return None
-    pieces, size = [], 0
-    try:
-        async for piece in request.content.iter_any():
-            pieces.append(piece)
-            size += len(piece)
-            if size > BODY_MOST:
-                raise Refused(413, "payload-too-large", f"a request may have {BODY_MOST >> 20} MB")
-    except web.RequestPayloadError as error:
-        raise Refused(400, "invalid", f"the request's body cannot be read: {error}") from error
-    return b"".join(pieces)
-
-
-def _matters(request: web.BaseRequest, target: Target) -> bool:
-    """Whether it is JSON, in plain sight."""
-    if request.method != "POST" or "Content-Encoding" in request.headers:
-        return False
-    return target.call is not None or request.content_type == "application/json"
-
-
 def _call(request: web.BaseRequest, agent: str, route: Route, target: Target, body: bytes | None) -> Call:
     pairs = list(request.headers.items())
     if body is not None:
@@ -439,12 +438,6 @@ def _call(request: web.BaseRequest, agent: str, route: Route, target: Target, bo
     if not request.body_exists:
         return Call(agent, route, target, request.method, pairs)
     return Call(agent, route, target, request.method, pairs, request.content, request.headers.get("Content-Length"))
-
-
-async def _go_on(request: web.BaseRequest) -> None:
-    """A client that asks before it sends its body is told to go on."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 async def _pour(answer: Answer, listener: Listener, entry: Entry | None) -> bytes:

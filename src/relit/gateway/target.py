@@ -31,8 +31,9 @@ class Target:
 
     @property
     def call(self) -> Protocol | None:
-        """Which of the calls that are understood it is."""
-        return _CALLS.get((self.kind, self.below.partition("?")[0]))
+        """Which of the calls that are understood it is, however a server might let it be spelled."""
+        parts = unquote(self.below.partition("?")[0]).split("/")
+        return _CALLS.get((self.kind, "/" + "/".join(filter(None, parts))))
 
 
 def door(path: str) -> Kind:
@@ -50,9 +51,12 @@ def aim(path: str) -> Target | None:
 
 
 def _climbs(below: str) -> bool:
-    """Whether a server could read it as a path elsewhere."""
-    plain = unquote(below.partition("?")[0]).replace("\\", "/")
-    return any(part in (".", "..") for part in plain.split("/"))
+    """Whether a server could read it as a path elsewhere: some decode twice, some leave out what follows a semicolon.
+    A ``#`` has no place in a path."""
+    plain = unquote(unquote(below.partition("?")[0])).replace("\\", "/")
+    parts = [part.partition(";")[0].strip() for part in plain.split("/")]
+    strange = "#" in below or unquote(plain) != plain or not plain.isprintable()
+    return strange or any(part in (".", "..") for part in parts)
 
 
 def address(route: Route, target: Target) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from relit.gateway.reading import read
+
 _WORDS = (b'"usage"', b'"model"')
-_WHOLE_MOST = 64 << 20  # bytes of an answer that does not stream, of which usage is read
+_WHOLE_MOST = 32 << 20  # bytes of an answer that does not stream, of which usage is read
 _LINE_MOST = 8 << 20
+_PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
+_PARTS = 16  # of one piece, at most
 _EVENT = 8  # of an event's bytes, for what it says: events are small, and their frames are not
 _COUNT_MOST = 1 << 40
+_NOTHING = msgspec.Raw(b"null")
 _GZIP = 47  # zlib's wbits: gzip or zlib, told by the header
 
 
@@ -24,6 +30,15 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     written: int = 0
 
 
+class _Said(msgspec.Struct, frozen=True):
+    """The parts of a document that tell; the rest of it is not made into anything."""
+
+    model: Any = None
+    usage: Any = None
+    response: msgspec.Raw = _NOTHING
+    message: msgspec.Raw = _NOTHING
+
+
 class Meter:
     """Reads along. ``tokens`` is ``None`` as long as nothing was said; ``model`` is what the provider calls it;
     ``streamed``: it comes event by event."""
@@ -32,6 +47,7 @@ class Meter:
         self.streamed = "text/event-stream" in content_type
         self._plain = _Plain(encoding)
         self._kept = bytearray()
+        self._lost = False
         self.bytes = 0
         self.said = 0  # bytes that may be words of an answer
         self.tokens: Tokens | None = None
@@ -40,13 +56,19 @@ class Meter:
     def read(self, piece: bytes) -> None:
         """The next piece of the body, as it came."""
         self.bytes += len(piece)
-        data = self._plain.read(piece)
+        for data in [piece] if self._lost else self._plain.read(piece):
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         self.said += min(len(data), _EVENT * max(1, data.count(b"data:"))) if self.streamed else len(data)
+        if self._lost:
+            return
         self._kept += data
         if self.streamed:
             self._lines()
         if len(self._kept) > (_LINE_MOST if self.streamed else _WHOLE_MOST):
             self._kept.clear()
+            self._lost = not self.streamed
 
     def end(self) -> None:
         """There is no more."""
@@ -69,15 +91,11 @@ class Meter:
                     self._look(line[5:])
 
     def _look(self, raw: bytes) -> None:
-        try:
-            document = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return  # no JSON, or cut off: it says nothing
-        for each in _places(document):
-            if isinstance(model := each.get("model"), str) and model:
-                self.model = model.replace("\0", "")[:200]
-            if isinstance(usage := each.get("usage"), dict):
-                self.tokens = tokens(usage, self.tokens)
+        for each in _places(raw):
+            if isinstance(each.model, str) and each.model:
+                self.model = each.model.replace("\0", "")[:200]
+            if isinstance(each.usage, dict):
+                self.tokens = tokens(each.usage, self.tokens)
 
 
 class _Plain:
@@ -88,21 +106,26 @@ class _Plain:
         self._readable = encoding in ("", "identity")
         self._inflate = zlib.decompressobj(_GZIP) if encoding in ("gzip", "x-gzip", "deflate") else None
 
-    def read(self, piece: bytes) -> bytes:
-        if self._inflate is None:
-            return piece if self._readable else b""
-        try:
-            return self._inflate.decompress(piece)
-        except zlib.error:
-            self._inflate = None
-            return b""
+    def read(self, piece: bytes) -> Iterator[bytes]:
+        if self._readable and self._inflate is None:
+            yield piece
+        for _ in range(_PARTS):
+            if not piece or self._inflate is None:
+                return
+            try:
+                yield self._inflate.decompress(piece, _PART)
+            except zlib.error:
+                break
+            piece = self._inflate.unconsumed_tail
+        self._inflate = None  # no such thing, or one that is made to fill memory
 
 
-def _places(document: Any) -> list[dict[str, Any]]:
+def _places(raw: bytes) -> Iterator[_Said]:
     """Where usage may stand: the answer itself; its ``response`` (OpenAI's responses), its ``message`` (Anthropic)."""
-    if not isinstance(document, dict):
-        return []
-    return [each for each in (document, document.get("response"), document.get("message")) if isinstance(each, dict)]
+    document: _Said | None = read(raw, _Said)
+    if document is not None:
+        yield document
+        yield from filter(None, (read(part, _Said) for part in (document.response, document.message)))
 
 
 def tokens(usage: dict[str, Any], before: Tokens | None = None) -> Tokens:

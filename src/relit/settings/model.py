@@ -332,6 +332,7 @@ class Gateway(Table, frozen=True):
     """Where agents reach models and tools."""
 
     listen: Annotated[str, Meta(description="Address and port of the gateway.")] = "127.0.0.1:7718"
+    concurrency: Annotated[Positive, Meta(description="Calls of one agent at once; further ones get 429.")] = 64
     hold: Annotated[
         Duration, Meta(description="So long a call to a tool waits for its end; then the agent is told by a message.")
     ] = "30s"
