@@ -137,6 +137,13 @@ model = "own"
 sandbox = "off"
 grants = ["tool:mail", "tool:post", "tool:inner"]
 
+[agents.keeper]
+kind = "clerk"
+model = "own"
+sandbox = "off"
+grants = ["tool:*"]
+policies = {{ "mail" = "deny", "shell" = "deny" }}
+
 [agents.careful]
 kind = "clerk"
 model = "own"
@@ -223,8 +230,8 @@ def ask(house: House, text: str, agent: str = "clerk") -> tuple[str, str]:
     return run, str(house.json("wait", run, "--timeout", "60s")["output"])
 
 
-def call(name: str, **arguments: Any) -> str:
-    return f"{name} {json.dumps(arguments)}"
+def call(tool: str, /, **arguments: Any) -> str:
+    return f"{tool} {json.dumps(arguments)}"
 
 
 def test_an_agent_is_offered_what_it_is_granted_and_nothing_else(clerks: House) -> None:
@@ -284,6 +291,49 @@ def test_a_denied_call_is_told_and_not_made(clerks: House) -> None:
     clerks.json("wait", run, "--timeout", "30s")
     until(lambda: "she is away" in diary.read_text(), "the agent to be told")
     assert Sink.count("dora") == 0
+
+
+def test_notes_outlive_what_befalls_a_home(clerks: House) -> None:
+    assert ask(clerks, call("remember", name="colour", text="green"), "keeper")[1] == "remembered"
+    assert ask(clerks, call("recall", words="GREEN"), "keeper")[1] == "colour: green"
+    assert ask(clerks, call("remember", name="colour", text=""), "keeper")[1] == "forgotten"
+    assert ask(clerks, call("recall"), "keeper")[1] == "there is no such note"
+
+
+def test_an_agent_makes_schedules_of_its_own(clerks: House) -> None:
+    assert "keeper--tick" in ask(clerks, call("schedule", name="tick", message="tools", every="1h"), "keeper")[1]
+    [found] = [each for each in clerks.json("schedule", "ls")["schedules"] if each["name"] == "keeper--tick"]
+    assert found["agent"] == "keeper"
+    assert "not a cron expression" in ask(clerks, call("schedule", name="x", message="m", cron="never"), "keeper")[1]
+    assert ask(clerks, call("schedule", name="tick", cancel=True), "keeper")[1] == "it is no more"
+    assert not [each for each in clerks.json("schedule", "ls")["schedules"] if each["name"] == "keeper--tick"]
+
+
+def test_an_agent_asks_a_person_and_gets_the_answer(clerks: House) -> None:
+    run = str(clerks.json("send", "keeper", call("ask_human", question="Which colour?"))["id"])
+    until(lambda: clerks.json("approvals")["calls"], "the question")
+    [asked] = clerks.json("approvals")["calls"]
+    assert asked["arguments"] == {"question": "Which colour?"}
+    clerks.run("approvals", "approve", asked["id"], "--say", "Green, of course.")
+    said = clerks.json("wait", run, "--timeout", "30s")["output"]
+    diary = clerks.data / "agents" / "keeper" / "home" / "work" / "diary"
+    until(lambda: "Green, of course." in said + diary.read_text(), "the answer")
+
+
+def test_an_agent_writes_to_another_and_keeps_versions(clerks: House) -> None:
+    said = ask(clerks, call("send_to_agent", agent="careful", message="[relit: hello]"), "keeper")[1]
+    assert "sent, as run" in said
+    assert "there is no agent nobody" in ask(clerks, call("send_to_agent", agent="nobody", message="x"), "keeper")[1]
+    home = clerks.data / "agents" / "keeper" / "home" / "work"
+    (home / "plan.txt").write_text("one\n")
+    taken = ask(clerks, call("snapshot", note="before"), "keeper")[1]
+    assert taken.startswith("snapshot ")
+    (home / "plan.txt").write_text("two\n")
+    back = ask(clerks, call("restore_file", path="work/plan.txt", at=taken.split()[1]), "keeper")[1]
+    assert "is as it was" in back
+    assert (home / "plan.txt").read_text() == "one\n"
+    assert "refused" in ask(clerks, call("nothing"), "keeper")[1]
+    assert "a policy forbids it" in ask(clerks, call("shell", command="id"), "keeper")[1]
 
 
 def test_the_death_of_the_gateway_leaves_a_doubt_that_a_person_settles(clerks: House) -> None:

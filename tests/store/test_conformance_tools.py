@@ -252,3 +252,13 @@ async def test_callers_of_a_dead_gateway_wait_no_more(tools: ToolCalls) -> None:
     await tools.abandon("g1")
     assert await tools.gateways() == []
     assert [each.heard for each in await tools.of_run("r1")] == [GAVE_UP, HEARD]
+
+
+async def test_notes_are_an_agents_own(tools: ToolCalls) -> None:
+    await tools.note("scout", "a", "one")
+    await tools.note("scout", "a", "two")
+    await tools.note("scout", "b", "three")
+    await tools.note("other", "a", "four")
+    assert [(each.name, each.text) for each in await tools.notes("scout")] == [("a", "two"), ("b", "three")]
+    await tools.note("scout", "a", "")
+    assert [each.name for each in await tools.notes("scout")] == ["b"]

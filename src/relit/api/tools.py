@@ -24,10 +24,11 @@ class ToolsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A person's word on a held call. ``why`` is told to the agent when it is denied."""
+    """A person's word on a held call. ``why`` is told to the agent: the reason when it is denied, the answer to what it
+    asked (``ask_human``)."""
 
     approve: bool
-    why: Annotated[str, Meta(max_length=500)] = ""
+    why: Annotated[str, Meta(max_length=8000)] = ""
 
 
 class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

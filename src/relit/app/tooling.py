@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
+from relit.api.volumes_port import Volumes
 from relit.app import parts, strict
+from relit.app.attended import keeper_of_volumes
+from relit.app.folder import run_dir
+from relit.app.house_tools import HouseTools
 from relit.durable.engine import Engine
 from relit.errors import ConfigError, RelitError
 from relit.gateway.tools.base import Tool
@@ -19,6 +25,7 @@ from relit.lib import durations
 from relit.lib.ids import derived_id
 from relit.settings import Environment, Secrets, Settings
 from relit.settings.model import Agent
+from relit.settings.noted import noted_token
 from relit.settings.tools import Tool as Table
 from relit.store.base import Store
 from relit.store.tools import Effect, ToolCall
@@ -41,7 +48,12 @@ def desk(settings: Settings, store: Store, me: str, is_dead: Callable[[str], boo
     )  # fmt: skip
     http = HttpTools([http_tool(name, table, settings.secrets) for name, table in settings.tools.items()])
     place, own = strict.StrictTools(settings, Environment(), http), OwnTools(store.tools, blobs)
-    return Desk(office, Shelf([http, place, own], grants(settings)), _hidden(settings))
+    house = HouseTools(settings, engine, partial(_volumes, settings))
+    return Desk(office, Shelf([http, place, house, own], grants(settings)), _hidden(settings))
+
+
+def _volumes(settings: Settings) -> AbstractAsyncContextManager[Volumes]:
+    return keeper_of_volumes(run_dir(settings), noted_token(settings.data) or "")
 
 
 def grants(settings: Settings) -> dict[str, Grant]:

@@ -70,6 +70,14 @@ class ToolEnd(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Note(msgspec.Struct, frozen=True):
+    """What an agent wants to remember, whatever becomes of its home."""
+
+    name: str
+    text: str
+    at: int
+
+
 class ToolCalls(Protocol):
     """Durable, as all of a store. Topic ``tools``: something was decided."""
 
@@ -132,6 +140,14 @@ class ToolCalls(Protocol):
 
     async def of_run(self, run: str) -> list[ToolCall]:
         """In their order."""
+        ...
+
+    async def note(self, agent: str, name: str, words: str) -> None:
+        """Keep a note of an agent's, in the place of one of that name; without words: keep none."""
+        ...
+
+    async def notes(self, agent: str) -> list[Note]:
+        """An agent's notes, by name."""
         ...
 
     async def of_agent(self, agent: str, limit: int = 100) -> list[ToolCall]:

@@ -50,10 +50,11 @@ def show_approval(session: Session, id: str) -> None:
 
 @approvals.command()
 @click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@click.option("--say", default="", metavar="TEXT", help="The answer to a question (ask_human).")
 @pass_session
-def approve(session: Session, ids: tuple[str, ...]) -> None:
+def approve(session: Session, ids: tuple[str, ...], say: str) -> None:
     """Let calls be made, with the arguments that they have. Their agents are told what came of them."""
-    _decide(session, ids, {"approve": True})
+    _decide(session, ids, {"approve": True, "why": say})
 
 
 @approvals.command()

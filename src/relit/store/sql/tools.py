@@ -14,7 +14,7 @@ from relit.errors import Conflict, NotFound
 from relit.store.sql import queue
 from relit.store.sql.outside import one_by_one
 from relit.store.sql.tx import Database, Op, Row, Tx
-from relit.store.tools import HEARD, ToolCall, ToolEnd, ToolState
+from relit.store.tools import HEARD, Note, ToolCall, ToolEnd, ToolState
 
 _FIELDS = ToolCall.__struct_fields__
 _FLAGS = ("failed", "owed")
@@ -74,6 +74,13 @@ class SqlTools:
     async def of_run(self, run: str) -> list[ToolCall]:
         return await self._calls("tools_of_run", run)
 
+    async def note(self, agent: str, name: str, words: str) -> None:
+        await self._database.write(Op(_note, (agent, name, words)))
+
+    async def notes(self, agent: str) -> list[Note]:
+        [found] = await self._database.read(("notes_of", (agent,)))
+        return [Note(*row) for row in found]
+
     async def of_agent(self, agent: str, limit: int = 100) -> list[ToolCall]:
         return await self._calls("tools_of_agent", agent, limit)
 
@@ -109,7 +116,7 @@ async def _told(tx: Tx, name: str, call: ToolCall, **data: Any) -> None:
 
 async def _kept(tx: Tx, call: ToolCall) -> ToolCall:
     row = (
-        call.id, call.state, call.result, call.blob, int(call.failed), call.why[:500], call.gateway, call.heard,
+        call.id, call.state, call.result, call.blob, int(call.failed), call.why[:8000], call.gateway, call.heard,
         int(call.owed), call.sent_at, call.deadline_at, call.ended_at, call.expires_at, call.decided_by,
     )  # fmt: skip
     await tx.many("tool_set", [row])
@@ -174,6 +181,15 @@ async def _hear(tx: Tx, args: tuple[str, int, bool]) -> None:
     if call is not None:
         owed = (call.owed or owed) and heard != HEARD
         await _kept(tx, msgspec.structs.replace(call, heard=heard, owed=owed))
+
+
+@one_by_one
+async def _note(tx: Tx, args: tuple[str, str, str]) -> None:
+    agent, name, words = args
+    if words:
+        await tx.many("note_put", [(agent, name, words, tx.now)])
+    else:
+        await tx.many("note_drop", [(agent, name)])
 
 
 @one_by_one

@@ -36,3 +36,11 @@ CREATE INDEX tool_calls_heard   ON tool_calls (gateway) WHERE heard = 0;
 CREATE INDEX tool_calls_owed    ON tool_calls (id) WHERE owed = 1;
 CREATE INDEX tool_calls_source  ON tool_calls (source) WHERE source <> '';
 CREATE INDEX tool_calls_ended   ON tool_calls (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE notes (
+  agent text COLLATE "C" NOT NULL,
+  name  text COLLATE "C" NOT NULL,
+  text  text NOT NULL,
+  at    bigint NOT NULL,
+  PRIMARY KEY (agent, name)
+);

@@ -70,3 +70,16 @@ SELECT {TOOL} FROM tool_calls WHERE agent = $1 ORDER BY started_at DESC, id DESC
 -- name: forget_tools
 -- params: before
 DELETE FROM tool_calls WHERE ended_at < $1
+
+-- name: note_put
+-- params: agent, name, text, at
+INSERT INTO notes (agent, name, text, at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (agent, name) DO UPDATE SET text = excluded.text, at = excluded.at
+
+-- name: note_drop
+-- params: agent, name
+DELETE FROM notes WHERE agent = $1 AND name = $2
+
+-- name: notes_of
+-- params: agent
+SELECT name, text, at FROM notes WHERE agent = $1 ORDER BY name
