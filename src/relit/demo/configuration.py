@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-AUDITOR, WATCHMAN = "auditor", "watchman"
+AUDITOR, WATCHMAN, MESSENGER = "auditor", "watchman", "messenger"
 SNAPSHOTS_S = 1
 WATCHMANS_CONFIG = "config/watchman.json"
 
@@ -56,6 +56,49 @@ def watchmans_kind(command: Sequence[str]) -> str:
         "every_s = 0.5",
         "[probes.ready]",
         'http = "http://127.0.0.1:{port:http}/healthz"',
+    ]
+    return _text(lines)
+
+
+def messenger(environment: Mapping[str, str], *, gateway: str, model: str, sink: str) -> str:
+    """An agent that sends messages by a tool of relit's, and goes back to before a turn that it did not survive."""
+    lines = [
+        "[gateway]",
+        f"listen = {json.dumps(gateway)}",
+        f"[models.{MESSENGER}]",
+        f"url = {json.dumps(model)}",
+        "[tools.notify]",
+        'description = "Send its owner a message."',
+        f"url = {json.dumps(sink)}",
+        'arguments = { text = { type = "string" } }',
+        'effect = "native-key"',
+        'idempotency = "header:Idempotency-Key"',
+        "private = true",
+        f"[agents.{MESSENGER}]",
+        f'kind = "{MESSENGER}"',
+        f'model = "{MESSENGER}"',
+        'sandbox = "off"',
+        'resume = "replay"',
+        'grants = ["tool:notify"]',
+        f"[agents.{MESSENGER}.env]",
+        *_values(environment),
+    ]
+    return _text(lines)
+
+
+def messengers_kind(command: Sequence[str]) -> str:
+    """The file ``kinds/messenger.toml``."""
+    words = [*command, "{port:http}", "{model:url}", "{tools:url}", "{model:key}"]
+    lines = [
+        'title = "Messenger"',
+        f"command = {json.dumps(words)}",
+        'ports = ["http"]',
+        'tokens = ["model"]',
+        'grace = "2s"',
+        "[probes.ready]",
+        'http = "http://127.0.0.1:{port:http}/healthz"',
+        "[inject]",
+        'url = "http://127.0.0.1:{port:http}/v1/chat/completions"',
     ]
     return _text(lines)
 

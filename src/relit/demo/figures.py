@@ -12,6 +12,7 @@ from relit.demo.plan import Role
 from relit.demo.witness import Line
 from relit.lib.durations import size
 
+_REPLAYED = 3  # two of the model's, one of the tool's
 HEALED_S, HEALED_RUNG = 10, 3  # what the ladder must need for a broken configuration
 
 
@@ -62,6 +63,16 @@ class Breakdown(msgspec.Struct, frozen=True, kw_only=True):
     kept: bool  # the broken one lies beside
 
 
+class Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """The third agent was killed in a turn, after it had sent its message, while its model answered again."""
+
+    bought: int  # calls that its model was asked
+    replayed: int  # calls to model and tool that its next life was answered from the record
+    arrived: int  # messages at their addressee
+    answered: bool
+    seconds: float  # from the kill to the answer
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """The versions of the agent's home."""
 
@@ -89,6 +100,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     versions: Kept
     mishap: Mishap | None  # None: nothing was killed either
     breakdown: Breakdown | None = None  # likewise
+    errand: Errand | None = None  # likewise
     steps_redone: int = 0
     redone_needlessly: int = 0  # steps among them that were done in the snapshot
     bought_again: int = 0
@@ -187,6 +199,7 @@ def rows(figures: Figures) -> list[Row]:
         *_versions(figures.versions),
         *_mishap(figures, figures.mishap),
         *_breakdown(figures, figures.breakdown),
+        *_errand(figures, figures.errand),
         _exactly("notes that the journal confirms", figures.notes, figures.sent),
         Row("duration", f"{figures.seconds:.0f} s"),
     ]
@@ -224,6 +237,17 @@ def _breakdown(figures: Figures, breakdown: Breakdown | None) -> list[Row]:
     return [
         Row("watchman broken and healed", healed, f"≤ {HEALED_S} s", in_time),
         Row("its configuration", put_back, "both", breakdown.as_before and breakdown.kept),
+    ]
+
+
+def _errand(figures: Figures, errand: Errand | None) -> list[Row]:
+    if errand is None:
+        return [Row("messenger killed in a turn", "never came to it", "= 1", False)] if figures.blows else []
+    went = f"answered {errand.seconds:.1f} s later, {errand.replayed} calls from the record"
+    return [
+        Row("messenger killed in a turn", went, "3 calls", errand.answered and errand.replayed == _REPLAYED),
+        _exactly("calls to its model bought", errand.bought, 2),
+        _exactly("its messages that arrived", errand.arrived, 1),
     ]
 
 

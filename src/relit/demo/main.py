@@ -22,14 +22,16 @@ from relit.demo import (
     distributions,
     figures,
     licences,
+    messenger,
     mishap,
     plan,
     prompt,
     watchman,
     witness,
 )
-from relit.demo.figures import Blow, Breakdown, Figures, Kept, Mishap
-from relit.demo.installation import Installation
+from relit.demo.errand import Errands
+from relit.demo.figures import Blow, Breakdown, Errand, Figures, Kept, Mishap
+from relit.demo.installation import Installation, free_address
 from relit.demo.licences import Verdict
 from relit.demo.model import ScriptedModel
 from relit.demo.notebook import Notebook
@@ -102,6 +104,8 @@ class Demo:
         self.expected = {name: expect(name) for name in self.names}
         self.model = Model(workers, len(names), work_s)
         self.sink = Sink(seconds=_SINK_S)
+        self._errands = Errands()
+        self._errand: Errand | None = None
         self._kills = kills
         self._workers = workers
         self._chance = Random(seed) if seed is not None else system_random()
@@ -113,8 +117,12 @@ class Demo:
 
     def run(self) -> Figures:
         """The whole of it."""
-        with self.model.serve() as model, Served(self.sink.app) as sink:
-            house = self._house({"OPENAI_BASE_URL": model, "AUDITOR_SINK": f"{sink}/findings"})
+        errands = self._errands
+        with (
+            self.model.serve() as model, Served(self.sink.app) as sink,
+            Served(errands.model.app) as other, Served(errands.sink.app) as owner,
+        ):  # fmt: skip
+            house = self._house({"OPENAI_BASE_URL": model, "AUDITOR_SINK": f"{sink}/findings"}, other, owner)
             self._say(f"An agent audits the licences of {len(self.names)} distributions. Its folder: {house.folder}")
             try:
                 house.up()
@@ -124,13 +132,19 @@ class Demo:
         self._print(measured, house)
         return measured
 
-    def _house(self, environment: dict[str, str]) -> Installation:
-        """Both agents in an installation that is still to be started."""
+    def _house(self, environment: dict[str, str], model: str, owner: str) -> Installation:
+        """All three agents in an installation that is still to be started."""
         house = Installation()
         tables = configuration.auditor({**environment, "AUDITOR_FOLDER": str(house.folder)}, self._workers)
-        command = [sys.executable, "-I", watchman.__file__]
-        kinds = {configuration.WATCHMAN: configuration.watchmans_kind(command)}
-        house.configure(tables + configuration.watchman(house.mark), kinds)
+        tables += configuration.watchman(house.mark)
+        tables += configuration.messenger(
+            house.mark, gateway=free_address(), model=f"{model}/v1", sink=f"{owner}/messages"
+        )
+        kinds = {
+            configuration.WATCHMAN: configuration.watchmans_kind([sys.executable, "-I", watchman.__file__]),
+            configuration.MESSENGER: configuration.messengers_kind([sys.executable, "-I", messenger.__file__]),
+        }
+        house.configure(tables, kinds)
         return house
 
     async def _measure(self, house: Installation) -> Figures:
@@ -145,6 +159,7 @@ class Demo:
                 await self._weather(house, client, storm, progress)
             if self._kills:
                 self._breakdown = await breakdown.happen(house, client, tell)
+                self._errand = await self._errands.happen(house, client, tell)
             seconds = SYSTEM_CLOCK.monotonic() - began
             return await self._count(client, house, storm.blows, runs, seconds)
 
@@ -215,6 +230,7 @@ class Demo:
             versions=await self._versions(client),
             mishap=self._mishap,
             breakdown=self._breakdown,
+            errand=self._errand,
             steps_redone=steps_redone,
             redone_needlessly=figures.needlessly(lines, self._mishap),
             bought_again=bought_again,
