@@ -105,6 +105,30 @@ every = "200ms"
 url = "http://127.0.0.1:{{port:http}}/v1/chat/completions"
 """
 
+FUNCTIONS = """
+import os, pathlib, signal
+import relit
+
+PLACE = pathlib.Path(__file__).parent
+
+
+@relit.tool
+def weigh(things: list[str], unit: str = "kg") -> str:
+    \"\"\"Weigh some things.\"\"\"
+    return f"{len(things)} {unit}"
+
+
+@relit.tool(effect="key")
+def charge(who: str, idempotency_key: str) -> dict:
+    with (PLACE / "charges").open("a") as book:
+        book.write(f"{who} {idempotency_key}\\n")
+    died = PLACE / "worker-died"
+    if who == "mallory" and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"charged": who}
+"""
+
 CONFIG = """
 [gateway]
 listen = "127.0.0.1:{gateway}"
@@ -131,11 +155,18 @@ description = "Ask this machine."
 method = "GET"
 url = "http://localhost:{sink}/inner"
 
+[tools.weigh]
+function = "scales:weigh"
+
+[tools.charge]
+function = "scales:charge"
+description = "Charge somebody, once."
+
 [agents.clerk]
 kind = "clerk"
 model = "own"
 sandbox = "off"
-grants = ["tool:mail", "tool:post", "tool:inner"]
+grants = ["tool:mail", "tool:post", "tool:inner", "tool:weigh", "tool:charge"]
 
 [agents.keeper]
 kind = "clerk"
@@ -205,6 +236,7 @@ def clerks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house = House(folder)
     program = folder / "clerk.py"
     program.write_text(PROGRAM)
+    (folder / "scales.py").write_text(FUNCTIONS)
     (folder / "kinds").mkdir()
     (folder / "kinds" / "clerk.toml").write_text(KIND.format(python=sys.executable, program=program))
     (folder / "relit.toml").write_text(CONFIG.format(gateway=free_port(), sink=server.server_port))
@@ -235,7 +267,7 @@ def call(tool: str, /, **arguments: Any) -> str:
 
 
 def test_an_agent_is_offered_what_it_is_granted_and_nothing_else(clerks: House) -> None:
-    assert ask(clerks, "tools")[1] == "inner mail post read_result"
+    assert ask(clerks, "tools")[1] == "charge inner mail post read_result weigh"
     assert ask(clerks, "tools", "careful")[1] == "mail read_result"
     assert ask(clerks, call("post", to="x"), "careful")[1] == "refused: Unknown tool: post"
     assert Sink.count("x") == 0
@@ -291,6 +323,19 @@ def test_a_denied_call_is_told_and_not_made(clerks: House) -> None:
     clerks.json("wait", run, "--timeout", "30s")
     until(lambda: "she is away" in diary.read_text(), "the agent to be told")
     assert Sink.count("dora") == 0
+
+
+def test_functions_are_tools(clerks: House) -> None:
+    assert ask(clerks, call("weigh", things=["a", "b"]))[1] == "2 kg"
+    assert "'things' is a required property" in ask(clerks, call("weigh"))[1].replace('"', "'")
+    assert json.loads(ask(clerks, call("charge", who="ann"))[1]) == {"charged": "ann"}
+
+
+def test_a_function_whose_process_dies_is_called_again_with_its_key(clerks: House) -> None:
+    assert json.loads(ask(clerks, call("charge", who="mallory"))[1]) == {"charged": "mallory"}
+    lines = [each for each in (clerks.folder / "charges").read_text().splitlines() if each.startswith("mallory")]
+    assert len(lines) == 2
+    assert len({*lines}) == 1, "with the same key"
 
 
 def test_notes_outlive_what_befalls_a_home(clerks: House) -> None:

@@ -42,7 +42,7 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
     async with until_signal() as stop, parts.store(settings) as store:
         await hold(settings, store, settings.secret_names("models", "tools"), "gateway")
         written = ledger(settings, store)
-        desk = tooling.desk(settings, store, written.me, written.is_gone)
+        desk = await tooling.desk(settings, store, written.me, written.is_gone)
         gateway = compose(settings, written, Recorded(run_dir(settings)), desk)
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()

@@ -39,6 +39,20 @@ def load(named: str, folder: Path) -> list[Definition]:
     return list(found.values())
 
 
+def named(what: str, folder: Path) -> Any:
+    """The object that ``module:object`` names. Raises ``ConfigError``."""
+    name, _, wanted = what.partition(":")
+    module = _import(name, folder)
+    if not wanted or not hasattr(module, wanted):
+        known = [key for key in vars(module) if not key.startswith("_")]
+        meant = nearest(wanted, known)
+        raise ConfigError(
+            f"{name} has no {wanted or 'object that is named'}", why=f"did you mean {meant}?" if meant else "",
+            fix="write module:object",
+        )  # fmt: skip
+    return getattr(module, wanted)
+
+
 def _one(module: ModuleType, wanted: str, found: dict[str, Definition]) -> Definition:
     """An object of a module, by its Python name or by the name it was given."""
     by_name = {each.name: each for each in found.values()}

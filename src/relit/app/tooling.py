@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from relit.api.volumes_port import Volumes
-from relit.app import parts, strict
+from relit.app import functions, parts, strict
 from relit.app.attended import keeper_of_volumes
 from relit.app.folder import run_dir
 from relit.app.house_tools import HouseTools
+from relit.app.up import command
 from relit.durable.engine import Engine
 from relit.errors import ConfigError, RelitError
 from relit.gateway.tools.base import Tool
@@ -35,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 _SHORT = 8  # characters: a shorter secret is part of too many words to be hidden
 
 
-def desk(settings: Settings, store: Store, me: str, is_dead: Callable[[str], bool]) -> Desk | None:
+async def desk(settings: Settings, store: Store, me: str, is_dead: Callable[[str], bool]) -> Desk | None:
     """``None``: no agent is granted any. Raises ``ConfigError`` for a secret that is not set."""
     if not settings.granted:
         return None
@@ -46,10 +47,12 @@ def desk(settings: Settings, store: Store, me: str, is_dead: Callable[[str], boo
         is_dead=is_dead, hold_s=durations.to_ms(settings.file.gateway.hold) / 1000,
         expire_s=durations.to_ms(settings.file.gateway.approvals) / 1000,
     )  # fmt: skip
-    http = HttpTools([http_tool(name, table, settings.secrets) for name, table in settings.tools.items()])
+    http = HttpTools([http_tool(name, table, settings.secrets) for name, table in settings.tools.items() if table.url])
+    known = await functions.described(settings, command(settings, "functions", "--describe"))
     place, own = strict.StrictTools(settings, Environment(), http), OwnTools(store.tools, blobs)
     house = HouseTools(settings, engine, partial(_volumes, settings))
-    return Desk(office, Shelf([http, place, house, own], grants(settings)), _hidden(settings))
+    python = functions.FunctionTools(settings, engine, known)
+    return Desk(office, Shelf([http, python, place, house, own], grants(settings)), _hidden(settings))
 
 
 def _volumes(settings: Settings) -> AbstractAsyncContextManager[Volumes]:
@@ -76,7 +79,7 @@ def http_tool(name: str, table: Table, secrets: Secrets) -> HttpTool:
     )  # fmt: skip
     lookup = LookUp(table.lookup.url, table.lookup.found) if table.lookup is not None else None
     return HttpTool(
-        tool=tool, url=table.url, method=table.method, headers=_headers(name, table, secrets),
+        tool=tool, url=table.url or "", method=table.method, headers=_headers(name, table, secrets),
         query=tuple(table.query), body=table.body, key=table.idempotency, lookup=lookup, private=table.private,
     )  # fmt: skip
 

@@ -44,6 +44,7 @@ _PLAIN = (
 SERVER = "server"
 VOLUMES = "volumes"
 TURNS = "turns"
+FUNCTIONS = "functions"
 GATEWAY = "gateway"
 RAW = "raw.log"  # what an instance writes; the node makes out.log of it, without secrets
 STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
@@ -105,6 +106,8 @@ def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec
     found = []
     if agents.outsiders(settings):
         found.append(_own(settings, env, TURNS))
+    if any(table.function for table in settings.tools.values()):
+        found.append(_own(settings, env, FUNCTIONS))
     if settings.models or settings.granted:
         made = _own(settings, env, GATEWAY)
         found.append(
@@ -134,6 +137,7 @@ def check_names(settings: Settings, modules: Sequence[str] = ()) -> None:
         SERVER: "relit's own server",
         VOLUMES: "relit's own keeper of volumes",
         TURNS: "relit's own bringer of messages",
+        FUNCTIONS: "relit's own worker for tools",
         GATEWAY: "relit's own gateway",
     }
     named = [(each, f"[agents.{name}]") for name in settings.agents for each in copies(settings, name)]

@@ -55,10 +55,12 @@ class Tool(Generic[P, T]):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the arguments."""
+        """The JSON Schema of the arguments; an ``idempotency_key`` is none of a model's."""
         hints = type_hints(self.fn)
         fields: list[Any] = []
         for name, parameter in inspect.signature(self.fn).parameters.items():
+            if name == "idempotency_key":
+                continue
             hint = hints.get(name, Any)
             given = parameter.default is not inspect.Parameter.empty
             fields.append((name, hint, parameter.default) if given else (name, hint))

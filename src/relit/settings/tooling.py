@@ -27,6 +27,13 @@ def faults(file: File) -> Iterator[Fault]:
             yield Fault(("agents", name, "tools"), why, '"native"')
     for name, tool in file.tools.items():
         path: Path = ("tools", name)
+        if (tool.url is None) == (tool.function is None):
+            yield Fault(path, "needs exactly one of url and function")
+        if tool.function is not None:
+            yield from _function(path, tool)
+            continue
+        if not tool.description:
+            yield Fault((*path, "description"), "is missing: a model must know what the tool does")
         yield from _address(path, tool)
         yield from _arguments(path, tool)
         yield from _effect(path, tool)
@@ -34,8 +41,17 @@ def faults(file: File) -> Iterator[Fault]:
             yield Fault((*path, "headers"), f"has {tool.key_header}, which carries the key")
 
 
+def _function(path: Path, tool: Tool) -> Iterator[Fault]:
+    """What a function says of itself."""
+    if ":" not in str(tool.function):
+        yield Fault((*path, "function"), "is not `module:object`", "tools:weather")
+    for label in ("arguments", "effect", "headers", "key", "idempotency", "lookup", "query", "optional"):
+        if getattr(tool, label):
+            yield Fault((*path, label), "is said by the function: remove it")
+
+
 def _address(path: Path, tool: Tool) -> Iterator[Fault]:
-    each = {"url": tool.url} | ({"lookup.url": tool.lookup.url} if tool.lookup else {})
+    each = {"url": tool.url or ""} | ({"lookup.url": tool.lookup.url} if tool.lookup else {})
     for label, url in each.items():
         host = _HOST.match(url)
         if host is None or not host[1] or set("{}@") & set(host[1]):
@@ -57,7 +73,7 @@ def _arguments(path: Path, tool: Tool) -> Iterator[Fault]:
         for name in getattr(tool, label):
             if name not in tool.arguments:
                 yield Fault((*path, label), f'"{name}" is none of its arguments', ", ".join(tool.arguments))
-    named = {*_NAMED.findall(tool.url)}
+    named = {*_NAMED.findall(tool.url or "")}
     for name in sorted(named & {*tool.optional}):
         yield Fault((*path, "optional"), f'"{name}" stands in the url, and must be given')
 

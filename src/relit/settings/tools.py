@@ -26,13 +26,18 @@ class LookUp(Table, frozen=True, kw_only=True):
 
 
 class Tool(Table, frozen=True, kw_only=True):
-    """A tool that is an HTTP call. Whoever is granted it calls it by the gateway, which adds the key."""
+    """A tool: an HTTP call, to which the gateway adds the key, or a Python function."""
 
-    description: Annotated[str, Meta(min_length=1, description="What it does, in words for a model.")]
+    description: Annotated[
+        str, Meta(description="What it does, in words for a model. Of a function: else its docstring.")
+    ] = ""
+    function: Annotated[
+        str | None, Meta(description="Instead of `url`: `module:object`, a function with `@relit.tool`.")
+    ] = None
     url: Annotated[
-        str,
-        Meta(pattern=r"^https?://.+", description="Where it goes; `{NAME}` in path or query stands for an argument."),
-    ]
+        Annotated[str, Meta(pattern=r"^https?://.+")] | None,
+        Meta(description="Where it goes; `{NAME}` in path or query stands for an argument."),
+    ] = None
     method: Annotated[Method, Meta(description="With GET, HEAD and DELETE all arguments go into the query.")] = "POST"
     arguments: Annotated[dict[str, Any], Meta(description="JSON Schema of each, by name.")] = {}
     optional: Annotated[list[str], Meta(description="Arguments that may be left out.")] = []

@@ -114,6 +114,24 @@ def turns(session: Session, ready_file: Path | None) -> None:
 
 
 @click.command()
+@click.option("--ready-file", metavar="PATH", type=click.Path(path_type=Path), help="Write this file when it works.")
+@click.option("--describe", is_flag=True, help="Only say what they are, as JSON.")
+@pass_session
+def functions(session: Session, ready_file: Path | None, describe: bool) -> None:
+    """Carry out calls of tools that are Python functions, in the foreground. `relit up` does it."""
+    from relit.app import functions as tools
+
+    def began(targets: list[str]) -> None:
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
+
+    if describe:
+        click.echo(tools.describe(session.settings()))
+        return
+    run_async(session, tools.serve(session.settings(), began))
+
+
+@click.command()
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen.")
 @pass_session

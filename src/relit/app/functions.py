@@ -1,0 +1,142 @@
+"""Tools that are Python functions (``@relit.tool``): durable runs in a process of their own.
+
+The gateway knows them by a description that it asks another process for: it loads no code of anybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from relit.app.modules import named
+from relit.app.work import work
+from relit.durable.context import Context
+from relit.durable.definitions import Workflow
+from relit.durable.engine import Engine
+from relit.durable.functions import Tool as Function
+from relit.durable.functions import type_hints
+from relit.errors import ConfigError, RelitError, RunCancelled, RunFailed
+from relit.gateway.tools.base import NotSent, Outcome, Tool, text
+from relit.lib import durations
+from relit.lib.ids import derived_id
+from relit.settings import Settings
+from relit.settings.tools import Tool as Table
+from relit.store.tools import ToolCall
+
+_LOG = logging.getLogger(__name__)
+AGENT = "relit-tools"  # whose workflows they are
+_LOAD_S = 60
+
+
+class Described(msgspec.Struct, frozen=True):
+    """What an agent is told of a function. ``writes``: it changes the world."""
+
+    description: str
+    schema: dict[str, Any]
+    writes: bool
+
+
+def load(settings: Settings) -> dict[str, Function[..., Any]]:
+    """All of relit.toml, by their tools' names. Raises ``ConfigError``."""
+    found = {}
+    for name, table in settings.tools.items():
+        if table.function is None:
+            continue
+        made = named(table.function, settings.folder)
+        if not isinstance(made, Function):
+            raise ConfigError(
+                f"[tools.{name}]: {table.function} is no tool", why="it is not decorated with @relit.tool",
+                fix="decorate the function with @relit.tool",
+            )  # fmt: skip
+        found[name] = made
+    return found
+
+
+def describe(settings: Settings) -> bytes:
+    """JSON of what agents are told, by name. Raises ``ConfigError``."""
+    return msgspec.json.encode(
+        {
+            name: Described(settings.tools[name].description or each.description, each.schema, each.effect is not None)
+            for name, each in load(settings).items()
+        }
+    )
+
+
+async def serve(settings: Settings, began: Callable[[list[str]], None]) -> None:
+    """Carry calls out until a signal comes."""
+    await work(settings, [_workflow(name, each) for name, each in load(settings).items()], began=began)
+
+
+def _workflow(name: str, tool: Function[..., Any]) -> Workflow[Any]:
+    hints = type_hints(tool.fn)
+
+    async def run(ctx: Context, arguments: dict[str, Any]) -> Any:
+        given = {key: msgspec.convert(value, hints.get(key, Any)) for key, value in arguments.items()}
+        if tool.effect is None:
+            return await ctx.step(tool.fn, **given, name=name)
+        return await ctx.effect(tool.fn, **given, name=name, doubt=tool.effect)
+
+    return Workflow(run, name=name, agent=AGENT)
+
+
+class FunctionTools:
+    """Their calls, as runs with an id of the call's: however often one is sent, it is one run."""
+
+    def __init__(self, settings: Settings, engine: Engine, described: dict[str, Described]) -> None:
+        self._engine = engine
+        self._tools = [_tool(name, settings.tools[name], each) for name, each in described.items()]
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        return self._tools
+
+    async def stop(self) -> None:
+        """Nothing is kept between calls."""
+
+    async def clear(self, call: ToolCall) -> Outcome | None:
+        return None
+
+    async def look(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome | None:
+        raise AssertionError("none of these is looked up: the run itself knows")
+
+    async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+        run = await self._engine.start(f"{AGENT}/{call.tool}", [arguments], id=derived_id("tool.run", call.id))
+        try:
+            found = await self._engine.result(run)
+        except (RunFailed, RunCancelled) as error:
+            return text(f"{error.what}: {error.why}", failed=True)
+        except RelitError as error:
+            raise NotSent(str(error), retry=error.retry) from error
+        return text(found if isinstance(found, str) else msgspec.json.encode(found).decode())
+
+
+def _tool(name: str, table: Table, each: Described) -> Tool:
+    return Tool(
+        name=name, description=each.description, schema={**each.schema, "additionalProperties": False},
+        effect="native-key" if each.writes else "read", policy=table.policy, same=tuple(table.same),
+        timeout=durations.to_ms(table.timeout) / 1000, most=durations.to_bytes(table.max_result),
+    )  # fmt: skip
+
+
+async def described(settings: Settings, argv: Sequence[str]) -> dict[str, Described]:
+    """What a process says that loads them. Those of a module that does not load are not offered, and that is said."""
+    if not any(table.function for table in settings.tools.values()):
+        return {}
+    child = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        async with asyncio.timeout(_LOAD_S):
+            out, err = await child.communicate()
+        if child.returncode != 0:
+            _LOG.error("tools that are functions are not offered: %s", err.decode(errors="replace")[-2000:])
+            return {}
+        return msgspec.json.decode(out, type=dict[str, Described])
+    except TimeoutError:
+        child.kill()
+        await child.wait()
+        _LOG.error("tools that are functions are not offered: loading them took more than %d s", _LOAD_S)
+        return {}
