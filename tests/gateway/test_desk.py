@@ -304,6 +304,22 @@ async def impatient(home: House) -> None:
         await http.post(url, headers=headers, content=msgspec.json.encode(body))
 
 
+async def test_a_caller_that_is_gone_at_once_leaves_a_call_that_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, Scripted([mail()])) as home:
+        asking = asyncio.ensure_future(home.desk.call("scout", "mail", {"to": "ann"}))
+        await asyncio.sleep(0)  # it has begun
+        while not asking.cancel():
+            pass
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(10):
+            while not (found := await home.store.tools.of_run("r1")) or (found[0].state, found[0].heard) != ("done", 2):
+                await asyncio.sleep(0.01)
+        assert len(home.source.made) == 1
+
+
 @pytest.mark.parametrize(
     ("effect", "made", "end"),
     [("read", 0, "failed"), ("natural-key", 1, "done"), ("native-key", 1, "done"), ("ask", 0, "in_doubt")],

@@ -125,7 +125,8 @@ class Scene:
             for each in ("gateway", "server", "one"):
                 os.kill(await self.house.ready(each), signal.SIGKILL)
             self.house.kill_relit()
-            await self.house.relit("up", "--timeout", "300s", timeout=360)
+            await self.house.relit("up", "--timeout", "300s", timeout=360, codes=(0, 1))  # 1: it does not wait for all
+            await self.gateway()
         await self.house.ready("one", not_pid=pid)
 
     def held(self, point: Point) -> AbstractContextManager[Any]:

@@ -117,8 +117,24 @@ class Desk:
             return text("The arguments do not fit:\n" + "\n".join(f"- {each}" for each in faults[:20]), failed=True)
         if len(call.arguments) > ARGUMENTS_MOST:
             return text(f"The arguments are larger than {ARGUMENTS_MOST >> 20} MB.", failed=True)
+        beginning = asyncio.get_running_loop().create_task(self._begin(call, tool))
+        try:
+            made, target = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            self._errand(self._deserted(beginning))
+            raise
+        return await self._answered(made, target, tool)
+
+    async def _begin(self, call: ToolCall, tool: Tool) -> tuple[ToolCall, ToolCall]:
+        """(the call, whose result it gets). What is written down is made, also when its caller is gone by then."""
         made, source = await self._calls.begin(call, call.seen or 0)
-        return await self._answered(made, source or made, tool)
+        if source is None and made.state == "open":
+            self._carry(made, tool)
+        return made, source or made
+
+    async def _deserted(self, beginning: asyncio.Task[tuple[ToolCall, ToolCall]]) -> None:
+        made, _ = await beginning
+        await self._calls.hear(made.id, GAVE_UP)
 
     def _new(self, agent: str, name: str, tool: Tool | None, turn: Turn, arguments: dict[str, Any]) -> ToolCall:
         tool = tool or Tool(name)
@@ -143,8 +159,6 @@ class Desk:
         return text(f"[relit: {call.tool} is not allowed: {why}]", failed=True)
 
     async def _answered(self, made: ToolCall, target: ToolCall, tool: Tool) -> Outcome:
-        if target is made and made.state == "open":
-            self._carry(made, tool)
         try:
             async with asyncio.timeout(self._office.hold_s):
                 ended = await self._end_of(target)
