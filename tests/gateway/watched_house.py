@@ -109,10 +109,11 @@ def _is_socket(name: str) -> bool:
 
 async def _gone(before: tuple[int, int]) -> None:
     """Transports close in the turn of the loop after the one that they are told to."""
-    async with asyncio.timeout(5):
-        while any(now > was for now, was in zip(_left(), before, strict=True)):
-            gc.collect()
-            await asyncio.sleep(0.01)
+    until = asyncio.get_running_loop().time() + 5
+    while any(now > was for now, was in zip(_left(), before, strict=True)):
+        assert asyncio.get_running_loop().time() < until, f"left: {_left()}, not {before}: {asyncio.all_tasks()}"
+        gc.collect()
+        await asyncio.sleep(0.01)
 
 
 def request(
