@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relit.gateway import canned, headers, prices
@@ -20,7 +22,9 @@ from relit.gateway.matching import VOLATILE, Mask, Match, masks, match_of
 from relit.gateway.naming import named, renamed
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Route
+from relit.gateway.spool import Spool
 from relit.gateway.target import Target, address, aim, door
+from relit.gateway.tools import counting, plan
 from relit.gateway.usage import Meter, Tokens, tokens
 
 BRIEF = settings(max_examples=100, deadline=None)
@@ -37,9 +41,8 @@ documents = st.recursive(
     leaves, lambda each: st.lists(each, max_size=4) | st.dictionaries(names, each, max_size=5), max_leaves=25
 )
 tables = st.dictionaries(names, documents, max_size=6)
-raws = st.one_of(
-    st.binary(max_size=200), documents.map(lambda each: json.dumps(each).encode()), st.just(b'{"a":' + b"[" * 5000)
-)
+DEEP = [b'{"messages":%b%b,"tools":[1]}' % (b"[" * depth, b"]" * depth) for depth in (300, 900, 980, 1100, 5000)]
+raws = st.one_of(st.binary(max_size=200), documents.map(lambda each: json.dumps(each).encode()), st.sampled_from(DEEP))
 PATH = "/chat/completions"
 HIDDEN = masks([r"\d{2}:\d{2}", r"session-[0-9a-f]+"])
 
@@ -172,6 +175,13 @@ def test_masks_hide_what_they_match_and_nothing_else(before: str, after: str, on
     )
 
 
+@given(raws | tables.map(lambda each: json.dumps({**each, "tools": [1]}).encode()))
+@BRIEF
+def test_calls_to_tools_are_counted_in_anything(body: bytes) -> None:
+    found = counting.done(body)
+    assert found is None or all(count > 0 for count in found.values())
+
+
 # --- usage ----------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +257,12 @@ def test_what_a_call_may_cost_can_always_be_told(body: bytes) -> None:
         assert 0 <= found < 1 << 63
 
 
+@given(raws, st.text(max_size=6) | st.sampled_from(["model", "a.b", "usage.0.id", "."]))
+@BRIEF
+def test_what_a_tool_answers_is_looked_through(answer: bytes, path: str) -> None:
+    plan.found(answer, path)
+
+
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
@@ -262,7 +278,8 @@ class _Nowhere:
         return self._held[hash]
 
 
-lines = st.tuples(st.text(max_size=8), st.text(st.characters(codec=None), max_size=8))
+broken = st.text(st.sampled_from("a;\xff\udcff\ud800\n"), max_size=8)  # as bytes that are no text come
+lines = st.tuples(st.sampled_from(["Content-Type", "Content-Encoding", "X", "\udcff"]), broken)
 
 
 @given(st.lists(st.binary(max_size=100), max_size=5), st.lists(lines, max_size=4))
@@ -278,6 +295,18 @@ async def test_an_answer_is_kept_as_it_was(pieces: list[bytes], head: list[tuple
     assert found.head.status == 200
     assert isinstance(found.head, Head)
     assert await Tape(200, found.head.headers).answer(blobs) == await Tape(200, found.head.headers).answer(blobs)
+
+
+@example([("Content-Type", "text/event-stream; \udcff")])
+@given(st.lists(lines, max_size=4))
+@BRIEF
+def test_what_passes_of_an_answer_is_left_for_the_next_gateway(head: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder))
+        spool.begin("call", 200, head, 7).write(b"hello")
+        left = spool.left("call")
+        assert left is not None
+        assert (left.head.status, left.head.sent, left.body) == (200, 7, b"hello")
 
 
 # --- paths, names, headers, words -----------------------------------------------------------------------------------
