@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gateway_house import OK, Answering, Heard, health, provider, sends
-from watched_house import BODY, BRIEF, Got, Watched, ask, request, watched
+from watched_house import BODY, BRIEF, Got, Watched, ask, asking, request, watched
 
 from relit.gateway.routes import Patience
 from relit.store.values import ModelCall
@@ -196,11 +196,11 @@ async def test_headers_that_drip_are_waited_for_until_an_answer_has_to_begin(tmp
 
 async def test_a_body_that_drips_is_waited_for_until_it_has_to_be_whole(tmp_path: Path) -> None:
     slow = drips(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1000)
-    patience = Patience(first_byte=5, idle=0.4, total=1)
+    patience = Patience(first_byte=5, idle=1, total=2)
     async with provider(slow) as there, watched(there.url, tmp_path, patience=patience) as seen:
         got = await ask(seen.here)
         assert (got.status, got.whole) == (200, False)
-        assert "not whole after 1 s" in (await seen.only()).why
+        assert "not whole after 2 s" in (await seen.only()).why
 
 
 async def test_a_body_that_stops_is_waited_for_as_long_as_it_may_pause(tmp_path: Path) -> None:
@@ -219,6 +219,20 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_not_the_agents_tro
         for _ in range(10):
             assert (await ask(seen.here)).status == 200
         assert {each.state for each in await seen.calls()} == {"done"}
+
+
+@pytest.mark.parametrize(("retries", "statuses"), [(2, [200] * 6), (0, [200, 502] * 3)])
+async def test_a_connection_that_is_closed_over_a_request_costs_a_retry(
+    retries: int, statuses: list[int], tmp_path: Path
+) -> None:
+    async def answers_once(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        await reader.read(1)  # the next request has begun
+
+    async with provider(answers_once) as there, watched(there.url, tmp_path, retries=retries) as seen:
+        assert [(await ask(seen.here)).status for _ in statuses] == statuses
+        await seen.settled()
+        assert {each.cost for each in await seen.calls() if each.state == "failed"} <= {0}
 
 
 async def compressed(seen: Watched, packed: bytes) -> None:
@@ -284,13 +298,11 @@ def pours(head: bytes, piece: bytes) -> Answering:
 
 async def swallowed(seen: Watched) -> int:
     """How many bytes came."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(seen.here.url.rpartition(":")[2]))
-    writer.write(request())
-    await reader.readuntil(b"\r\n\r\n")
     size = 0
-    while piece := await reader.read(1 << 18):
-        size += len(piece)
-    writer.close()
+    async with asking(seen.here, request()) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        while piece := await reader.read(1 << 18):
+            size += len(piece)
     return size
 
 
@@ -324,10 +336,9 @@ async def test_an_agent_that_leaves_frees_everything(tmp_path: Path) -> None:
         over.set()
 
     async with provider(waits) as there, watched(there.url, tmp_path, patience=Patience()) as seen:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(seen.here.url.rpartition(":")[2]))
-        writer.write(request())
-        await reader.readuntil(b"hello")
-        writer.transport.abort()
+        async with asking(seen.here, request()) as (reader, writer):
+            await reader.readuntil(b"hello")
+            writer.transport.abort()
         await over.wait()
         await seen.settled()
         assert (await seen.only()).state == "cancelled"
@@ -350,10 +361,43 @@ async def test_a_refusal_counts_though_its_agent_does_not_hear_it_out(tmp_path: 
         assert await reader.read() == b""
 
     async with provider(refuses) as there, watched(there.url, tmp_path) as seen:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(seen.here.url.rpartition(":")[2]))
-        writer.write(request())
-        await reader.readuntil(b"\r\n\r\n")
-        writer.transport.abort()
+        async with asking(seen.here, request()) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
         call = await seen.only()
         assert (call.state, call.status, call.cost) == ("failed", 500, 0)
         assert (await health(seen.here))["failures"] == 1
+
+
+async def test_an_agent_that_does_not_read_is_not_the_providers_fault(tmp_path: Path) -> None:
+    patience = Patience(total=0.5)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % LARGE
+    async with (
+        provider(pours(head, b"x" * PIECE)) as there,
+        watched(there.url, tmp_path, patience=patience) as seen,
+        asking(seen.here, request()) as (reader, _),
+    ):
+        await reader.readuntil(b"\r\n\r\n")
+        call = await seen.only()
+        assert (call.state, (await health(seen.here))["ok"]) == ("failed", True)
+        with pytest.raises(ConnectionError):
+            await reader.readexactly(LARGE)
+
+
+async def test_an_answer_that_is_cut_is_cut_in_the_older_protocol_too(tmp_path: Path) -> None:
+    """There it has no other end than that of its connection."""
+    sent = request().replace(b"HTTP/1.1", b"HTTP/1.0")
+    go = asyncio.Event()
+
+    async def cuts(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENTS + b"5\r\nhello\r\n")
+        await writer.drain()
+        await go.wait()
+
+    async with provider(cuts) as there, watched(there.url, tmp_path) as seen:
+        async with asking(seen.here, sent) as (reader, _):
+            await reader.readuntil(b"hello")
+            go.set()
+            with pytest.raises(ConnectionError):
+                await reader.read()
+        assert (await seen.only()).state == "failed"

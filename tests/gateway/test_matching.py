@@ -112,6 +112,11 @@ def test_what_is_too_deep_has_no_match() -> None:
     assert match_of("/chat/completions", b'{"messages":' + b"[" * 900 + b"]" * 900 + b"}") is None
 
 
+@pytest.mark.parametrize("odd", [[], {}, None, 1, True])
+def test_a_type_that_is_no_word_is_read_as_it_is(odd: Any) -> None:
+    assert key({"messages": [{"type": odd, "content": [{"type": odd}]}]}) != key({"messages": [{"type": "x"}]})
+
+
 def test_the_order_of_keys_and_what_only_a_provider_reads_do_not_matter() -> None:
     turned = {name: BODY[name] for name in reversed(BODY)} | {"user": "u", "metadata": {"x": 1}}
     assert key(turned) == key(BODY)

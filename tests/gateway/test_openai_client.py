@@ -225,7 +225,7 @@ async def test_leaving_a_stream_ends_the_call_at_the_provider(at: Served) -> Non
 
 
 async def test_a_time_limit_of_its_own_ends_the_call_at_the_provider(at: Served) -> None:
-    async with client(at, timeout=0.3) as ai:
+    async with client(at, timeout=1.0) as ai:
         with at.llm.hold():
             with pytest.raises(openai.APITimeoutError):
                 await ai.chat.completions.create(**says("weather"))

@@ -71,7 +71,7 @@ async def watched(
     before = _left()
     budgets = {name: Budget(scope=f"agent:{name}", limit=limit) for name in ("scout", "other")}
     made = Gateway(
-        {"default": Route("default", url, KEY, **{"patience": BRIEF, **route})},
+        {"default": Route("default", url, KEY, **route)},
         Known([Caller("scout", TOKEN, "default"), Caller("other", OTHER, "default")]),
         port=0,
         ledger=Ledger(store.calls, PRICES, budgets, {}),
@@ -109,10 +109,11 @@ def _is_socket(name: str) -> bool:
 
 async def _gone(before: tuple[int, int]) -> None:
     """Transports close in the turn of the loop after the one that they are told to."""
-    async with asyncio.timeout(5):
-        while any(now > was for now, was in zip(_left(), before, strict=True)):
-            gc.collect()
-            await asyncio.sleep(0.01)
+    until = asyncio.get_running_loop().time() + 5
+    while any(now > was for now, was in zip(_left(), before, strict=True)):
+        assert asyncio.get_running_loop().time() < until, f"left: {_left()}, not {before}: {asyncio.all_tasks()}"
+        gc.collect()
+        await asyncio.sleep(0.01)
 
 
 def request(
@@ -128,16 +129,22 @@ def request(
     return "\r\n".join([*head, f"Content-Length: {len(body)}", *more, "", ""]).encode("latin-1") + body
 
 
-async def ask(here: Gateway, sent: bytes | None = None, within: float = 10.0) -> Got:
-    """Send these bytes, and read an answer, as strictly as the standard has it."""
-    port = int(here.url.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+@asynccontextmanager
+async def asking(here: Gateway, sent: bytes) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection on which these bytes were sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(here.url.rpartition(":")[2]))
     try:
-        async with asyncio.timeout(within):
-            writer.write(request() if sent is None else sent)
-            return await _answer(reader, (sent or b"POST").partition(b" ")[0])
+        writer.write(sent)
+        yield reader, writer
     finally:
         writer.close()
+
+
+async def ask(here: Gateway, sent: bytes | None = None, within: float = 10.0) -> Got:
+    """Send these bytes, and read an answer, as strictly as the standard has it."""
+    sent = request() if sent is None else sent
+    async with asyncio.timeout(within), asking(here, sent) as (reader, _):
+        return await _answer(reader, sent.partition(b" ")[0])
 
 
 async def _answer(reader: asyncio.StreamReader, method: bytes) -> Got:

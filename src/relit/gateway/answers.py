@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from relit.gateway.headers import Pairs
+from relit.gateway.headers import Pairs, plain
 from relit.store.values import Answer
 
 MOST = 32 << 20  # bytes of an answer that is kept
@@ -43,9 +43,7 @@ class Tape:
     """Records an answer as it passes. One that becomes too large is not kept."""
 
     def __init__(self, status: int, headers: Pairs) -> None:
-        self._head = Head(
-            status, [(_plain(name), _plain(value)) for name, value in headers if name.lower() not in _LEFT]
-        )
+        self._head = Head(status, [(plain(name), plain(value)) for name, value in headers if name.lower() not in _LEFT])
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -67,11 +65,6 @@ class Tape:
         if len(packed) > INLINE:
             return Answer(head=head, blob=await blobs.put(packed))
         return Answer(head=head, body=packed)
-
-
-def _plain(text: str) -> str:
-    """Without bytes that are no text: they do not reach the agent either."""
-    return text.encode(errors="ignore").decode()
 
 
 async def whole(answer: Answer, blobs: Blobs) -> Kept:

@@ -46,6 +46,11 @@ def back(headers: Iterable[tuple[str, str]]) -> Pairs:
     return kept if any(name.lower() == "server" for name, _ in kept) else [*kept, SERVER]
 
 
+def plain(text: str) -> str:
+    """Without bytes that are no text: they do not reach the agent either."""
+    return text.encode(errors="ignore").decode()
+
+
 def _passing(headers: Iterable[tuple[str, str]], besides: frozenset[str]) -> Pairs:
     pairs = list(headers)
     named = {word.strip().lower() for name, value in pairs if name.lower() == "connection" for word in value.split(",")}

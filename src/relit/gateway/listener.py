@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from socket import SO_LINGER, SOL_SOCKET
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from relit.gateway.providers import Answer
 from relit.lib import proc
 
 DIES_S = 1.0  # so long after it hung up it is waited for its death: who lives on has cancelled
 _LOOK_S = 0.02
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: the connection is reset
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Listener:
         self._request = request
         self._recorded = recorded
         self._gone = False
+        self.stuck = False  # it does not read
         self.response: web.StreamResponse | None = None
 
     async def begin(self, answer: Answer) -> None:
@@ -64,11 +68,13 @@ class Listener:
         if self._gone or self.response is None:
             return
         try:
+            self.stuck = True
             await self.response.write(piece)
+            self.stuck = False
         except OSError:
             if not self._recorded:
                 raise
-            self._gone = True
+            self._gone, self.stuck = True, False
 
     async def end(self) -> None:
         """All of it was said."""
@@ -76,6 +82,12 @@ class Listener:
             await self.response.write_eof()
 
     def break_off(self) -> None:
-        """That it was not all can only be shown so."""
-        if self._request.transport is not None:
-            self._request.transport.close()
+        """That it was not all can only be shown so: by an end before the end, or where there is none by a fault."""
+        if (transport := self._request.transport) is None:
+            return
+        if not self.stuck and self._request.version >= HttpVersion11:
+            transport.close()
+            return
+        if (socket := transport.get_extra_info("socket")) is not None:
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, _AT_ONCE)
+        transport.abort()

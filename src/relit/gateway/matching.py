@@ -86,11 +86,16 @@ def _turn(turn: Any, ids: dict[str, str]) -> Any:
     """A message, or an item of OpenAI's responses."""
     if not isinstance(turn, dict):
         return turn
-    made = _with(turn, ids, "tool_call_id", *(("id", "call_id") if turn.get("type") in _ITEMS else ()))
+    made = _with(turn, ids, "tool_call_id", *(("id", "call_id") if _is_item(turn) else ()))
     for key in ("tool_calls", "content"):
         if isinstance(listed := made.get(key), list):
             made[key] = [_part(each, ids, key) for each in listed]
     return made
+
+
+def _is_item(turn: Mapping[str, Any]) -> bool:
+    kind = turn.get("type")
+    return isinstance(kind, str) and kind in _ITEMS
 
 
 def _part(part: Any, ids: dict[str, str], inside: str) -> Any:

@@ -19,6 +19,7 @@ from relit.gateway.routes import Patience, Route
 from relit.gateway.target import Target, address
 
 _LARGE = 1 << 20  # bytes; larger bodies are written piece by piece
+_LOOK = 1.0  # seconds
 _FINAL = 200  # statuses below it announce an answer, or a protocol that nobody asked for
 _LINE = 1 << 16  # of a header
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # of the client's library: not the agent's
@@ -54,13 +55,23 @@ class Answer:
 
     async def read(self) -> bytes:
         """The next piece, as soon as there is one; empty at the end. Raises ``ProviderFault``."""
-        try:
-            async with asyncio.timeout(self._call.route.patience.idle):
-                return await self._response.content.readany()
-        except TimeoutError as error:
-            raise silent(self._call.route, f"nothing came for {self._call.route.patience.idle:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _broken(self._call.route, "its answer broke off", error) from error
+        left = idle = self._call.route.patience.idle
+        while left > 0:
+            try:
+                async with asyncio.timeout(min(left, _LOOK)):
+                    return await self._response.content.readany()
+            except TimeoutError:
+                left -= _LOOK
+            except (aiohttp.ClientError, OSError) as error:
+                raise _broken(self._call.route, "its answer broke off", error) from error
+            if self._is_over():
+                raise _broken(self._call.route, "its answer broke off: it was none any more")
+        raise silent(self._call.route, f"nothing came for {idle:g} s")
+
+    def _is_over(self) -> bool:
+        """Whether no more can come. The library does not tell a reader of chunks that have become none."""
+        connection = self._response.connection
+        return not self._response.content.is_eof() and (connection is None or connection.transport is None)
 
 
 class Providers:

@@ -356,7 +356,8 @@ class Gateway:
         except ProviderFault as fault:
             if listener.response is None and isinstance(fault, ProviderSilent) and not request.content.is_eof():
                 raise arriving.late(call.route.patience.first_byte) from fault  # it waits for the agent
-            self._failed(call.route, fault.why)
+            if not listener.stuck:
+                self._failed(call.route, fault.why)
             if entry is not None:
                 entry.unheard = not isinstance(fault, ProviderSilent)
             if listener.response is None:

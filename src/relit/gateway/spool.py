@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from relit.gateway.headers import Pairs
+from relit.gateway.headers import Pairs, plain
 
 _LOG = logging.getLogger(__name__)
 _MOST = 32 << 20  # bytes of an answer
@@ -88,7 +88,7 @@ class Spool:
 
     def begin(self, call: str, status: int, headers: Iterable[tuple[str, str]], sent: int) -> Track:
         """An answer begins to come."""
-        pairs = [(str(name), str(value)) for name, value in headers if name.lower() in _READ_BY]
+        pairs = [(plain(name), plain(value)) for name, value in headers if name.lower() in _READ_BY]
         return Track(self._folder / call, Head(status, pairs, sent))
 
     def calls(self) -> set[str]:

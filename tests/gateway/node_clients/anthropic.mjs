@@ -23,7 +23,7 @@ await serve(client, {
   async abort(ai, options) {
     const giving = new AbortController();
     const asking = ai.messages.create(asked(options.text), { signal: giving.signal });
-    setTimeout(() => giving.abort(), 200);
+    setTimeout(() => giving.abort(), 1000); // it is under way by then
     await asking;
   },
   async tools(ai, options) {

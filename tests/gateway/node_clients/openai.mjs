@@ -28,7 +28,7 @@ await serve(client, {
   async abort(ai, { text }) {
     const giving = new AbortController();
     const asking = ai.chat.completions.create(chat(text), { signal: giving.signal });
-    setTimeout(() => giving.abort(), 200);
+    setTimeout(() => giving.abort(), 1000); // it is under way by then
     await asking;
   },
   async tools(ai, { text, tools, streams }) {

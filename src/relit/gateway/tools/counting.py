@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from relit.gateway.reading import read
+
 Counts = Counter[tuple[str, str]]  # by the tool's name in the agent, and what the arguments hash to
 _BETWEEN = "_./-:"  # what agents put between a server's name and a tool's
 
@@ -24,10 +26,7 @@ def hash_of(arguments: Any) -> str:
 
 def done(body: bytes) -> Counts | None:
     """Of a request to a model. ``None``: it offers no tools, so that it says nothing of them."""
-    try:
-        tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    tree = read(body)
     if not isinstance(tree, dict) or not tree.get("tools"):
         return None
     turns = tree.get("messages", tree.get("input"))
@@ -93,7 +92,4 @@ def _tables(value: Any) -> list[dict[str, Any]]:
 def _parsed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    try:
-        return msgspec.json.decode(value) if value.strip() else {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    return read(value.encode()) if value.strip() else {}

@@ -83,7 +83,7 @@ def found(answer: bytes, path: str) -> Any:
     """What lies at a dotted path of an answer; ``None``: nothing does."""
     try:
         value = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None if path else answer.decode("utf-8", "replace")
     for part in path.split(".") if path else []:
         if isinstance(value, list) and part.isdigit():
