@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -85,8 +86,8 @@ def name_of(ask: Ask) -> str:
 
 def done(ask: Ask) -> int:
     """How many steps have a result: what is missing was put in by the agent itself, and counts for nothing."""
-    results = [turn.text for turn in ask.turns if turn.role == "tool"]
-    return sum("ok" in each or "nobody knows" in each for each in results)
+    said = re.compile(rf"ok[\\\": ]+{re.escape(name_of(ask))}-|nobody knows whether")
+    return sum(bool(said.search(turn.text)) for turn in ask.turns if turn.role == "tool")
 
 
 def about(name: str, number: int | None = None) -> Callable[[Ask], bool]:
