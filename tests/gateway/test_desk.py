@@ -201,6 +201,25 @@ async def test_no_result_shows_a_secret(tmp_path: Path) -> None:
         assert await home.call(to="ann") == ("your key is [hidden]", False)
 
 
+async def test_an_agent_that_asks_for_too_much_at_once_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relit.gateway.tools.desk.AT_ONCE", 2)
+    go = asyncio.Event()
+
+    async def slow(call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+        await go.wait()
+        return text("done")
+
+    async with house(tmp_path, Scripted([mail()], slow)) as home:
+        asking = [asyncio.ensure_future(home.call(to=each)) for each in "ab"]
+        await until(lambda: len(home.source.made) == 2)
+        words, failed = await home.call(to="c")
+        assert failed
+        assert "are going on" in words
+        go.set()
+        assert await asyncio.gather(*asking) == [("done", False)] * 2
+        assert await home.call(to="c") == ("done", False)
+
+
 # --- a person's word ------------------------------------------------------------------------------------------------
 
 

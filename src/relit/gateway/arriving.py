@@ -44,7 +44,7 @@ async def body(request: web.BaseRequest, target: Target, within: float) -> bytes
     matters = request.body_exists and _matters(request, target)
     if matters and (request.content_length or 0) > BODY_MOST:
         raise _too_large()
-    await _go_on(request)
+    await go_on(request)
     if not matters:
         return None
     try:
@@ -82,7 +82,7 @@ def _matters(request: web.BaseRequest, target: Target) -> bool:
     return target.call is not None or request.content_type == "application/json"
 
 
-async def _go_on(request: web.BaseRequest) -> None:
+async def go_on(request: web.BaseRequest) -> None:
     """A client that asks before it sends its body is told to go on."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

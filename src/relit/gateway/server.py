@@ -150,7 +150,7 @@ class Gateway:
         if self._stopping:
             raise Refused(503, "stopping", "the gateway is being restarted", retry=True)
         if self._tools is not None and request.path == PATH:
-            return await self._tools.answer(request, self._caller(request))
+            return await self._tool(self._tools, request)
         target = aim(request.raw_path)
         if target is None:
             raise Refused(404, "not-found", "there is nothing here; calls go to /openai/v1/… or /anthropic/v1/…")
@@ -160,6 +160,15 @@ class Gateway:
             if not placed and not arriving.is_small(request):
                 raise self._crowd.full()
             return await self._called(request, target, caller, route, placed=placed)
+
+    async def _tool(self, tools: Endpoint, request: web.BaseRequest) -> web.StreamResponse:
+        caller = self._caller(request)
+        arriving.check(request)
+        with self._crowd.place(caller.agent) as placed:
+            if not placed:
+                raise self._crowd.full()
+            await arriving.go_on(request)
+            return await tools.answer(request, caller)
 
     async def _called(
         self, request: web.BaseRequest, target: Target, caller: Caller, route: Route, *, placed: bool

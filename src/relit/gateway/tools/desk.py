@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ EXPIRE_S = 86400.0
 LOOK_S = 5.0  # between looks at what was decided, where no word of it came
 AGAIN_S = 60.0  # between attempts to settle a doubt
 ARGUMENTS_MOST = 1 << 20  # bytes
+AT_ONCE = 64  # calls of one agent that are carried out
 Tell = Callable[[ToolCall, str], Awaitable[None]]
 
 
@@ -75,6 +77,7 @@ class Desk:
         self._errands: set[asyncio.Task[Any]] = set()
         self._tried: dict[str, float] = {}
         self._telling: set[str] = set()
+        self._busy: Counter[str] = Counter()
 
     def tools(self, agent: str) -> list[Tool]:
         """What an agent is offered."""
@@ -117,6 +120,8 @@ class Desk:
             return text("The arguments do not fit:\n" + "\n".join(f"- {each}" for each in faults[:20]), failed=True)
         if len(call.arguments) > ARGUMENTS_MOST:
             return text(f"The arguments are larger than {ARGUMENTS_MOST >> 20} MB.", failed=True)
+        if self._busy[agent] >= AT_ONCE:
+            return text(f"[relit: {AT_ONCE} of your calls are going on: wait for some of them]", failed=True)
         beginning = asyncio.get_running_loop().create_task(self._begin(call, tool))
         try:
             made, target = await asyncio.shield(beginning)
@@ -204,16 +209,18 @@ class Desk:
     def _carry(self, call: ToolCall, tool: Tool, *, doubtful: bool = False) -> None:
         """In a task of its own: whoever waits may go."""
         source = self._shelf.source(call.tool)
-        self._task(call.id, self._carrier.carry(call, tool, source, doubtful=doubtful))
+        self._task(call, self._carrier.carry(call, tool, source, doubtful=doubtful))
 
-    def _task(self, id: str, work: Coroutine[Any, Any, ToolCall | None]) -> None:
+    def _task(self, call: ToolCall, work: Coroutine[Any, Any, ToolCall | None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._work[id] = task
-        task.add_done_callback(lambda task: self._done(id, task))
+        self._work[call.id] = task
+        self._busy[call.agent] += 1
+        task.add_done_callback(lambda task: self._done(call, task))
 
-    def _done(self, id: str, task: asyncio.Task[ToolCall | None]) -> None:
-        if self._work.get(id) is task:
-            del self._work[id]
+    def _done(self, begun: ToolCall, task: asyncio.Task[ToolCall | None]) -> None:
+        self._busy[begun.agent] -= 1
+        if self._work.get(begun.id) is task:
+            del self._work[begun.id]
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -235,7 +242,7 @@ class Desk:
             return True
         if tool is None:
             return False
-        self._task(call.id, self._taken(call, tool))
+        self._task(call, self._taken(call, tool))
         return True
 
     async def _taken(self, call: ToolCall, tool: Tool) -> ToolCall | None:
@@ -286,12 +293,15 @@ class Desk:
             heard.close()
 
     async def _look_around(self) -> None:
-        await self._calls.expire()
-        for call in await self._calls.waiting(["approved", "in_doubt"]):
+        found, now = await self._calls.waiting(["held", "approved", "in_doubt"]), self._office.clock.now_ms()
+        if any(each.state == "held" and (each.expires_at or now + 1) <= now for each in found):
+            await self._calls.expire()
+        self._tried = {each.id: self._tried[each.id] for each in found if each.id in self._tried}
+        for call in found:
             if call.state == "approved":
                 if not self._take(call):
                     await self._withdrawn(call)
-            elif call.effect != "ask" and self._is_due(call.id):
+            elif call.state == "in_doubt" and call.effect != "ask" and self._is_due(call.id):
                 self._take(call)
         for id in [*self._waiters]:
             if id not in self._work and (call := await self._calls.get(id)).final:
