@@ -17,6 +17,7 @@ from bench.node.processes import descendants, free_ports
 
 BENCH = Path(__file__).resolve().parents[2] / ".bench"
 START_S = 180
+MASTER = "sk-scripted"  # LiteLLM does not start without a key
 
 
 def python_of(name: str) -> Path:
@@ -63,7 +64,7 @@ class Bare:
 
 
 class LiteLLM:
-    """One model, one worker, no database, no keys, nothing reported. ``ready`` waits for it."""
+    """One model, one worker, one key, no database, nothing reported. ``ready`` waits for it."""
 
     def __init__(self, folder: Path, upstream: str, script: Script) -> None:
         folder.mkdir()
@@ -100,7 +101,7 @@ class LiteLLM:
 
     def door(self) -> Door:
         """It knows its model's place."""
-        return Door(self._url, "/v1")
+        return Door(self._url, "/v1", MASTER)
 
     def stop(self) -> None:
         """At once. Safe twice."""
@@ -121,4 +122,5 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "LITELLM_MODE": "PRODUCTION",
         "LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_MASTER_KEY": MASTER,
     }  # fmt: skip
