@@ -9,7 +9,7 @@ MINUTES ?= 5
 COMMA := ,
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-agents test test-fast test-crash test-real bench bench-durable bench-volumes bench-node bench-setup soak lint format venv system-deps clean
+.PHONY: docs help demo demo-agents test test-fast test-crash test-real bench bench-durable bench-volumes bench-node bench-gateway bench-setup soak lint format venv system-deps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -53,12 +53,13 @@ test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databas
 test-real: $(VENV)/.dev  ## with real agents
 	$(PYTEST) -q -m "real or agents" --timeout 1800
 
-bench: bench-durable bench-volumes bench-node  ## every figure that the README quotes
+bench: bench-durable bench-volumes bench-node bench-gateway  ## every figure that the README quotes
 
 bench-setup: $(VENV)/.dev  ## install the peers that the benchmarks compare with, each into an environment of its own
 	$(PY) bench/setup.py durable $(if $(QUICK),--peers dbos)
 	$(PY) bench/setup.py volumes $(if $(QUICK),--peers restic)
 	$(PY) bench/setup.py node $(if $(QUICK),--peers cc$(COMMA)runit)
+	$(PY) bench/setup.py gateway
 
 bench-durable: system-deps bench-setup  ## durable runs against their peers; QUICK=1 for the short form
 	$(PY) bench/durable/main.py $(if $(QUICK),--quick)
@@ -70,6 +71,10 @@ bench-volumes: system-deps  ## versioned volumes against restic and borg; QUICK=
 bench-node: system-deps  ## the node against other supervisors; QUICK=1 for the short form (runit, no OpenClaw)
 	$(PY) bench/setup.py node $(if $(QUICK),--peers cc$(COMMA)runit)
 	$(PY) bench/node/main.py $(if $(QUICK),--quick)
+
+bench-gateway: system-deps  ## the gateway against LiteLLM's proxy and a bare one; QUICK=1 for the short form
+	$(PY) bench/setup.py gateway
+	$(PY) -m bench.gateway.main $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev  ## workers, then 100 faulty agents beside real ones (REAL=0: without), MINUTES of storm each, with counts
 	$(PY) -m bench.soak --minutes $(MINUTES)

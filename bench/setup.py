@@ -21,6 +21,7 @@ PEERS = {
     "durable": ["dbos", "absurd", "temporal", "restate"],
     "volumes": ["restic", "borg"],
     "node": ["cc", "runit", "s6", "supervisord", "circus", "pm2"],
+    "gateway": ["litellm", "bare"],
 }
 MAY_LACK = PEERS["node"][1:]  # without them there are fewer rows
 PACKAGES = {"restic": "restic", "borg": "borgbackup", "cc": "gcc libc6-dev", "runit": "runit", "s6": "s6"}  # of Debian

@@ -30,7 +30,8 @@ def event(document: object) -> bytes:
 
 STREAMS = {
     "chat": [
-        event({"model": "m", "choices": [{"delta": {"content": 'a "usage" of words'}}]}),
+        event({"model": "m", "choices": [{"delta": {"content": 'a "usage" of words'}}], "usage": None}),
+        event({"model": "m", "choices": [{"delta": {"content": "and more"}}], "usage": None}),
         event({"model": "m", "choices": [], "usage": CHAT}),
         b"data: [DONE]\n\n",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
         written = ledger(settings, store)
         desk = await tooling.desk(settings, store, written.me, written.is_gone)
         gateway = compose(settings, written, Recorded(run_dir(settings)), desk)
+        gc.collect()
+        gc.freeze()  # what is there now stays: to look through it again and again makes all streams stand still
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()
 
@@ -134,6 +137,7 @@ class Doors:
 
     def __init__(self, agents: Mapping[str, tuple[Path, str]]) -> None:
         self._agents = agents
+        self._places = {agent: str(door.place_of(folder)) for agent, (folder, _) in agents.items()}
         self._read: dict[str, tuple[Stamp, list[Caller]]] = {}
         self._by_digest: dict[bytes, Caller] = {}
 
@@ -147,12 +151,12 @@ class Doors:
         return self._by_digest.get(wanted)
 
     def _has_changed(self, agent: str) -> bool:
-        return agent not in self._read or self._read[agent][0] != _stamp(self._agents[agent][0])
+        return agent not in self._read or self._read[agent][0] != _stamp(self._places[agent])
 
     def _look_again(self) -> None:
         for agent, (folder, route) in self._agents.items():
             if self._has_changed(agent):
-                self._read[agent] = (_stamp(folder), _callers(agent, folder, route))
+                self._read[agent] = (_stamp(self._places[agent]), _callers(agent, folder, route))
         callers = [caller for _, found in self._read.values() for caller in found]
         self._by_digest = {digest(each.token): each for each in callers}
 
@@ -160,9 +164,9 @@ class Doors:
 Stamp = tuple[int, int, int] | None
 
 
-def _stamp(folder: Path) -> Stamp:
+def _stamp(place: str) -> Stamp:
     try:
-        found = os.stat(door.place_of(folder))
+        found = os.stat(place)
     except OSError:  # nothing there yet; what else it may be is told when it is read
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size

@@ -4,8 +4,9 @@ did. Two commits a call. A call that no budget has room for is not made."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,7 +31,9 @@ from relit.store.values import Answer, Budget, ModelCall, Turn
 
 _LOG = logging.getLogger(__name__)
 _LARGE = 256 << 10  # bytes of a request that is looked through beside the others
+MODELS = 1_000  # whose prices are at hand: agents ask for few
 Ending = Literal["done", "failed", "cancelled", "cut"]
+PriceOf = Callable[[str], Price | None]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -79,7 +82,7 @@ class Ledger:
         self._blobs = blobs
         self._masks = masks or {}
         self._spool = spool
-        self._own = own
+        self._price_of = functools.lru_cache(MODELS)(functools.partial(prices.price_of, own=own))
         self._agents = agents
         self._routes = routes
         self._me = msgspec.json.encode(proc.myself()).decode()
@@ -101,8 +104,8 @@ class Ledger:
         left = self._spool.left(call.id) if self._spool is not None else None
         if left is None:
             return msgspec.structs.replace(call, state="cut", why=why, cost=call.reserved, estimated=True)
-        price = prices.price_of(call.model, self._own) or FREE
-        entry = Entry(self._calls, call, self._own, price, left.head.sent)
+        price = self._price_of(call.model) or FREE
+        entry = Entry(self._calls, call, self._price_of, price, left.head.sent)
         entry.began(left.head.status, left.head.headers)
         entry.read(left.body)
         return entry.ended("cut", why)
@@ -158,7 +161,7 @@ class Ledger:
         model = asked.model.replace("\0", "")[:200] if isinstance(asked.model, str) else ""
         if budgets and asked.background is True:
             raise Refused(403, "no-price", "a budget applies, and what goes on in the background is not counted")
-        price = prices.price_of(model, self._own)
+        price = self._price_of(model)
         if price is None and budgets:
             raise Refused(400, "no-price", f"a budget applies, and nobody knows the price of {model}: {_tell(model)}")
         price = price or FREE
@@ -177,7 +180,7 @@ class Ledger:
         )
         blobs = self._blobs if question.match is not None else None
         opened = await self._opened(call, budgets)
-        return Entry(self._calls, opened, self._own, price, len(body or b""), blobs, self._spool)
+        return Entry(self._calls, opened, self._price_of, price, len(body or b""), blobs, self._spool)
 
     async def _opened(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
         try:
@@ -200,7 +203,7 @@ class Entry:
         self,
         calls: Calls,
         call: ModelCall,
-        own: Mapping[str, Price],
+        price_of: PriceOf,
         price: Price,
         sent: int,
         blobs: Blobs | None = None,
@@ -212,7 +215,7 @@ class Entry:
         self._tape: Tape | None = None
         self._calls = calls
         self._call = call
-        self._own = own
+        self._price_of = price_of
         self._price = price
         self._sent = sent
         self._meter: Meter | None = None
@@ -271,7 +274,7 @@ class Entry:
         tokens, said = self._used(state)
         meter = self._meter
         model = meter.model if meter is not None and meter.model else self._call.model
-        price = prices.price_of(model, self._own) or self._price
+        price = self._price_of(model) or self._price
         return msgspec.structs.replace(
             self._call, state=state, status=self._status, why=_plain(why), model=model, input=tokens.input,
             output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,

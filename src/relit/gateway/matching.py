@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def _masked(value: Any, hidden: Sequence[Mask]) -> Any:
         for mask in hidden:
             value = mask.pattern.sub(mask.word, value)
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _masked(each, hidden) for key, each in value.items()}
     if isinstance(value, list):
         return [_masked(each, hidden) for each in value]
@@ -93,7 +93,7 @@ def _turn(turn: Any, ids: dict[str, str]) -> Any:
     return made
 
 
-def _is_item(turn: Mapping[str, Any]) -> bool:
+def _is_item(turn: dict[str, Any]) -> bool:
     kind = turn.get("type")
     return isinstance(kind, str) and kind in _ITEMS
 
@@ -111,7 +111,7 @@ def _with(table: dict[str, Any], ids: dict[str, str], *names: str) -> dict[str, 
     return {**table, **{name: ids.setdefault(id, f"id-{len(ids) + 1}") for name, id in found.items()}}
 
 
-def _first(whole: Mapping[str, Any]) -> Any:
+def _first(whole: dict[str, Any]) -> Any:
     """The first words of a conversation; the system's count as its beginning, too."""
     listed = whole.get("messages", whole.get("input"))
     if not isinstance(listed, list):
@@ -119,7 +119,7 @@ def _first(whole: Mapping[str, Any]) -> Any:
     begin: list[Any] = []
     for each in listed:
         begin.append(each)
-        if isinstance(each, Mapping) and each.get("role") == "user":
+        if isinstance(each, dict) and each.get("role") == "user":
             break
     return begin
 

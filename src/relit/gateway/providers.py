@@ -44,7 +44,7 @@ class Call:
 
 
 class Answer:
-    """A provider's answer that has begun; ``headers`` are those for the agent."""
+    """A provider's answer that has begun; ``headers`` are those for the agent. ``close`` ends it."""
 
     def __init__(self, call: Call, response: aiohttp.ClientResponse) -> None:
         self._call = call
@@ -52,26 +52,44 @@ class Answer:
         self.status = response.status
         self.reason = response.reason
         self.headers = headers.back(response.headers.items())
+        self._loop = asyncio.get_running_loop()
+        self._idle = call.route.patience.idle
+        self._since: float | None = None  # when the wait for the next piece began
+        self._timer = self._loop.call_later(min(self._idle, _LOOK), self._look)
 
     async def read(self) -> bytes:
         """The next piece, as soon as there is one; empty at the end. Raises ``ProviderFault``."""
-        left = idle = self._call.route.patience.idle
-        while left > 0:
-            try:
-                async with asyncio.timeout(min(left, _LOOK)):
-                    return await self._response.content.readany()
-            except TimeoutError:
-                left -= _LOOK
-            except (aiohttp.ClientError, OSError) as error:
-                raise _broken(self._call.route, "its answer broke off", error) from error
-            if self._is_over():
-                raise _broken(self._call.route, "its answer broke off: it was none any more")
-        raise silent(self._call.route, f"nothing came for {idle:g} s")
+        self._since = self._loop.time()
+        try:
+            return await self._response.content.readany()
+        except TimeoutError as error:
+            raise silent(self._call.route, f"nothing came for {self._idle:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(self._call.route, "its answer broke off", error) from error
+        finally:
+            self._since = None
+
+    def _look(self) -> None:
+        """Whether the wait is too long, or for nothing. One timer for all pieces: to set one for each costs as much as
+        to pass it on."""
+        now = self._loop.time()
+        due = (now if self._since is None else self._since) + self._idle
+        if due <= now:
+            self._response.content.set_exception(aiohttp.SocketTimeoutError())
+        elif self._since is not None and self._is_over():
+            self._response.content.set_exception(aiohttp.ClientPayloadError("it was none any more"))
+        else:
+            self._timer = self._loop.call_at(min(due, now + _LOOK), self._look)
 
     def _is_over(self) -> bool:
         """Whether no more can come. The library does not tell a reader of chunks that have become none."""
         connection = self._response.connection
         return not self._response.content.is_eof() and (connection is None or connection.transport is None)
+
+    def close(self) -> None:
+        """Let go of its connection. One whose answer was read whole has gone back already."""
+        self._timer.cancel()
+        self._response.close()
 
 
 class Providers:
@@ -100,11 +118,11 @@ class Providers:
     @asynccontextmanager
     async def answer(self, call: Call) -> AsyncIterator[Answer]:
         """The answer to a call; one that is left before its end is cancelled. Raises ``ProviderFault``."""
-        response = await self._begun(call)
+        answer = Answer(call, await self._begun(call))
         try:
-            yield Answer(call, response)
+            yield answer
         finally:
-            response.close()  # a connection whose answer was read whole has gone back already
+            answer.close()
 
     async def _begun(self, call: Call) -> aiohttp.ClientResponse:
         route = call.route

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,8 @@ import msgspec
 
 from relit.gateway.reading import read
 
-_WORDS = (b'"usage"', b'"model"')
+_USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]')  # null, while it is not known yet
+_TOLD = re.compile(_USAGE.pattern + rb'|"model"')
 _WHOLE_MOST = 32 << 20  # bytes of an answer that does not stream, of which usage is read
 _LINE_MOST = 8 << 20
 _PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
@@ -60,35 +62,50 @@ class Meter:
             self._read(data)
 
     def _read(self, data: bytes) -> None:
-        self.said += min(len(data), _EVENT * max(1, data.count(b"data:"))) if self.streamed else len(data)
-        if self._lost:
+        if not self.streamed:
+            self.said += len(data)
+            if not self._lost:
+                self._keep(data, _WHOLE_MOST)
             return
-        self._kept += data
-        if self.streamed:
-            self._lines()
-        if len(self._kept) > (_LINE_MOST if self.streamed else _WHOLE_MOST):
-            self._kept.clear()
-            self._lost = not self.streamed
+        self.said += min(len(data), _EVENT * max(1, data.count(b"data:")))
+        if self._kept or not data.endswith(b"\n"):
+            data = self._whole_lines(data)
+        self._lines(data)
 
     def end(self) -> None:
         """There is no more."""
         if self.streamed:
-            self._kept += b"\n"
-            self._lines()
+            self._lines(bytes(self._kept))
         else:
             self._look(bytes(self._kept))
         self._kept.clear()
 
-    def _lines(self) -> None:
-        end = self._kept.rfind(b"\n")
-        if end < 0:
+    def _keep(self, data: bytes, most: int) -> None:
+        self._kept += data
+        if len(self._kept) > most:
+            self._kept.clear()
+            self._lost = not self.streamed
+
+    def _whole_lines(self, data: bytes) -> bytes:
+        """What is whole now; the rest is kept for the next piece."""
+        end = data.rfind(b"\n") + 1
+        whole = bytes(self._kept) + data[:end] if end else b""
+        if end:
+            self._kept.clear()
+        self._keep(data[end:], _LINE_MOST)
+        return whole
+
+    def _lines(self, whole: bytes) -> None:
+        """Only lines that tell something are decoded: most are words of the answer. A model is told once."""
+        if self._telling.search(whole) is None:
             return
-        whole = bytes(self._kept[: end + 1])
-        del self._kept[: end + 1]
-        if any(word in whole for word in _WORDS):
-            for line in whole.split(b"\n"):
-                if line.startswith(b"data:") and any(word in line for word in _WORDS):
-                    self._look(line[5:])
+        for line in whole.split(b"\n"):
+            if line.startswith(b"data:") and self._telling.search(line) is not None:
+                self._look(line[5:])
+
+    @property
+    def _telling(self) -> re.Pattern[bytes]:
+        return _USAGE if self.model else _TOLD
 
     def _look(self, raw: bytes) -> None:
         for each in _places(raw):

@@ -32,7 +32,9 @@ class SqlCalls:
         return Turn(run=found[0][0], life=f"{found[0][1]}.{found[0][2]}") if len(found) == 1 else Turn()
 
     async def replay(self, call: ModelCall) -> ModelCall | None:
-        return await self._database.write(Op(_replay, call))
+        key = (call.run, call.life, call.lane, call.key)
+        [found] = await self._database.read(("call_before", key), few=True)
+        return await self._database.write(Op(_replay, call)) if found else None  # most calls are new
 
     async def answer(self, id: str) -> Answer | None:
         [found] = await self._database.read(("answer_get", (id,)), few=True)

@@ -64,17 +64,17 @@ SELECT {USAGE} FROM usage WHERE day >= $1 ORDER BY day, agent, route, model
 -- delivery, which is a step.
 -- name: turns_of
 -- params: agent
-SELECT id, epoch, (SELECT COALESCE(MAX(seq), 0) FROM steps WHERE run = runs.id) FROM runs WHERE state = 'running' AND agent = $1 AND mailbox IS NOT NULL ORDER BY id LIMIT 2
+SELECT id, epoch, (SELECT COALESCE(MAX(seq), 0) FROM steps WHERE run = runs.id) FROM runs WHERE state = 'running' AND finished_at IS NULL AND agent = $1 AND mailbox IS NOT NULL ORDER BY id LIMIT 2
 
 -- The first answer of an earlier life that is the same call's, and was given to no call of this one; none from where on
 -- this life has gone another way in that conversation.
 -- name: call_before
 -- params: run, life, lane, key
 SELECT {CALL} FROM calls
-WHERE run = $1 AND key = $4 AND life <> $2 AND state = 'done'
+WHERE run = $1 AND run <> '' AND key = $4 AND life <> $2 AND state = 'done'
   AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
-  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = calls.run AND o.life = $2 AND o.source = calls.id)
-  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = calls.run AND o.life = $2 AND o.lane = $3 AND o.state <> 'replayed')
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = $1 AND o.run <> '' AND o.life = $2 AND o.source = calls.id)
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = $1 AND o.run <> '' AND o.life = $2 AND o.lane = $3 AND o.state <> 'replayed')
 ORDER BY number, id LIMIT 1
 
 -- name: answer_add
