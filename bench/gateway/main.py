@@ -28,6 +28,7 @@ from bench.gateway.ours import Cast, Relit
 from bench.gateway.peers import Bare, LiteLLM, ended, spoken
 from bench.gateway.pinning import apart
 from bench.gateway.rounds import Calling, Side, interleaved
+from bench.gateway.tools import added_ms
 from bench.gateway.upstream import Script
 from bench.node.processes import cpu_s, pss_kb
 
@@ -45,10 +46,11 @@ class Plan(NamedTuple):
     calls_s: float  # of each side, in a round
     stream: Script
     ramp_s: float  # in which the streams begin
+    tools: int  # calls to a tool
 
 
-QUICK = Plan(rounds=3, calls_s=1.3, stream=Script(100, 50, 50), ramp_s=2.5)
-FULL = Plan(rounds=9, calls_s=4, stream=Script(600, 50, 50), ramp_s=5)
+QUICK = Plan(rounds=3, calls_s=1.3, stream=Script(100, 50, 50), ramp_s=2.5, tools=200)
+FULL = Plan(rounds=9, calls_s=4, stream=Script(600, 50, 50), ramp_s=5, tools=1000)
 
 
 def say(text: str) -> None:
@@ -161,8 +163,10 @@ class Bench:
         say(f"replay: {CALLS} calls of up to {len(calls[-1]) >> 10} KB in {self.found['replay_50_calls_s']:.3f} s")
 
     def tools(self) -> None:
-        """A call of a tool through the gateway: tool_added_p50_ms comes from here once the gateway passes them."""
-        self.found["tool_added_p50_ms"] = None
+        """Calls to a tool, written down before and after."""
+        door = self.relit.doors(self.again)[0]
+        self.found["tool_added_p50_ms"] = added_ms(door, self.url, self.plan.tools)
+        say(f"tools: a call takes {self.found['tool_added_p50_ms']:.2f} ms more through the gateway")
 
     async def streams(self) -> None:
         """Many at once through one core; who calls and who answers have the other one."""

@@ -25,6 +25,17 @@ LEASE_MS = 3_600_000
 _FRAME, _HEADER = 24, 32  # bytes of SQLite's write-ahead log
 
 
+TOOL = """
+[tools.touch]
+description = "Touch it."
+url = "{upstream}/1-0-0/touch"
+arguments = {{ what = {{ type = "string" }} }}
+effect = "native-key"
+idempotency = "header:Idempotency-Key"
+private = true
+"""
+
+
 class Cast(NamedTuple):
     """Agents of one script."""
 
@@ -124,11 +135,12 @@ def commits_in(log: bytes) -> int:
 
 
 def _settings(upstream: str, casts: Sequence[Cast]) -> str:
-    text = '[gateway]\nlisten = "127.0.0.1:0"\n'
+    text = f'[gateway]\nlisten = "127.0.0.1:0"\n{TOOL.format(upstream=upstream)}'
     for cast in casts:
         text += f'[models.{cast.name}]\nurl = "{upstream}{cast.script.path}/v1"\nkey = "scripted"\nmodel = "m"\n'
         for name in cast.agents:
             text += f'[agents.{name}]\nkind = "command"\ncommand = ["true"]\nmodel = "{cast.name}"\nresume = "replay"\n'
+            text += 'grants = ["tool:touch"]\n'
     return text
 
 
