@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +20,7 @@ from relit.gateway.tools.mcp import INTERNAL, NO_METHOD, PARAMS, Reply, Request
 
 PATH = "/mcp"
 BODY_MOST = 4 << 20  # bytes
+_BODY_S = 30.0  # so long a body may take to come
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -71,6 +73,16 @@ async def _posted(request: web.BaseRequest) -> bytes:
         raise Reply(403)  # a page in a browser, which may have been led here
     if request.method != "POST":
         raise Reply(405)
+    try:
+        async with asyncio.timeout(_BODY_S):
+            return await _whole(request)
+    except TimeoutError as error:
+        raise Reply(408) from error
+    except web.RequestPayloadError as error:
+        raise Reply(400) from error
+
+
+async def _whole(request: web.BaseRequest) -> bytes:
     pieces, size = [], 0
     async for piece in request.content.iter_any():
         pieces.append(piece)
