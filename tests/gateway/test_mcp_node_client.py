@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import node_house
+import node_clients_house as node_house
 import pytest
 from gateway_house import TOKEN
-from node_house import Client
+from node_clients_house import Client
 from tools_house import House, Scripted, house, mail
 
 from relit.gateway.tools.base import Outcome, text

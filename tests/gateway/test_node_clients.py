@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import node_house
+import node_clients_house as node_house
 import pytest
 from clients_house import PIXEL, RULES, SCHEMA, STATUSES, TEXT, TOOL, Served, served
 from gateway_house import TOKEN
-from node_house import Client
+from node_clients_house import Client
 
 from relit.gateway.routes import Kind
 from relit.testing.llm import Answer, Rule, When

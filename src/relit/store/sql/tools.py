@@ -128,8 +128,12 @@ async def _kept(tx: Tx, call: ToolCall) -> ToolCall:
 @one_by_one
 async def _begin(tx: Tx, args: tuple[ToolCall, int]) -> tuple[ToolCall, ToolCall | None]:
     call, seen = args
-    asked = (call.run, call.agent, call.tool, call.hash, call.same, call.life, seen)
-    found = await tx.many("tool_before", [asked]) if call.state != "denied" else []
+    found = []
+    if call.state != "denied" and call.run:
+        asked = (call.run, call.agent, call.tool, call.hash, call.same, call.life, seen)
+        found = await tx.many("tool_before", [asked])
+    elif call.state != "denied":
+        found = await tx.many("tool_undecided", [(call.agent, call.tool, call.hash)])
     source = tool_of(found[0][1:]) if found else None
     [(_, number)] = await tx.many("tool_number", [(call.run,)])
     call = msgspec.structs.replace(call, number=number if call.run else 0, started_at=tx.now)

@@ -8,18 +8,24 @@ INSERT INTO tool_calls ({TOOL}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
 -- params: run
 SELECT COALESCE(MAX(number), 0) + 1 FROM tool_calls WHERE run = ?1 AND run <> ''
 
--- The earlier call whose result a new one gets: see ToolCalls.begin. Equal arguments come before equal meaning.
+-- The earlier call of a turn whose result a new one gets: see ToolCalls.begin. Equal arguments come before equal meaning.
 -- name: tool_before
 -- params: run, agent, tool, hash, same, life, seen
 SELECT {TOOL} FROM tool_calls
-WHERE tool = ?3 AND agent = ?2
-  AND (run = ?1 AND run <> '' OR ?1 = '' AND run = '' AND state IN ('held', 'approved', 'in_doubt'))
+WHERE run = ?1 AND run <> '' AND agent = ?2 AND tool = ?3
   AND (hash = ?4 OR same = ?5 AND same <> '')
   AND state NOT IN ('replayed', 'failed')
-  AND (state IN ('held', 'approved', 'in_doubt') OR heard = 2 OR life <> ?6 AND (hash <> ?4 OR seen IS NULL OR seen >= ?7))
   AND (state IN ('held', 'approved', 'in_doubt')
-    OR NOT EXISTS (SELECT 1 FROM tool_calls o WHERE o.source = tool_calls.id AND o.life = ?6 AND o.heard <> 2))
+    OR (heard = 2 OR life <> ?6 AND (hash <> ?4 OR seen IS NULL OR seen >= ?7))
+      AND NOT EXISTS (SELECT 1 FROM tool_calls o WHERE o.source = tool_calls.id AND o.source <> '' AND o.life = ?6 AND o.heard <> 2))
 ORDER BY hash = ?4 DESC, number, id LIMIT 1
+
+-- Of no turn: only one that is undecided.
+-- name: tool_undecided
+-- params: agent, tool, hash
+SELECT {TOOL} FROM tool_calls
+WHERE state IN ('held', 'approved', 'in_doubt') AND run = '' AND agent = ?1 AND tool = ?2 AND hash = ?3
+ORDER BY id LIMIT 1
 
 -- name: tool_get
 -- params: id
