@@ -17,7 +17,6 @@ from relit.lib.proc import MARK, kill_marked
 from relit.settings import Environment, Settings
 from relit.store.tools import ToolCall
 
-NAMES = ("shell", "read_file", "write_file", "http")
 _SHELL_S, _SHELL_MOST_S = 600, 6 * 3600
 _OUTPUT_MOST = 1 << 20  # bytes that are kept
 _LINES = 2000

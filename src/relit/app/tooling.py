@@ -27,6 +27,7 @@ from relit.lib.ids import derived_id
 from relit.settings import Environment, Secrets, Settings
 from relit.settings.model import Agent
 from relit.settings.noted import noted_token
+from relit.settings.tools import STRICT
 from relit.settings.tools import Tool as Table
 from relit.store.base import Store
 from relit.store.tools import Effect, ToolCall
@@ -66,7 +67,7 @@ def grants(settings: Settings) -> dict[str, Grant]:
 
 def _grant(agent: Agent) -> Grant:
     names = [each.removeprefix("tool:") for each in agent.grants]
-    return Grant((*names, *(strict.NAMES if agent.tools == "strict" else ())), dict(agent.policies))
+    return Grant((*names, *(STRICT if agent.tools == "strict" else ())), dict(agent.policies))
 
 
 def http_tool(name: str, table: Table, secrets: Secrets) -> HttpTool:

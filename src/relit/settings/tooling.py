@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
-from relit.settings.check import Fault
+from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
-from relit.settings.model import File
-from relit.settings.tools import Tool
+from relit.settings.model import Agent, File
+from relit.settings.tools import OWN, Tool
 
 _NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HOST = re.compile(r"^https?://([^/?#]*)")
@@ -22,11 +23,14 @@ def faults(file: File) -> Iterator[Fault]:
         if agent.kind == "python" and (agent.grants or agent.policies):
             why = "does nothing for code written with the SDK, which calls what it likes: remove it"
             yield Fault(("agents", name, "grants"), why)
+        yield from _grants(("agents", name, "grants"), agent, file)
         if agent.tools == "strict" and agent.kind in ("python", "command"):
             why = f'kind = "{agent.kind}" has tools of its own, which relit cannot switch off'
             yield Fault(("agents", name, "tools"), why, '"native"')
     for name, tool in file.tools.items():
         path: Path = ("tools", name)
+        if name in OWN:
+            yield Fault(path, "is the name of a tool of relit's own: choose another")
         if (tool.url is None) == (tool.function is None):
             yield Fault(path, "needs exactly one of url and function")
         if tool.function is not None:
@@ -39,6 +43,16 @@ def faults(file: File) -> Iterator[Fault]:
         yield from _effect(path, tool)
         if tool.key is not None and tool.key_header in tool.headers:
             yield Fault((*path, "headers"), f"has {tool.key_header}, which carries the key")
+
+
+def _grants(path: Path, agent: Agent, file: File) -> Iterator[Fault]:
+    """What is granted must be there."""
+    known = [*file.tools, *OWN]
+    for grant in agent.grants:
+        pattern = grant.removeprefix("tool:")
+        if not any(fnmatchcase(name, pattern) for name in known):
+            meant = nearest(pattern, known)
+            yield Fault(path, f'there is no tool "{pattern}"', "a table of [tools]", f"tool:{meant}" if meant else "")
 
 
 def _function(path: Path, tool: Tool) -> Iterator[Fault]:

@@ -12,6 +12,12 @@ Policy = Literal["allow", "ask", "deny"]
 Effect = Literal["read", "natural-key", "native-key", "lookup", "ask"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
+STRICT = ("shell", "read_file", "write_file", "http")
+OWN = (
+    "remember", "recall", "schedule", "ask_human", "send_to_agent", "snapshot", "restore_file", "read_result", *STRICT,
+)  # fmt: skip
+"""Tools of relit's own: no table may take their names."""
+
 
 class LookUp(Table, frozen=True, kw_only=True):
     """How it is asked whether a call happened."""
