@@ -389,6 +389,10 @@ def test_the_death_of_the_gateway_leaves_a_doubt_that_a_person_settles(clerks: H
     until(lambda: [each for each in clerks.json("effects")["tools"] if each["state"] == "in_doubt"], "the doubt")
     Sink.slow.set()
     [doubtful] = clerks.json("effects")["tools"]
+    oldest = min(each["number"] for each in clerks.json("volume", "log", "clerk")["snapshots"])
+    back = clerks.run("restore", "clerk", "--at", str(oldest), "--dry-run")
+    assert back.exit_code == 0, back.output
+    assert "post" in back.output, "what no restore undoes is told"
     shown = clerks.run("effects").output
     assert "post" in shown
     assert "in_doubt" in shown

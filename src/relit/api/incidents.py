@@ -41,6 +41,11 @@ async def get(call: Call) -> documents.IncidentDetail:
         documents.IncidentEffect(run=each.run, pos=each.pos, name=each.name, at=each.intent_at)
         for each in await call.store.effects(agent=incident.agent, states=("in_doubt",))
     ]
+    found.effects += [
+        documents.IncidentEffect(run=each.id, pos="", name=each.tool, at=each.started_at)
+        for each in await call.store.tools.waiting(["in_doubt"])
+        if each.agent == incident.agent
+    ]
     found.runs = [
         documents.IncidentRun(id=run.id, target=run.target, state=run.state, reason=run.reason or "", at=run.created_at)
         for run in await call.store.runs(agent=incident.agent, states=_UNFINISHED, limit=_RUNS_MOST)

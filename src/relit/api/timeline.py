@@ -6,7 +6,9 @@ from relit import documents
 from relit.documents import Messages
 from relit.manifest import Snapshot
 from relit.store.base import Store
-from relit.store.values import Rewind, Run
+from relit.store.values import EffectState, Rewind, Run
+
+_CALLS_MOST = 1000  # newest ones that are looked through
 
 
 class JournalTimeline:
@@ -24,12 +26,23 @@ class JournalTimeline:
             documents.SinceEffect(run=each.run, pos=each.pos, name=each.name, state=each.state, at=each.intent_at)
             for each in found.effects
         ]
+        effects += await self._tools(agent, to.at_ms)
         gone = {run.id: found.steps[run.id] for run in found.runs if messages and _goes_back(run, messages)}
         runs = [
             documents.SinceMessage(run=run.id, state=run.state, at=run.created_at, superseded=gone.get(run.id, 0))
             for run in found.runs
         ]
         return effects, runs
+
+    async def _tools(self, agent: str, at_ms: int) -> list[documents.SinceEffect]:
+        """Calls to tools that write, of an agent without an SDK."""
+        states: dict[str, EffectState] = {"done": "done", "open": "open", "in_doubt": "in_doubt"}
+        calls = await self._store.tools.of_agent(agent, _CALLS_MOST)
+        return [
+            documents.SinceEffect(run=each.run or each.id, pos="", name=each.tool, state=states[each.state], at=at)
+            for each in reversed(calls)
+            if each.state in states and each.effect != "read" and (at := each.sent_at or each.started_at) > at_ms
+        ]
 
     async def rewind(self, agent: str, to: Snapshot, messages: Messages) -> None:
         """The agent stands still meanwhile."""

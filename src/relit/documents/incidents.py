@@ -52,7 +52,7 @@ class IncidentEntry(msgspec.Struct, kw_only=True):
 
 
 class IncidentEffect(msgspec.Struct, kw_only=True):
-    """An effect of the agent of which nobody knows whether it happened."""
+    """An effect of the agent of which nobody knows whether it happened. No ``pos``: ``run`` is a call to a tool."""
 
     run: str
     pos: str

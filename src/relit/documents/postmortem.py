@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 
-from relit.documents.incidents import IncidentDetail, IncidentEntry
+from relit.documents.incidents import IncidentDetail, IncidentEffect, IncidentEntry
 from relit.lib.durations import human, size
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -125,10 +125,15 @@ def _took(entry: IncidentEntry) -> str:
 
 def _effects(incident: IncidentDetail) -> str:
     lines = [
-        f"- {_text(each.name)}: " + _code(f"relit effects resolve {each.run[-8:]} {each.pos} --done|--not-done")
+        f"- {_text(each.name)}: " + _code(f"relit effects resolve {_place(each)} --done|--not-done")
         for each in incident.effects
     ]
     return "Nobody knows whether these happened:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _place(effect: IncidentEffect) -> str:
+    """A run and a position, or a call to a tool."""
+    return f"{effect.run[-8:]} {effect.pos}".rstrip()
 
 
 def _runs(incident: IncidentDetail) -> str:
