@@ -305,6 +305,9 @@ def test_a_call_waits_for_a_persons_word(clerks: House) -> None:
     [held] = clerks.json("approvals")["calls"]
     assert (held["agent"], held["tool"], held["arguments"]) == ("careful", "mail", {"to": "cleo"})
     assert "cleo" in clerks.run("approvals", "ls").output
+    shown = clerks.run("ps").output
+    assert "calls to tools that wait for your word: 1" in shown
+    assert "relit-tools" not in shown
     assert Sink.count("cleo") == 0
     assert "approved" in clerks.run("approvals", "approve", held["id"][-8:]).output
     diary = clerks.data / "agents" / "careful" / "home" / "work" / "diary"

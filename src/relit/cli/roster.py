@@ -10,7 +10,8 @@ import msgspec
 from relit import documents
 from relit.control.values import InstanceStatus
 
-OWN = ("server", "volumes", "turns", "gateway")
+OWN = ("server", "volumes", "turns", "functions", "gateway")
+TOOLS = "relit-tools"  # whose workflows tools that are functions are: nobody's agent
 ILL = ("down", "healing", "backing-off")
 _WELL = ("ready", "working", "idle")
 # Of several processes of one agent the one in the worst state is shown.

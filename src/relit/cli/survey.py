@@ -12,7 +12,7 @@ import msgspec
 from relit import documents
 from relit.cli import roster
 from relit.cli.http import Api
-from relit.cli.roster import OWN, Known, Memory, Row
+from relit.cli.roster import OWN, TOOLS, Known, Memory, Row
 from relit.cli.session import Session
 from relit.errors import RelitError, ServerUnreachable
 from relit.lib import footprint
@@ -28,13 +28,15 @@ _NOBODY = status.Running(keeper=None, node=None, instances=[])
 
 
 class Found(msgspec.Struct, kw_only=True):
-    """One look. ``here`` is ``None`` when a server elsewhere is asked; ``own``: what relit's own processes hold."""
+    """One look. ``here`` is ``None`` when a server elsewhere is asked; ``own``: what relit's own processes hold;
+    ``asks``: what waits for a person."""
 
     here: Running | None
     rows: list[Row]
     own: dict[str, Memory]
     workers: list[documents.Worker]
     troubles: list[str]
+    asks: list[str] = []
     away: ServerUnreachable | None = None
 
     @property
@@ -58,6 +60,7 @@ class Survey:
         self._snapshots: dict[str, int | None] = {}
         self._limits: dict[int, int | None] = {}
         self._held: dict[str, Memory] = {}
+        self._asks: list[str] = []
 
     def look(self) -> Found:
         """Everything as it is now. Raises what the server says, and ``ServerUnreachable`` when nothing runs here."""
@@ -84,16 +87,28 @@ class Survey:
             own={name: held for name, held in known.memory.items() if name in (*OWN, "node", "keeper")},
             workers=self._workers,
             troubles=[*_away(away), *roster.troubles(known.agents), *self._ill(here)],
+            asks=self._asks,
             away=away,
         )
 
+    def _asked(self) -> list[str]:
+        """What waits for a person."""
+        calls = self._api.get("/v1/tools/calls", documents.ToolCalls, state=["held", "in_doubt"]).calls
+        held = sum(each.state == "held" for each in calls)
+        doubtful = len(calls) - held
+        return [
+            *([f"calls to tools that wait for your word: {held}. next: relit approvals"] if held else []),
+            *([f"calls to tools that may have happened: {doubtful}. next: relit effects"] if doubtful else []),
+        ]
+
     def _ask(self, known: Known, again: bool) -> None:
-        known.agents = self._api.get("/v1/agents", documents.Agents).agents
+        known.agents = [each for each in self._api.get("/v1/agents", documents.Agents).agents if each.name != TOOLS]
         if any(agent.runs.get("running") for agent in known.agents):
             known.runs = self._api.get("/v1/runs", documents.Runs, state="running", limit=_RUNS_MOST).runs
         if again:
             self._workers = self._api.get("/v1/workers", documents.Workers).workers
             self._snapshots = self._newest()
+            self._asks = self._asked()
         known.snapshots = self._snapshots
 
     def _newest(self) -> dict[str, int | None]:

@@ -45,6 +45,7 @@ def document(found: Found) -> dict[str, object]:
         "instances": found.instances,
         "workers": found.workers,
         "troubles": found.troubles,
+        "asks": found.asks,
         "own": {name: held.bytes for name, held in found.own.items()},
         "node": here.node if here else None,
         "keeper": here.keeper if here else None,
@@ -63,6 +64,8 @@ def show(screen: Screen, found: Found, everything: bool) -> None:
         screen.note("no agents yet. next: relit agent add NAME, relit up MODULE, or relit run MODULE:WORKFLOW")
     if found.own and not everything and not screen.quiet:
         screen.line(painted(screen, board.own(found.instances, found.own)))
+    for ask in found.asks:
+        screen.note(_wrapped(ask, width))
     for trouble in found.troubles:
         screen.note(screen.style(_wrapped(trouble, width), fg="yellow"))
 
