@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
@@ -156,6 +157,7 @@ class Providers:
         )
 
 
+@functools.lru_cache(100)
 def _timeout(patience: Patience) -> aiohttp.ClientTimeout:
     """Only the connection's: the answer has clocks of its own, which stand still while the agent does not read."""
     return aiohttp.ClientTimeout(total=None, connect=patience.connect, sock_connect=patience.connect)

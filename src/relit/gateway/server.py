@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
@@ -21,7 +21,7 @@ from relit.gateway.answers import Kept
 from relit.gateway.crowd import AT_ONCE, Crowd
 from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
-from relit.gateway.ledger import Ending, Entry, Ledger, Question
+from relit.gateway.ledger import Entry, Ledger, Question
 from relit.gateway.listener import Life, Listener, Lives, died
 from relit.gateway.naming import named, renamed
 from relit.gateway.providers import Answer, Call, Providers, silent
@@ -30,9 +30,9 @@ from relit.gateway.routes import Caller, Callers, Route
 from relit.gateway.target import Target, aim, door
 from relit.gateway.tools.desk import Desk
 from relit.gateway.tools.endpoint import PATH, Endpoint
+from relit.gateway.work import Work
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import system_random
-from relit.lib.service import finished
 
 _LOG = logging.getLogger(__name__)
 _GRACE = 1.5  # seconds that answers under way get when the gateway stops
@@ -75,7 +75,7 @@ class Gateway:
         self._health = Health(routes, clock)
         self._providers = Providers()
         self._runner: web.ServerRunner | None = None
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: dict[asyncio.Task[Any], Callable[[], object]] = {}  # and how each is cancelled
         self._stopping = False
 
     @property
@@ -126,8 +126,8 @@ class Gateway:
         if self._calls:
             await asyncio.wait({*self._calls}, timeout=_GRACE)
         while self._calls:
-            for call in {*self._calls}:
-                call.cancel()
+            for cancel in [*self._calls.values()]:
+                cancel()
             await asyncio.wait({*self._calls})
 
     # --- a call -----------------------------------------------------------------------------------------------------
@@ -135,14 +135,14 @@ class Gateway:
     async def _take(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None, "aiohttp runs each request in a task"
-        self._calls.add(task)
+        self._calls[task] = task.cancel
         try:
             return await self._answer(request)
         except Refused as refused:
             kind = door(request.raw_path)
             return _whole(refused.status, refused.body(kind), "application/json", refused.headers())
         finally:
-            self._calls.discard(task)
+            del self._calls[task]
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/healthz":
@@ -249,17 +249,18 @@ class Gateway:
         """By one route, between the two entries that the ledger makes of it. ``None``: somebody else is to be asked."""
         recorded = question is not None and question.match is not None
         life = self._lives(caller.agent) if recorded else None
-        work = asyncio.get_running_loop().create_task(self._entered(request, caller, call, question, others=others))
-        self._calls.add(work)
-        work.add_done_callback(self._calls.discard)
+        work = Work()
+        task = work.start(self._entered(request, caller, call, question, work, others=others))
+        self._calls[task] = work.cancel
+        task.add_done_callback(self._calls.pop)
         if question is not None and question.match is not None:
-            self._follow(question, work)
+            self._follow(question, task)
         try:
-            return await asyncio.shield(work)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not await self._outlives(work, life):  # else it is paid for, and the next life will ask
+            if not await self._outlives(task, life):  # else it is paid for, and the next life will ask
                 work.cancel()
-                await asyncio.wait([work])
+                await asyncio.wait([task])
             raise
 
     async def _outlives(self, work: asyncio.Task[Any], life: Life | None) -> bool:
@@ -282,54 +283,38 @@ class Gateway:
         work.add_done_callback(done)
 
     async def _entered(
-        self, request: web.BaseRequest, caller: Caller, call: Call, question: Question | None, *, others: bool
-    ) -> web.StreamResponse | None:
-        entry = await self._opened(caller, call, question)
+        self, request: web.BaseRequest, caller: Caller, call: Call, question: Question | None, work: Work, *,
+        others: bool,
+    ) -> web.StreamResponse | None:  # fmt: skip
+        if self._ledger is not None and question is not None:
+            sent = call.body if isinstance(call.body, bytes) or call.body is None else b""
+            await work.open(self._ledger.open(caller, call.route, call.target, sent, question))
         try:
-            response = await self._tried(request, call, entry, others=others)
+            work.check()
+            response = await self._tried(request, call, work, others=others)
             if response is None:
-                await self._ended(entry, "failed", "another route stands in")
+                await work.end("failed", "another route stands in")
             return response
         except asyncio.CancelledError:
-            await self._ended(entry, "cancelled", "its caller went away")
+            await work.end("cancelled", "its caller went away")
             raise
         except Refused as refused:
-            await self._ended(entry, "failed", refused.message)
+            await work.end("failed", refused.message)
             raise
         except OSError as error:  # the caller's connection
-            await self._ended(entry, "cancelled", str(error))
+            await work.end("cancelled", str(error))
             raise
         except Exception as error:
-            await self._ended(entry, "failed", repr(error))
+            await work.end("failed", repr(error))
             raise
-
-    async def _opened(self, caller: Caller, call: Call, question: Question | None) -> Entry | None:
-        """Written down; also when the caller goes away meanwhile, and then ended at once."""
-        if self._ledger is None or question is None:
-            return None
-        sent = call.body if isinstance(call.body, bytes) or call.body is None else b""
-        opening = asyncio.get_running_loop().create_task(
-            self._ledger.open(caller, call.route, call.target, sent, question)
-        )
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            await asyncio.wait([opening])
-            if not opening.cancelled() and opening.exception() is None:
-                await self._ended(opening.result(), "cancelled", "its caller went away")
-            raise
-
-    async def _ended(self, entry: Entry | None, state: Ending, why: str = "") -> None:
-        if entry is not None:
-            await finished(entry.end(state, why))
 
     async def _tried(
-        self, request: web.BaseRequest, call: Call, entry: Entry | None, *, others: bool
+        self, request: web.BaseRequest, call: Call, work: Work, *, others: bool
     ) -> web.StreamResponse | None:
         """As often as its route allows, as long as the agent has seen nothing of it."""
         attempt = 1
         while True:
-            found = await self._passed(request, call, entry, Patient(attempt, call, others, self._chance, self._clock))
+            found = await self._passed(request, call, work, Patient(attempt, call, others, self._chance, self._clock))
             match found:
                 case web.StreamResponse():
                     return found
@@ -340,9 +325,10 @@ class Gateway:
                     return None
 
     async def _passed(
-        self, request: web.BaseRequest, call: Call, entry: Entry | None, patient: Patient
+        self, request: web.BaseRequest, call: Call, work: Work, patient: Patient
     ) -> web.StreamResponse | Wait | Next:
         """The provider's answer. Once that has begun, a fault of its can only be shown by breaking off, too."""
+        entry = work.entry
         listener = Listener(request, recorded=entry is not None and entry.kept)
         try:
             async with _within(call.route), self._providers.answer(call) as answer:
@@ -354,12 +340,12 @@ class Gateway:
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
                 if refused:  # some clients do not hear a refusal out
-                    await self._ended(entry, "failed")
+                    await work.end("failed")
                 await listener.begin(answer)
                 last = await _pour(answer, listener, entry)
                 if not refused:
                     self._judge(call.route, answer)
-                    await self._ended(entry, "done")
+                    await work.end("done")
                 await listener.hear(last)
                 await listener.end()
         except ProviderFault as fault:
@@ -374,7 +360,7 @@ class Gateway:
                 if not isinstance(verdict, Pass):
                     return verdict
                 raise _refusal(fault) from fault
-            await self._ended(entry, "failed", fault.why)
+            await work.end("failed", fault.why)
             listener.break_off()
         assert listener.response is not None, "it was answered, or a refusal was raised"
         return listener.response
