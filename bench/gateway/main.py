@@ -20,13 +20,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from bench.gateway import asked, verdict
-from bench.gateway.load import Door, crowd, once_each
+from bench.gateway.load import Body, Door, crowd, once_each
 from bench.gateway.ours import Cast, Relit
 from bench.gateway.peers import Bare, LiteLLM, ended, spoken
-from bench.gateway.pinning import apart
+from bench.gateway.pinning import apart, waited_s
 from bench.gateway.rounds import Calling, Side, interleaved
 from bench.gateway.tools import added_ms
 from bench.gateway.upstream import Script
@@ -35,22 +36,23 @@ from bench.node.processes import cpu_s, pss_kb
 AT_ONCE, STREAMS, CALLS = 16, 500, 50
 JOURNALED, COMMITS = 20, 2  # calls whose commits are counted, and how many each is to have
 FLAT_OUT = Script(20)  # as fast as it can
-PACED = Script(20, 50, 5)  # a fast model: 145 ms
+PACED = Script(20, 100, 10)  # a fast model: a hundred words a second
 _T0 = time.monotonic()
 
 
 class Plan(NamedTuple):
-    """How much is measured."""
+    """How much is measured. ``all``: also what nothing is promised of."""
 
     rounds: int
     calls_s: float  # of each side, in a round
     stream: Script
     ramp_s: float  # in which the streams begin
     tools: int  # calls to a tool
+    all: bool
 
 
-QUICK = Plan(rounds=3, calls_s=1.3, stream=Script(100, 50, 50), ramp_s=2.5, tools=200)
-FULL = Plan(rounds=9, calls_s=4, stream=Script(600, 50, 50), ramp_s=5, tools=1000)
+QUICK = Plan(rounds=3, calls_s=1, stream=Script(100, 50, 50), ramp_s=4, tools=200, all=False)
+FULL = Plan(rounds=9, calls_s=4, stream=Script(600, 50, 50), ramp_s=10, tools=1000, all=True)
 
 
 def say(text: str) -> None:
@@ -58,11 +60,25 @@ def say(text: str) -> None:
     print(f"[{time.monotonic() - _T0:.1f}] {text}", file=sys.stderr, flush=True)
 
 
+def fsync_ms(folder: Path) -> float:
+    """The median of some, with pauses as between calls."""
+    took = []
+    with (folder / "synced").open("wb", buffering=0) as file:
+        for _ in range(40):
+            file.write(os.urandom(20_000))
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+            time.sleep(0.005)
+    return median(took) * 1000
+
+
 class Bench:
     """relit, its peers and their model, side by side."""
 
     def __init__(self, folder: Path, plan: Plan, stack: ExitStack) -> None:
         self.plan = plan
+        self.folder = folder
         self.found: dict[str, float | None] = {}
         self.rows: dict[str, dict[str, float]] = {"relit": {}, "bare": {}, "LiteLLM": {}}
         self.model, self.url = spoken(sys.executable, "-m", "bench.gateway.upstream")
@@ -88,7 +104,7 @@ class Bench:
         say("all are up")
 
     async def journal(self) -> None:
-        """How many transactions a streamed call is."""
+        """How many transactions a streamed call is, and what the disk takes for one."""
         here = await crowd(self.relit.doors(self.fast)[:1], asked.question)
         await here.call(0, 0)
         before = self.relit.commits()
@@ -96,7 +112,7 @@ class Bench:
             await here.call(0, number)
         here.close()
         commits = (self.relit.commits() - before) / JOURNALED
-        say(f"journal: {commits:g} commits for a streamed call")
+        say(f"journal: {commits:g} commits for a streamed call; one fsync here: {fsync_ms(self.folder):.2f} ms")
         if commits != COMMITS:
             raise SystemExit(f"a streamed call is to be {COMMITS} commits")
 
@@ -126,17 +142,22 @@ class Bench:
             say(f"paced calls, {figure}: {verdict.each_round(found, figure)}")
 
     async def flat_out(self) -> None:
-        """How many calls each passes that are answered at once: first streamed, then whole."""
+        """How many calls each passes that are answered at once: streamed, and whole."""
+        await self._at_once(self.fast, asked.question)
+        if self.plan.all:
+            await self._at_once(self.whole, asked.plain)
+
+    async def _at_once(self, cast: Cast, body: Body) -> None:
         other = [self.litellm.door()] * AT_ONCE
-        for cast, body in ((self.fast, asked.question), (self.whole, asked.plain)):
-            sides = [*self._sides(cast), Side("LiteLLM", lambda number: other, self.litellm.pids)]
-            found = await interleaved(sides, self.plan.rounds, Calling(body, self.plan.calls_s))
-            for name in self.rows:
-                self.rows[name][f"{cast.name}: per_s"] = verdict.middle(found, name, "per_s")
-                self.rows[name][f"{cast.name}: cpu_ms"] = verdict.middle(found, name, "cpu_ms")
-            say(f"{cast.name} calls, per_s: {verdict.each_round(found, 'per_s')}")
-            if cast is self.fast:
-                self.found["ratio_rps_litellm"] = verdict.ratio(found, "relit", "LiteLLM", "per_s")
+        litellm = Side("LiteLLM", lambda number: other, self.litellm.pids)
+        sides = [*self._sides(cast)[: 2 if self.plan.all else 1], litellm]
+        found = await interleaved(sides, self.plan.rounds, Calling(body, self.plan.calls_s))
+        for side in sides:
+            for figure in ("per_s", "cpu_ms"):
+                self.rows[side.name][f"{cast.name}: {figure}"] = verdict.middle(found, side.name, figure)
+        say(f"{cast.name} calls, per_s: {verdict.each_round(found, 'per_s')}")
+        if cast is self.fast:
+            self.found["ratio_rps_litellm"] = verdict.ratio(found, "relit", "LiteLLM", "per_s")
 
     def memory(self) -> None:
         """After all have done the same."""
@@ -174,25 +195,27 @@ class Bench:
         self.bare.stop()
         straight = [Door(self.url, f"{self.plan.stream.path}/v1")] * STREAMS
         with apart(self.relit.pids, [os.getpid(), self.model.pid]) as alone:
-            await self._stalls("direct", straight)
+            if self.plan.all:
+                await self._stalls("direct", straight)
             self.found["streams_500_max_stall_ms"] = await self._stalls("relit", self.relit.doors(self.streaming))
         if not alone:
             say("streams: there is but one core, for everybody")
 
     async def _stalls(self, name: str, doors: Sequence[Door]) -> float:
         """The longest pause beyond the schedule, in ms."""
-        here = await crowd(doors, asked.question)
-        began, before = time.perf_counter(), cpu_s(self.relit.pids)
+        here, pids, schedule = await crowd(doors, asked.question), self.relit.pids, self.plan.stream
+        began, cpu, waited = time.perf_counter(), cpu_s(pids), waited_s(pids)
         heard = await once_each(here, self.plan.ramp_s)
-        share = (cpu_s(self.relit.pids) - before) / (time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        cpu, waited = cpu_s(pids) - cpu, waited_s(pids) - waited
         here.close()
-        stalls = [each.pause * 1000 - self.plan.stream.every_ms for each in heard]
-        late = max(each.first * 1000 - self.plan.stream.first_ms for each in heard)
-        said = f"p50 {verdict.percentile(stalls, 0.5):.1f}, p99 {verdict.percentile(stalls, 0.99):.1f}"
+        stalls = [each.pause * 1000 - schedule.every_ms for each in heard]
+        late = max(each.first * 1000 - schedule.first_ms for each in heard)
+        half = verdict.percentile(stalls, 0.5)
+        say(f"{len(heard)} streams, {name}: longest stall {max(stalls):.1f} ms (of half of them {half:.1f})")
         say(
-            f"{len(heard)} streams, {name}: longest stall {max(stalls):.1f} ms ({said}), first chunk {late:.1f} ms late"
+            f"first chunks up to {late:.1f} ms late; relit {cpu / seconds:.0%} of a core, waiting {waited / seconds:.0%}"
         )
-        say(f"relit's process: {share:.0%} of a core")
         return max(stalls)
 
 

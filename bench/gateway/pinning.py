@@ -1,4 +1,4 @@
-"""Which process runs on which core."""
+"""Which process runs on which core, and how long it waits for that."""
 
 from __future__ import annotations
 
@@ -27,3 +27,9 @@ def apart(ours: Iterable[int], others: Iterable[int]) -> Iterator[bool]:
         yield len(cores) > 1
     finally:
         pin([*ours, *others], cores)
+
+
+def waited_s(pids: Iterable[int]) -> float:
+    """How long their threads were ready to run and did not, in seconds."""
+    threads = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[1]) for task in threads) / 1e9

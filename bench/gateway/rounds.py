@@ -46,7 +46,7 @@ async def measured(side: Side, number: int, how: Calling) -> Figures:
 async def interleaved(sides: Sequence[Side], rounds: int, how: Calling) -> list[dict[str, Figures]]:
     """Each once in a round, every second round backwards. Round 0 only warms up, and is not told."""
     for side in sides:
-        await measured(side, 0, how._replace(seconds=min(0.5, how.seconds)))
+        await measured(side, 0, how._replace(seconds=min(0.3, how.seconds)))
     found = []
     for number in range(1, rounds + 1):
         turns = sides if number % 2 else sides[::-1]
