@@ -214,7 +214,8 @@ class Bench:
         half = verdict.percentile(stalls, 0.5)
         say(f"{len(heard)} streams, {name}: longest stall {max(stalls):.1f} ms (of half of them {half:.1f})")
         say(
-            f"first chunks up to {late:.1f} ms late; relit {cpu / seconds:.0%} of a core, waiting {waited / seconds:.0%}"
+            f"first chunks up to {late:.1f} ms late; relit {cpu / seconds:.0%} of a core, "
+            f"waiting {waited / seconds:.0%}"
         )
         return max(stalls)
 
