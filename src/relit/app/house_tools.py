@@ -13,7 +13,7 @@ from relit.durable import schedule
 from relit.durable.definitions import MESSAGE
 from relit.durable.engine import Engine
 from relit.errors import ConfigError, MailboxFull, NotFound, RelitError
-from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, text
+from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, schema, text
 from relit.lib.ids import derived_id
 from relit.settings import Settings
 from relit.store.tools import ToolCall
@@ -115,10 +115,6 @@ class HouseTools:
         return f"{asked['path']} is as it was in snapshot {done.to}"
 
 
-def _object(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
-
-
 def _words(description: str, most: int = 100_000) -> dict[str, Any]:
     return {"type": "string", "description": description, "maxLength": most}
 
@@ -127,19 +123,19 @@ _TOOLS = (
     Tool(
         name="remember",
         description="Keep a note. It outlives restarts and restores of your home. An empty text forgets it.",
-        schema=_object(["name", "text"], name=_NAME, text=_words("The note.", _NOTE)),
+        schema=schema(["name", "text"], name=_NAME, text=_words("The note.", _NOTE)),
         effect="natural-key",
     ),
     Tool(
         name="recall",
         description="Read your notes: all, or those with some words in them.",
-        schema=_object([], words=_words("Part of a note, or of its name.")),
+        schema=schema([], words=_words("Part of a note, or of its name.")),
         effect="read",
     ),
     Tool(
         name="schedule",
         description="Have a message sent to you again and again: every 30m, 2h, 1d …, or by five cron fields.",
-        schema=_object(
+        schema=schema(
             ["name"],
             name=_NAME,
             message=_words("What is sent."),
@@ -153,27 +149,27 @@ _TOOLS = (
     Tool(
         name="ask_human",
         description="Ask the person who runs you. The answer comes as the result, or later as a message.",
-        schema=_object(["question"], question=_words("Say all that they need to answer it.")),
+        schema=schema(["question"], question=_words("Say all that they need to answer it.")),
         policy="ask",
         effect="natural-key",
     ),
     Tool(
         name="send_to_agent",
         description="Send a message to another agent's mailbox. It does not answer here.",
-        schema=_object(["agent", "message"], agent=_words("Its name."), message=_words("What is sent.")),
+        schema=schema(["agent", "message"], agent=_words("Its name."), message=_words("What is sent.")),
         effect="native-key",
     ),
     Tool(
         name="snapshot",
         description="Take a snapshot of your home now, to go back to.",
-        schema=_object([], note=_words("Why.", 500)),
+        schema=schema([], note=_words("Why.", 500)),
         effect="natural-key",
         timeout=120.0,
     ),
     Tool(
         name="restore_file",
         description="Put a file or folder of your home back to what it was.",
-        schema=_object(
+        schema=schema(
             ["path", "at"],
             path=_words("Below your home."),
             at=_words('When, as "10 minutes ago" or "14:02", or the number of a snapshot.'),

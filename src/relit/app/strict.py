@@ -10,7 +10,7 @@ from typing import Any
 from relit.app.agent_place import exit_code, launch
 from relit.app.vaulted import for_agent
 from relit.errors import ConfigError, StartFailed
-from relit.gateway.tools.base import NotSent, Outcome, Tool, text
+from relit.gateway.tools.base import NotSent, Outcome, Tool, schema, text
 from relit.gateway.tools.http import HttpTools
 from relit.gateway.tools.plan import Sending
 from relit.lib.proc import MARK, kill_marked
@@ -134,10 +134,6 @@ async def _output(child: asyncio.subprocess.Process) -> str:
     return kept.decode("utf-8", "replace") + cut
 
 
-def _object(required: Sequence[str], **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
-
-
 def _word(description: str) -> dict[str, Any]:
     return {"type": "string", "description": description}
 
@@ -147,7 +143,7 @@ _TOOLS = (
         name="shell",
         description="Run a command with /bin/sh in your own place (your home, your working folder). It is on record: "
         "what has ended is never run again by itself.",
-        schema=_object(
+        schema=schema(
             ["command"],
             command=_word("The command."),
             timeout={"type": "integer", "minimum": 1, "maximum": _SHELL_MOST_S, "description": "Seconds. Default 600."},
@@ -157,7 +153,7 @@ _TOOLS = (
     Tool(
         name="read_file",
         description="Read lines of a text file.",
-        schema=_object(
+        schema=schema(
             ["path"],
             path=_word("Absolute, or below your working folder."),
             offset={"type": "integer", "minimum": 1, "description": "The first line. Default 1."},
@@ -169,7 +165,7 @@ _TOOLS = (
     Tool(
         name="write_file",
         description="Write a whole file; folders are made, and what was in it is replaced.",
-        schema=_object(
+        schema=schema(
             ["path", "content"], path=_word("Absolute, or below your working folder."), content=_word("Text.")
         ),
         effect="natural-key",
@@ -178,7 +174,7 @@ _TOOLS = (
     Tool(
         name="http",
         description="Ask an address on the internet. Addresses of this machine and its network are refused.",
-        schema=_object(
+        schema=schema(
             ["url"],
             url=_word("http:// or https://"),
             method={"enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], "description": "Default GET."},

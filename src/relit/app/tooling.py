@@ -16,7 +16,7 @@ from relit.app.house_tools import HouseTools
 from relit.app.up import command
 from relit.durable.engine import Engine
 from relit.errors import ConfigError, RelitError
-from relit.gateway.tools.base import Tool
+from relit.gateway.tools.base import Tool, schema
 from relit.gateway.tools.desk import Desk, Office
 from relit.gateway.tools.http import HttpTools
 from relit.gateway.tools.own import OwnTools
@@ -86,12 +86,7 @@ def http_tool(name: str, table: Table, secrets: Secrets) -> HttpTool:
 
 
 def _schema(table: Table) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": table.arguments,
-        "required": [each for each in table.arguments if each not in table.optional],
-        "additionalProperties": False,
-    }
+    return schema([each for each in table.arguments if each not in table.optional], **table.arguments)
 
 
 def _headers(name: str, table: Table, secrets: Secrets) -> dict[str, str]:

@@ -47,6 +47,11 @@ def text(words: str, *, failed: bool = False) -> Outcome:
     return Outcome(content=[{"type": "text", "text": words}], failed=failed)
 
 
+def schema(required: Sequence[str], **properties: Any) -> dict[str, Any]:
+    """JSON Schema of arguments: these and no others."""
+    return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
+
+
 class NotSent(Exception):
     """It certainly did not happen. ``retry``: another attempt may help, after ``after`` seconds."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from relit.errors import NotFound
 from relit.gateway.tools import results
-from relit.gateway.tools.base import NotSent, Outcome, Tool, text
+from relit.gateway.tools.base import NotSent, Outcome, Tool, schema, text
 from relit.gateway.tools.results import READ, Blobs
 from relit.store.tools import ToolCall, ToolCalls
 
@@ -48,15 +48,11 @@ class OwnTools:
 _READ_RESULT = Tool(
     name=READ,
     description="The rest of a tool's result that was too long to be given at once.",
-    schema={
-        "type": "object",
-        "properties": {
-            "call": {"type": "string", "description": "The call's id, as its result says it."},
-            "offset": {"type": "integer", "minimum": 0, "description": "From which character on."},
-        },
-        "required": ["call"],
-        "additionalProperties": False,
-    },
+    schema=schema(
+        ["call"],
+        call={"type": "string", "description": "The call's id, as its result says it."},
+        offset={"type": "integer", "minimum": 0, "description": "From which character on."},
+    ),
     effect="read",
     most=2 * _PIECE,
 )
