@@ -47,11 +47,13 @@ test: system-deps lint  ## everything but the long matrices; six to fourteen min
 test-fast: $(VENV)/.dev  ## what takes milliseconds
 	$(PYTEST) -q -n $(WORKERS) -m "not crash and not real and not slow and not postgres and not s3"
 
-test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databases that die; at most thirty minutes
-	$(PYTEST) -q -m crash --timeout 1800
+MATRIX = $(PYTEST) -q -n $(WORKERS) --dist worksteal --timeout 1800 $(if $(SHARD),--shard $(SHARD)) $(if $(RESUME),--resume)
 
-test-real: $(VENV)/.dev  ## with real agents
-	$(PYTEST) -q -m "real or agents" --timeout 1800
+test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databases that die; SHARD=1/2 is a part, RESUME=1 goes on
+	$(MATRIX) -m crash
+
+test-real: $(VENV)/.dev  ## with real agents, an hour; SHARD=1/2 is a part, RESUME=1 goes on where it was stopped
+	$(MATRIX) -m "real or agents"
 
 bench: bench-durable bench-volumes bench-node bench-gateway  ## every figure that the README quotes
 

@@ -15,6 +15,7 @@ from relit.testing.s3 import S3
 from relit.testing.servers import Missing
 
 T = TypeVar("T")
+pytest_plugins = ["matrices"]
 
 
 def running(make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:

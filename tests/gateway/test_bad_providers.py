@@ -178,6 +178,8 @@ def drips(slowly: bytes) -> Answering:
 
     async def answer(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for byte in slowly:
+            if writer.is_closing():
+                return
             writer.write(bytes([byte]))
             await writer.drain()
             await asyncio.sleep(0.02)

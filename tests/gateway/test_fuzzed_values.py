@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from spool_house import begun, left_by
 
 from relit.gateway import canned, headers, prices
 from relit.gateway.answers import Head, Tape, whole
@@ -302,11 +303,16 @@ async def test_an_answer_is_kept_as_it_was(pieces: list[bytes], head: list[tuple
 @BRIEF
 def test_what_passes_of_an_answer_is_left_for_the_next_gateway(head: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        spool = Spool(Path(folder))
-        spool.begin("call", 200, head, 7).write(b"hello")
-        left = spool.left("call")
-        assert left is not None
-        assert (left.head.status, left.head.sent, left.body) == (200, 7, b"hello")
+        spool = Spool(Path(folder) / "answers")
+        spool.left()
+        track = begun(spool, "call", 7)
+        track.head(200, head)
+        track.write(b"hello")
+        [left] = left_by(spool).left()
+        assert left.head is not None
+        assert (left.asked.call.id, left.asked.sent, left.head.status, left.body) == ("call", 7, 200, b"hello")
+        track.remove()
+        spool.stop()
 
 
 # --- paths, names, headers, words -----------------------------------------------------------------------------------

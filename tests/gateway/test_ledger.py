@@ -17,6 +17,7 @@ import httpx
 import msgspec
 import pytest
 from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, provider, sends
+from spool_house import left_by
 
 from relit.gateway.ledger import Ledger
 from relit.gateway.listener import Life, Lives
@@ -98,7 +99,7 @@ async def test_it_is_on_disk_before_the_provider_hears_of_it(store: SqliteStore)
     assert found.reserved > 0
 
 
-async def test_the_end_is_on_disk_before_the_stream_ends(store: SqliteStore) -> None:
+async def test_without_a_spool_the_end_is_on_disk_before_the_stream_ends(store: SqliteStore) -> None:
     stream = b'data: {"model": "m", "choices": []}\n\ndata: ' + json.dumps(USED).encode() + b"\n\ndata: [DONE]\n\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
     async with (
@@ -427,14 +428,12 @@ async def test_what_its_caller_has_of_a_stream_lies_beside_the_database_until_it
     ):  # fmt: skip
         pieces = answer.aiter_raw()
         first = await anext(pieces)
-        [id] = spool.calls()
-        left = spool.left(id)
-        assert left is not None
+        [left] = left_by(spool).left()
         assert left.body == first
         slow.go.set()
         assert json.dumps(USED).encode() in first + b"".join([piece async for piece in pieces])
     assert (await only(store)).state == "done"
-    assert spool.calls() == set()
+    assert list(spool.folder.iterdir()) == []
 
 
 async def test_a_caller_that_lives_and_hangs_up_has_cancelled(store: SqliteStore, tmp_path: Path) -> None:

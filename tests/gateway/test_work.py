@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from relit.gateway.ledger import Ending, Entry
+from relit.gateway.entry import Ending, Entry
 from relit.gateway.work import Work
 
 

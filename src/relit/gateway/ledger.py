@@ -1,39 +1,42 @@
 """Every call to a model is written down: before it is sent, with what it may cost, and when it has ended, with what it
-did. Two commits a call. A call that no budget has room for is not made."""
+did. Two commits a call. A call that no budget has room for is not made.
+
+What stands in the spool outlives the gateway, so commits may follow. Where no budget has a say, a call is sent when it
+stands there, and is on disk before anything of its answer is passed on. After a commit that failed, the next call waits
+for its own: what cannot be written down is not bought again and again. A stream's end is passed on at once."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from relit.errors import BudgetSpent, PayloadError, StoreError
 from relit.gateway import prices
-from relit.gateway.answers import Blobs, Kept, Tape, whole
+from relit.gateway.answers import Blobs, Kept, whole
+from relit.gateway.entry import Entry, Opening
 from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
 from relit.gateway.reading import read
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Route
-from relit.gateway.spool import Spool, Track
+from relit.gateway.spool import Asked as Sent
+from relit.gateway.spool import Left, Spool
 from relit.gateway.target import Target
-from relit.gateway.usage import Meter, Tokens
 from relit.lib import proc
 from relit.lib.ids import new_id
 from relit.lib.proc import ProcessId
 from relit.store.calls import Calls
-from relit.store.values import Answer, Budget, ModelCall, Turn
+from relit.store.values import Budget, ModelCall, Turn
 
 _LOG = logging.getLogger(__name__)
 _LARGE = 256 << 10  # bytes of a request that is looked through beside the others
 MODELS = 1_000  # whose prices are at hand: agents ask for few
-Ending = Literal["done", "failed", "cancelled", "cut"]
-PriceOf = Callable[[str], Price | None]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -86,29 +89,37 @@ class Ledger:
         self._agents = agents
         self._routes = routes
         self._me = msgspec.json.encode(proc.myself()).decode()
+        self._sure = True  # the last commit went well
 
     async def start(self) -> None:
         """End what gateways left open that are no more: it may have been paid for."""
-        tracks = self._spool.calls() if self._spool is not None else set()
+        left = {each.asked.call.id: each for each in self._spool.left()} if self._spool is not None else {}
         for call in await self._calls.open_calls():
-            if self.is_gone(call.gateway):
-                await self._calls.end(self._cut(call))
-            else:
-                tracks.discard(call.id)
+            if call.id in left or self.is_gone(call.gateway):
+                await self._settle(call, left.pop(call.id, None))
+        for id, each in left.items():
+            if await self._calls.call(id) is None:  # its gateway died before it was written down
+                await self._settle(await self._calls.open(each.asked.call, ()), each)
         if self._spool is not None:
-            self._spool.remove(tracks)
+            self._spool.forgotten()
 
-    def _cut(self, call: ModelCall) -> ModelCall:
+    async def _settle(self, call: ModelCall, left: Left | None) -> None:
         """As far as it is known what it said, that counts; else what was reserved for it."""
         why = "its gateway died"
-        left = self._spool.left(call.id) if self._spool is not None else None
-        if left is None:
-            return msgspec.structs.replace(call, state="cut", why=why, cost=call.reserved, estimated=True)
-        price = self._price_of(call.model) or FREE
-        entry = Entry(self._calls, call, self._price_of, price, left.head.sent)
+        if left is None or left.head is None:
+            cut = msgspec.structs.replace(call, state="cut", why=why, cost=call.reserved, estimated=True)
+            await self._calls.end(cut)
+            return
+        price, blobs = self._price_of(call.model) or FREE, self._blobs if call.key else None
+        entry = Entry(self._calls, call, self._price_of, price, left.asked.sent, blobs)
         entry.began(left.head.status, left.head.headers)
         entry.read(left.body)
-        return entry.ended("cut", why)
+        await entry.end("done" if left.whole else "cut", "" if left.whole else why)
+
+    def stop(self) -> None:
+        """There are no more calls."""
+        if self._spool is not None:
+            self._spool.stop()
 
     @property
     def me(self) -> str:
@@ -178,136 +189,39 @@ class Ledger:
             gateway=self._me,
             reserved=prices.reserve(str(target.call), len(body or b""), msgspec.to_builtins(asked), price),
         )
-        blobs = self._blobs if question.match is not None else None
-        opened = await self._opened(call, budgets)
-        return Entry(self._calls, opened, self._price_of, price, len(body or b""), blobs, self._spool)
+        blobs, sent = self._blobs if question.match is not None else None, len(body or b"")
+        if budgets:
+            call = await self._opened(call, budgets)
+        track = self._spool.begin(Sent(call, sent)) if self._spool is not None else None
+        entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track)
+        if not budgets:
+            entry.opening = Opening(functools.partial(self._opened, call, ()))
+        if not self._sure or track is None or not track.there:
+            await self._first(entry)
+        return entry
+
+    async def _first(self, entry: Entry) -> None:
+        try:
+            await entry.written()
+        except Refused:
+            entry.forget()  # it was not sent
+            raise
 
     async def _opened(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
         try:
-            return await self._calls.open(call, budgets)
+            opened = await self._calls.open(call, budgets)
         except BudgetSpent as error:
             raise Refused(402, "budget-spent", f"{error.what}: {error.why}") from error
         except StoreError as error:
+            self._sure = False
             raise _away(error) from error
+        self._sure = True
+        return opened
 
     def _see_free(self, target: Target, body: bytes | None, budgets: Sequence[Budget]) -> None:
         """What is not understood may cost anything: under a budget nobody may ask for it."""
         if budgets and target.call is None and body is not None:
             raise Refused(403, "no-price", f"a budget applies, and what {target.below} costs is not known")
-
-
-class Entry:
-    """One call under way. ``began`` and ``read`` follow its answer."""
-
-    def __init__(
-        self,
-        calls: Calls,
-        call: ModelCall,
-        price_of: PriceOf,
-        price: Price,
-        sent: int,
-        blobs: Blobs | None = None,
-        spool: Spool | None = None,
-    ) -> None:
-        self._blobs = blobs
-        self._spool = spool
-        self._track: Track | None = None
-        self._tape: Tape | None = None
-        self._calls = calls
-        self._call = call
-        self._price_of = price_of
-        self._price = price
-        self._sent = sent
-        self._meter: Meter | None = None
-        self._status = 0
-        self._over = False
-        self.unheard = False  # the provider has certainly not got it
-
-    @property
-    def kept(self) -> bool:
-        """Whether what is answered will be, for a later life of its turn."""
-        return self._blobs is not None
-
-    @property
-    def streams(self) -> bool:
-        """Whether its answer comes event by event."""
-        return self._meter is not None and self._meter.streamed
-
-    def began(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        """Its answer has."""
-        found = {name.lower(): value for name, value in headers}
-        self._status = status
-        self._meter = Meter(found.get("content-type", ""), found.get("content-encoding", ""))
-        self._tape = Tape(status, list(headers)) if self._blobs is not None and status == 200 else None
-        if self._spool is not None and self._tape is not None and self.streams:
-            self._track = self._spool.begin(self._call.id, status, headers, self._sent)
-
-    def read(self, piece: bytes) -> None:
-        """A piece of the answer passes."""
-        assert self._meter is not None, "it has begun"
-        self._meter.read(piece)
-        if self._tape is not None:
-            self._tape.read(piece)
-        if self._track is not None:
-            self._track.write(piece)
-
-    async def end(self, state: Ending, why: str = "") -> None:
-        """Write down how it ended; the first word counts. When the store is away, the next gateway does it."""
-        if self._over:
-            return
-        self._over = True
-        call = self.ended(state, why)
-        try:
-            await self._calls.end(call, await self._kept(state))
-        except StoreError as error:
-            _LOG.warning("how a call of %s ended could not be written down: %s", call.agent, error)
-            self._let_go(written=False)
-        else:
-            self._let_go(written=True)
-
-    def _let_go(self, *, written: bool) -> None:
-        if self._track is not None:
-            (self._track.remove if written else self._track.close)()
-
-    def ended(self, state: Ending, why: str) -> ModelCall:
-        """The call, with what it has used."""
-        tokens, said = self._used(state)
-        meter = self._meter
-        model = meter.model if meter is not None and meter.model else self._call.model
-        price = self._price_of(model) or self._price
-        return msgspec.structs.replace(
-            self._call, state=state, status=self._status, why=_plain(why), model=model, input=tokens.input,
-            output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
-            cost=prices.cost(tokens, price),
-        )  # fmt: skip
-
-    async def _kept(self, state: Ending) -> Answer | None:
-        if self._tape is None or self._blobs is None or state != "done":
-            return None
-        try:
-            return await self._tape.answer(self._blobs)
-        except (StoreError, PayloadError) as error:
-            _LOG.warning("an answer to %s is not kept: %s", self._call.agent, error)
-            return None
-
-    def _used(self, state: Ending) -> tuple[Tokens, bool]:
-        """And whether the provider said so. What it may charge for counts, also where nobody waited for its answer."""
-        if self._status >= 400 or (self._meter is None and (self.unheard or state == "failed")):
-            return Tokens(), True
-        if self._meter is None:
-            return prices.estimate(self._sent, 0), False
-        self._meter.end()
-        told, guess = self._meter.tokens, prices.estimate(self._sent, self._meter.said)
-        if told is None:
-            return guess, False
-        if state == "done":
-            return told, True
-        return msgspec.structs.replace(told, output=max(told.output, guess.output)), False
-
-
-def _plain(text: str) -> str:
-    """As every database takes it: what others sent may be quoted in it."""
-    return text[:500].replace("\0", "").encode(errors="replace").decode()
 
 
 def _asked(body: bytes) -> Asked:

@@ -19,9 +19,10 @@ from relit.gateway import again, arriving, canned, headers
 from relit.gateway.again import Next, Pass, Verdict, Wait
 from relit.gateway.answers import Kept
 from relit.gateway.crowd import AT_ONCE, Crowd
+from relit.gateway.entry import Entry
 from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
-from relit.gateway.ledger import Entry, Ledger, Question
+from relit.gateway.ledger import Ledger, Question
 from relit.gateway.listener import Life, Listener, Lives, died
 from relit.gateway.naming import named, renamed
 from relit.gateway.providers import Answer, Call, Providers, silent
@@ -120,6 +121,8 @@ class Gateway:
             await runner.cleanup()
             if self._desk is not None:
                 await self._desk.stop()
+            if self._ledger is not None:
+                self._ledger.stop()
         await self._providers.stop()
 
     async def _drain(self) -> None:
@@ -216,8 +219,7 @@ class Gateway:
                 caller, call.target, call.body if isinstance(call.body, bytes) else None
             )
             self._see(caller, call, question)
-            before = self._underway.get(question.again) if question.match is not None else None
-            if before is not None and before[0] != question.turn.life:
+            while (before := self._underway.get(question.again)) is not None and before[0] != question.turn.life:
                 await asyncio.wait([before[1]])  # an earlier life's: it is brought to its end, or is being given up
             if (kept := await self._ledger.replay(caller, call.route, question)) is not None:
                 return _again(kept)
@@ -294,6 +296,7 @@ class Gateway:
             response = await self._tried(request, call, work, others=others)
             if response is None:
                 await work.end("failed", "another route stands in")
+            self._close(question, work)
             return response
         except asyncio.CancelledError:
             await work.end("cancelled", "its caller went away")
@@ -307,6 +310,15 @@ class Gateway:
         except Exception as error:
             await work.end("failed", repr(error))
             raise
+
+    def _close(self, question: Question | None, work: Work) -> None:
+        """Whoever hears a stream has it: that it ended is written down meanwhile."""
+        if (closing := work.close()) is None:
+            return
+        self._calls[closing] = lambda: None  # it is not cut short
+        closing.add_done_callback(self._calls.pop)
+        if question is not None and question.match is not None:
+            self._follow(question, closing)
 
     async def _tried(
         self, request: web.BaseRequest, call: Call, work: Work, *, others: bool
@@ -337,6 +349,7 @@ class Gateway:
                     self._judge(call.route, answer)
                 if not isinstance(verdict, Pass):
                     return verdict
+                await work.written()
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
                 if refused:  # some clients do not hear a refusal out
@@ -345,7 +358,10 @@ class Gateway:
                 last = await _pour(answer, listener, entry)
                 if not refused:
                     self._judge(call.route, answer)
-                    await work.end("done")
+                    if entry is not None:
+                        entry.whole()
+                    if entry is not None and not (entry.streams and entry.spooled):
+                        await work.end("done")
                 await listener.hear(last)
                 await listener.end()
         except ProviderFault as fault:

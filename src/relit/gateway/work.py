@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from relit.gateway.ledger import Ending, Entry
+from relit.gateway.entry import SOON_S, Ending, Entry
+
+T = TypeVar("T")
 
 
 class Work:
@@ -39,19 +41,34 @@ class Work:
 
     async def open(self, opening: Awaitable[Entry | None]) -> None:
         """Written down before it is sent. Raises what ``opening`` raises; ``check`` comes next."""
-        self._writing = True
-        try:
-            self.entry = await opening
-        finally:
-            self._writing = False
+        self.entry = await self._uncut(opening)
+
+    async def written(self) -> None:
+        """It is on disk, so that its answer may be passed on. Raises ``Refused``."""
+        if self.entry is not None:
+            await self._uncut(self.entry.written())
+            self.check()
 
     async def end(self, state: Ending, why: str = "") -> None:
         """Written down that it has ended."""
-        if self.entry is None:
-            return
+        if self.entry is not None:
+            await self._uncut(self.entry.end(state, why))
+            self.check()
+
+    def close(self) -> asyncio.Task[None] | None:
+        """The same, soon, where nobody waits for it; ``None``: there is nothing to write."""
+        if self.entry is None or self.entry.over:
+            return None
+        return asyncio.get_running_loop().create_task(_ends(self.entry))
+
+    async def _uncut(self, writing: Awaitable[T]) -> T:
         self._writing = True
         try:
-            await self.entry.end(state, why)
+            return await writing
         finally:
             self._writing = False
-        self.check()
+
+
+async def _ends(entry: Entry) -> None:
+    await asyncio.sleep(SOON_S)
+    await entry.end("done")

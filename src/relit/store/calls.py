@@ -38,6 +38,10 @@ class Calls(Protocol):
         """Those that have not ended."""
         ...
 
+    async def call(self, id: str) -> ModelCall | None:
+        """One of them; ``None``: it is not on record."""
+        ...
+
     async def of_run(self, run: str) -> list[ModelCall]:
         """In their order."""
         ...

@@ -11,21 +11,24 @@ import click
 from relit.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from relit.durable.definitions import Definition
     from relit.settings import Settings
 
 
-def run_async(session: Session, work: Coroutine[Any, Any, Any]) -> Any:
-    """Run ``work`` with logs on standard error."""
+def run_async(
+    session: Session, work: Coroutine[Any, Any, Any], loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> Any:
+    """Run ``work`` with logs on standard error, in the interpreter's own kind of loop or another."""
     import logging
 
     logging.basicConfig(
         level=logging.INFO if session.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    return asyncio.run(work)
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(work)
 
 
 @click.command()
@@ -168,7 +171,7 @@ def volumes(session: Session, ready_file: Path | None) -> None:
 def gateway(session: Session, listen: str | None, ready_file: Path | None) -> None:
     """Let agents call their models, in the foreground: with tokens of their own, which it exchanges for the providers'
     keys. `relit up` runs it by itself."""
-    from relit.app.gateway import serve
+    from relit.app.gateway import new_loop, serve
 
     def began(url: str) -> None:
         if ready_file is not None:
@@ -178,4 +181,4 @@ def gateway(session: Session, listen: str | None, ready_file: Path | None) -> No
         else:
             session.screen.line(f"listening on {url}")
 
-    run_async(session, serve(session.settings({"gateway.listen": listen}), began))
+    run_async(session, serve(session.settings({"gateway.listen": listen}), began), new_loop)

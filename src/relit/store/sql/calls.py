@@ -52,6 +52,9 @@ class SqlCalls:
     async def open_calls(self) -> list[ModelCall]:
         return await self._calls("calls_open")
 
+    async def call(self, id: str) -> ModelCall | None:
+        return next(iter(await self._calls("call_get", id)), None)
+
     async def of_run(self, run: str) -> list[ModelCall]:
         return await self._calls("calls_of_run", run)
 

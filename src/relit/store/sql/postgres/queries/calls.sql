@@ -19,6 +19,10 @@ WHERE id = $1 AND state = 'open'
 -- params: id
 SELECT {CALL} FROM calls WHERE id = $1 AND state = 'open' FOR NO KEY UPDATE
 
+-- name: call_get
+-- params: id
+SELECT {CALL} FROM calls WHERE id = $1
+
 -- name: calls_of_run
 -- params: run
 SELECT {CALL} FROM calls WHERE run = $1 AND run <> '' ORDER BY number, id

@@ -1,0 +1,183 @@
+"""One call to a model, between the two times that it is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from relit.errors import PayloadError, StoreError
+from relit.gateway import prices
+from relit.gateway.answers import Blobs, Tape
+from relit.gateway.prices import Price
+from relit.gateway.refusal import Refused
+from relit.gateway.spool import Track
+from relit.gateway.usage import Meter, Tokens
+from relit.store.calls import Calls
+from relit.store.values import Answer, ModelCall
+
+_LOG = logging.getLogger(__name__)
+SOON_S = 0.004  # what nobody waits for is written down so much later: not while a call is on its way out
+Ending = Literal["done", "failed", "cancelled", "cut"]
+PriceOf = Callable[[str], Price | None]
+
+
+class Opening:
+    """A call that is written down soon, or at once when somebody waits for it."""
+
+    def __init__(self, write: Callable[[], Coroutine[Any, Any, ModelCall]]) -> None:
+        self._write = write
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(SOON_S, self._begun)
+        self._writing: asyncio.Task[ModelCall] | None = None
+
+    def _begun(self) -> asyncio.Task[ModelCall]:
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write())
+        return self._writing
+
+    async def done(self) -> None:
+        """Raises what ``write`` raises."""
+        self._timer.cancel()
+        await asyncio.shield(self._begun())
+
+
+class Entry:
+    """One call under way. ``began`` and ``read`` follow its answer."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        call: ModelCall,
+        price_of: PriceOf,
+        price: Price,
+        sent: int,
+        blobs: Blobs | None = None,
+        track: Track | None = None,
+    ) -> None:
+        self._blobs = blobs
+        self._track = track
+        self._tape: Tape | None = None
+        self._calls = calls
+        self._call = call
+        self._price_of = price_of
+        self._price = price
+        self._sent = sent
+        self._meter: Meter | None = None
+        self._status = 0
+        self.over = self._whole = False
+        self.opening: Opening | None = None  # ``None``: it is on disk that the call is made
+        self.unheard = False  # the provider has certainly not got it
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is answered will be, for a later life of its turn."""
+        return self._blobs is not None
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answer comes event by event."""
+        return self._meter is not None and self._meter.streamed
+
+    @property
+    def spooled(self) -> bool:
+        """Whether the next gateway finds it, whatever becomes of this one."""
+        return self._track is not None and self._track.there
+
+    async def written(self) -> None:
+        """It is on disk that the call is made. Raises ``Refused``: it cannot be, so nothing of it may be passed on."""
+        if self.opening is not None:
+            await self.opening.done()
+            self.opening = None
+
+    def began(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        """Its answer has."""
+        found = {name.lower(): value for name, value in headers}
+        self._status = status
+        self._meter = Meter(found.get("content-type", ""), found.get("content-encoding", ""))
+        self._tape = Tape(status, list(headers)) if self._blobs is not None and status == 200 else None
+        if self._track is not None and self._spools:
+            self._track.head(status, headers)
+
+    def read(self, piece: bytes) -> None:
+        """A piece of the answer passes."""
+        assert self._meter is not None, "it has begun"
+        self._meter.read(piece)
+        if self._tape is not None:
+            self._tape.read(piece)
+        if self._track is not None and self._spools:
+            self._track.write(piece)
+
+    @property
+    def _spools(self) -> bool:
+        return self.streams and self._status == 200
+
+    def whole(self) -> None:
+        """All of its answer has come: however it ends, that is what counts."""
+        self._whole = True
+        if self._track is not None and self._spools:
+            self._track.whole()
+
+    async def end(self, state: Ending, why: str = "") -> None:
+        """Write down how it ended; the first word counts. When the store is away, the next gateway does it."""
+        if self.over:
+            return
+        self.over = True
+        if self._whole:
+            state, why = "done", ""
+        call = self.ended(state, why)
+        try:
+            await self.written()
+            await self._calls.end(call, await self._kept(state))
+        except (StoreError, Refused) as error:
+            _LOG.warning("how a call of %s ended could not be written down: %s", call.agent, error)
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        """The next gateway has nothing to do about it."""
+        if self._track is not None:
+            self._track.remove()
+
+    def ended(self, state: Ending, why: str) -> ModelCall:
+        """The call, with what it has used."""
+        tokens, said = self._used(state)
+        meter = self._meter
+        model = meter.model if meter is not None and meter.model else self._call.model
+        price = self._price_of(model) or self._price
+        return msgspec.structs.replace(
+            self._call, state=state, status=self._status, why=_plain(why), model=model, input=tokens.input,
+            output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
+            cost=prices.cost(tokens, price),
+        )  # fmt: skip
+
+    async def _kept(self, state: Ending) -> Answer | None:
+        if self._tape is None or self._blobs is None or state != "done":
+            return None
+        try:
+            return await self._tape.answer(self._blobs)
+        except (StoreError, PayloadError) as error:
+            _LOG.warning("an answer to %s is not kept: %s", self._call.agent, error)
+            return None
+
+    def _used(self, state: Ending) -> tuple[Tokens, bool]:
+        """And whether the provider said so. What it may charge for counts, also where nobody waited for its answer."""
+        if self._status >= 400 or (self._meter is None and (self.unheard or state == "failed")):
+            return Tokens(), True
+        if self._meter is None:
+            return prices.estimate(self._sent, 0), False
+        self._meter.end()
+        told, guess = self._meter.tokens, prices.estimate(self._sent, self._meter.said)
+        if told is None:
+            return guess, False
+        if state == "done":
+            return told, True
+        return msgspec.structs.replace(told, output=max(told.output, guess.output)), False
+
+
+def _plain(text: str) -> str:
+    """As every database takes it: what others sent may be quoted in it."""
+    return text[:500].replace("\0", "").encode(errors="replace").decode()
