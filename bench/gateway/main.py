@@ -34,7 +34,7 @@ from bench.gateway.upstream import Script
 from bench.node.processes import cpu_s, pss_kb
 
 AT_ONCE, STREAMS, CALLS = 16, 500, 50
-JOURNALED, COMMITS = 20, 2  # calls whose commits are counted, and how many each is to have
+JOURNALED, COMMITS = 20, 2  # calls whose commits are counted, and how many each may have
 FLAT_OUT = Script(20)  # as fast as it can
 PACED = Script(20, 100, 10)  # a fast model: a hundred words a second
 _T0 = time.monotonic()
@@ -115,8 +115,8 @@ class Bench:
         await asyncio.sleep(0.5)  # the last one is written down a moment after it was heard
         commits = (self.relit.commits() - before) / JOURNALED
         say(f"journal: {commits:g} commits for a streamed call; one fsync here: {fsync_ms(self.folder):.2f} ms")
-        if commits != COMMITS:
-            raise SystemExit(f"a streamed call is to be {COMMITS} commits")
+        if commits > COMMITS:
+            raise SystemExit(f"a streamed call is to be at most {COMMITS} commits")
 
     # --- beside the others -----------------------------------------------------------------------------------------
 
