@@ -55,7 +55,8 @@ def match_of(below: str, body: bytes, hidden: Sequence[Mask] = ()) -> Match | No
     if not isinstance(tree, dict):
         return None
     try:
-        whole = _masked(_numbered({key: each for key, each in tree.items() if key not in VOLATILE}), hidden)
+        whole = _numbered({key: each for key, each in tree.items() if key not in VOLATILE})
+        whole = _masked(whole, hidden) if hidden else whole
         begins = {key: whole[key] for key in _BEGINS if key in whole}
         return Match(_digest([below, whole]), _digest([below, begins, _first(whole)]))
     except RecursionError:
