@@ -59,6 +59,7 @@ CATALOGUE: dict[str, str] = {
     "config.mended": "It can be used again. data: instance, agent",
     "instance.adopted": "A restarted node found the instance alive and took it over. data: instance, pid",
     "instance.stopped": "The instance was stopped on purpose. data: instance",
+    "instance.waiting": "The instance is not started until there is room for it. data: instance, reason",
     "instance.held": "The instance is not started while something (a restore) holds it. data: instance, reason",
     "incident.opened": "An agent is in trouble. data: incident, title, severity, rung",
     "incident.changed": "The trouble is deeper: a higher rung, or more severe. data: incident, title, severity, rung",

@@ -185,9 +185,15 @@ def sh(name: str, script: str, **fields: object) -> InstanceSpec:
 
 @asynccontextmanager
 async def running(
-    keeper: KeeperClient, run_dir: Path, server: Server, specs: Sequence[InstanceSpec], *, leave: bool = False
+    keeper: KeeperClient,
+    run_dir: Path,
+    server: Server,
+    specs: Sequence[InstanceSpec],
+    *,
+    leave: bool = False,
+    **options: Any,
 ) -> AsyncIterator[Node]:
-    node = Node(LocalControl(server), ProcessDriver(keeper), specs, run_dir=run_dir, chance=system_random())
+    node = Node(LocalControl(server), ProcessDriver(keeper), specs, run_dir=run_dir, chance=system_random(), **options)
     await node.start()
     try:
         yield node

@@ -27,6 +27,9 @@ from relit.lib import durations
 Span = Annotated[
     str, Meta(pattern=r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$", extra_json_schema={"format": "relit-duration"})
 ]
+Size = Annotated[
+    str, Meta(pattern=r"^\s*\d+(\.\d+)?\s*[KMGTkmgt]?(i?[bB])?\s*$", extra_json_schema={"format": "relit-size"})
+]
 _LATER = ("nonce", "session")
 _NAMED = re.compile(r"\{([a-z]+(?::[a-z_]+)?)\}")
 
@@ -193,6 +196,14 @@ class CloneTable(_Table, frozen=True, kw_only=True):
     settle: list[Settle] = []
 
 
+class FootprintTable(_Table, frozen=True, kw_only=True):
+    """What a start needs, until one was measured: memory at its ``peak`` and once it has ``settled``, CPU seconds."""
+
+    peak: Size
+    settled: Size
+    cpu: float
+
+
 class Kind(_Table, frozen=True, kw_only=True):
     """One kind of agent."""
 
@@ -220,6 +231,7 @@ class Kind(_Table, frozen=True, kw_only=True):
     adopt: Adopt | None = None
     clone: CloneTable = CloneTable()
     record: list[str] = []  # where it keeps what was said: in a strict replay this goes back, and work done stays
+    footprint: FootprintTable | None = None
     masks: list[str] = []  # patterns of what varies in its calls to a model, though they are the same
 
     @property

@@ -11,11 +11,11 @@ import msgspec
 
 from relit.agents import door
 from relit.agents.adapter import Fitted, Model, Place, Tools, fit, furnish
-from relit.agents.kind import Kind, fill
+from relit.agents.kind import FootprintTable, Kind, fill
 from relit.app.instances import folder_of, home_of
 from relit.control.box import Box, Limits
 from relit.control.care import Care
-from relit.control.values import Probe
+from relit.control.values import Demand, Probe
 from relit.drivers.machine import look
 from relit.lib import durations
 from relit.settings import Settings
@@ -214,6 +214,23 @@ def _limited(settings: Settings, name: str, box: Box) -> Box:
     own = [*place_of(settings, name, kind_of(settings, name)).door.ports.values()]
     ours = [settings.address[1], settings.gateway_address[1]]
     return msgspec.structs.replace(box, ports=own, connect=sorted({*agent.connect, *own, *ours}))
+
+
+_LITTLE = FootprintTable(peak="64M", settled="32M", cpu=0.2)
+
+
+def demand_of(settings: Settings, name: str) -> Demand:
+    """What its start needs until one was measured: as its kind says; little, where nobody knows."""
+    agent, kind = settings.agents[name], kind_of(settings, name)
+    needs = (kind.footprint if kind is not None else None) or _LITTLE
+    version = agent.version or (str(kind.install.get("version", "")) if kind is not None else "")
+    return Demand(
+        of=f"{agent.kind} {version}".strip() if kind is not None else f"{agent.kind} of {name}",
+        priority=agent.priority,
+        peak=durations.to_bytes(needs.peak),
+        settled=durations.to_bytes(needs.settled),
+        cpu_s=needs.cpu,
+    )
 
 
 def limits_of(agent: Agent) -> Limits | None:

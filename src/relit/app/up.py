@@ -241,6 +241,7 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
         record=record_of(settings, instance),
         box=agents.box_of(settings, name, made),
         limits=agents.limits_of(agent),
+        demand=agents.demand_of(settings, name),
         secrets=sorted({*made.secrets, *_revealed(agent, own)}),
     )
 
@@ -320,6 +321,7 @@ async def up(
             chance=system_random(),
             logs=Logs(SYSTEM_CLOCK),
             ping=ping_of(settings),
+            reserve=durations.to_bytes(settings.file.node.reserve),
         )
         reload = Reload(node, lambda: asked(again or (lambda: settings), environment, modules))
         async with until_signal() as stop, running([node, reload]):

@@ -60,6 +60,17 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     flapping: int = 5  # … and from this many on the instance flaps
 
 
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a start needs, until it was measured. ``of``: equal for what needs the same (a kind and its version); bytes
+    at its ``peak`` and once it has ``settled``; CPU seconds. Of 100 points of ``priority`` more start first."""
+
+    of: str
+    priority: int = 50
+    peak: int = 0
+    settled: int = 0
+    cpu_s: float = 0.0
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the node keeps alive. A changed spec restarts the instance.
 
@@ -67,7 +78,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``ready`` says when it has started (within ``startup_ms``, or three times that while it visibly goes on) and whether
     it is ready later: not ready is shown, and never kills. ``live`` and ``canary`` kill a process that hangs, or that
     answers no message, and restart it. Without ``ready`` a started process counts as ready. ``care``: how it is healed
-    when restarts do not help. ``record`` is the folder of its incidents.
+    when restarts do not help. ``record`` is the folder of its incidents. ``demand``: it waits for room to start.
     """
 
     name: str
@@ -87,6 +98,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     record: str = ""
     box: Box | None = None
     limits: Limits | None = None
+    demand: Demand | None = None  # ``None``: it starts at once
     secrets: list[str] = []  # values that no log and no incident may tell
 
     def tag(self) -> str:

@@ -18,6 +18,7 @@ from relit.lib import proc
 from relit.lib.clock import Clock
 from relit.node import probe
 from relit.node.follower import Follower
+from relit.node.gate import Gate, Ticket
 from relit.node.healing import Healing, launch_of
 from relit.node.holds import Hold
 from relit.node.ladder import (
@@ -71,6 +72,7 @@ class Instance:
         healing: Healing,
         tokens: Tokens,
         roll: Roll,
+        gate: Gate,
         *,
         clock: Clock,
         chance: Random,
@@ -86,6 +88,8 @@ class Instance:
         self._healing = healing
         self._tokens = tokens
         self._roll = roll
+        self._gate = gate
+        self._ticket: Ticket | None = None
         self._follower = Follower(spec, driver)
         self.trouble = Trouble(spec, clock, listener.incident, incident)
         self._clock = clock
@@ -180,6 +184,12 @@ class Instance:
     async def _start(self) -> Life | None:
         self._become("starting")
         probe.clear(self.spec.ready)
+        life = await self._started() if await self._enter() else None
+        if life is None:
+            self._close_ticket()
+        return life
+
+    async def _started(self) -> Life | None:
         try:
             unfit = await self._healing.fit(self.spec.care)
             if unfit is None:
@@ -197,6 +207,29 @@ class Instance:
         await self._mend(ending, "", why)
         return None
 
+    async def _enter(self) -> bool:
+        """Wait until there is room for it. False: it is not to start any more."""
+        self._close_ticket()
+        demand, name = self.spec.demand, self.spec.name
+        if demand is None:
+            return True
+        if self._follower.there:
+            self._ticket = self._gate.passed(name, demand)
+        else:
+            self._ticket = self._gate.pass_now(name, demand)
+        if self._ticket is None:
+            self._ticket = await self._unless_stopped(self._gate.enter(name, demand, self._waits))
+        return self._ticket is not None
+
+    def _waits(self, why: str) -> None:
+        self._become("starting", reason=f"it waits: {why}")
+        self._note("instance.waiting", reason=why)
+
+    def _close_ticket(self) -> None:
+        if self._ticket is not None:
+            self._ticket.close()
+        self._ticket = None
+
     async def _launch(self) -> Life:
         launch = self._follower.take() or launch_of(self.spec)
         try:
@@ -207,6 +240,8 @@ class Instance:
                     await self._halt(other)
             life = await self._driver.start(launch)
         self._note("instance.started", pid=life.pid)
+        if self._ticket is not None:
+            self._ticket.of(life.pid)
         return life
 
     # --- life and end ------------------------------------------------------------------------------------------
@@ -221,6 +256,7 @@ class Instance:
             return None
         if end is None:
             end = await self._kill(life)
+        self._close_ticket()
         self._report_end(life, end)
         ending = trouble.ending if trouble is not None else self._classify(end)
         self._count(ending, life)
@@ -375,6 +411,8 @@ class Instance:
             self._become("draining", life=life, reason=why)
             return
         self._become("ready", life=life)
+        if self._ticket is not None:
+            self._ticket.ready(self._clock.monotonic())
         self._note("instance.ready")
         if self.spec.ready is not None:
             self.trouble.ready()

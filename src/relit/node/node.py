@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from random import Random
@@ -22,6 +22,7 @@ from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
 from relit.node import probe, record
+from relit.node.gate import Gate
 from relit.node.healing import Healing
 from relit.node.holds import Holds
 from relit.node.incidents import Incidents
@@ -32,6 +33,8 @@ from relit.node.redact import telling
 from relit.node.roll import Roll
 from relit.node.storm import Tokens
 from relit.node.trouble import left_open
+from relit.pressure.admission import Room
+from relit.pressure.meter import Meter
 
 FLUSH_S = 1.0
 FAULT_S = 1.0  # after a fault in an instance's task
@@ -40,7 +43,8 @@ FAULT_S = 1.0  # after a fault in an instance's task
 class Node:
     """Watches, decides, heals. ``specs`` are its own instances; the server may want more (``Control.desired``).
 
-    ``stop`` ends the instances too, ``detach`` leaves them to the next node. One node per ``run_dir``.
+    ``stop`` ends the instances too, ``detach`` leaves them to the next node. One node per ``run_dir``. ``room``: how
+    much memory there is, ``reserve``: how many bytes of it starts leave free.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Node:
         name: str = "local",
         logs: Logs | None = None,
         ping: Probe | None = None,
+        room: Callable[[], Room] | None = None,
+        reserve: int = 0,
     ) -> None:
         self._control = control
         self._driver = driver
@@ -75,6 +81,11 @@ class Node:
         self._incidents = Incidents(self._link.incident, logs)
         self._tokens = Tokens(clock)
         self._roll = Roll()
+        known = before.footprints if before else {}
+        self._gate = Gate(
+            room or Meter().room, clock, reserve=reserve, at_once=os.cpu_count() or 1, known=known,
+            changed=self._changed,
+        )  # fmt: skip
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
         self._applying = asyncio.Lock()
@@ -102,6 +113,7 @@ class Node:
             self._logs.start(self._tasks)
         await self._apply(found)
         self._tasks.spawn(self._roll.run(), "node-roll")
+        self._tasks.spawn(self._gate.run(), "node-gate")
         self._tasks.spawn(self._incidents.run(), "node-incidents")
         if self._ping is not None:
             self._tasks.spawn(self._keep_pinging(self._ping), "node-ping")
@@ -220,6 +232,7 @@ class Node:
             self._healing,
             self._tokens,
             self._roll,
+            self._gate,
             clock=self._clock,
             chance=self._chance,
             history=self._histories.get(spec.name),
@@ -275,6 +288,7 @@ class Node:
             running=not self._ended.is_set(),
             instances=self.status(),
             histories=histories,
+            footprints=self._gate.known,
             desired=self._desired,
             dropped=self._link.dropped,
             server=self._link.trouble,

@@ -11,15 +11,18 @@ from relit.control.paths import NODE_RECORD
 from relit.control.values import Desired, InstanceStatus
 from relit.lib.proc import ProcessId, identify
 from relit.node.ladder import History
+from relit.pressure.footprint import Footprint
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The node's process, its view of each instance, how they died lately, and what the server last wanted."""
+    """The node's process, its view of each instance, how they died lately, what their starts took, and what the server
+    last wanted."""
 
     process: ProcessId
     running: bool = True  # false once it has ended in good order; its process may go on with something else
     instances: list[InstanceStatus] = []
     histories: dict[str, History] = {}
+    footprints: dict[str, Footprint] = {}
     desired: Desired = Desired()
     dropped: int = 0
     server: str = ""  # why the server was last not reached; empty while it is

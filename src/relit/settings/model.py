@@ -209,7 +209,9 @@ class Agent(Table, frozen=True):
         str | None, Meta(description="Working folder; relative to relit.toml. python: also where modules are found.")
     ] = None
     env: Annotated[dict[str, Secret], Meta(description="Environment variables; values may be `secret:NAME`.")] = {}
-    priority: Annotated[int, Meta(ge=0, le=100, description="Of its messages: 0 last … 100 first.")] = 50
+    priority: Annotated[
+        int, Meta(ge=0, le=100, description="Of its messages, and of its starts: 0 last … 100 first.")
+    ] = 50
     workers: Annotated[Positive, Meta(le=64, description="Processes that run it.")] = 1
     model: Annotated[
         Name,
@@ -353,6 +355,9 @@ class Node(Table, frozen=True):
         Meta(description="An address that is asked as long as relit lives: who keeps it tells you when that ends."),
     ] = None
     ping_every: Annotated[Duration, Meta(description="How often.")] = "1m"
+    reserve: Annotated[
+        Size, Meta(description="Memory that starts of agents leave free: what does not fit beside it waits.")
+    ] = "256M"
 
 
 class Volumes(Table, frozen=True):

@@ -1,0 +1,160 @@
+"""The gate that starts pass: one after the other where memory or CPU is short. Who may is decided in ``pressure``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from relit.control.values import Demand
+from relit.lib.clock import Clock
+from relit.node.race import beat
+from relit.pressure.admission import Going, Room, Verdict, Waiting, admit
+from relit.pressure.footprint import Footprint, learnt
+from relit.pressure.tree import Use, uses
+
+LOOK_S = 0.5  # while something starts, or waits
+FRESH_S = 0.1  # so long a look at the machine's memory is believed
+STEADY = 0.03  # a tree that has grown by no more than this share between looks, so often, has settled
+STEADY_LOOKS = 4
+SETTLES_S = 30.0  # after it was ready; what still grows then is no start
+
+
+class Ticket:
+    """A start that was let in. What it takes is set aside for it until it has settled, or is over."""
+
+    def __init__(self, name: str, demand: Demand, footprint: Footprint, now: float) -> None:
+        self.name = name
+        self.demand = demand
+        self.footprint = footprint
+        self.pid: int | None = None
+        self.over = False
+        self._ready_at: float | None = None
+        self._began = now
+        self._peak = 0
+        self._last = Use()
+        self._steady = 0
+        self._cpu_s = 0.0
+
+    def of(self, pid: int) -> None:
+        """It runs."""
+        self.pid = pid
+
+    def ready(self, now: float) -> None:
+        """It takes work."""
+        if self._ready_at is None:
+            self._ready_at = now
+
+    def close(self) -> None:
+        """It is no start any more. Safe twice."""
+        self.over = True
+
+    def going(self) -> Going:
+        """As admission sees it."""
+        return Going(self.name, self.footprint, self._last.resident)
+
+    def saw(self, use: Use, now: float) -> Footprint | None:
+        """A look at its tree. A footprint when it has settled: what this start took."""
+        grown = use.resident - self._last.resident
+        self._steady = self._steady + 1 if abs(grown) <= STEADY * use.resident else 0
+        self._peak, self._last = max(self._peak, use.resident), use
+        if self._ready_at is None or use.resident == 0:
+            return None
+        self._cpu_s = self._cpu_s or use.cpu_s
+        if self._steady < STEADY_LOOKS and now - self._ready_at < SETTLES_S:
+            return None
+        self.over = True
+        return Footprint(self._peak, use.resident, self._cpu_s)
+
+
+class _Waiter:
+    def __init__(self, waiting: Waiting, demand: Demand, told: Callable[[str], None]) -> None:
+        self.waiting, self.demand, self.told, self.reason = waiting, demand, told, ""
+        self.admitted: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+
+
+class Gate:
+    """Of one node. ``known``: footprints by what was started (``Demand.of``); ``reserve``: bytes that are to stay free;
+    ``at_once``: starts that cost CPU, at one time. ``changed``: something was learnt."""
+
+    def __init__(
+        self, room: Callable[[], Room], clock: Clock, *, reserve: int, at_once: int,
+        known: Mapping[str, Footprint], changed: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._room = room
+        self._clock = clock
+        self._reserve = reserve
+        self._at_once = at_once
+        self.known = dict(known)
+        self._changed = changed
+        self._going: list[Ticket] = []
+        self._waiters: dict[str, _Waiter] = {}
+        self._news = asyncio.Event()
+        self._seen: tuple[float, Room] | None = None
+
+    def pass_now(self, name: str, demand: Demand) -> Ticket | None:
+        """Let it in if nobody needs to wait; ``None``: ``enter`` does."""
+        if self._waiters:
+            return None
+        asks = self._asks(name, demand)
+        return self._let_in(name, demand) if asks.name in self._decide([asks]).start else None
+
+    def passed(self, name: str, demand: Demand) -> Ticket:
+        """It has started already."""
+        return self._let_in(name, demand)
+
+    async def enter(self, name: str, demand: Demand, told: Callable[[str], None]) -> Ticket:
+        """When there is room. ``told`` hears why not yet, whenever that changes."""
+        waiter = self._waiters[name] = _Waiter(self._asks(name, demand), demand, told)
+        self._news.set()
+        try:
+            return await waiter.admitted
+        finally:
+            del self._waiters[name]
+
+    async def run(self) -> None:
+        """For ever: look at what starts, and let in who waits."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._going or self._waiters:
+                self.look()
+                await beat(LOOK_S)
+
+    def look(self) -> None:
+        """Once."""
+        now = self._clock.monotonic()
+        seen = uses([each.pid for each in self._going if each.pid is not None and not each.over])
+        for each in self._going:
+            if each.pid is not None and not each.over and (sample := each.saw(seen[each.pid], now)) is not None:
+                self.known[each.demand.of] = learnt(self._footprint(each.demand), sample)
+                self._changed()
+        self._going = [each for each in self._going if not each.over]
+        waiting = {name: each for name, each in self._waiters.items() if not each.admitted.done()}
+        if not waiting:
+            return
+        verdict = self._decide([each.waiting for each in waiting.values()])
+        for name in verdict.start:
+            waiting[name].admitted.set_result(self._let_in(name, waiting[name].demand))
+        for name, reason in verdict.reasons.items():
+            if waiting[name].reason != reason:
+                waiting[name].reason = reason
+                waiting[name].told(reason)
+
+    def _decide(self, waiting: list[Waiting]) -> Verdict:
+        now = self._clock.monotonic()
+        if self._seen is None or now - self._seen[0] > FRESH_S:
+            self._seen = (now, self._room())
+        going = [each.going() for each in self._going if not each.over]
+        return admit(self._seen[1], going, waiting, reserve=self._reserve, at_once=self._at_once, now=now)
+
+    def _let_in(self, name: str, demand: Demand) -> Ticket:
+        ticket = Ticket(name, demand, self._footprint(demand), self._clock.monotonic())
+        self._going.append(ticket)
+        self._news.set()
+        return ticket
+
+    def _asks(self, name: str, demand: Demand) -> Waiting:
+        return Waiting(name, self._footprint(demand), demand.priority, self._clock.monotonic())
+
+    def _footprint(self, demand: Demand) -> Footprint:
+        return self.known.get(demand.of) or Footprint(demand.peak, demand.settled, demand.cpu_s)

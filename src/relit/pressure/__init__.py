@@ -1,0 +1,1 @@
+"""Many agents on one machine: what fits, what is measured, who has to wait."""

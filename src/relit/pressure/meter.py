@@ -1,0 +1,77 @@
+"""How much memory there is: of the machine, or of the cgroup or container that relit itself lives in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relit.pressure.admission import Room
+
+_NONE = 1 << 60  # cgroups without a limit say a number that is larger than any machine
+
+
+class Meter:
+    """Reads the kernel's files. ``root``: where they are."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._meminfo = root / "proc/meminfo"
+        self._groups = [each for each in _groups(root) if _limit(each) < _NONE]
+
+    def room(self) -> Room:
+        """Now: the tightest of all limits that hold here."""
+        known = dict(line.split(":") for line in self._meminfo.read_text().splitlines())
+        rooms = [Room(_kb(known["MemTotal"]), _kb(known["MemAvailable"]))]
+        rooms += [Room(limit, max(0, limit - _used(each))) for each in self._groups if (limit := _limit(each)) < _NONE]
+        return min(rooms, key=lambda room: room.free)
+
+
+def _kb(text: str) -> int:
+    return int(text.split()[0]) << 10
+
+
+def _groups(root: Path) -> list[Path]:
+    """The memory cgroup of this process and those around it, of either version."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            top = root / "sys/fs/cgroup" / controllers
+            place = top / path.lstrip("/")
+            found = [each for each in (place, *place.parents) if each == top or top in each.parents]
+            if any(_limit(each) < _NONE for each in found):
+                return found
+    return []
+
+
+def _limit(group: Path) -> int:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        if (value := _number(group / name)) is not None:
+            return value
+    return _NONE
+
+
+def _used(group: Path) -> int:
+    """Without what the kernel gives back by itself: pages of files that nobody has used lately."""
+    for name, idle in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
+        if (value := _number(group / name)) is not None:
+            return max(0, value - _stat(group, idle))
+    return 0
+
+
+def _stat(group: Path, name: str) -> int:
+    try:
+        found = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(found.get(name, 0))
+
+
+def _number(path: Path) -> int | None:
+    """``None``: there is no such file; no number: no limit."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else _NONE
