@@ -139,3 +139,20 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         assert time.monotonic() - began < 3
+
+
+@pytest.mark.slow
+def test_a_second_gateway_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    settings(tmp_path)
+    environment = {**os.environ, "RELIT_DATA": str(tmp_path / "data"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "relit.cli", "--config", str(tmp_path / "relit.toml"), "gateway"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "listening" in process.stdout.readline()
+        second = subprocess.run(
+            [*command, "--listen", "127.0.0.1:0"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 6
+        assert "another gateway serves" in second.stderr
+        process.terminate()
+        assert process.wait(10) == 0

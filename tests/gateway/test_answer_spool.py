@@ -108,6 +108,16 @@ async def test_what_cannot_be_read_counts_as_reserved(store: SqliteStore, spool:
     assert list(spool.folder.iterdir()) == []
 
 
+async def test_what_is_no_file_costs_no_other_one(store: SqliteStore, spool: Spool) -> None:
+    (spool.folder / "stray").mkdir()
+    track = begun(spool, "cut", sent=400)
+    track.head(200, HEADERS)
+    track.write(EVENT * 50)
+    left = left_by(spool)
+    assert (await next_gateway(store, left))["cut"].output == 100
+    assert [each.name for each in left.folder.iterdir()] == ["stray"]
+
+
 async def test_calls_of_a_gateway_that_lives_are_left_alone(store: SqliteStore, spool: Spool) -> None:
     begun(spool, "mine")
     assert (await next_gateway(store, spool, mine=proc.myself()))["mine"].state == "open"

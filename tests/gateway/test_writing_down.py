@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, provider, sends
+from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Answering, Heard, client, provider, sends
 from spool_house import left_by
 
 from relit.errors import StoreUnavailable
@@ -35,7 +35,7 @@ class Slow:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self.go, self.asked, self.broken = asyncio.Event(), asyncio.Event(), False
-        self.ends = asyncio.Event()
+        self.ends, self.failed, self.ends_broken = asyncio.Event(), asyncio.Event(), False
         self.ends.set()
 
     def __getattr__(self, name: str) -> Any:
@@ -45,11 +45,14 @@ class Slow:
         self.asked.set()
         await self.go.wait()
         if self.broken:
+            self.failed.set()
             raise StoreUnavailable("cannot write", why="a test")
         return await self._calls.open(call, budgets)
 
     async def end(self, call: ModelCall, answer: Answer | None = None) -> bool:
         await self.ends.wait()
+        if self.ends_broken:
+            raise StoreUnavailable("cannot write", why="a test")
         return await self._calls.end(call, answer)
 
 
@@ -61,9 +64,19 @@ class House:
         return await self.store.calls.of_agent("scout")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relit.gateway.ledger.LATE_S", 0.05)
+
+
 @asynccontextmanager
 async def house(
-    folder: Path, *, budget: bool = False, spooled: bool = True, stream: bool = False
+    folder: Path,
+    *,
+    budget: bool = False,
+    spooled: bool = True,
+    stream: bool = False,
+    answers: Answering | None = None,
 ) -> AsyncIterator[House]:
     store = SqliteStore(folder / "relit.db")
     await store.start()
@@ -71,7 +84,7 @@ async def house(
     spool = Spool(folder / "answers")
     budgets = {"scout": Budget(scope="agent:scout", limit=USD)} if budget else {}
     ledger = Ledger(cast(Calls, slow), PRICES, budgets, {}, spool=spool if spooled else None)
-    async with provider(sends(STREAM if stream else OK)) as there:
+    async with provider(answers or sends(STREAM if stream else OK)) as there:
         route = Route("default", there.url, KEY)
         made = Gateway({"default": route}, Known([Caller("scout", TOKEN, "default")]), port=0, ledger=ledger)
         await made.start()
@@ -125,10 +138,55 @@ async def test_what_cannot_be_written_down_is_not_answered_and_the_next_is_not_s
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store")
         assert (await home.http.post(CHAT, json=HELLO)).status_code == 503
         assert len(home.heard) == 1, "it was sent before anybody knew"
-        assert len(left_by(home.spool).left()) == 1, "the next gateway writes that one down"
+        assert len(left_by(home.spool).left()) == 1, "the next gateway would write that one down"
         home.slow.broken = False
         assert (await home.http.post(CHAT, json=HELLO)).status_code == 200
+        async with asyncio.timeout(5):
+            while len(found := await home.calls()) < 2 or {each.state for each in found} != {"done", "failed"}:
+                await asyncio.sleep(0.01)
+        assert left_by(home.spool).left() == []
+
+
+async def test_a_commit_that_failed_is_tried_again_before_an_answer_is_refused(tmp_path: Path) -> None:
+    begin = asyncio.Event()
+
+    async def slow(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await begin.wait()
+        writer.write(OK)
+        await writer.drain()
+
+    async with house(tmp_path, answers=slow) as home:
+        home.slow.broken = True
+        home.slow.go.set()
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(home.http.post(CHAT, json=HELLO))
+            await home.slow.failed.wait()
+            home.slow.broken = False
+            begin.set()
+        assert asking.result().status_code == 200
         assert [each.state for each in await home.calls()] == ["done"]
+        assert len(home.heard) == 1
+
+
+async def test_an_end_that_could_not_be_written_down_is_when_the_store_is_back(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.slow.go.set()
+        home.slow.ends_broken = True
+        assert (await home.http.post(CHAT, json=HELLO)).status_code == 200
+        assert [each.state for each in await home.calls()] == ["open"]
+        home.slow.ends_broken = False
+        async with asyncio.timeout(5):
+            while [each.state for each in await home.calls()] != ["done"]:
+                await asyncio.sleep(0.01)
+        assert left_by(home.spool).left() == []
+
+
+async def test_what_a_stream_gives_back_to_a_budget_is_there_for_the_next_call(tmp_path: Path) -> None:
+    async with house(tmp_path, budget=True, stream=True) as home:
+        home.slow.go.set()
+        for _ in range(5):
+            await home.http.post(CHAT, json={**HELLO, "stream": True})
+            assert {each.state for each in await home.calls()} == {"done"}
 
 
 async def test_whoever_hangs_up_meanwhile_is_on_record(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
 import os
-from collections.abc import Callable, Mapping
+import resource
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -20,7 +23,8 @@ from relit.app.instances import folder_of
 from relit.app.stopping import running, until_signal
 from relit.app.vaulted import hold
 from relit.control.paths import NODE_RECORD
-from relit.errors import ConfigError
+from relit.errors import ConfigError, Conflict
+from relit.gateway.audit import Audit
 from relit.gateway.ledger import Ledger
 from relit.gateway.listener import Life, Lives
 from relit.gateway.matching import Mask, masks
@@ -29,6 +33,7 @@ from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
 from relit.gateway.spool import Spool
 from relit.gateway.tools.desk import Desk
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.node import record
 from relit.settings import Secrets, Settings
 from relit.settings.model import Budget as Allowance
@@ -38,6 +43,7 @@ from relit.store.sql.calls import USD
 from relit.store.values import Budget
 
 _LOG = logging.getLogger(__name__)
+_GONE_S = 2.0  # so long a gateway that is being ended may still hold its lock
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -47,15 +53,52 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
-    async with until_signal() as stop, parts.store(settings) as store:
+    _room_for_files()
+    async with alone(run_dir(settings)), until_signal() as stop, parts.store(settings) as store:
         await hold(settings, store, settings.secret_names("models", "tools"), "gateway")
         written = ledger(settings, store)
         desk = await tooling.desk(settings, store, written.me, written.is_gone)
-        gateway = compose(settings, written, Recorded(run_dir(settings)), desk)
+        audit = Audit(store.record, SYSTEM_CLOCK)
+        gateway = compose(settings, written, Recorded(run_dir(settings)), desk, audit)
         gc.collect()
         gc.freeze()  # what is there now stays: to look through it again and again makes all streams stand still
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()
+
+
+@asynccontextmanager
+async def alone(place: Path) -> AsyncIterator[None]:
+    """One gateway a data folder: what another one has under way must not be taken for a dead one's. Whoever was killed
+    needs a moment to be gone. Conflict."""
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    handle = os.open(place / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        until = asyncio.get_running_loop().time() + _GONE_S
+        while not _locked(handle):
+            if asyncio.get_running_loop().time() > until:
+                raise Conflict(
+                    f"another gateway serves {place.parent}",
+                    why="a relit that runs there",
+                    fix="relit ps shows it; relit down stops it",
+                )
+            await asyncio.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _room_for_files() -> None:
+    """Each call has two connections and a file: the usual 1,024 are soon used up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Recorded:
@@ -83,12 +126,23 @@ class Recorded:
         return self._known.get(agent)
 
 
-def compose(settings: Settings, ledger: Ledger, lives: Lives = lambda agent: None, desk: Desk | None = None) -> Gateway:
+def compose(
+    settings: Settings, ledger: Ledger, lives: Lives = lambda agent: None, desk: Desk | None = None,
+    audit: Audit | None = None,
+) -> Gateway:  # fmt: skip
     """The gateway of these settings. Raises ``ConfigError`` for a key that is not set."""
     host, port = settings.gateway_address
     at_once = settings.file.gateway.concurrency
     return Gateway(
-        routes(settings), doors(settings), host, port, ledger=ledger, lives=lives, desk=desk, at_once=at_once
+        routes(settings),
+        doors(settings),
+        host,
+        port,
+        ledger=ledger,
+        lives=lives,
+        desk=desk,
+        at_once=at_once,
+        audit=audit,
     )
 
 

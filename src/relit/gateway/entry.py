@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +21,7 @@ from relit.store.values import Answer, ModelCall
 
 _LOG = logging.getLogger(__name__)
 SOON_S = 0.004  # what nobody waits for is written down so much later: not while a call is on its way out
+_WITH_SCOPE = 2  # words of ``ModelCall.budgets``: the day comes first
 Ending = Literal["done", "failed", "cancelled", "cut"]
 PriceOf = Callable[[str], Price | None]
 
@@ -35,7 +36,8 @@ class Opening:
         self._writing: asyncio.Task[ModelCall] | None = None
 
     def _begun(self) -> asyncio.Task[ModelCall]:
-        if self._writing is None:
+        failed = self._writing is not None and self._writing.done() and self._writing.exception() is not None
+        if self._writing is None or failed:  # the store may be back
             self._writing = self._loop.create_task(self._write())
         return self._writing
 
@@ -57,9 +59,11 @@ class Entry:
         sent: int,
         blobs: Blobs | None = None,
         track: Track | None = None,
+        late: Callable[[Callable[[], Awaitable[None]]], None] = lambda again: None,
     ) -> None:
         self._blobs = blobs
         self._track = track
+        self._late = late
         self._tape: Tape | None = None
         self._calls = calls
         self._call = call
@@ -84,8 +88,9 @@ class Entry:
 
     @property
     def spooled(self) -> bool:
-        """Whether the next gateway finds it, whatever becomes of this one."""
-        return self._track is not None and self._track.there
+        """Whether the next gateway finds it, whatever becomes of this one, and nobody waits for what it gives back to a
+        budget."""
+        return self._track is not None and self._track.there and len(self._call.budgets.split()) < _WITH_SCOPE
 
     async def written(self) -> None:
         """It is on disk that the call is made. Raises ``Refused``: it cannot be, so nothing of it may be passed on."""
@@ -121,21 +126,30 @@ class Entry:
         if self._track is not None and self._spools:
             self._track.whole()
 
+    async def outcome(self, state: Ending, why: str = "") -> tuple[ModelCall, Answer | None]:
+        """How it ended, and what is kept of its answer."""
+        return self.ended(state, why), await self._kept(state)
+
     async def end(self, state: Ending, why: str = "") -> None:
-        """Write down how it ended; the first word counts. When the store is away, the next gateway does it."""
+        """Write down how it ended; the first word counts. While the store is away it is tried again and again, else by
+        the next gateway."""
         if self.over:
             return
         self.over = True
         if self._whole:
             state, why = "done", ""
         call = self.ended(state, why)
-        try:
+
+        async def write() -> None:
             await self.written()
             await self._calls.end(call, await self._kept(state))
-        except (StoreError, Refused) as error:
-            _LOG.warning("how a call of %s ended could not be written down: %s", call.agent, error)
-        else:
             self.forget()
+
+        try:
+            await write()
+        except (StoreError, Refused) as error:
+            _LOG.warning("how a call of %s ended is written down later: %s", call.agent, error)
+            self._late(write)
 
     def forget(self) -> None:
         """The next gateway has nothing to do about it."""
@@ -165,7 +179,7 @@ class Entry:
 
     def _used(self, state: Ending) -> tuple[Tokens, bool]:
         """And whether the provider said so. What it may charge for counts, also where nobody waited for its answer."""
-        if self._status >= 400 or (self._meter is None and (self.unheard or state == "failed")):
+        if self._status >= 400 or (self._meter is None and self.unheard):
             return Tokens(), True
         if self._meter is None:
             return prices.estimate(self._sent, 0), False

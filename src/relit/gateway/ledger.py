@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from relit.store.values import Budget, ModelCall, Turn
 
 _LOG = logging.getLogger(__name__)
 _LARGE = 256 << 10  # bytes of a request that is looked through beside the others
+LATE_S = 2.0  # between attempts to write down what could not be
 MODELS = 1_000  # whose prices are at hand: agents ask for few
 
 
@@ -90,6 +91,8 @@ class Ledger:
         self._routes = routes
         self._me = msgspec.json.encode(proc.myself()).decode()
         self._sure = True  # the last commit went well
+        self._late: list[Callable[[], Awaitable[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """End what gateways left open that are no more: it may have been paid for."""
@@ -114,12 +117,31 @@ class Ledger:
         entry = Entry(self._calls, call, self._price_of, price, left.asked.sent, blobs)
         entry.began(left.head.status, left.head.headers)
         entry.read(left.body)
-        await entry.end("done" if left.whole else "cut", "" if left.whole else why)
+        await self._calls.end(*await entry.outcome("done" if left.whole else "cut", "" if left.whole else why))
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """There are no more calls."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
         if self._spool is not None:
             self._spool.stop()
+
+    def _later(self, again: Callable[[], Awaitable[None]]) -> None:
+        """Something could not be written down: it is tried until it can be."""
+        self._late.append(again)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_late())
+
+    async def _write_late(self) -> None:
+        while self._late:
+            await asyncio.sleep(LATE_S)
+            try:
+                while self._late:
+                    await self._late[0]()
+                    del self._late[0]
+            except (StoreError, Refused):
+                continue
 
     @property
     def me(self) -> str:
@@ -153,9 +175,10 @@ class Ledger:
             life=question.turn.life, lane=question.match.lane, key=question.match.key,
         )  # fmt: skip
         try:
-            source = await self._calls.replay(call)
+            source = await self._calls.before(call)
             answer = await self._calls.answer(source.id) if source is not None else None
-            return None if answer is None else await whole(answer, self._blobs)
+            kept = None if answer is None else await whole(answer, self._blobs)
+            return kept if kept is not None and await self._calls.replay(call) is not None else None
         except (StoreError, PayloadError) as error:  # it is bought again
             _LOG.warning("an answer that is on record for %s cannot be read: %s", caller.agent, error)
             return None
@@ -193,7 +216,7 @@ class Ledger:
         if budgets:
             call = await self._opened(call, budgets)
         track = self._spool.begin(Sent(call, sent)) if self._spool is not None else None
-        entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track)
+        entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track, self._later)
         if not budgets:
             entry.opening = Opening(functools.partial(self._opened, call, ()))
         if not self._sure or track is None or not track.there:

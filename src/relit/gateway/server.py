@@ -15,9 +15,10 @@ import msgspec
 from aiohttp import web
 
 from relit.errors import ConfigError, ProviderFault, ProviderSilent
-from relit.gateway import again, arriving, canned, headers
-from relit.gateway.again import Next, Pass, Verdict, Wait
+from relit.gateway import arriving, canned, headers
+from relit.gateway.again import Next, Pass, Wait
 from relit.gateway.answers import Kept
+from relit.gateway.audit import Audit
 from relit.gateway.crowd import AT_ONCE, Crowd
 from relit.gateway.entry import Entry
 from relit.gateway.headers import REPLAYED, SERVER
@@ -25,6 +26,7 @@ from relit.gateway.health import Health, blames
 from relit.gateway.ledger import Ledger, Question
 from relit.gateway.listener import Life, Listener, Lives, died
 from relit.gateway.naming import named, renamed
+from relit.gateway.patient import Patient
 from relit.gateway.providers import Answer, Call, Providers, silent
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Callers, Route
@@ -34,6 +36,7 @@ from relit.gateway.tools.endpoint import PATH, Endpoint
 from relit.gateway.work import Work
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import system_random
+from relit.lib.service import Tasks
 
 _LOG = logging.getLogger(__name__)
 _GRACE = 1.5  # seconds that answers under way get when the gateway stops
@@ -60,12 +63,15 @@ class Gateway:
         lives: Lives = lambda agent: None,
         at_once: int = AT_ONCE,
         desk: Desk | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self._crowd = Crowd(at_once)
         self._routes = routes
         self._desk = desk
         self._tools = Endpoint(desk) if desk is not None else None
         self._ledger = ledger
+        self._audit = audit
+        self._tasks = Tasks(lambda error: _LOG.error("the audit failed", exc_info=error))
         self._chance = chance or system_random()
         self._lives = lives
         self._underway: dict[tuple[str, str], tuple[str, asyncio.Task[Any]]] = {}
@@ -91,6 +97,8 @@ class Gateway:
             await self._ledger.start()
         if self._desk is not None:
             await self._desk.start()
+        if self._audit is not None:
+            self._tasks.spawn(self._audit.run(), "gateway-audit")
         await self._providers.start()
         server = web.Server(
             self._take,
@@ -121,8 +129,11 @@ class Gateway:
             await runner.cleanup()
             if self._desk is not None:
                 await self._desk.stop()
+            await self._tasks.stop()
+            if self._audit is not None:
+                await self._audit.flush()
             if self._ledger is not None:
-                self._ledger.stop()
+                await self._ledger.stop()
         await self._providers.stop()
 
     async def _drain(self) -> None:
@@ -142,10 +153,18 @@ class Gateway:
         try:
             return await self._answer(request)
         except Refused as refused:
+            self._refused(request, refused)
             kind = door(request.raw_path)
             return _whole(refused.status, refused.body(kind), "application/json", refused.headers())
         finally:
             del self._calls[task]
+
+    def _refused(self, request: web.BaseRequest, refused: Refused) -> None:
+        if self._audit is not None:
+            known = {
+                found.agent for each in headers.tokens(request.headers.items()) if (found := self._callers.find(each))
+            }
+            self._audit.saw(known.pop() if len(known) == 1 else "", refused)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/healthz":
@@ -348,6 +367,8 @@ class Gateway:
                 if refused := answer.status >= 400:
                     self._judge(call.route, answer)
                 if not isinstance(verdict, Pass):
+                    if entry is not None:
+                        entry.unheard = True  # a refusal costs nothing
                     return verdict
                 await work.written()
                 if entry is not None:
@@ -391,33 +412,6 @@ class Gateway:
     def _failed(self, route: Route, why: str) -> None:
         if self._health.failed(route.name, why):
             _LOG.warning("[models.%s]: the provider fails: %s", route.name, why)
-
-
-class Patient:
-    """Whether a call is made once more, after attempt number ``attempt``."""
-
-    def __init__(self, attempt: int, call: Call, others: bool, chance: Random, clock: Clock) -> None:
-        self._attempt = attempt
-        self._retries = call.route.retries if call.repeatable else 0
-        self._others = others and call.repeatable
-        self._chance = chance
-        self._clock = clock
-
-    def refused(self, answer: Answer) -> Verdict:
-        """It was answered."""
-        if answer.status < 400:
-            return Pass()
-        return again.refused(
-            answer.status, {name.lower(): value for name, value in answer.headers}, attempt=self._attempt,
-            retries=self._retries, others=self._others, now_s=self._clock.now_ms() / 1000, chance=self._chance,
-        )  # fmt: skip
-
-    def broken(self, fault: ProviderFault) -> Verdict:
-        """It was not."""
-        return again.broken(
-            attempt=self._attempt, retries=self._retries, silent=isinstance(fault, ProviderSilent),
-            others=self._others, chance=self._chance,
-        )  # fmt: skip
 
 
 @asynccontextmanager

@@ -173,20 +173,28 @@ class Spool:
         """What gateways that are dead had under way. Nobody else finds it until it is ``forgotten``."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return [found for each in self.folder.iterdir() if (found := self._left(each)) is not None]
+            paths = list(self.folder.iterdir())
         except OSError as error:
             _LOG.warning("%s cannot be used: %s", self.folder, error)
             return []
+        return [found for each in paths if (found := self._left(each)) is not None]
 
     def _left(self, path: Path) -> Left | None:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            _LOG.warning("%s cannot be read, and stays: %s", path, error)
+            return None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # its gateway lives
+            found = read(path.read_bytes())
+        except OSError as error:
             os.close(fd)
+            if not isinstance(error, BlockingIOError):  # else its gateway lives
+                _LOG.warning("%s cannot be read, and stays: %s", path, error)
             return None
         self._found.append((path, fd))
-        return read(path.read_bytes())
+        return found
 
     def forgotten(self) -> None:
         """All that was ``left`` is written down."""

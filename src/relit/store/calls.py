@@ -15,6 +15,10 @@ class Calls(Protocol):
         """What an agent works on."""
         ...
 
+    async def before(self, call: ModelCall) -> ModelCall | None:
+        """The one that ``replay`` would answer it from; nothing is written."""
+        ...
+
     async def replay(self, call: ModelCall) -> ModelCall | None:
         """The call of an earlier life of the same turn whose answer this one is given; it is written down as replayed.
         ``None``, and nothing written: there is none, or this life has gone another way in that conversation."""

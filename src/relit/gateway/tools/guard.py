@@ -16,6 +16,15 @@ from relit.gateway.tools.base import NotSent
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.ip_network("::/96")  # an IPv4 address written as IPv6, as before RFC 4291
+_NOT_PUBLIC = [
+    ipaddress.ip_network(each)
+    for each in (
+        "168.63.129.16/32",  # Azure's own services, inside each of its machines
+        "192.0.0.0/24",  # RFC 6890; Oracle's classic cloud has its metadata there
+        "64:ff9b:1::/48",  # RFC 8215: NAT64 of a local network
+    )
+]
 
 
 class Forbidden(NotSent):
@@ -26,12 +35,14 @@ def is_public(address: Address) -> bool:
     """Whether it is somewhere on the internet, and certainly not here: metadata services lie on link-local ones."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in _NAT64:
+        if address in _NAT64 or address in _COMPATIBLE:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
         if address.is_site_local:
             return False
+    if any(address in each for each in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast
 
 

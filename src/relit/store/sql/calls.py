@@ -31,10 +31,13 @@ class SqlCalls:
         [found] = await self._database.read(("turns_of", (agent,)), few=True)
         return Turn(run=found[0][0], life=f"{found[0][1]}.{found[0][2]}") if len(found) == 1 else Turn()
 
-    async def replay(self, call: ModelCall) -> ModelCall | None:
+    async def before(self, call: ModelCall) -> ModelCall | None:
         key = (call.run, call.life, call.lane, call.key)
         [found] = await self._database.read(("call_before", key), few=True)
-        return await self._database.write(Op(_replay, call)) if found else None  # most calls are new
+        return call_of(found[0]) if found else None
+
+    async def replay(self, call: ModelCall) -> ModelCall | None:
+        return await self._database.write(Op(_replay, call))
 
     async def answer(self, id: str) -> Answer | None:
         [found] = await self._database.read(("answer_get", (id,)), few=True)
