@@ -69,6 +69,21 @@ def test_routes_are_the_models_with_their_keys(tmp_path: Path) -> None:
     assert "'k'" not in repr(found)
 
 
+@pytest.mark.parametrize(
+    ("url", "more", "private"),
+    [
+        ("http://127.0.0.1:11434/v1", "", True), ("http://localhost:1/v1", "", True), ("http://[::1]/v1", "", True),
+        ("http://ollama:11434/v1", "", False), ("http://ollama:11434/v1", "private = true", True),
+        ("http://127.0.0.1/v1", "private = false", False), ("https://api.openai.com/v1", "", False),
+    ],
+)  # fmt: skip
+def test_only_what_says_so_may_lie_on_this_machine(tmp_path: Path, url: str, more: str, private: bool) -> None:
+    path = tmp_path / "relit.toml"
+    path.write_text(f'[models.one]\nurl = "{url}"\n{more}\n')
+    loaded = load(path, environment=Environment({"HOME": str(tmp_path), "RELIT_DATA": str(tmp_path / "data")}))
+    assert routes(loaded)["one"].private is private
+
+
 def test_a_key_that_is_not_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"models\.default.*openai"):
         routes(settings(tmp_path, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -239,3 +240,14 @@ async def test_a_port_that_is_taken_is_a_fault_of_the_configuration() -> None:
         with pytest.raises(ConfigError, match=r"gateway\.listen"):
             await here.start()
         await here.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f.1"])
+async def test_a_route_that_is_not_private_leads_to_nobody_here(host: str) -> None:
+    async with provider(sends(OK)) as there:
+        url = f"http://{host}:{urlsplit(there.url).port}/v1"
+        async with gateway(url, private=False) as here, client(here) as http:
+            refused = await http.post(CHAT, json=HELLO)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (502, "provider-fault")
+        assert "may not be called" in refused.json()["error"]["message"]
+        assert there.heard == []

@@ -11,6 +11,7 @@ import resource
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
@@ -32,6 +33,7 @@ from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Patience, Route, digest
 from relit.gateway.server import Gateway
 from relit.gateway.spool import Spool
+from relit.gateway.tools import guard
 from relit.gateway.tools.desk import Desk
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.node import record
@@ -182,7 +184,14 @@ def _route(name: str, table: Model, secrets: Secrets) -> Route:
     patience = Patience(
         table.connect_ms / 1000, table.first_byte_ms / 1000, table.idle_ms / 1000, table.total_ms / 1000
     )
-    return Route(name, table.url, key, table.model, table.kind, patience, table.retries, tuple(table.fallback))
+    private = _is_written_out(table.url) if table.private is None else table.private
+    return Route(name, table.url, key, table.model, table.kind, patience, table.retries, tuple(table.fallback), private)
+
+
+def _is_written_out(url: str) -> bool:
+    """Whether it says an address, so that nobody else decides where it leads."""
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.endswith(".localhost") or guard.literal(host) is not None
 
 
 def doors(settings: Settings) -> Doors:

@@ -18,6 +18,7 @@ from relit.gateway import headers
 from relit.gateway.headers import Pairs
 from relit.gateway.routes import Patience, Route
 from relit.gateway.target import Target, address
+from relit.gateway.tools import guard
 
 _LARGE = 1 << 20  # bytes; larger bodies are written piece by piece
 _LOOK = 1.0  # seconds
@@ -97,24 +98,17 @@ class Providers:
     """Open connections to every provider. Whatever has the same ``answer`` may stand before it, as a journal would."""
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether private addresses may be called
 
     async def start(self) -> None:
         """Be ready for calls. Nothing is kept between them but connections: no cookies, no proxies of the machine."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=_OWN_HEADERS,
-            max_line_size=_LINE,
-            max_field_size=_LINE,
-        )
+        self._sessions = {private: _session(private=private) for private in (True, False)}
 
     async def stop(self) -> None:
         """Close every connection. Safe twice."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        sessions, self._sessions = self._sessions, {}
+        for each in sessions.values():
+            await each.close()
 
     @asynccontextmanager
     async def answer(self, call: Call) -> AsyncIterator[Answer]:
@@ -132,6 +126,9 @@ class Providers:
                 response = await self._asked(call)
         except aiohttp.ConnectionTimeoutError as error:
             raise _broken(route, f"no connection in {route.patience.connect:g} s") from error
+        except guard.Forbidden as error:
+            fix = f"set private = true in [models.{route.name}], if that is meant"
+            raise ProviderFault(_named(route), why=str(error), fix=fix) from error
         except TimeoutError as error:
             raise silent(route, f"no answer in {route.patience.first_byte:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -142,12 +139,12 @@ class Providers:
         return response
 
     async def _asked(self, call: Call) -> aiohttp.ClientResponse:
-        assert self._session is not None, "only called between start and stop"
+        guard.see(urlsplit(call.route.url).hostname or "", private=call.route.private)
         sent = headers.onward(call.headers, call.route)
         if call.length is not None:
             sent.append(("Content-Length", call.length))
         large = isinstance(call.body, bytes) and len(call.body) > _LARGE
-        return await self._session.request(
+        return await self._sessions[call.route.private].request(
             call.method,
             URL(address(call.route, call.target), encoded=True),
             headers=sent,
@@ -155,6 +152,18 @@ class Providers:
             allow_redirects=False,
             timeout=_timeout(call.route.patience),
         )
+
+
+def _session(*, private: bool) -> aiohttp.ClientSession:
+    resolver = None if private else guard.Guarded(private=False)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=_OWN_HEADERS,
+        max_line_size=_LINE,
+        max_field_size=_LINE,
+    )
 
 
 @functools.lru_cache(100)

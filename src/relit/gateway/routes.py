@@ -26,7 +26,8 @@ class Patience:
 class Route:
     """A provider. ``url``: its base URL, as its own clients take it. ``key``: ``None`` where none is asked for.
     ``model``: the name that is sent when an agent asks for ``default``; empty: that word itself. ``retries``: of a call
-    that was refused for now, before the agent is told; ``fallback``: routes that stand in, one after the other."""
+    that was refused for now, before the agent is told; ``fallback``: routes that stand in, one after the other.
+    ``private``: it may lie on this machine or its network."""
 
     name: str
     url: str
@@ -36,6 +37,7 @@ class Route:
     patience: Patience = Patience()
     retries: int = 0
     fallback: tuple[str, ...] = ()
+    private: bool = True
 
 
 @dataclass(frozen=True)

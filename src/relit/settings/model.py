@@ -295,6 +295,13 @@ class Model(Table, frozen=True, kw_only=True):
     kind: Annotated[Literal["openai", "anthropic"], Meta(description="The protocol that the provider speaks.")] = (
         "openai"
     )
+    private: Annotated[
+        bool | None,
+        Meta(
+            description="Its address may lie on this machine or its network. Not set: it may when `url` says an "
+            "address or `localhost`; a name must lie on the internet."
+        ),
+    ] = None
     connect: Annotated[Duration, Meta(description="How long a connection to the provider may take.")] = "10s"
     first_byte: Annotated[Duration, Meta(description="How long an answer may take to begin.")] = "10m"
     idle: Annotated[Duration, Meta(description="How long an answer may pause.")] = "5m"

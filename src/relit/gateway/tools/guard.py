@@ -62,7 +62,7 @@ def see(host: str, *, private: bool) -> None:
     """Raises ``Forbidden`` for a host that is written as an address which may not be called."""
     found = literal(host)
     if found is not None and not private and not is_public(found):
-        raise Forbidden(f"{host} is an address of this machine or its network, and this tool may not call those")
+        raise Forbidden(f"{host} is an address of this machine or its network, and what lies there may not be called")
 
 
 class Guarded(AbstractResolver):
@@ -78,7 +78,7 @@ class Guarded(AbstractResolver):
         """Raises ``Forbidden`` when one of its addresses may not be called: that is no host to trust."""
         found = await self._inner.resolve(host, port, family)
         if not self._private and not all(is_public(ipaddress.ip_address(_bare(each))) for each in found):
-            raise Forbidden(f"{host} lies on this machine or its network, and this tool may not call there")
+            raise Forbidden(f"{host} lies on this machine or its network, and what lies there may not be called")
         return found
 
     async def close(self) -> None:
