@@ -187,6 +187,7 @@ kind = "clerk"
 model = "own"
 sandbox = "off"
 tools = "strict"
+env = {{ MAILBOX = "secret:mailbox" }}
 """
 
 
@@ -243,7 +244,7 @@ def clerks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house.environment["RELIT_CONFIG"] = str(folder / "relit.toml")
     house.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     secrets = house.data / "secrets.toml"
-    secrets.write_text('mail = "sesame-open-wide"\n')
+    secrets.write_text('mail = "sesame-open-wide"\nmailbox = "open-sesame-slowly"\n')
     secrets.chmod(0o600)
     done = house.spawn("up", "--timeout", "60s", timeout=90)
     assert done.returncode == 0, done.stderr
@@ -442,6 +443,13 @@ def test_strict_tools_work_in_the_agents_place_and_are_not_done_again(clerks: Ho
     assert said.splitlines() == ["written", str(home), "3", "", "two", "", "alive", "ran", "", "[exit code 7]"]
     assert (home / "ran").read_text() == "ran\n"
     assert json.loads((home.parent / "clerk.json").read_text())["own"] is False
+
+
+def test_a_strict_shell_knows_the_agents_secrets_and_no_record_shows_them(clerks: House) -> None:
+    _, said = ask(clerks, call("shell", command="echo ${#MAILBOX} $MAILBOX"), "bound")
+    assert said.split() == ["18", "[hidden]"]
+    assert b"open-sesame-slowly" not in (clerks.data / "relit.db").read_bytes()
+    assert b"open-sesame-slowly" not in (clerks.data / "relit.db-wal").read_bytes()
 
 
 def test_a_shell_that_takes_too_long_is_ended_with_all_that_it_started(clerks: House) -> None:

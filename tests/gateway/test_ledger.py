@@ -304,7 +304,7 @@ async def recorder(
         {"default": Route("default", url, KEY)},
         Known([Caller("scout", TOKEN, "default")]),
         port=0,
-        ledger=Ledger(store.calls, PRICES, {}, {}, blobs=ObstoreBlobs(folder), spool=spool),
+        ledger=Ledger(store.calls, PRICES, {}, {}, blobs=ObstoreBlobs(folder), spool=spool, record=store.record),
         lives=lives,
     )
     await made.start()
@@ -436,6 +436,23 @@ async def test_what_its_caller_has_of_a_stream_lies_beside_the_database_until_it
         assert json.dumps(USED).encode() in first + b"".join([piece async for piece in pieces])
     assert (await only(store)).state == "done"
     assert list(spool.folder.iterdir()) == []
+
+
+async def test_a_life_that_asks_something_else_is_on_record(store: SqliteStore, tmp_path: Path) -> None:
+    other = {**ASKED, "max_tokens": 101}
+    async with (
+        provider(sends(answers(USED))) as there, recorder(there.url, store, tmp_path / "blobs") as here,
+        client(here) as http,
+    ):  # fmt: skip
+        await life(store, 1)
+        await http.post(CHAT, json=ASKED)
+        await life(store, 2)
+        await http.post(CHAT, json=other)
+        await http.post(CHAT, json=ASKED)
+    found = list(await store.events(names=["turn.diverged"]))
+    assert [(each.agent, each.run, each.data["number"]) for each in found] == [("scout", "r1", 1)]
+    first, second, _ = await store.calls.of_run("r1")
+    assert (found[0].data["before"], found[0].data["asked"]) == (first.key, second.key)
 
 
 async def test_a_caller_that_lives_and_hangs_up_has_cancelled(store: SqliteStore, tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
     _room_for_files()
     async with alone(run_dir(settings)), until_signal() as stop, parts.store(settings) as store:
-        await hold(settings, store, settings.secret_names("models", "tools"), "gateway")
+        names = settings.secret_names("models", "tools") | tooling.hidden_names(settings)
+        await hold(settings, store, names, "gateway")
         written = ledger(settings, store)
         desk = await tooling.desk(settings, store, written.me, written.is_gone)
         audit = Audit(store.record, SYSTEM_CLOCK)
@@ -156,6 +157,7 @@ def ledger(settings: Settings, store: Store) -> Ledger:
     return Ledger(
         store.calls, own, agents, models, blobs=parts.open_blobs(settings), masks=_masks(settings),
         spool=Spool(run_dir(settings) / "answers"), alone=isinstance(parts.database(settings), Path),
+        record=store.record,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +28,7 @@ from relit.lib.ids import derived_id
 from relit.settings import Environment, Secrets, Settings
 from relit.settings.model import Agent
 from relit.settings.noted import noted_token
+from relit.settings.secrets import named
 from relit.settings.tools import STRICT
 from relit.settings.tools import Tool as Table
 from relit.store.base import Store
@@ -100,10 +102,17 @@ def _headers(name: str, table: Table, secrets: Secrets) -> dict[str, str]:
         raise ConfigError(f"[tools.{name}]: {error.what}", why=error.why, fix=error.fix) from error
 
 
+def hidden_names(settings: Settings) -> set[str]:
+    """The secrets that no result may show: those of all tools, and of agents whose shell is relit's."""
+    strict_ones = [agent.env for agent in settings.agents.values() if agent.tools == "strict"]
+    return settings.secret_names("tools") | set(named(strict_ones))
+
+
 def _hidden(settings: Settings) -> tuple[str, ...]:
-    """What no result may show: the secrets of all tools."""
-    names = settings.secret_names("tools")
-    found = (settings.secrets.reveal(f"secret:{name}") for name in sorted(names))
+    found = []
+    for name in sorted(hidden_names(settings)):
+        with contextlib.suppress(ConfigError):  # an agent that lacks a secret is told so when it starts
+            found.append(settings.secrets.reveal(f"secret:{name}"))
     return tuple(each for each in found if len(each) >= _SHORT)
 
 

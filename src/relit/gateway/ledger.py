@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 
 from relit.errors import BudgetSpent, PayloadError, StoreError
+from relit.events import Event
 from relit.gateway import prices
 from relit.gateway.answers import Blobs, Kept, whole
+from relit.gateway.audit import Record
 from relit.gateway.entry import Entry, Opening
 from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
@@ -67,7 +69,7 @@ class Question:
 class Ledger:
     """Of one gateway. ``own`` prices go before the known ones; budgets by agent and by route. With ``blobs`` answers of
     turns are kept; ``masks`` by agent; ``spool``: where those that stream lie while they come. ``alone``: no other
-    machine has a gateway on the same store."""
+    machine has a gateway on the same store. ``record`` takes events."""
 
     def __init__(
         self,
@@ -80,8 +82,10 @@ class Ledger:
         masks: Mapping[str, Sequence[Mask]] | None = None,
         spool: Spool | None = None,
         alone: bool = True,
+        record: Record | None = None,
     ) -> None:
         self._alone = alone
+        self._record = record
         self._calls = calls
         self._blobs = blobs
         self._masks = masks or {}
@@ -223,6 +227,13 @@ class Ledger:
             await self._first(entry)
         return entry
 
+    async def _compare(self, call: ModelCall) -> None:
+        """That a life goes another way than the one before is worth a word: a pattern may be missing."""
+        if self._record is None or not call.key or (was := await self._calls.expected(call)) is None:
+            return
+        data = {"lane": call.lane, "asked": call.key, "before": was.key, "number": was.number}
+        await self._record([Event(id="", at=0, name="turn.diverged", agent=call.agent, run=call.run, data=data)])
+
     async def _first(self, entry: Entry) -> None:
         try:
             await entry.written()
@@ -232,6 +243,7 @@ class Ledger:
 
     async def _opened(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
         try:
+            await self._compare(call)
             opened = await self._calls.open(call, budgets)
         except BudgetSpent as error:
             raise Refused(402, "budget-spent", f"{error.what}: {error.why}") from error

@@ -19,6 +19,11 @@ class Calls(Protocol):
         """The one that ``replay`` would answer it from; nothing is written."""
         ...
 
+    async def expected(self, call: ModelCall) -> ModelCall | None:
+        """What an earlier life of the turn asked at this place of that conversation, when this life has not gone
+        another way in it yet."""
+        ...
+
     async def replay(self, call: ModelCall) -> ModelCall | None:
         """The call of an earlier life of the same turn whose answer this one is given; it is written down as replayed.
         ``None``, and nothing written: there is none, or this life has gone another way in that conversation."""

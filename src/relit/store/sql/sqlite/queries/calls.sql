@@ -81,6 +81,16 @@ WHERE run = ?1 AND run <> '' AND key = ?4 AND life <> ?2 AND state = 'done'
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state <> 'replayed')
 ORDER BY number, id LIMIT 1
 
+-- What an earlier life asked at this place of that conversation, whatever is asked there now.
+-- name: call_expected
+-- params: run, life, lane
+SELECT {CALL} FROM calls
+WHERE run = ?1 AND run <> '' AND lane = ?3 AND life <> ?2 AND state = 'done'
+  AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.source = calls.id)
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state <> 'replayed')
+ORDER BY number, id LIMIT 1
+
 -- name: answer_add
 -- params: call, head, body, blob
 INSERT INTO answers (call, head, body, blob) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING
