@@ -158,3 +158,25 @@ def test_every_known_price_is_one(name: str) -> None:
     assert 0 < price.input <= 20
     assert 0 <= price.output <= 100
     assert price.cached is None or price.cached < price.input
+
+
+PIXELS = "A" * 900_000
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXELS}"}},
+        {"type": "input_image", "image_url": f"data:image/jpeg;base64,{PIXELS}"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXELS}},
+        {"type": "image_url", "image_url": {"url": "https://pictures.example/one.png"}},
+    ],
+)
+def test_a_picture_costs_what_a_picture_costs_however_long_it_is(part: dict[str, object]) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": [part, {"type": "text", "text": "look"}]}]}).encode()
+    assert 3 * prices.PICTURE < prices.weight(body) < 3 * prices.PICTURE + 300
+
+
+def test_words_about_pictures_are_words() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": f"data:image/png;base64,{PIXELS}"}]}).encode()
+    assert prices.weight(body) == len(body)

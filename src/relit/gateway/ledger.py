@@ -202,7 +202,7 @@ class Ledger:
         price = self._price_of(model)
         if price is None and budgets:
             raise Refused(400, "no-price", f"a budget applies, and nobody knows the price of {model}: {_tell(model)}")
-        price = price or FREE
+        price, sent = price or FREE, prices.weight(body or b"")
         call = ModelCall(
             id=new_id(),
             agent=caller.agent,
@@ -214,9 +214,9 @@ class Ledger:
             protocol=str(target.call),
             model=model,
             gateway=self._me,
-            reserved=prices.reserve(str(target.call), len(body or b""), msgspec.to_builtins(asked), price),
+            reserved=prices.reserve(str(target.call), sent, msgspec.to_builtins(asked), price),
         )
-        blobs, sent = self._blobs if question.match is not None else None, len(body or b"")
+        blobs = self._blobs if question.match is not None else None
         if budgets:
             call = await self._opened(call, budgets)
         track = self._spool.begin(Sent(call, sent)) if self._spool is not None else None

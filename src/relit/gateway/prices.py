@@ -17,6 +17,11 @@ _MILLION = 1_000_000
 _USD = 1_000_000_000  # amounts are integers of this part of a dollar
 _BYTES_PER_TOKEN = 3  # rather too few: text in English has about four (https://platform.openai.com/tokenizer)
 OUTPUT_MOST = 8_192  # tokens that are reserved for an answer where the call sets no limit
+PICTURE = 3_000  # tokens; Anthropic's guide to vision says about 1,600 for one of the largest, OpenAI's about 1,450
+_PICTURE = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
+_INLINE = re.compile(
+    rb'data:image/[a-z+.-]+;base64,[\w+/=]+|"media_type"\s*:\s*"image/[a-z+.-]+"\s*,\s*"data"\s*:\s*"[\w+/=]+'
+)
 _DATE = re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2}|latest)")
 _LIMITS = {
     "chat": ("max_completion_tokens", "max_tokens"),
@@ -76,6 +81,15 @@ def reserve(protocol: str, sent: int, body: Mapping[str, Any], price: Price) -> 
     dearest = msgspec.structs.replace(price, input=max(price.input, price.written or 0.0))
     output = 0 if protocol == "embeddings" else _answers(body) * _most(protocol, body)
     return min(_MOST, cost(Tokens(input=sent // _BYTES_PER_TOKEN + 1, output=output), dearest))
+
+
+def weight(body: bytes) -> int:
+    """Bytes of a call, with a picture at what a picture costs: one that is inside is long, one that is named by its
+    address is short."""
+    if not (pictures := len(_PICTURE.findall(body))):
+        return len(body)
+    inside = sum(len(each) for each in _INLINE.findall(body))
+    return len(body) - inside + pictures * PICTURE * _BYTES_PER_TOKEN
 
 
 def estimate(sent: int, received: int) -> Tokens:
