@@ -40,7 +40,7 @@ async def test_the_second_waits_and_is_told_why_until_the_first_is_over() -> Non
         await asyncio.sleep(0)
         here.look()
         here.look()
-        assert told == ["it needs 600 MB, and 300 MB are free"]
+        assert told == ["it needs 600 MB, and 300 MB are free beside the reserve"]
         first.close()
         here.look()
         assert (await waiting).name == "b"

@@ -25,7 +25,7 @@ def decided(
 def test_as_many_start_as_fit() -> None:
     verdict = decided(2700, [asks("a"), asks("b"), asks("c")])
     assert verdict.start == ["a", "b"]
-    assert verdict.reasons == {"c": "it needs 1000 MB, and 200 MB are free"}
+    assert verdict.reasons == {"c": "it needs 1000 MB, and 200 MB are free beside the reserve"}
     assert verdict.short == 800 * MB
 
 

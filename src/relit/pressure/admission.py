@@ -69,7 +69,7 @@ def admit(
             start.append(each.name)
             free, places = free - need, places - _heavy(each)
         else:
-            reasons[each.name] = f"it needs {_mb(need)}, and {_mb(max(0, free))} are free"
+            reasons[each.name] = f"it needs {_mb(need)}, and {_mb(max(0, free))} are free beside the reserve"
             short = short or need - free
             held = each.name if now - each.since > PASSED_S else ""
     return Verdict(start, reasons, short)
