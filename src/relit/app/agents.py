@@ -233,6 +233,11 @@ def demand_of(settings: Settings, name: str) -> Demand:
     )
 
 
+def memory_of(agent: Agent) -> int | None:
+    """Bytes that all its processes may hold; ``None``: no limit."""
+    return None if agent.memory.hard is None else durations.to_bytes(agent.memory.hard)
+
+
 def limits_of(agent: Agent) -> Limits | None:
     """``None``: nothing is limited."""
     asked = agent.limits

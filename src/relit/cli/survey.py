@@ -154,7 +154,7 @@ class Survey:
         """What each instance holds, the node and the keeper too."""
         forest = footprint.Forest(footprint.look())
         found = {
-            each.name: Memory(bytes=forest.tree(each.pid), limit=self._limit(each.pid))
+            each.name: Memory(bytes=forest.tree(each.pid), limit=each.memory or self._limit(each.pid))
             for each in here.instances
             if each.pid is not None
         }

@@ -99,6 +99,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     box: Box | None = None
     limits: Limits | None = None
     demand: Demand | None = None  # ``None``: it starts at once
+    memory: int | None = None  # bytes of all its processes; one that holds more is killed
     secrets: list[str] = []  # values that no log and no incident may tell
 
     def tag(self) -> str:
@@ -137,6 +138,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     retry_at_ms: int | None = None
     reason: str = ""
     last_exit: str = ""
+    memory: int | None = None  # bytes that it may hold
 
 
 class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):

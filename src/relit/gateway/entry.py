@@ -21,7 +21,6 @@ from relit.store.values import Answer, ModelCall
 
 _LOG = logging.getLogger(__name__)
 SOON_S = 0.004  # what nobody waits for is written down so much later: not while a call is on its way out
-_WITH_SCOPE = 2  # words of ``ModelCall.budgets``: the day comes first
 Ending = Literal["done", "failed", "cancelled", "cut"]
 PriceOf = Callable[[str], Price | None]
 
@@ -74,6 +73,7 @@ class Entry:
         self._status = 0
         self.over = self._whole = False
         self.opening: Opening | None = None  # ``None``: it is on disk that the call is made
+        self.budgeted = False  # what it reserved and did not use goes back to somebody
         self.unheard = False  # the provider has certainly not got it
 
     @property
@@ -90,7 +90,7 @@ class Entry:
     def spooled(self) -> bool:
         """Whether the next gateway finds it, whatever becomes of this one, and nobody waits for what it gives back to a
         budget."""
-        return self._track is not None and self._track.there and len(self._call.budgets.split()) < _WITH_SCOPE
+        return self._track is not None and self._track.there and not self.budgeted
 
     async def written(self) -> None:
         """It is on disk that the call is made. Raises ``Refused``: it cannot be, so nothing of it may be passed on."""

@@ -221,6 +221,7 @@ class Ledger:
             call = await self._opened(call, budgets)
         track = self._spool.begin(Sent(call, sent)) if self._spool is not None else None
         entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track, self._later)
+        entry.budgeted = bool(budgets)
         if not budgets:
             entry.opening = Opening(functools.partial(self._opened, call, ()))
         if not self._sure or track is None or not track.there:

@@ -1,4 +1,5 @@
-"""How much memory process trees hold: one look at /proc for all. A page that two processes share counts twice."""
+"""How much memory process trees hold, and what CPU they have used: one look at /proc for all. A page that two
+processes share counts twice."""
 
 from __future__ import annotations
 
@@ -6,15 +7,18 @@ import os
 from typing import NamedTuple
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
 _LIFE = "/relit-"  # groups that the keeper makes begin so
 
 
 class Seen(NamedTuple):
-    """A process: whose child it is, its session, and its resident bytes."""
+    """A process: whose child it is, its session, its resident bytes, and its CPU seconds with those of children that
+    ended."""
 
     parent: int
     session: int
     resident: int
+    cpu_s: float = 0.0
 
 
 def look() -> dict[int, Seen]:
@@ -38,7 +42,7 @@ def _seen(pid: str) -> Seen | None:
     finally:
         os.close(file)
     fields = stat[stat.rindex(b")") + 2 :].split()
-    return Seen(int(fields[1]), int(fields[3]), int(fields[21]) * _PAGE)
+    return Seen(int(fields[1]), int(fields[3]), int(fields[21]) * _PAGE, sum(map(int, fields[11:15])) / _TICK)
 
 
 class Forest:
@@ -58,12 +62,19 @@ class Forest:
 
     def tree(self, root: int) -> int:
         """Resident bytes of a process, its session and all their descendants."""
+        return sum(self.alone(pid) for pid in self._members(root))
+
+    def cpu_s(self, root: int) -> float:
+        """The CPU seconds of the same."""
+        return sum(seen.cpu_s for pid in self._members(root) if (seen := self._processes.get(pid)) is not None)
+
+    def _members(self, root: int) -> set[int]:
         todo, found = [root], {root}
         while todo:
             young = [each for each in self._children.get(todo.pop(), ()) if each not in found]
             found.update(young)
             todo += young
-        return sum(self.alone(pid) for pid in found)
+        return found
 
 
 def limit(pid: int) -> int | None:

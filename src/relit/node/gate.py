@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 from relit.control.values import Demand
 from relit.lib.clock import Clock
+from relit.lib.footprint import Forest, look
 from relit.node.race import beat
 from relit.pressure.admission import Going, Room, Verdict, Waiting, admit
 from relit.pressure.footprint import Footprint, learnt
-from relit.pressure.tree import Use, uses
 
 LOOK_S = 0.5  # while something starts, or waits
 FRESH_S = 0.1  # so long a look at the machine's memory is believed
@@ -31,7 +31,7 @@ class Ticket:
         self._ready_at: float | None = None
         self._began = now
         self._peak = 0
-        self._last = Use()
+        self._last = 0
         self._steady = 0
         self._cpu_s = 0.0
 
@@ -50,20 +50,19 @@ class Ticket:
 
     def going(self) -> Going:
         """As admission sees it."""
-        return Going(self.name, self.footprint, self._last.resident)
+        return Going(self.name, self.footprint, self._last)
 
-    def saw(self, use: Use, now: float) -> Footprint | None:
+    def saw(self, resident: int, cpu_s: float, now: float) -> Footprint | None:
         """A look at its tree. A footprint when it has settled: what this start took."""
-        grown = use.resident - self._last.resident
-        self._steady = self._steady + 1 if abs(grown) <= STEADY * use.resident else 0
-        self._peak, self._last = max(self._peak, use.resident), use
-        if self._ready_at is None or use.resident == 0:
+        self._steady = self._steady + 1 if abs(resident - self._last) <= STEADY * resident else 0
+        self._peak, self._last = max(self._peak, resident), resident
+        if self._ready_at is None or resident == 0:
             return None
-        self._cpu_s = self._cpu_s or use.cpu_s
+        self._cpu_s = self._cpu_s or cpu_s
         if self._steady < STEADY_LOOKS and now - self._ready_at < SETTLES_S:
             return None
         self.over = True
-        return Footprint(self._peak, use.resident, self._cpu_s)
+        return Footprint(self._peak, resident, self._cpu_s)
 
 
 class _Waiter:
@@ -123,9 +122,11 @@ class Gate:
     def look(self) -> None:
         """Once."""
         now = self._clock.monotonic()
-        seen = uses([each.pid for each in self._going if each.pid is not None and not each.over])
-        for each in self._going:
-            if each.pid is not None and not each.over and (sample := each.saw(seen[each.pid], now)) is not None:
+        measured = [each for each in self._going if each.pid is not None and not each.over]
+        forest = Forest(look() if measured else {})
+        for each in measured:
+            root = each.pid or 0
+            if (sample := each.saw(forest.tree(root), forest.cpu_s(root), now)) is not None:
                 self.known[each.demand.of] = learnt(self._footprint(each.demand), sample)
                 self._changed()
         self._going = [each for each in self._going if not each.over]

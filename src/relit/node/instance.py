@@ -475,6 +475,7 @@ class Instance:
             retry_at_ms=retry_at_ms,
             reason=reason,
             last_exit=self.status.last_exit,
+            memory=self.spec.memory,
         )
         self._tell.changed()
 

@@ -37,6 +37,7 @@ Ending = Literal[
     "no-answer",
     "blocked",
     "damaged",
+    "too-large",
 ]
 Action = Literal["restart", "recreate", "config", "repair", "volume", "bisect"]
 
@@ -54,6 +55,7 @@ SAID: dict[Ending, str] = {
     "no-answer": "it looks alive and answers no message",
     "blocked": "something else has what it needs",
     "damaged": "a database of its is damaged",
+    "too-large": "it took more memory than it may",
 }
 RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3, "volume": 3, "bisect": 3}
 

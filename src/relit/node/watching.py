@@ -20,6 +20,7 @@ from relit.drivers.base import Driver, Life
 from relit.errors import KeeperUnreachable
 from relit.lib import proc
 from relit.lib.clock import Clock
+from relit.lib.durations import size
 from relit.node import probe
 from relit.node.ladder import Ending
 from relit.node.race import beat, race
@@ -85,6 +86,8 @@ class Watching:
             watches.append(self._watch_config(self._spec.care))
         if self._spec.canary is not None:
             watches.append(self._watch_answers(self._spec.canary))
+        if self._spec.memory is not None:
+            watches.append(self._watch_memory(self._spec.memory))
         told: list[Told | None] = await race(*watches)
         return next(each for each in told if each is not None)
 
@@ -140,6 +143,10 @@ class Watching:
                 if failures >= question.failures:
                     return Told("hung", why)
                 await beat(question.every_ms / 1000 * RETRY)
+
+    async def _watch_memory(self, most: int) -> Told:
+        held = await self._roll.outgrown(self._life.pid, most)
+        return Told("too-large", f"its processes hold {size(held)}, and may hold {size(most)} (memory.hard)")
 
     async def _watch_liveness(self, live: Probe) -> Told:
         return Told("hung", await self._until(live, answers=False))

@@ -179,6 +179,14 @@ class Limits(Table, frozen=True):
     core: Annotated[Size, Meta(description="Of a core file.")] = "0"
 
 
+class Memory(Table, frozen=True):
+    """Of all processes of an agent together."""
+
+    hard: Annotated[
+        Size | None, Meta(description="What it may hold at most: above it, it is killed and started again.")
+    ] = None
+
+
 class Budget(Table, frozen=True):
     """What may be spent on models."""
 
@@ -248,6 +256,7 @@ class Agent(Table, frozen=True):
         Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
     ] = "on"
     limits: Limits = Limits()
+    memory: Memory = Memory()
     budget: Budget = Budget()
     connect: Annotated[
         list[Annotated[int, Meta(ge=1, le=65535)]] | None,
@@ -450,7 +459,7 @@ class File(Table, frozen=True):
 # Keys that relit's documents name for later versions. They promise protection or cost control, so a file that has
 # them is refused rather than obeyed in part.
 LATER: dict[str, str] = {
-    "agents.*.memory": "memory limits",
+    "agents.*.memory.soft": "a soft memory limit",
     "agents.*.idle": "parking of idle agents",
     "connections": "connections",
 }
