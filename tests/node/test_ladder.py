@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,8 +131,9 @@ def test_without_a_known_good_one_a_broken_configuration_becomes_what_it_was() -
     assert "config:3" not in did(climb(9, "failed", care=bare, facts=was))
 
 
-def test_what_others_have_is_waited_for_and_nothing_goes_back_for_it() -> None:
-    verdicts = climb(12, "blocked", care=CARE)
+@pytest.mark.parametrize("ending", ["blocked", "too-large"])
+def test_what_no_home_can_help_is_waited_for_and_nothing_goes_back_for_it(ending: Ending) -> None:
+    verdicts = climb(12, ending, care=CARE)
     assert did(verdicts) == [*["restart"] * 3, "recreate", *["restart"] * 8]
     assert verdicts[-1].rung == 4
 
@@ -220,6 +222,7 @@ ENDINGS: st.SearchStrategy[Ending] = st.sampled_from(
         "no-answer",
         "blocked",
         "damaged",
+        "too-large",
     ]
 )
 SOME_FACTS = st.none() | st.builds(

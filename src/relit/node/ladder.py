@@ -42,6 +42,7 @@ Ending = Literal[
 Action = Literal["restart", "recreate", "config", "repair", "volume", "bisect"]
 
 _AT_ONCE: tuple[Ending, ...] = ("config", "damaged")  # to start it again as it is will not help
+_NOT_ITS_HOME: tuple[Ending, ...] = ("blocked", "too-large")  # to go back would not help, and would lose work
 SAID: dict[Ending, str] = {
     "clean": "it ended by itself",
     "failed": "it failed",
@@ -124,7 +125,7 @@ def count(history: History, *, lived_ms: int, now_ms: int, policy: Backoff) -> H
 
 def asks(history: History, ending: Ending, care: Care | None) -> bool:
     """Whether ``decide`` wants ``Facts``, which take a while to find out: rung 3 may be next."""
-    if care is None or ending == "blocked" or _patient(history, ending, care.ladder):
+    if care is None or ending in _NOT_ITS_HOME or _patient(history, ending, care.ladder):
         return False
     return ending in _AT_ONCE or "recreate" in history.tried
 
@@ -180,7 +181,7 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     else:
         volume += [("volume", number, True) for number in older[:OLDER_MOST]]
     match ending:
-        case "blocked":
+        case "blocked" | "too-large":
             can = recreate
         case "damaged":
             can = volume
