@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relit.cli.exits import CONFIG
+from relit.control.values import WAITS
 from relit.errors import ConfigError, Conflict, RelitError, WaitTimeout
 from relit.node.logbook import parsed
 
@@ -55,10 +56,11 @@ class Start:
                 raise told(self._log_of(each), f"{each.name} cannot start", ConfigError)
             deaths = each.restarts - self._restarts.setdefault(each.name, each.restarts)
             if deaths >= _DEATHS:
-                raise self._dying(each)
+                raise self._dying(each, deaths)
 
-    def _dying(self, instance: InstanceStatus) -> RelitError:
-        what = f"{instance.name} dies at its start; relit goes on trying"
+    def _dying(self, instance: InstanceStatus, deaths: int) -> RelitError:
+        ended = f" ({instance.last_exit})" if instance.last_exit else ""
+        what = f"{instance.name} died {deaths} times while relit started{ended}; relit goes on trying"
         if self._log_of(instance).exists():
             return told(self._log_of(instance), what, RelitError)
         return RelitError(what, why=instance.reason, fix=f"relit why {instance.name}")  # it never came to a log
@@ -74,8 +76,9 @@ class Start:
 
 
 def _settled(instance: InstanceStatus) -> bool:
-    """Whether there is nothing to wait for: it is ready, or held by something that may take long."""
-    return instance.state == "ready" or (instance.state == "stopped" and instance.reason != "")
+    """Whether there is nothing to wait for: it is ready, or waits for something that may take long."""
+    waits = instance.state == "starting" and instance.reason.startswith(WAITS)
+    return instance.state == "ready" or waits or (instance.state == "stopped" and instance.reason != "")
 
 
 def told(log: Path, what: str, kind: type[RelitError]) -> RelitError:

@@ -123,6 +123,9 @@ InstanceState = Literal[
 ]
 
 
+WAITS = "it waits: "  # a reason begins so while there is no room for a start
+
+
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An instance as its node sees it. ``reason`` says why it is not simply ready. ``agent`` and ``kind``: whose it
     is, where that is known without asking it (not of code written with the SDK)."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from relit.control.care import Care, Incident, KnownGood, Ladder
-from relit.control.values import Death, InstanceSpec, InstanceState, InstanceStatus
+from relit.control.values import WAITS, Death, InstanceSpec, InstanceState, InstanceStatus
 from relit.drivers.base import Driver, Exit, Life
 from relit.errors import Conflict, InstanceHeld, KeeperUnreachable, RelitError
 from relit.lib import proc
@@ -222,7 +222,7 @@ class Instance:
         return self._ticket is not None
 
     def _waits(self, why: str) -> None:
-        self._become("starting", reason=f"it waits: {why}")
+        self._become("starting", reason=f"{WAITS}{why}")
         self._note("instance.waiting", reason=why)
 
     def _close_ticket(self) -> None:
