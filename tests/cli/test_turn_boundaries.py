@@ -250,6 +250,7 @@ CELLS = ("in-3", "before-8", "in-5", "in-11", "in-17", "before-17")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("point", CELLS)
 def test_a_turn_that_is_cut_is_finished_and_nothing_is_done_twice(workers: House, point: str) -> None:
     cut(workers, "replay", point)
