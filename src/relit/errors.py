@@ -177,6 +177,13 @@ class ProviderFault(RelitError):
     retry = True
 
 
+class ProviderPrivate(ProviderFault):
+    """A model's provider lies on this machine or its network, and its route does not say that it may."""
+
+    code = "provider-private"
+    retry = False
+
+
 class ProviderSilent(ProviderFault):
     """A model's provider is reached, but its answer does not come, or does not go on."""
 

@@ -248,6 +248,8 @@ async def test_a_route_that_is_not_private_leads_to_nobody_here(host: str) -> No
         url = f"http://{host}:{urlsplit(there.url).port}/v1"
         async with gateway(url, private=False) as here, client(here) as http:
             refused = await http.post(CHAT, json=HELLO)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (502, "provider-fault")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (502, "provider-private")
         assert "may not be called" in refused.json()["error"]["message"]
+        assert "private = true in [models.default]" in refused.json()["error"]["message"]
+        assert refused.headers["x-should-retry"] == "false"
         assert there.heard == []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import logging
 import os
 import resource
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ import uvloop
 from relit.agents import door
 from relit.app import parts, tooling
 from relit.app.agents import CLONE, MODEL, kind_of
+from relit.app.alone import alone
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of
 from relit.app.stopping import running, until_signal
@@ -56,7 +56,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
     _room_for_files()
-    async with alone(run_dir(settings)), until_signal() as stop, parts.store(settings) as store:
+    async with _only(run_dir(settings)), until_signal() as stop, parts.store(settings) as store:
         names = settings.secret_names("models", "tools") | tooling.hidden_names(settings)
         await hold(settings, store, names, "gateway")
         written = ledger(settings, store)
@@ -69,33 +69,15 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
             await stop.wait()
 
 
-@asynccontextmanager
-async def alone(place: Path) -> AsyncIterator[None]:
+def _only(place: Path) -> AbstractAsyncContextManager[None]:
     """One gateway a data folder: what another one has under way must not be taken for a dead one's. Whoever was killed
     needs a moment to be gone. Conflict."""
-    os.makedirs(place, mode=0o700, exist_ok=True)
-    handle = os.open(place / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        until = asyncio.get_running_loop().time() + _GONE_S
-        while not _locked(handle):
-            if asyncio.get_running_loop().time() > until:
-                raise Conflict(
-                    f"another gateway serves {place.parent}",
-                    why="a relit that runs there",
-                    fix="relit ps shows it; relit down stops it",
-                )
-            await asyncio.sleep(0.02)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    taken = Conflict(
+        f"another gateway serves {place.parent}",
+        why="a relit that runs there",
+        fix="relit ps shows it; relit down stops it",
+    )
+    return alone(place / "gateway.lock", _GONE_S, taken)
 
 
 def _room_for_files() -> None:

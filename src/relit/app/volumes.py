@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ import msgspec
 from relit.api.timeline import JournalTimeline
 from relit.api.volumes_local import Facts, LocalVolumes
 from relit.app import parts as chosen
+from relit.app.alone import alone
 from relit.app.folder import run_dir
 from relit.app.homes import Mounts, make_mount
 from relit.app.unlock import Unlocked, adopt, unlock
@@ -174,32 +173,14 @@ async def kept(
             await made.close()
 
 
-@asynccontextmanager
-async def _only(place: Path) -> AsyncIterator[None]:
-    """Hold the lock of this data folder's volumes. Conflict after a while."""
-    await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(place / "volumes.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        end = asyncio.get_running_loop().time() + _WAIT_S
-        while not _locked(handle):
-            if asyncio.get_running_loop().time() > end:
-                raise Conflict(
-                    f"another process has the volumes of {place.parent}",
-                    why="a relit that runs there, or a long command",
-                    fix="relit ps shows it; then again",
-                )
-            await asyncio.sleep(0.02)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _only(place: Path) -> AbstractAsyncContextManager[None]:
+    """The lock of this data folder's volumes. Conflict after a while."""
+    taken = Conflict(
+        f"another process has the volumes of {place.parent}",
+        why="a relit that runs there, or a long command",
+        fix="relit ps shows it; then again",
+    )
+    return alone(place / "volumes.lock", _WAIT_S, taken)
 
 
 def _raise(error: BaseException) -> None:

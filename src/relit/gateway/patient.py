@@ -33,6 +33,9 @@ class Patient:
     def broken(self, fault: ProviderFault) -> Verdict:
         """It was not."""
         return again.broken(
-            attempt=self._attempt, retries=self._retries, silent=isinstance(fault, ProviderSilent),
-            others=self._others, chance=self._chance,
-        )  # fmt: skip
+            attempt=self._attempt,
+            retries=self._retries if fault.retry else 0,
+            silent=isinstance(fault, ProviderSilent),
+            others=self._others,
+            chance=self._chance,
+        )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from relit.errors import ProviderFault, ProviderSilent
+from relit.errors import ProviderFault, ProviderPrivate, ProviderSilent
 from relit.gateway import headers
 from relit.gateway.headers import Pairs
 from relit.gateway.routes import Patience, Route
@@ -127,8 +127,8 @@ class Providers:
         except aiohttp.ConnectionTimeoutError as error:
             raise _broken(route, f"no connection in {route.patience.connect:g} s") from error
         except guard.Forbidden as error:
-            fix = f"set private = true in [models.{route.name}], if that is meant"
-            raise ProviderFault(_named(route), why=str(error), fix=fix) from error
+            fix = f"set private = true in [models.{route.name}] of relit.toml, if that is meant"
+            raise ProviderPrivate(f"[models.{route.name}] cannot be called", why=f"{error}; {fix}", fix=fix) from error
         except TimeoutError as error:
             raise silent(route, f"no answer in {route.patience.first_byte:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
