@@ -23,8 +23,9 @@ ADVICE: dict[str, str] = {
     "`relit token new NAME` there, RELIT_TOKEN here.",
     "server-unreachable": "`relit up` starts everything here; `--server URL` or RELIT_SERVER names another server. "
     "`relit doctor` checks both.",
-    "provider-private": "The name in the route's `url` leads to this machine or its network. If that is meant (a server "
-    "of your own, a container), set `private = true` in that table of [models]; else somebody has changed where it leads.",
+    "provider-private": "The name in the route's `url` leads to this machine or its network. If that is meant (a "
+    "server of your own, a container), set `private = true` in that table of [models]; else somebody has changed "
+    "where it leads.",
     "provider-fault": "The gateway's /healthz tells since when. Is the provider up, is its `url` in relit.toml right? "
     "Agents are not restarted for it; their calls work again when it does.",
     "provider-silent": "As `provider-fault`. For a model that needs longer: `first_byte` and `idle` in [models.NAME].",
