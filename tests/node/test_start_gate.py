@@ -67,6 +67,20 @@ async def test_who_gives_up_waits_no_more() -> None:
     assert here.pass_now("c", Demand(of="small", peak=MB)) is not None
 
 
+async def test_who_gives_up_as_it_is_let_in_holds_nothing() -> None:
+    here = gate()
+    first = here.pass_now("a", LARGE)
+    assert first is not None
+    waiting = asyncio.ensure_future(here.enter("b", LARGE, lambda why: None))
+    await asyncio.sleep(0)
+    first.close()
+    here.look()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert here.pass_now("c", LARGE) is not None
+
+
 async def test_what_was_measured_counts_and_not_what_was_said() -> None:
     here = gate(large=Footprint(100 * MB, 90 * MB, 0.1, seen=2))
     assert all(here.pass_now(name, LARGE) is not None for name in "abcdefghi")

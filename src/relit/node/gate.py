@@ -22,14 +22,13 @@ SETTLES_S = 30.0  # after it was ready; what still grows then is no start
 class Ticket:
     """A start that was let in. What it takes is set aside for it until it has settled, or is over."""
 
-    def __init__(self, name: str, demand: Demand, footprint: Footprint, now: float) -> None:
+    def __init__(self, name: str, demand: Demand, footprint: Footprint) -> None:
         self.name = name
         self.demand = demand
         self.footprint = footprint
         self.pid: int | None = None
         self.over = False
         self._ready_at: float | None = None
-        self._began = now
         self._peak = 0
         self._last = 0
         self._steady = 0
@@ -107,6 +106,10 @@ class Gate:
         self._news.set()
         try:
             return await waiter.admitted
+        except asyncio.CancelledError:
+            if waiter.admitted.done() and not waiter.admitted.cancelled():  # in the very moment
+                waiter.admitted.result().close()
+            raise
         finally:
             del self._waiters[name]
 
@@ -149,7 +152,7 @@ class Gate:
         return admit(self._seen[1], going, waiting, reserve=self._reserve, at_once=self._at_once, now=now)
 
     def _let_in(self, name: str, demand: Demand) -> Ticket:
-        ticket = Ticket(name, demand, self._footprint(demand), self._clock.monotonic())
+        ticket = Ticket(name, demand, self._footprint(demand))
         self._going.append(ticket)
         self._news.set()
         return ticket
