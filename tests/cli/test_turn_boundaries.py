@@ -17,7 +17,7 @@ import pytest
 from cli_house import House, free_port
 
 PROGRAM = """
-import http.client, json, os, sys, urllib.parse
+import http.client, json, os, sys, time, urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MODEL, MCP, KEY, PLACE = sys.argv[2:6]
@@ -37,8 +37,9 @@ def calls():
 
 
 def die(point):
-    if point == WANTED and not os.path.exists(marker()):
+    if WANTED in (point, "stay-" + point) and not os.path.exists(marker()):
         open(marker(), "w").close()
+        time.sleep(600 if WANTED != point else 0)
         os._exit(9)
 
 
@@ -243,6 +244,23 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         house.down()
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_turn_whose_home_goes_back_to_before_it_is_answered_from_the_record(workers: House) -> None:
+    """Whatever ``resume`` says: the agent does not know of it any more, so it is told as if for the first time."""
+    before = workers.json("volume", "snapshot", "continue", "--note", "before")["snapshot"]["number"]
+    name = f"back-{time.monotonic_ns()}"
+    run = str(workers.json("send", "continue", f"Do it: {name} stay-before-9")["id"])
+    deadline = time.monotonic() + 60
+    while not (Path(workers.folder) / f"died-{name}").exists():
+        assert time.monotonic() < deadline, "it got there"
+        time.sleep(0.05)
+    workers.json("restore", "continue", "--at", str(before), "--yes")
+    assert workers.json("wait", run, "--timeout", "150s")["output"] == f"Finished {name}"
+    assert [World.writes[f"{name}-{number}"] for number in WRITES] == [1, 1, 1]
+    assert World.bought[name] == 12
 
 
 POINTS = [f"{when}-{number}" for number in range(CALLS) for when in ("before", "in")]

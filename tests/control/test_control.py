@@ -15,7 +15,7 @@ from relit.control.base import Control, ControlBackend
 from relit.control.care import Entry, Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.unix import UnixControl, UnixControlServer
-from relit.control.values import Death, Desired, InstanceSpec, NodeInfo, Probe
+from relit.control.values import Activity, Death, Desired, InstanceSpec, NodeInfo, Probe
 from relit.errors import Conflict, ServerUnreachable
 from relit.events import Event
 from relit.lib import proc
@@ -75,6 +75,9 @@ class Server:
         self.asked.append(("mark_good", agent))
         return self.good.number
 
+    async def activity(self) -> Activity:
+        return Activity(busy=["ada"], effects=["bob"])
+
 
 @asynccontextmanager
 async def local(backend: ControlBackend, folder: Path) -> AsyncIterator[Control]:
@@ -132,6 +135,7 @@ async def test_what_heals_an_agent_is_asked_and_answered(control: Control, serve
     assert await control.go_back("ada", 4, ["a.json"]) == Went(to=4, before=9, written=1)
     assert await control.try_home("ada", 3, 500) == Tried(why="it ended", took_ms=3, notes=["no sandbox"])
     assert await control.mark_good("ada") == 4
+    assert await control.activity() == Activity(busy=["ada"], effects=["bob"])
     assert server.asked == [
         ("known_good", "ada", "a.json"), ("go_back", "ada", 4, "a.json"), ("try_home", "ada", 3, 500),
         ("mark_good", "ada"),

@@ -201,6 +201,38 @@ async def test_no_result_shows_a_secret(tmp_path: Path) -> None:
         assert await home.call(to="ann") == ("your key is [hidden]", False)
 
 
+async def test_a_secret_among_the_arguments_is_sent_and_not_written_down(tmp_path: Path) -> None:
+    got: list[dict[str, Any]] = []
+
+    def act(call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+        got.append(arguments)
+        return text("sent")
+
+    async with house(tmp_path, Scripted([mail()], act)) as home:
+        assert await home.call(to="ann", text="it is geheimnis") == ("sent", False)
+        assert got == [{"to": "ann", "text": "it is geheimnis"}]
+        assert (await state(home)).arguments == b'{"to":"ann","text":"it is [hidden]"}'
+
+
+async def test_a_call_with_a_secret_cannot_wait_for_a_person(tmp_path: Path) -> None:
+    async with house(tmp_path, Scripted([mail(policy="ask")])) as home:
+        words, failed = await home.call(to="geheimnis")
+        assert failed
+        assert "hold a secret" in words
+        assert await home.store.tools.of_run("r1") == []
+
+
+async def test_a_call_whose_arguments_are_gone_is_not_sent_again(tmp_path: Path) -> None:
+    tool = mail(effect="native-key")
+    await left_open(tmp_path, tool, to="geheimnis")
+    async with house(tmp_path, Scripted([tool]), me="g2") as home:
+        assert (await state(home)).state == "in_doubt"
+        await home.store.tools.resolve((await state(home)).id, "eve", None)
+        await home.desk._look_around()
+        assert ((ended := await state(home)).state, home.source.made) == ("failed", [])
+        assert "not written down" in ended.why
+
+
 async def test_an_agent_that_asks_for_too_much_at_once_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relit.gateway.tools.desk.AT_ONCE", 2)
     go = asyncio.Event()
@@ -370,7 +402,7 @@ async def test_a_call_that_can_be_looked_up_is_looked_up_first(tmp_path: Path, h
         assert len(source.made) == (0 if happened else 1)
 
 
-async def left_open(folder: Path, tool: Tool) -> str:
+async def left_open(folder: Path, tool: Tool, to: str = "ann") -> str:
     """A call whose gateway was killed while it was under way; its key."""
 
     async def forever(call: ToolCall, arguments: dict[str, Any]) -> Outcome:
@@ -378,7 +410,7 @@ async def left_open(folder: Path, tool: Tool) -> str:
         raise AssertionError("it is killed")
 
     async with house(folder, Scripted([tool], forever)) as home:
-        asking = asyncio.ensure_future(home.call(to="ann"))
+        asking = asyncio.ensure_future(home.call(to=to))
         await until(lambda: home.source.made)
         asking.cancel()
         await asyncio.wait([asking])

@@ -13,7 +13,7 @@ from typing import Any
 
 from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
-from relit.control.values import Backoff, Death, Desired, InstanceSpec, NodeInfo
+from relit.control.values import Activity, Backoff, Death, Desired, InstanceSpec, NodeInfo
 from relit.drivers.process import ProcessDriver
 from relit.events import Event
 from relit.lib import proc
@@ -110,6 +110,7 @@ class Server:
         self.broken: dict[int, str] = {}  # snapshots on which a clone does not come up, and why
         self.nodes: list[NodeInfo] = []
         self.wish = Desired(version=1)
+        self.activity_now = Activity()
         self._news = asyncio.Condition()
 
     async def hello(self, node: NodeInfo) -> None:
@@ -149,6 +150,9 @@ class Server:
     async def mark_good(self, agent: str) -> int:
         self.asked.append(("mark_good", agent))
         return self.good.number
+
+    async def activity(self) -> Activity:
+        return self.activity_now
 
     async def want(self, specs: list[InstanceSpec]) -> None:
         self.wish = Desired(version=self.wish.version + 1, instances=specs)

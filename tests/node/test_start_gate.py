@@ -25,7 +25,7 @@ LARGE = Demand(of="large", peak=600 * MB, settled=400 * MB)
 
 def gate(free_mb: int = 1000, at_once: int = 2, **known: Footprint) -> Gate:
     room = Room(4000 * MB, free_mb * MB)
-    return Gate(lambda: room, SYSTEM_CLOCK, reserve=100 * MB, at_once=at_once, known=known)
+    return Gate(lambda: room, SYSTEM_CLOCK, reserve=lambda: 100 * MB, at_once=at_once, known=known)
 
 
 async def test_the_second_waits_and_is_told_why_until_the_first_is_over() -> None:
@@ -133,7 +133,7 @@ def state(node: Node, name: str) -> tuple[str, str]:
 async def test_an_agent_for_which_there_is_no_room_waits_and_says_why(
     keeper: KeeperClient, run_dir: Path, server: Server
 ) -> None:
-    free = 500
+    free = 800
     specs = [sleeper("a", peak=400 * MB, priority=90), sleeper("b", peak=400 * MB, priority=10)]
     async with running(
         keeper, run_dir, server, specs, room=lambda: Room(2000 * MB, free * MB), reserve=50 * MB
@@ -141,7 +141,7 @@ async def test_an_agent_for_which_there_is_no_room_waits_and_says_why(
         await until(lambda: "MB are free" in state(node, "b")[1])
         assert state(node, "a")[0] == "ready"
         assert state(node, "b")[0] == "starting"
-        free = 900
+        free = 1300
         await until(lambda: state(node, "b")[0] == "ready")
         await until(lambda: "a" in (record.read(run_dir) or pytest.fail("no record")).footprints, 20)
 

@@ -1,18 +1,20 @@
-"""A turn of twelve calls to a model and eleven to tools, on both real agents, cut at ten points: nothing is done twice.
+"""A turn of twelve calls to a model and eleven to tools, on both real agents, cut at thirteen points: nothing is done
+twice.
 
-For each way to go on (continue, replay) and to act (native, strict) one agent lives through ten turns, in each of which
-it, the gateway, or everything is killed. ``.bench/tool-matrix/`` keeps a line for each: the docs' table is made of
-them.
+For each way to go on (continue, replay) and to act (native, strict) one agent lives through thirteen turns, in each of
+which it, the gateway, or everything is killed. ``.bench/tool-matrix/`` keeps a line for each: the docs' table is made
+of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,18 +33,21 @@ OURS = {"openclaw": "relit__{}", "hermes": "mcp__relit__{}"}
 WORK = {"openclaw": "workspace", "hermes": "work"}
 STEPS = ("look", "shell", "mail", "shell", "look", "shell", "order", "shell", "look", "shell", "post")
 MAIL, ORDER, POST = (STEPS.index(each) for each in ("mail", "order", "post"))
+SHELLS = STEPS.index("order") + 1
 Victim = Literal["agent", "gateway", "everything"]
 TABLE = Path(__file__).parents[2] / ".bench" / "tool-matrix"
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a turn is cut: while the model answers call ``model``, or while a service works on step ``tool``."""
+    """Where a turn is cut: while the model answers call ``model``, while a service works on step ``tool``, or while the
+    command of step ``shell`` runs."""
 
     name: str
     victim: Victim
     model: int | None = None
     tool: int | None = None
+    shell: int | None = None
 
 
 POINTS = (
@@ -51,12 +56,16 @@ POINTS = (
     Point("while-mailing", "agent", tool=MAIL),
     Point("after-mailing", "agent", model=MAIL + 1),
     Point("while-ordering", "agent", tool=ORDER),
+    Point("in-a-shell", "agent", shell=SHELLS),
     Point("last-call", "agent", model=len(STEPS)),
     Point("gateway-in-a-call", "gateway", model=ORDER + 1),
     Point("gateway-while-mailing", "gateway", tool=MAIL),
     Point("gateway-while-posting", "gateway", tool=POST),
+    Point("gateway-in-a-shell", "gateway", shell=SHELLS),
     Point("everything-while-ordering", "everything", tool=ORDER),
+    Point("everything-in-a-shell", "everything", shell=SHELLS),
 )
+IN_A_SHELL = {f"{each.name}-{each.shell}" for each in POINTS if each.shell is not None}
 
 
 class Script:
@@ -74,8 +83,14 @@ class Script:
             return f"Finished {name}."
         step, what = STEPS[number], f"{name}-{number}"
         if step == "shell":
-            return Answer(calls=(ToolCall(self._shell, {"command": f"echo {what} >> {self._ran}; echo ok {what}"}),))
+            return Answer(calls=(ToolCall(self._shell, {"command": self._command(what)}),))
         return Answer(calls=(ToolCall(OURS[self._kind].format(step), {"what": what}),))
+
+    def _command(self, what: str) -> str:
+        """That it ran stands in a file at its end. Where it is cut, it waits for a word first."""
+        begun, go = (self._ran.with_name(f"{each}-{what}") for each in ("begun", "go"))
+        waits = f"touch {begun}; until [ -e {go} ]; do sleep 0.1; done; " if what in IN_A_SHELL else ""
+        return f"{waits}echo {what} >> {self._ran}; echo ok {what}"
 
 
 def name_of(ask: Ask) -> str:
@@ -131,16 +146,27 @@ class Scene:
         await self.house.ready("one", not_pid=pid)
 
     def held(self, point: Point) -> AbstractContextManager[Any]:
+        if point.shell is not None:
+            return nullcontext()
         if point.tool is not None:
             return self.sink.hold(f"{point.name}-{point.tool}")
         return self.house.llm.hold(about(point.name, point.model))
 
     async def reached(self, point: Point, hold: Any) -> None:
-        if point.tool is None:
+        if point.model is not None:
             await hold.caught(timeout=180)
             return
-        what = f"{point.name}-{point.tool}"
-        await self.house.until(lambda: what in self.sink.arrived, what)
+        what = f"{point.name}-{point.tool if point.shell is None else point.shell}"
+        begun = self.ran.with_name(f"begun-{what}")
+        await self.house.until(lambda: what in self.sink.arrived or begun.exists(), what)
+
+    async def answer(self, run: str, point: Point) -> str:
+        """A command that waits may end, in whichever home: the agent's goes back perhaps."""
+        answer = asyncio.ensure_future(self.house.answer(run))
+        while not (await asyncio.wait([answer], timeout=0.2))[0]:
+            if point.shell is not None and self.ran.parent.is_dir():
+                self.ran.with_name(f"go-{point.name}-{point.shell}").touch()
+        return answer.result()
 
 
 @pytest.fixture
@@ -175,7 +201,7 @@ async def scene(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) 
     indirect=True,
     ids="-".join,
 )
-async def test_ten_cuts_and_nothing_is_done_twice(scene: Scene) -> None:
+async def test_thirteen_cuts_and_nothing_is_done_twice(scene: Scene) -> None:
     cells = [await cell(scene, point) for point in POINTS]
     TABLE.mkdir(parents=True, exist_ok=True)
     (TABLE / f"{scene.kind}-{scene.resume}-{scene.tools}.json").write_text(json.dumps(cells, indent=1))
@@ -191,7 +217,7 @@ async def cell(scene: Scene, point: Point) -> dict[str, Any]:
         run = await house.send("one", json.dumps(message))
         await scene.reached(point, hold)
         await scene.kill(point.victim)
-    said = await house.answer(run)
+    said = await scene.answer(run, point)
     bought = len([each for each in house.llm.requests if about(name)(each.ask)])
     return {
         "kind": scene.kind, "resume": scene.resume, "tools": scene.tools, "point": name, "victim": point.victim,

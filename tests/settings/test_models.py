@@ -83,3 +83,12 @@ def test_who_replays_works_on_one_message_at_a_time(tmp_path: Path) -> None:
     table = '[models.default]\nurl = "https://x"\n[agents.a]\nkind = "hermes"\nresume = "replay"\n'
     read(tmp_path, table)
     assert "agents.a.resume" in refused(tmp_path, table + "mailbox = { concurrency = 2 }\n")
+
+
+def test_only_who_a_message_starts_again_is_stopped_while_idle(tmp_path: Path) -> None:
+    table = '[models.default]\nurl = "https://x"\n[agents.a]\nkind = "hermes"\n'
+    found = read(tmp_path, table + 'idle = { then = "stop", after = "10m" }\n').agents["a"].idle
+    assert (found.then, found.after) == ("stop", "10m")
+    assert "agents.a.idle.after" in refused(tmp_path, table + 'idle = { after = "10m" }\n')
+    command = '[agents.a]\nkind = "command"\ncommand = ["x"]\nidle = { then = "stop" }\n'
+    assert "nothing would start it again" in refused(tmp_path, command)

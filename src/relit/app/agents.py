@@ -15,7 +15,7 @@ from relit.agents.kind import FootprintTable, Kind, fill
 from relit.app.instances import folder_of, home_of
 from relit.control.box import Box, Limits
 from relit.control.care import Care
-from relit.control.values import Demand, Probe
+from relit.control.values import Demand, Parking, Probe
 from relit.drivers.machine import look
 from relit.lib import durations
 from relit.settings import Settings
@@ -236,6 +236,16 @@ def demand_of(settings: Settings, name: str) -> Demand:
 def memory_of(agent: Agent) -> int | None:
     """Bytes that all its processes may hold; ``None``: no limit."""
     return None if agent.memory.hard is None else durations.to_bytes(agent.memory.hard)
+
+
+def parking_of(settings: Settings, name: str) -> Parking:
+    """How it makes room for others."""
+    idle = settings.agents[name].idle
+    return Parking(
+        then=idle.then,
+        after_ms=None if idle.after is None else durations.to_ms(idle.after),
+        wakes=name in outsiders(settings),
+    )
 
 
 def limits_of(agent: Agent) -> Limits | None:

@@ -11,13 +11,15 @@ from relit.api.volumes_port import Volumes
 from relit.app import rescue
 from relit.app.trying import Trying
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, NodeInfo
 from relit.documents.postmortem import one_line
 from relit.durable.peers import reap
 from relit.errors import Conflict
 from relit.events import Event
 from relit.store import values
 from relit.store.base import Store
+
+_TO_DO = ("available", "running")
 
 
 class StoreBackend:
@@ -74,6 +76,14 @@ class StoreBackend:
     async def mark_good(self, agent: str) -> int:
         """Asks the process that keeps the volumes."""
         return await rescue.mark_good(self._volumes, agent)
+
+    async def activity(self) -> Activity:
+        """By their runs, and by calls that their gateway has under way."""
+        busy = {target.partition("/")[0] for (target, state), count in (await self._store.counts()).items()
+                if count and state in _TO_DO}  # fmt: skip
+        busy |= {call.agent for call in await self._store.calls.open_calls()}
+        effects = {call.agent for call in await self._store.tools.waiting(["open", "approved"])}
+        return Activity(busy=sorted(busy | effects), effects=sorted(effects))
 
 
 def kept(incident: Incident) -> values.Incident:

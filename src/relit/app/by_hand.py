@@ -17,6 +17,7 @@ from relit.app.stillness import InstanceHolder, Instances
 from relit.control.values import InstanceStatus
 from relit.errors import Conflict, NotFound, RelitError, WaitTimeout
 from relit.lib import durations, proc
+from relit.node import parked
 from relit.node.status import Running
 from relit.settings import Settings
 from relit.settings.check import nearest
@@ -89,6 +90,7 @@ class Hand:
         changed = self.held
         if changed:
             self._path.unlink(missing_ok=True)
+        parked.wake(parked.beside(str(self._path)))
         if other := _holder(self._path):
             why = self._path.read_text(errors="replace").partition("\n")[0]
             return Done(agent=self._name, outcome="held", node=found.node is not None, reason=f"{why} ({other})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import httpx
 
@@ -15,10 +16,11 @@ from relit.app.attended import keeper_of_volumes
 from relit.app.declared import mailbox
 from relit.app.folder import run_dir
 from relit.app.holding import holder_of
+from relit.app.instances import hold_of
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
-from relit.node import probe
+from relit.node import parked, probe
 from relit.settings import Settings
 from relit.settings.noted import noted_token
 from relit.store.values import Mailbox
@@ -34,9 +36,10 @@ class LocalDoor:
 
     def __init__(
         self, http: httpx.AsyncClient, made: Fitted, restart: Callable[[], Awaitable[None]], replays: bool,
-        volumes: Callable[[], AbstractAsyncContextManager[Volumes]], record: Sequence[str] = (),
+        volumes: Callable[[], AbstractAsyncContextManager[Volumes]], hold: Path, record: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._record = record
+        self._parked = parked.beside(str(hold))
         assert made.inject is not None, "only for kinds that say how"
         self._inject = made.inject
         self._chat = Chat(http, made.inject.url, made.inject.headers, made.inject.model, made.inject.failures)
@@ -47,7 +50,9 @@ class LocalDoor:
         self._volumes = volumes
 
     async def ready(self) -> str | None:
-        """Asks it what the node asks it."""
+        """Asks it what the node asks it. One that makes room for others is woken: there is something to do."""
+        if parked.wake(self._parked):
+            return "it was parked, and starts"
         return None if self._ready is None else await probe.ask(self._ready)
 
     def turn(self, text: str, session: str) -> AsyncIterator[str]:
@@ -101,5 +106,7 @@ def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent
 
     agent, kind = settings.agents[name], agents.kind_of(settings, name)
     record = kind.record if kind is not None and agent.tools == "strict" else []
-    door = LocalDoor(http, agents.fitted(settings, name), restart, agent.resume == "replay", volumes, record)
+    door = LocalDoor(
+        http, agents.fitted(settings, name), restart, agent.resume == "replay", volumes, hold_of(settings, name), record
+    )
     return outsider(name, door, box)

@@ -243,6 +243,7 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
         limits=agents.limits_of(agent),
         demand=agents.demand_of(settings, name),
         memory=agents.memory_of(agent),
+        parking=agents.parking_of(settings, name),
         secrets=sorted({*made.secrets, *_revealed(agent, own)}),
     )
 

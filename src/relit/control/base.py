@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, NodeInfo
 from relit.events import Event
 
 
@@ -55,6 +55,10 @@ class ControlBackend(Protocol):
     async def mark_good(self, agent: str) -> int:
         """Take a snapshot, and tag it known-good. Answers its number; 0 when it was taken between a run's beginning
         and its end, and is not tagged."""
+        ...
+
+    async def activity(self) -> Activity:
+        """Who has something to do."""
         ...
 
 

@@ -8,8 +8,9 @@ import msgspec
 
 from relit.control.base import ControlBackend
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, NodeInfo
 from relit.control.wire import (
+    AskActivity,
     AskGood,
     Call,
     Died,
@@ -77,6 +78,10 @@ class LocalControl:
     async def mark_good(self, agent: str) -> int:
         """See ``ControlBackend``."""
         return result_of(await self._call(MarkGood(agent)), int)
+
+    async def activity(self) -> Activity:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(AskActivity()), Activity)
 
     async def _call(self, call: Call) -> bytes:
         if not self._started:

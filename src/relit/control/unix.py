@@ -14,9 +14,10 @@ import msgspec
 from relit.control.base import ControlBackend
 from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.paths import hang_up, short_path
-from relit.control.values import Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, NodeInfo
 from relit.control.wire import (
     Answer,
+    AskActivity,
     AskGood,
     Call,
     Died,
@@ -191,6 +192,10 @@ class UnixControl:
     async def mark_good(self, agent: str) -> int:
         """See ``ControlBackend``."""
         return result_of(await self._call(MarkGood(agent), _LONG_S), int)
+
+    async def activity(self) -> Activity:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(AskActivity()), Activity)
 
     async def _call(self, call: Call, longer_s: float = 0.0) -> msgspec.Raw:
         try:

@@ -71,6 +71,24 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float = 0.0
 
 
+class Parking(msgspec.Struct, frozen=True, kw_only=True):
+    """How it makes room while it has nothing to do: ``stop``; ``keep``: only when memory is about to run out.
+    ``after_ms``: also without need, after so long. ``wakes``: its next message does; else its node, when there is
+    room."""
+
+    then: Literal["keep", "stop"] = "keep"
+    after_ms: int | None = None
+    wakes: bool = False
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """Agents with something to do: a message that they work on, or that waits for them, or a call to a model under way;
+    and those with a call to a tool under way."""
+
+    busy: list[str] = []
+    effects: list[str] = []
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the node keeps alive. A changed spec restarts the instance.
 
@@ -100,6 +118,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     demand: Demand | None = None  # ``None``: it starts at once
     memory: int | None = None  # bytes of all its processes; one that holds more is killed
+    parking: Parking = Parking()
     secrets: list[str] = []  # values that no log and no incident may tell
 
     def tag(self) -> str:
@@ -124,6 +143,7 @@ InstanceState = Literal[
 
 
 WAITS = "it waits: "  # a reason begins so while there is no room for a start
+PARKED = "parked: "  # and so while it makes room for others
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 
 from relit.control.base import ControlBackend
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, NodeInfo
 from relit.errors import RelitError, ServerUnreachable, by_code
 from relit.events import Event
 
@@ -78,8 +78,12 @@ class MarkGood(msgspec.Struct, tag="mark_good", frozen=True):
     agent: str
 
 
-Call = Hello | Report | Want | Died | Trouble | AskGood | GoBack | TryHome | MarkGood
-Result = TypeVar("Result", Desired, KnownGood, Went, Tried, int)
+class AskActivity(msgspec.Struct, tag="activity", frozen=True):
+    """``ControlBackend.activity``."""
+
+
+Call = Hello | Report | Want | Died | Trouble | AskGood | GoBack | TryHome | MarkGood | AskActivity
+Result = TypeVar("Result", Desired, KnownGood, Went, Tried, int, Activity)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -144,6 +148,8 @@ async def perform(backend: ControlBackend, call: Call) -> Any:
             return await backend.try_home(agent, number, within_ms)
         case MarkGood(agent):
             return await backend.mark_good(agent)
+        case AskActivity():
+            return await backend.activity()
 
 
 def failure_of(error: RelitError) -> Failure:

@@ -9,13 +9,14 @@ from relit.control.values import Demand
 from relit.lib.clock import Clock
 from relit.lib.footprint import Forest, look
 from relit.node.race import beat
-from relit.pressure.admission import Going, Room, Verdict, Waiting, admit
+from relit.pressure.admission import Going, Room, Verdict, Waiting, admit, line
 from relit.pressure.footprint import Footprint, learnt
 
 LOOK_S = 0.5  # while something starts, or waits
 FRESH_S = 0.1  # so long a look at the machine's memory is believed
 STEADY = 0.03  # a tree that has grown by no more than this share between looks, so often, has settled
 STEADY_LOOKS = 4
+PATIENT_S = 2.0  # before others make room for the first in line
 SETTLES_S = 30.0  # after it was ready; what still grows then is no start
 
 
@@ -71,11 +72,12 @@ class _Waiter:
 
 
 class Gate:
-    """Of one node. ``known``: footprints by what was started (``Demand.of``); ``reserve``: bytes that are to stay free;
+    """Of one node. ``known``: footprints by what was started (``Demand.of``); ``reserve`` says how many bytes are to
+    stay free;
     ``at_once``: starts that cost CPU, at one time. ``changed``: something was learnt."""
 
     def __init__(
-        self, room: Callable[[], Room], clock: Clock, *, reserve: int, at_once: int,
+        self, room: Callable[[], Room], clock: Clock, *, reserve: Callable[[], int], at_once: int,
         known: Mapping[str, Footprint], changed: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._room = room
@@ -88,6 +90,7 @@ class Gate:
         self._waiters: dict[str, _Waiter] = {}
         self._news = asyncio.Event()
         self._seen: tuple[float, Room] | None = None
+        self._short = 0
 
     def pass_now(self, name: str, demand: Demand) -> Ticket | None:
         """Let it in if nobody needs to wait; ``None``: ``enter`` does."""
@@ -130,13 +133,14 @@ class Gate:
         for each in measured:
             root = each.pid or 0
             if (sample := each.saw(forest.tree(root), forest.cpu_s(root), now)) is not None:
-                self.known[each.demand.of] = learnt(self._footprint(each.demand), sample)
+                self.known[each.demand.of] = learnt(self.footprint(each.demand), sample)
                 self._changed()
         self._going = [each for each in self._going if not each.over]
         waiting = {name: each for name, each in self._waiters.items() if not each.admitted.done()}
         if not waiting:
             return
         verdict = self._decide([each.waiting for each in waiting.values()])
+        self._short = verdict.short
         for name in verdict.start:
             waiting[name].admitted.set_result(self._let_in(name, waiting[name].demand))
         for name, reason in verdict.reasons.items():
@@ -149,16 +153,22 @@ class Gate:
         if self._seen is None or now - self._seen[0] > FRESH_S:
             self._seen = (now, self._room())
         going = [each.going() for each in self._going if not each.over]
-        return admit(self._seen[1], going, waiting, reserve=self._reserve, at_once=self._at_once, now=now)
+        return admit(self._seen[1], going, waiting, reserve=self._reserve(), at_once=self._at_once, now=now)
 
     def _let_in(self, name: str, demand: Demand) -> Ticket:
-        ticket = Ticket(name, demand, self._footprint(demand))
+        ticket = Ticket(name, demand, self.footprint(demand))
         self._going.append(ticket)
         self._news.set()
         return ticket
 
     def _asks(self, name: str, demand: Demand) -> Waiting:
-        return Waiting(name, self._footprint(demand), demand.priority, self._clock.monotonic())
+        return Waiting(name, self.footprint(demand), demand.priority, self._clock.monotonic())
 
-    def _footprint(self, demand: Demand) -> Footprint:
+    def short(self, now: float) -> Waiting | None:
+        """Who is first in line and has waited for memory for a moment."""
+        first = next(iter(line([each.waiting for each in self._waiters.values()], now)), None)
+        return first if first is not None and self._short and now - first.since >= PATIENT_S else None
+
+    def footprint(self, demand: Demand) -> Footprint:
+        """What is known of it, or else what was said."""
         return self.known.get(demand.of) or Footprint(demand.peak, demand.settled, demand.cpu_s)

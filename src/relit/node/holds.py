@@ -14,8 +14,11 @@ from pathlib import Path
 
 import msgspec
 
+from relit.control.values import PARKED
 from relit.lib import proc
 from relit.lib.service import Tasks
+from relit.node import parked
+from relit.node.parked import Parked
 
 POLL_S = 0.04  # between looks where the kernel gives no events
 SURE_S = 5.0  # and where it does: a folder may have been replaced
@@ -29,18 +32,39 @@ class Hold:
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
+        self.aside = None if path is None else parked.beside(path)
+        self.parked: Parked | None = None
         self._reason: str | None = None
         self.by_person = False
         self._news = asyncio.Event()
 
     def look(self) -> str | None:
-        """Why it is held now: the file's first line. ``None``: it is not."""
+        """Why it is held now: the file's first line, or why it is parked. ``None``: it may run."""
         now, self.by_person = (None, False) if self.path is None else _read(self.path)
+        self.parked = None if self.aside is None else parked.read(self.aside)
+        if now is None and self.parked is not None:
+            now = f"{PARKED}{self.parked.reason}"
         if now != self._reason:
             self._reason = now
             self._news.set()
             self._news = asyncio.Event()
         return now
+
+    @property
+    def at_once(self) -> bool:
+        """Whether there is no time for good order."""
+        return self.parked is not None and self.parked.deed == "kill"
+
+    def park(self, now: Parked) -> None:
+        """Make room. OSError: the file that says so cannot be written."""
+        assert self.aside is not None, "whoever cannot be held cannot be parked"
+        parked.write(self.aside, now)
+        self.look()
+
+    def wake(self) -> None:
+        """It may run, as far as room is concerned."""
+        if self.aside is not None and parked.wake(self.aside):
+            self.look()
 
     async def news(self) -> None:
         """Until the file comes, goes, or says something else."""

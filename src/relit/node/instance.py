@@ -174,7 +174,8 @@ class Instance:
         while (why := self.hold.look()) is not None and not self._asked.is_set():
             if why != told:
                 self._become("stopped", reason=why)
-                self._note("instance.held", reason=why)
+                if self.hold.parked is None:
+                    self._note("instance.held", reason=why)
                 self.trouble.over(f"it was stopped: {why}")
                 told = why
             await race(self.hold.news(), self._asked.wait())
@@ -287,7 +288,7 @@ class Instance:
         self._become("draining", life=life, reason=why)
         await self._follower.drop()
         try:
-            async with asyncio.timeout(self.spec.grace_ms / 1000):
+            async with asyncio.timeout(0 if self.hold.at_once else self.spec.grace_ms / 1000):
                 await self._driver.signal(life.key, signal.SIGTERM)
                 await self._driver.signal(life.key, signal.SIGCONT)  # a stopped process cannot obey
                 end = await self._end(life)

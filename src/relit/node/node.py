@@ -31,6 +31,7 @@ from relit.node.link import Link
 from relit.node.logs import Logs
 from relit.node.redact import telling
 from relit.node.roll import Roll
+from relit.node.semaphore import Semaphore
 from relit.node.storm import Tokens
 from relit.node.trouble import left_open
 from relit.pressure.admission import Room
@@ -82,9 +83,14 @@ class Node:
         self._tokens = Tokens(clock)
         self._roll = Roll()
         known = before.footprints if before else {}
+        room = room or Meter().room
         self._gate = Gate(
-            room or Meter().room, clock, reserve=reserve, at_once=os.cpu_count() or 1, known=known,
+            room, clock, reserve=lambda: self.semaphore.reserve(), at_once=os.cpu_count() or 1, known=known,
             changed=self._changed,
+        )  # fmt: skip
+        self.semaphore = Semaphore(
+            room, clock, self._gate, reserve=reserve, instances=lambda: self._instances.values(),
+            activity=control.activity, note=self._note,
         )  # fmt: skip
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
@@ -111,9 +117,11 @@ class Node:
         self._holds.start(self._tasks)
         if self._logs is not None:
             self._logs.start(self._tasks)
+        self.semaphore.look()
         await self._apply(found)
         self._tasks.spawn(self._roll.run(), "node-roll")
         self._tasks.spawn(self._gate.run(), "node-gate")
+        self._tasks.spawn(self.semaphore.run(), "node-semaphore")
         self._tasks.spawn(self._incidents.run(), "node-incidents")
         if self._ping is not None:
             self._tasks.spawn(self._keep_pinging(self._ping), "node-ping")

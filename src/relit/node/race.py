@@ -23,6 +23,13 @@ async def next_tick() -> None:
     await asyncio.sleep(TICK_S - now % TICK_S)
 
 
+async def to_tick(seconds: float) -> None:
+    """Sleep for no longer than that: if it is long, to the last of those ticks within it."""
+    now = asyncio.get_running_loop().time()
+    ends = (now + seconds) // TICK_S * TICK_S if seconds >= 2 * TICK_S else now + seconds
+    await asyncio.sleep(ends - now)
+
+
 async def race(*waits: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run all until the first returns, cancel the rest. Results in order; ``None`` for whoever did not get there.
     Raises what the first of them raised."""

@@ -179,6 +179,22 @@ class Limits(Table, frozen=True):
     core: Annotated[Size, Meta(description="Of a core file.")] = "0"
 
 
+class Idle(Table, frozen=True):
+    """How an agent makes room while it has nothing to do. Its next message wakes it."""
+
+    then: Annotated[
+        Literal["keep", "stop"],
+        Meta(
+            description="`stop`: it is stopped when memory becomes short, the least important one first, and started "
+            "by its next message; for kinds that messages are brought into. `keep`: only when memory is about to run "
+            "out."
+        ),
+    ] = "keep"
+    after: Annotated[
+        Duration | None, Meta(description="With `stop`: also without need, when it had nothing to do for so long.")
+    ] = None
+
+
 class Memory(Table, frozen=True):
     """Of all processes of an agent together."""
 
@@ -257,6 +273,7 @@ class Agent(Table, frozen=True):
     ] = "on"
     limits: Limits = Limits()
     memory: Memory = Memory()
+    idle: Idle = Idle()
     budget: Budget = Budget()
     connect: Annotated[
         list[Annotated[int, Meta(ge=1, le=65535)]] | None,
@@ -460,6 +477,5 @@ class File(Table, frozen=True):
 # them is refused rather than obeyed in part.
 LATER: dict[str, str] = {
     "agents.*.memory.soft": "a soft memory limit",
-    "agents.*.idle": "parking of idle agents",
     "connections": "connections",
 }

@@ -29,7 +29,7 @@ from relit.turns.chat import Lost, Refused
 from relit.turns.released import Assembled, Item, Telling
 
 DELIVERIES = 5  # of one message, before it is given up: it kills its agent each time
-PAUSE_S = 2.0  # between looks whether it is back
+PAUSE_S = 0.4  # between looks whether it is back: one that was parked is ready seconds after it was woken
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # statuses that another try may mend
 UNTAKEN = (409, 425, 429, 503)  # of these, those with which it says that it has not begun
 MAIN = "main"

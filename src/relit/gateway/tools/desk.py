@@ -70,6 +70,7 @@ class Desk:
         self._office = office
         self._calls = office.calls
         self._shelf = shelf
+        self._secrets = secrets
         self._carrier = Carrier(office.calls, office.blobs, office.clock, secrets)
         self._prompts = Prompts()
         self._work: dict[str, asyncio.Task[ToolCall | None]] = {}
@@ -120,6 +121,8 @@ class Desk:
             return text("The arguments do not fit:\n" + "\n".join(f"- {each}" for each in faults[:20]), failed=True)
         if len(call.arguments) > ARGUMENTS_MOST:
             return text(f"The arguments are larger than {ARGUMENTS_MOST >> 20} MB.", failed=True)
+        if tool.policy == "ask" and self._hides(call):
+            return text(f"[relit: {name} waits for a person, and {_UNKEPT}]", failed=True)
         if self._busy[agent] >= AT_ONCE:
             return text(f"[relit: {AT_ONCE} of your calls are going on: wait for some of them]", failed=True)
         beginning = asyncio.get_running_loop().create_task(self._begin(call, tool))
@@ -132,10 +135,17 @@ class Desk:
 
     async def _begin(self, call: ToolCall, tool: Tool) -> tuple[ToolCall, ToolCall]:
         """(the call, whose result it gets). What is written down is made, also when its caller is gone by then."""
-        made, source = await self._calls.begin(call, call.seen or 0)
+        made, source = await self._calls.begin(self._kept(call), call.seen or 0)
         if source is None and made.state == "open":
-            self._carry(made, tool)
+            self._carry(msgspec.structs.replace(made, arguments=call.arguments), tool)
         return made, source or made
+
+    def _kept(self, call: ToolCall) -> ToolCall:
+        """As it is written down."""
+        return msgspec.structs.replace(call, arguments=results.without(call.arguments, self._secrets))
+
+    def _hides(self, call: ToolCall) -> bool:
+        return self._kept(call).arguments != call.arguments
 
     async def _deserted(self, beginning: asyncio.Task[tuple[ToolCall, ToolCall]]) -> None:
         made, _ = await beginning
@@ -158,7 +168,7 @@ class Desk:
         why = "a policy forbids it" if known else "there is no such tool for this agent"
         kept = call.arguments if len(call.arguments) <= results.INLINE else b"{}"
         denied = msgspec.structs.replace(call, state="denied", failed=True, why=why, arguments=kept, heard=HEARD)
-        await self._calls.begin(denied, 0)
+        await self._calls.begin(self._kept(denied), 0)
         if not known:
             raise Unknown(call.tool)
         return text(f"[relit: {call.tool} is not allowed: {why}]", failed=True)
@@ -236,11 +246,11 @@ class Desk:
                 future.set_result(call)
 
     def _take(self, call: ToolCall) -> bool:
-        """Send what is approved, in doubt or inherited. False: its tool is gone."""
+        """Send what is approved, in doubt or inherited. False: its tool is gone, or its arguments are."""
         tool = self._shelf.tool(call.agent, call.tool)
         if call.id in self._work:
             return True
-        if tool is None:
+        if tool is None or not _is_whole(call):
             return False
         self._task(call, self._taken(call, tool))
         return True
@@ -318,7 +328,7 @@ class Desk:
         return True
 
     async def _withdrawn(self, call: ToolCall) -> None:
-        why = f"{call.tool} is not offered to {call.agent} any more"
+        why = f"{call.tool} is not offered to {call.agent} any more" if _is_whole(call) else f"{call.tool}: {_UNKEPT}"
         if await self._calls.send(call.id, self._office.me, 0) is not None:
             result = msgspec.json.encode(text(why).content)
             await self._calls.end(ToolEnd(id=call.id, state="failed", failed=True, why=why, result=result))
@@ -340,6 +350,7 @@ class Desk:
         await self._calls.hear(call.id, HEARD)
 
 
+_UNKEPT = "its arguments hold a secret, which is not written down: it cannot be sent later"
 _PENDING: dict[str, str] = {
     "held": "this call ({id}) waits for a person's approval. Do not make it again: go on with something else, or end "
     "your turn; a message tells you when it is decided.",
@@ -352,6 +363,11 @@ _PENDING: dict[str, str] = {
 _ENDED = {
     "done": "was made", "failed": "was not made", "denied": "was denied", "expired": "was decided by nobody in time",
 }  # fmt: skip
+
+
+def _is_whole(call: ToolCall) -> bool:
+    """Whether its arguments were written down as they were asked for."""
+    return call.hash == counting.hash_of(msgspec.json.decode(call.arguments))
 
 
 def _meaning(tool: Tool, arguments: dict[str, Any]) -> str:

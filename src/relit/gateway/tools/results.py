@@ -25,10 +25,15 @@ class Blobs(Protocol):
 
 def hidden(outcome: Outcome, secrets: Iterable[str]) -> Outcome:
     """Without what nobody may see: a service may say its key back."""
-    raw = msgspec.json.encode(outcome.content).decode()
-    for secret in secrets:
-        raw = raw.replace(msgspec.json.encode(secret).decode()[1:-1], "[hidden]")
+    raw = without(msgspec.json.encode(outcome.content), secrets)
     return Outcome(content=msgspec.json.decode(raw), failed=outcome.failed)
+
+
+def without(raw: bytes, secrets: Iterable[str]) -> bytes:
+    """JSON, with another word for each secret in it."""
+    for secret in secrets:
+        raw = raw.replace(msgspec.json.encode(secret)[1:-1], b"[hidden]")
+    return raw
 
 
 async def keep(outcome: Outcome, blobs: Blobs) -> tuple[bytes | None, str | None]:

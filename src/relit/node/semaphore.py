@@ -1,0 +1,212 @@
+"""The memory semaphore: looks how much is left, and has instances make room before the kernel does. What is to be done
+is decided in ``pressure``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from relit.control.values import Activity
+from relit.errors import ServerUnreachable
+from relit.lib.clock import Clock
+from relit.lib.footprint import Forest, look
+from relit.node.gate import Gate
+from relit.node.instance import Instance
+from relit.node.parked import Parked
+from relit.node.race import to_tick
+from relit.pressure.admission import Room
+from relit.pressure.level import Pressure, marks, next_s, seen
+from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, returns_s
+
+IDLE_S = 5.0  # between looks who has had nothing to do for long
+ASK_S = 1.0  # between questions who has something to do, while memory is short
+KNOWN_S = 3.0  # so long an answer is believed
+REMEMBERS_S = 1800.0  # how often an instance was parked
+_RUNS = ("ready", "working", "idle", "starting")
+
+
+class Semaphore:
+    """Of one node. ``reserve``: bytes that the settings want free."""
+
+    def __init__(
+        self, room: Callable[[], Room], clock: Clock, gate: Gate, *, reserve: int,
+        instances: Callable[[], Iterable[Instance]], activity: Callable[[], Awaitable[Activity]],
+        note: Callable[[str, dict[str, Any]], None],
+    ) -> None:  # fmt: skip
+        self._room = room
+        self._clock = clock
+        self._gate = gate
+        self._reserve = reserve
+        self._instances = instances
+        self._activity = activity
+        self._note = note
+        self.pressure = Pressure()
+        self._shed: list[Shed] = []
+        self._sizes: dict[str, int] = {}
+        self._known: tuple[float, Activity] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._busy_at: dict[str, float] = {}
+        self._woken_at: dict[str, float] = {}
+        self._parked_at: dict[str, list[float]] = {}
+        self._were: set[str] = set()
+        self._idle_at = 0.0
+
+    async def run(self) -> None:
+        """For ever."""
+        try:
+            while True:
+                self.look()
+                await to_tick(next_s(self.pressure, self._reserve))
+        finally:
+            if self._asking is not None:
+                self._asking.cancel()
+
+    def reserve(self) -> int:
+        """Bytes that a start leaves free, so that it does not make memory short."""
+        now = self.pressure
+        return max(self._reserve, marks(now.capacity, now.burst).amber) if now.capacity else self._reserve
+
+    def look(self) -> None:
+        """Once."""
+        at, before = self._clock.monotonic(), self.pressure.level
+        self.pressure = now = seen(self.pressure, self._room(), at, reserve=self._reserve)
+        if now.level != before:
+            self._note("node.pressure", {"level": now.level, "before": before, **_figures(now)})
+        self._see_woken(at)
+        if now.level != "green":
+            self._ask(ASK_S, at)
+            self._make_room(at)
+        elif at - self._idle_at >= IDLE_S:
+            self._idle_at = at
+            self._when_green(at)
+
+    # --- what is known ----------------------------------------------------------------------------------------------
+
+    def _ask(self, every_s: float, at: float) -> None:
+        """Who has something to do: in a task of its own, the server may be busy, too."""
+        if self._known is not None and at - self._known[0] < every_s:
+            return
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._learn())
+
+    async def _learn(self) -> None:
+        try:
+            found = await self._activity()
+        except ServerUnreachable:
+            return  # then nobody is known to be idle
+        at = self._clock.monotonic()
+        self._known = at, found
+        for agent in found.busy:
+            self._busy_at[agent] = at
+
+    def _tenants(self, at: float) -> list[Tenant]:
+        """All that run and may be parked."""
+        forest = Forest(look())
+        sizes: dict[str, int] = {}
+        found = []
+        for each in self._instances():
+            spec, status = each.spec, each.status
+            if (
+                spec.demand is None
+                or spec.hold is None
+                or status.pid is None
+                or status.state not in (*_RUNS, "draining")
+            ):
+                continue
+            held = sizes[spec.name] = forest.tree(status.pid)
+            found.append(self._tenant(each, held, at))
+        self._sizes = sizes
+        return found
+
+    def _tenant(self, each: Instance, held: int, at: float) -> Tenant:
+        spec, agent = each.spec, each.status.agent or each.spec.name
+        assert spec.demand is not None, "it is a tenant"
+        known = self._known[1] if self._known is not None and at - self._known[0] <= KNOWN_S else None
+        return Tenant(
+            name=spec.name, priority=spec.demand.priority, resident=held,
+            grown=held - self._sizes.get(spec.name, held),
+            cost_s=self._gate.footprint(spec.demand).cpu_s,
+            over=spec.memory is not None and held > spec.memory,
+            idle=known is not None and agent not in known.busy and each.status.state != "starting",
+            effect=known is not None and agent in known.effects,
+            then=spec.parking.then,
+            woken_at=self._woken_at.get(spec.name),
+            going=each.hold.parked is not None,
+        )  # fmt: skip
+
+    # --- what is done -----------------------------------------------------------------------------------------------
+
+    def _make_room(self, at: float) -> None:
+        choice = choose(self.pressure, self._tenants(at), self._shed, at, self._reserve)
+        if choice is not None:
+            self._park(choice, at)
+
+    def _park(self, choice: Choice, at: float) -> None:
+        each = next(each for each in self._instances() if each.spec.name == choice.name)
+        held = self._sizes.get(choice.name, 0)
+        self._shed = [*(one for one in self._shed if at - one.at < 60), Shed(
+            choice.name, at, choice.deed, held, self.pressure.free
+        )]  # fmt: skip
+        times = [one for one in self._parked_at.get(choice.name, []) if at - one < REMEMBERS_S]
+        self._parked_at[choice.name] = [*times, at]
+        parking = each.spec.parking
+        each.hold.park(Parked(
+            reason=choice.reason, deed=choice.deed, at_ms=self._clock.now_ms(), times=len(times) + 1, resident=held,
+            returns=not parking.wakes or (parking.then == "keep" and choice.deed != "kill"),
+        ))  # fmt: skip
+        self._were.add(choice.name)
+        data = {"instance": choice.name, "deed": choice.deed, "reason": choice.reason, "held": held}
+        self._note("instance.parked", data | _figures(self.pressure))
+
+    def _see_woken(self, at: float) -> None:
+        for each in self._instances():
+            name = each.spec.name
+            if each.hold.parked is not None:
+                self._were.add(name)
+            elif name in self._were:
+                self._were.discard(name)
+                self._woken_at[name] = self._busy_at[each.status.agent or name] = at
+                self._note("instance.woken", {"instance": name})
+
+    def _when_green(self, at: float) -> None:
+        """Bring back who comes back by itself, make room for who waits, park who has been idle for long."""
+        for each in self._instances():
+            parked = each.hold.parked
+            if parked is not None and parked.returns and self._may_return(parked):
+                each.hold.wake()
+                return  # one at a time
+        waiting = self._gate.short(at)
+        patient = [
+            each for each in self._instances() if each.spec.parking.after_ms is not None and each.hold.parked is None
+        ]
+        if waiting is None and not patient:
+            return
+        self._ask(IDLE_S / 2, at)
+        if waiting is not None:
+            choice = displaced(waiting, self._tenants(at), self._shed, at)
+            if choice is not None:
+                self._park(choice, at)
+            return
+        self._park_idle(patient, at)
+
+    def _may_return(self, parked: Parked) -> bool:
+        return self._clock.now_ms() - parked.at_ms >= returns_s(parked.times) * 1000
+
+    def _park_idle(self, patient: list[Instance], at: float) -> None:
+        if self._known is None or at - self._known[0] > IDLE_S + KNOWN_S:
+            return
+        busy = self._known[1].busy
+        for each in patient:
+            agent, after_ms = each.status.agent or each.spec.name, each.spec.parking.after_ms or 0
+            if each.status.state not in ("ready", "idle") or agent in busy:
+                self._busy_at[agent] = at
+            elif at - self._busy_at.setdefault(agent, at) >= after_ms / 1000 and each.spec.parking.then != "keep":
+                why = f"it had nothing to do for {after_ms // 1000} s"
+                self._park(Choice(each.spec.name, "stop", why), at)
+
+
+def _figures(now: Pressure) -> dict[str, Any]:
+    """What was decided from, for events."""
+    found = {"capacity": now.capacity, "free": now.free, "rate": round(now.rate), "burst": round(now.burst)}
+    return found | ({"full_s": round(now.full_s, 1)} if now.full_s is not None else {})

@@ -1,0 +1,215 @@
+"""Instances make room before the kernel takes it, and come back: by a message, or by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_house import Server, running, sh
+
+from relit.control.values import Activity, Demand, InstanceSpec, Parking
+from relit.errors import ServerUnreachable
+from relit.lib import proc
+from relit.node import parked
+from relit.node.client import KeeperClient
+from relit.node.node import Node
+from relit.pressure.admission import Room
+from relit.pressure.footprint import MB
+from relit.pressure.level import BURST, marks
+
+ALL = 16_000 * MB
+MARKS = marks(ALL, BURST)
+GREEN, AMBER, RED = MARKS.amber * 2, MARKS.amber - 50 * MB, MARKS.red - 50 * MB
+STOP = Parking(then="stop", wakes=True)
+
+
+class Memory:
+    """What the machine says is free."""
+
+    def __init__(self, free: int = GREEN) -> None:
+        self.free = free
+
+    def room(self) -> Room:
+        return Room(ALL, self.free)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds to minutes."""
+    monkeypatch.setattr("relit.pressure.level._DWELL_S", {"amber": 0.2, "red": 0.1, "green": 0.0})
+    monkeypatch.setattr("relit.pressure.shedding._RETURN_S", 0.1)
+    monkeypatch.setattr("relit.pressure.shedding.BACK_S", 0.3)
+    monkeypatch.setattr("relit.node.semaphore.IDLE_S", 0.3)
+    monkeypatch.setattr("relit.node.gate.PATIENT_S", 0.3)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Callable[..., InstanceSpec]:
+    def made(name: str, priority: int = 50, parking: Parking = STOP, peak: int = 0, **more: Any) -> InstanceSpec:
+        hold = tmp_path / "agents" / name / "run" / "hold"
+        demand = Demand(of=name, priority=priority, peak=peak)
+        return sh(name, "exec sleep 600", demand=demand, hold=str(hold), parking=parking, **more)
+
+    return made
+
+
+def node_on(
+    keeper: KeeperClient, run_dir: Path, server: Server, memory: Memory, *specs: InstanceSpec, **options: Any
+) -> AbstractAsyncContextManager[Node]:
+    return running(keeper, run_dir, server, specs, room=memory.room, **options)
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def state(node: Node, name: str) -> str:
+    return next(each.state for each in node.status() if each.name == name)
+
+
+def all_ready(node: Node) -> bool:
+    return {each.state for each in node.status()} == {"ready"}
+
+
+async def test_amber_stops_the_least_important_idle_one_and_its_message_starts_it(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    memory = Memory()
+    specs = [place("high", 90), place("low", 10), place("busy", 5)]
+    server.activity_now = Activity(busy=["busy"])
+    async with node_on(keeper, run_dir, server, memory, *specs) as node:
+        await until(lambda: all_ready(node))
+        memory.free = AMBER
+        told = await server.saw("instance.parked")
+        assert (told["instance"], told["deed"]) == ("low", "stop")
+        assert "memory is amber" in told["reason"]
+        memory.free = GREEN
+        await server.saw("instance.died", instance="low")
+        await until(lambda: state(node, "low") == "stopped")
+        found = parked.read(parked.beside(specs[1].hold))
+        assert found is not None
+        assert not found.returns
+        assert (state(node, "high"), state(node, "busy")) == ("ready", "ready")
+        assert server.named("instance.restarting", "low") == [], "nothing has to be healed"
+        assert parked.wake(parked.beside(specs[1].hold))
+        await server.saw("instance.woken", instance="low")
+        await until(lambda: all_ready(node))
+
+
+async def test_red_kills_at_once_and_who_no_message_wakes_comes_back_when_it_is_green(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    memory = Memory()
+    stubborn = sh(
+        "low", "trap '' TERM; sleep 600 & wait", demand=Demand(of="low", priority=10), hold=place("low").hold,
+        grace_ms=8_000,
+    )  # fmt: skip
+    server.activity_now = Activity(busy=["low", "high"])
+    async with node_on(keeper, run_dir, server, memory, place("high", 90), stubborn) as node:
+        await until(lambda: all_ready(node))
+        memory.free = RED
+        told = await server.saw("instance.parked")
+        assert (told["instance"], told["deed"]) == ("low", "kill")
+        async with asyncio.timeout(4):
+            await server.saw("instance.died", instance="low")
+        memory.free = GREEN
+        await server.saw("instance.woken", instance="low")
+        await until(lambda: all_ready(node))
+        assert server.named("instance.parked", "high") == [], "there was room again"
+        levels = [each.data["level"] for each in server.events if each.name == "node.pressure"]
+        assert levels[0] == "red"
+        assert levels[-1] == "green"
+
+
+async def test_while_nobody_knows_who_is_idle_nobody_is_stopped_at_amber(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> Activity:
+        raise ServerUnreachable("the server is away")
+
+    monkeypatch.setattr(server, "activity", away)
+    memory = Memory()
+    async with node_on(keeper, run_dir, server, memory, place("a")) as node:
+        await until(lambda: all_ready(node))
+        memory.free = AMBER
+        await until(lambda: node.semaphore.pressure.level == "amber")
+        await asyncio.sleep(1)
+        assert state(node, "a") == "ready"
+        memory.free = RED
+        assert (await server.saw("instance.parked"))["deed"] == "kill"
+
+
+async def test_who_has_had_nothing_to_do_for_long_is_stopped_without_need(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    lazy = Parking(then="stop", after_ms=1000, wakes=True)
+    server.activity_now = Activity(busy=["busy"])
+    async with node_on(
+        keeper, run_dir, server, Memory(), place("lazy", parking=lazy), place("busy", parking=lazy)
+    ) as node:
+        await until(lambda: all_ready(node))
+        told = await server.saw("instance.parked")
+        assert told["instance"] == "lazy"
+        assert "nothing to do" in told["reason"]
+        server.activity_now = Activity()
+        await server.saw("instance.parked", instance="busy")
+
+
+async def test_an_idle_one_makes_room_for_a_start_that_waits(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    memory = Memory(MARKS.amber * 2 - 100 * MB)
+    idle = place("idle")
+    async with node_on(keeper, run_dir, server, memory, idle) as node:
+        await until(lambda: all_ready(node))
+        grower = sh(
+            "fat", "exec python3 -c 'x = bytearray(40 << 20); x[::4096] = bytes(len(x[::4096])); input()'",
+            demand=Demand(of="fat"), hold=place("fat").hold, parking=STOP,
+        )  # fmt: skip
+        await node.apply([idle, grower])
+        await until(lambda: all_ready(node))
+        await asyncio.sleep(1)
+        await node.apply([idle, grower, place("new", peak=MARKS.amber)])
+        told = await server.saw("instance.parked")
+        assert told["instance"] == "fat"
+        assert "new waits for memory" in told["reason"]
+        memory.free += 200 * MB
+        await until(lambda: state(node, "new") == "ready")
+
+
+async def test_the_next_node_leaves_parked_ones_parked(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    memory, low = Memory(), place("low")
+    async with node_on(keeper, run_dir, server, memory, low, leave=True) as node:
+        await until(lambda: all_ready(node))
+        memory.free = AMBER
+        await server.saw("instance.parked")
+        memory.free = GREEN
+        await until(lambda: state(node, "low") == "stopped")
+    async with node_on(keeper, run_dir, server, memory, low) as node:
+        await asyncio.sleep(0.5)
+        assert state(node, "low") == "stopped"
+        parked.wake(parked.beside(low.hold))
+        await until(lambda: all_ready(node))
+
+
+async def test_whoever_is_parked_is_gone_whole(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    family = sh(
+        "family", f"setsid sleep 600 & echo $! > {pids}; wait", demand=Demand(of="family"), hold=place("family").hold
+    )
+    memory = Memory()
+    async with node_on(keeper, run_dir, server, memory, family) as node:
+        await until(lambda: all_ready(node) and pids.exists() and pids.read_text().strip())
+        memory.free = RED
+        await server.saw("instance.died", instance="family")
+        assert proc.start_time(int(pids.read_text())) is None
