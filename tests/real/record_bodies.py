@@ -1,7 +1,7 @@
 """Record what a real agent asks its model, for tests of the matcher: python tests/real/record_bodies.py openclaw
 
-The same message is worked on five times, each time in the home from before it: as it is; again; with a provider that
-fails; with a death in the middle; and then the conversation is made shorter and goes on.
+The same message is worked on four times, each time in the home from before it: as it is; again; with a provider that
+fails; and with a death in the middle.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from relit.testing.llm import Answer, Rule, ToolCall
 from relit.testing.llm.ask import MODEL_CALLS
 
 SHELL = {"openclaw": "exec", "hermes": "terminal"}
-SHORTER = {"openclaw": "/compact", "hermes": "/compress"}
 RUNTIMES = Path(__file__).parents[2] / ".bench" / "runtimes"  # as `make demo-agents` or a test installs them
 PLACE = Path(__file__).parents[1] / "gateway" / "bodies"
 
@@ -85,9 +84,6 @@ async def record(kind: str, folder: Path) -> dict[str, list[Any]]:
         house.llm.rules[:] = made.rules
         await made.again()
         await made.scene("interrupted", text, dies=True)
-        house.llm.rules[:] = [*made.rules, Rule(lambda ask: True, "A lighthouse was looked at. It is dark.")]
-        await made.scene("shortened", SHORTER[kind])
-        await made.scene("afterwards", "And now?")
         return made.scenes
     finally:
         await house.stop()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-_PLAIN = frozenset({"role", "type", "name", "model", "id", "tool_call_id", "call_id", "stream", "tool_choice"})
+_PLAIN = frozenset(
+    {"role", "type", "name", "model", "id", "tool_call_id", "call_id", "stream", "tool_choice", "protocol"}
+)
 _VARIES = (r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?)?", r"[0-9a-f]{8}(?:-?[0-9a-f]{4,12})+", r"\d{10,}")
 
 
 class Redactor:
     """Each line becomes a word for it; one with something in it that may vary keeps that, and has a word for each
-    other one. ``masks``: of the kind."""
+    other one. Tools are words, too. ``masks``: of the kind."""
 
     def __init__(self, masks: Sequence[str]) -> None:
         self._varies = re.compile("|".join(f"(?:{each})" for each in (*masks, *_VARIES)), re.MULTILINE)
@@ -22,6 +25,8 @@ class Redactor:
         """JSON, whole."""
         if isinstance(value, dict):
             return {name: self.value(each, name) for name, each in value.items()}
+        if key == "tools" and isinstance(value, list):
+            return [_word(json.dumps(each, sort_keys=True)) for each in value]
         if isinstance(value, list):
             return [self.value(each, key) for each in value]
         if isinstance(value, str) and key not in _PLAIN:
