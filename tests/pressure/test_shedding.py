@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relit.pressure.footprint import MB
 from relit.pressure.level import BURST, Pressure, marks
-from relit.pressure.shedding import A_MINUTE, BACK_S, Shed, Tenant, choose, line
+from relit.pressure.shedding import A_MINUTE, BACK_S, Shed, Tenant, choose, line, scores
 
 GB = 1 << 30
 ALL = 16 * GB
@@ -52,6 +52,15 @@ def test_the_order_is_limit_importance_idleness_and_what_it_frees() -> None:
         tenant("high", priority=90),
     ]
     assert line(order[::-1]) == order
+
+
+def test_the_kernel_is_told_the_same_order() -> None:
+    many = [tenant(f"t{number}", priority=number) for number in range(20)]
+    found = scores(many)
+    assert [name for name, _ in sorted(found.items(), key=lambda each: -each[1])] == [each.name for each in line(many)]
+    assert 300 <= min(found.values()) < max(found.values()) == 900
+    assert scores([tenant("a")]) == {"a": 900}
+    assert scores([]) == {}
 
 
 def test_who_was_just_woken_is_left_alone_while_it_is_amber() -> None:

@@ -62,13 +62,14 @@ class Forest:
 
     def tree(self, root: int) -> int:
         """Resident bytes of a process, its session and all their descendants."""
-        return sum(self.alone(pid) for pid in self._members(root))
+        return sum(self.alone(pid) for pid in self.members(root))
 
     def cpu_s(self, root: int) -> float:
         """The CPU seconds of the same."""
-        return sum(seen.cpu_s for pid in self._members(root) if (seen := self._processes.get(pid)) is not None)
+        return sum(seen.cpu_s for pid in self.members(root) if (seen := self._processes.get(pid)) is not None)
 
-    def _members(self, root: int) -> set[int]:
+    def members(self, root: int) -> set[int]:
+        """The pids of the same, whether they are alive or not."""
         todo, found = [root], {root}
         while todo:
             young = [each for each in self._children.get(todo.pop(), ()) if each not in found]

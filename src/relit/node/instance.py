@@ -35,6 +35,7 @@ from relit.node.ladder import (
     never_at_once,
     undone,
 )
+from relit.node.oom import OURS, OomLog, rank
 from relit.node.race import beat, first, pause, race
 from relit.node.roll import Roll
 from relit.node.storm import Tokens
@@ -73,6 +74,7 @@ class Instance:
         tokens: Tokens,
         roll: Roll,
         gate: Gate,
+        oom: OomLog,
         *,
         clock: Clock,
         chance: Random,
@@ -89,6 +91,7 @@ class Instance:
         self._tokens = tokens
         self._roll = roll
         self._gate = gate
+        self._oom = oom
         self._ticket: Ticket | None = None
         self._follower = Follower(spec, driver)
         self.trouble = Trouble(spec, clock, listener.incident, incident)
@@ -137,12 +140,13 @@ class Instance:
     # --- what an earlier node left -----------------------------------------------------------------------------
 
     async def _inherit(self, found: Sequence[Life]) -> Life | None:
-        ours = ended = None
+        ours = ended = ending = None
         for life in found:
             if life.exit is not None:
                 ended = life.exit
                 self._report_end(life, life.exit)
-                self._count(self._classify(life.exit), life)
+                ending = self._classify(life.exit, life)
+                self._count(ending, life)
                 await self._forget(life)
             elif adopts(life.tag, self.spec.tag()):
                 ours = life
@@ -150,8 +154,8 @@ class Instance:
                 await self._halt(life)
         if ours is not None:
             self._note("instance.adopted", pid=ours.pid)
-        elif ended is not None:
-            await self._mend(self._classify(ended), str(ended), "")
+        elif ended is not None and ending is not None:
+            await self._mend(ending, str(ended), "")
         return ours
 
     async def _forget(self, life: Life) -> None:
@@ -243,6 +247,8 @@ class Instance:
         self._note("instance.started", pid=life.pid)
         if self._ticket is not None:
             self._ticket.of(life.pid)
+        if self.spec.demand is None:
+            rank(life.pid, OURS)
         return life
 
     # --- life and end ------------------------------------------------------------------------------------------
@@ -259,12 +265,14 @@ class Instance:
             end = await self._kill(life)
         self._close_ticket()
         self._report_end(life, end)
-        ending = trouble.ending if trouble is not None else self._classify(end)
+        ending = trouble.ending if trouble is not None else self._classify(end, life)
         self._count(ending, life)
         await self._mend(ending, str(end), trouble.why if trouble is not None else "")
         return life
 
-    def _classify(self, end: Exit) -> Ending:
+    def _classify(self, end: Exit, life: Life) -> Ending:
+        if end.signal == signal.SIGKILL and self._oom.killed(life.pid):
+            return "out-of-memory"
         return classify(end, self.spec.care.exits if self.spec.care else None)
 
     async def _end(self, life: Life) -> Exit:

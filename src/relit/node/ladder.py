@@ -38,11 +38,16 @@ Ending = Literal[
     "blocked",
     "damaged",
     "too-large",
+    "out-of-memory",
 ]
 Action = Literal["restart", "recreate", "config", "repair", "volume", "bisect"]
 
 _AT_ONCE: tuple[Ending, ...] = ("config", "damaged")  # to start it again as it is will not help
-_NOT_ITS_HOME: tuple[Ending, ...] = ("blocked", "too-large")  # to go back would not help, and would lose work
+_NOT_ITS_HOME: tuple[Ending, ...] = (
+    "blocked",
+    "too-large",
+    "out-of-memory",
+)  # to go back would not help, and would lose work
 SAID: dict[Ending, str] = {
     "clean": "it ended by itself",
     "failed": "it failed",
@@ -57,6 +62,7 @@ SAID: dict[Ending, str] = {
     "blocked": "something else has what it needs",
     "damaged": "a database of its is damaged",
     "too-large": "it took more memory than it may",
+    "out-of-memory": "the kernel killed it, since no memory was left",
 }
 RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3, "volume": 3, "bisect": 3}
 
@@ -181,7 +187,7 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     else:
         volume += [("volume", number, True) for number in older[:OLDER_MOST]]
     match ending:
-        case "blocked" | "too-large":
+        case "blocked" | "too-large" | "out-of-memory":
             can = recreate
         case "damaged":
             can = volume

@@ -29,6 +29,7 @@ from relit.node.incidents import Incidents
 from relit.node.instance import Instance, Listener
 from relit.node.link import Link
 from relit.node.logs import Logs
+from relit.node.oom import OURS, OomLog, rank
 from relit.node.redact import telling
 from relit.node.roll import Roll
 from relit.node.semaphore import Semaphore
@@ -94,6 +95,7 @@ class Node:
         )  # fmt: skip
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
+        self._oom = OomLog()
         self._applying = asyncio.Lock()
         self._ended = asyncio.Event()
         self._fault: BaseException | None = None
@@ -114,6 +116,7 @@ class Node:
         except BaseException:
             self._release_lock()
             raise
+        rank(os.getpid(), OURS)
         self._holds.start(self._tasks)
         if self._logs is not None:
             self._logs.start(self._tasks)
@@ -153,6 +156,7 @@ class Node:
         if self._logs is not None:
             await self._logs.stop()
         self._holds.close()
+        self._oom.close()
         await self._control.stop()
         self._ended.set()
         self._write()
@@ -241,6 +245,7 @@ class Node:
             self._tokens,
             self._roll,
             self._gate,
+            self._oom,
             clock=self._clock,
             chance=self._chance,
             history=self._histories.get(spec.name),

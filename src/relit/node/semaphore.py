@@ -13,11 +13,12 @@ from relit.lib.clock import Clock
 from relit.lib.footprint import Forest, look
 from relit.node.gate import Gate
 from relit.node.instance import Instance
+from relit.node.oom import rank
 from relit.node.parked import Parked
 from relit.node.race import to_tick
 from relit.pressure.admission import Room
 from relit.pressure.level import Pressure, marks, next_s, seen
-from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, returns_s
+from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, returns_s, scores
 
 IDLE_S = 5.0  # between looks who has had nothing to do for long
 ASK_S = 1.0  # between questions who has something to do, while memory is short
@@ -44,6 +45,7 @@ class Semaphore:
         self.pressure = Pressure()
         self._shed: list[Shed] = []
         self._sizes: dict[str, int] = {}
+        self._told: dict[tuple[str, int], int] = {}
         self._known: tuple[float, Activity] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._busy_at: dict[str, float] = {}
@@ -104,6 +106,7 @@ class Semaphore:
         """All that run and may be parked."""
         forest = Forest(look())
         sizes: dict[str, int] = {}
+        roots: dict[str, int] = {}
         found = []
         for each in self._instances():
             spec, status = each.spec, each.status
@@ -114,10 +117,20 @@ class Semaphore:
                 or status.state not in (*_RUNS, "draining")
             ):
                 continue
+            roots[spec.name] = status.pid
             held = sizes[spec.name] = forest.tree(status.pid)
             found.append(self._tenant(each, held, at))
         self._sizes = sizes
+        self._tell_kernel(found, {each.name: forest.members(roots[each.name]) for each in found})
         return found
+
+    def _tell_kernel(self, tenants: list[Tenant], members: dict[str, set[int]]) -> None:
+        """Whom to kill first, should it be faster than we are."""
+        told = {(name, pid): score for name, score in scores(tenants).items() for pid in members[name]}
+        for (name, pid), score in told.items():
+            if self._told.get((name, pid)) != score:
+                rank(pid, score)
+        self._told = told
 
     def _tenant(self, each: Instance, held: int, at: float) -> Tenant:
         spec, agent = each.spec, each.status.agent or each.spec.name

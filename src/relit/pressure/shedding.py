@@ -21,6 +21,7 @@ WOKEN_S = 60.0  # who was woken is left alone for so long, while it is amber
 BACK_S = 3.0  # so long the memory of one who was shed may take to come back
 KILLED_S = 0.5  # of one who was killed
 _RETURN_S, _RETURN_MOST_S = 10.0, 600.0
+_SCORE_LEAST, _SCORE_MOST = 300, 900
 _SURGE = 0.5  # of all growth: who makes so much of it is what the trouble comes from
 _WORTH = 0.05  # of what is missing: who holds less does not help
 _LEAST = 8 * MB
@@ -104,8 +105,16 @@ def returns_s(times: int) -> float:
 
 
 def line(tenants: Sequence[Tenant]) -> list[Tenant]:
-    """All, the first to go first: what ``oom_score_adj`` tells the kernel."""
+    """All, the first to go first."""
     return sorted(tenants, key=lambda each: order(each, 0))
+
+
+def scores(tenants: Sequence[Tenant]) -> dict[str, int]:
+    """The same for the kernel, as ``oom_score_adj``. It adds a thousandth of all memory for each point, so that what
+    somebody holds decides among neighbours alone."""
+    found = line(tenants)
+    step = (_SCORE_MOST - _SCORE_LEAST) // max(1, len(found) - 1) if len(found) > 1 else 0
+    return {each.name: _SCORE_MOST - place * step for place, each in enumerate(found)}
 
 
 def order(each: Tenant, grown: int) -> tuple[bool, int, bool, bool, bool, float, str]:
