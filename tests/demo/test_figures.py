@@ -6,17 +6,18 @@ import msgspec
 import pytest
 
 from relit.demo import figures
-from relit.demo.figures import Blow, Breakdown, Errand, Figures, Kept, Mishap
+from relit.demo.figures import Blow, Breakdown, Errand, Figures, Kept, Mishap, Squeeze
 from relit.demo.witness import Line
 
 MISHAP = Mishap(at=5.0, to=4.0, restored=7.0, seconds=2.5, notes=3, lost=0, differing=0)
 ERRAND = Errand(bought=2, replayed=3, arrived=1, answered=True, seconds=2.0)
+SQUEEZED = Squeeze(made_room_s=0.2, answered=True, seconds=3.0)
 BROKEN = Breakdown(found_ms=4, healed_s=1.2, rung=3, as_before=True, kept=True)
 GOOD = Figures(
     sent=3, completed=3, wrong=0, steps=20, blows=[Blow(1.0, "worker", 7, 1.5), Blow(2.0, "server", 8, None)],
     steps_again=1, bought_twice=1, findings=2, delivered=2, delivered_twice=0, raw_requests=3, seconds=9.0,
     notes=3, versions=Kept(snapshots=4, freezes_ms=[2.0, 9.0, 3.0], packed=4096, home=2048), mishap=MISHAP,
-    breakdown=BROKEN, errand=ERRAND, steps_redone=4, bought_again=1,
+    breakdown=BROKEN, errand=ERRAND, squeeze=SQUEEZED, steps_redone=4, bought_again=1,
 )  # fmt: skip
 
 
@@ -39,6 +40,10 @@ def test_kept_bounds_pass() -> None:
         {"mishap": msgspec.structs.replace(MISHAP, differing=1)},
         {"breakdown": None},
         {"errand": None},
+        {"squeeze": None},
+        {"squeeze": msgspec.structs.replace(SQUEEZED, made_room_s=6.0)},
+        {"squeeze": msgspec.structs.replace(SQUEEZED, answered=False)},
+        {"squeeze": msgspec.structs.replace(SQUEEZED, seconds=16.0)},
         {"errand": msgspec.structs.replace(ERRAND, bought=3)},
         {"errand": msgspec.structs.replace(ERRAND, arrived=2)},
         {"errand": msgspec.structs.replace(ERRAND, answered=False)},

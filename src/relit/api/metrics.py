@@ -12,6 +12,8 @@ from starlette.responses import Response
 from relit.api.health import version
 from relit.api.meter import EventCount
 from relit.api.operation import Api, Call, Operation
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.node import gauge
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -101,6 +103,29 @@ def _process() -> Iterator[str]:
         yield from family(name, kind, help, [({}, value)])
 
 
+def _memory(api: Api) -> Iterator[str]:
+    """What an autoscaler needs: how tight it is, and how much more would let the next start in."""
+    run_dir = api.parts.options.run_dir
+    now = None if run_dir is None else gauge.read(run_dir, SYSTEM_CLOCK.now_ms())
+    if now is None:
+        return
+    for name, help, value in (
+        (
+            "memory_capacity_bytes",
+            "What all processes of the machine, or of the limit around relit, may hold.",
+            now.capacity,
+        ),
+        ("memory_free_bytes", "What is left of it.", now.free),
+        ("memory_reserved_bytes", "What starts under way will still take.", now.reserved),
+        ("memory_short_bytes", "With so much more the first start that waits would begin.", now.short),
+        ("starts_waiting", "Starts that wait for room.", len(now.waiting)),
+        ("parked", "Instances that make room for others.", len(now.parked)),
+    ):
+        yield from family(f"relit_node_{name}", "gauge", help, [({}, value)])
+    levels = [({"level": each}, int(each == now.level)) for each in ("green", "amber", "red")]
+    yield from family("relit_node_pressure", "gauge", "1 for how tight memory is.", levels)
+
+
 async def metrics(call: Call) -> Response:
     """Figures for Prometheus. Needs a token unless server.metrics_public is set."""
     api = call.api
@@ -112,6 +137,7 @@ async def metrics(call: Call) -> Response:
         *await _events(api.event_count),
         *_requests(api),
         *_waits(api),
+        *_memory(api),
         *_process(),
     ]
     return Response("\n".join(lines) + "\n", media_type=MEDIA_TYPE)

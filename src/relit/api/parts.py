@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -49,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     token_cache: float = 2.0  # a token removed through another server keeps working for this long
     blob_preview: int = 16 << 10  # payloads above this are shown as a reference unless asked for in full
     mark: str = ""  # tells this server from any other
+    run_dir: Path | None = None  # of this machine's node: what it knows of memory is among the metrics
 
 
 class Closing:

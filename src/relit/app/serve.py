@@ -66,6 +66,7 @@ def options(settings: Settings) -> Options:
         deaf=frozenset(name for name, each in settings.agents.items() if each.kind != "python")
         - {*outsiders(settings)},
         mark=mark(settings.data),
+        run_dir=run_dir(settings),
     )
 
 

@@ -325,6 +325,7 @@ async def up(
             logs=Logs(SYSTEM_CLOCK),
             ping=ping_of(settings),
             reserve=durations.to_bytes(settings.file.node.reserve),
+            most=None if settings.file.node.memory is None else durations.to_bytes(settings.file.node.memory),
         )
         reload = Reload(node, lambda: asked(again or (lambda: settings), environment, modules))
         async with until_signal() as stop, running([node, reload]):

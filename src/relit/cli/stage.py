@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
@@ -28,6 +29,10 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     text: list[str]
     end: bool = True
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "")
 
 
 class Stage:
@@ -67,7 +72,28 @@ class Stage:
         if self._height < 8:
             return lines[1:]
         own = self._board.own(seen.found.instances, seen.found.own) if seen.found and seen.found.own else []
-        return [*lines, own, []] if self._height >= 16 and own else lines
+        more = [each for each in (self._semaphore(seen), own) if each]
+        return [*lines, *more, []] if self._height >= 16 and more else lines
+
+    def _semaphore(self, seen: Seen) -> Line:
+        """How far it is to the marks, and who would go first."""
+        known = seen.found.memory if seen.found else None
+        if known is None or not known.capacity:
+            return []
+        style = {"green": "good", "amber": "warning", "red": "bad"}[known.level]
+        line: Line = [("memory ", "dim"), (known.level, style), (f" {size(known.free)} free", "")]
+        line.append((f" (amber below {size(known.amber)}, red below {size(known.red)})", "dim"))
+        if known.going:
+            line.append((f"  starting: {_few(known.going)}, {size(known.reserved)} reserved", "moving"))
+        if known.waiting:
+            line.append((f"  waiting: {_few([each.name for each in known.waiting])}", "warning"))
+        if known.parked:
+            names = _few([each.name for each in known.parked])
+            cost = sum(each.cpu_s for each in known.parked)
+            line.append((f"  parked: {names}, to wake {cost:.0f} s of CPU", "dim"))
+        if known.next:
+            line.append((f"  next to go: {_few(known.next)}", "dim"))
+        return line
 
     def _machine(self, seen: Seen) -> Line:
         load, cores = seen.machine.load, seen.machine.cores

@@ -16,7 +16,9 @@ from relit.cli.roster import OWN, TOOLS, Known, Memory, Row
 from relit.cli.session import Session
 from relit.errors import RelitError, ServerUnreachable
 from relit.lib import footprint
-from relit.node import status
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.node import gauge, status
+from relit.node.gauge import Gauge
 
 if TYPE_CHECKING:
     from relit.control.values import InstanceStatus
@@ -38,6 +40,7 @@ class Found(msgspec.Struct, kw_only=True):
     troubles: list[str]
     asks: list[str] = []
     away: ServerUnreachable | None = None
+    memory: Gauge | None = None
 
     @property
     def instances(self) -> list[InstanceStatus]:
@@ -88,6 +91,7 @@ class Survey:
             workers=self._workers,
             troubles=[*_away(away), *roster.troubles(known.agents), *self._ill(here)],
             asks=self._asks,
+            memory=None if self._run_dir is None else gauge.read(self._run_dir, SYSTEM_CLOCK.now_ms()),
             away=away,
         )
 

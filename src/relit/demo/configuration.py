@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-AUDITOR, WATCHMAN, MESSENGER = "auditor", "watchman", "messenger"
+AUDITOR, WATCHMAN, MESSENGER, GLUTTON = "auditor", "watchman", "messenger", "glutton"
 SNAPSHOTS_S = 1
 WATCHMANS_CONFIG = "config/watchman.json"
 
@@ -79,6 +79,7 @@ def messenger(environment: Mapping[str, str], *, gateway: str, model: str, sink:
         f'model = "{MESSENGER}"',
         'sandbox = "off"',
         'resume = "replay"',
+        'idle = { then = "stop" }',
         'grants = ["tool:notify"]',
         f"[agents.{MESSENGER}.env]",
         *_values(environment),
@@ -99,6 +100,22 @@ def messengers_kind(command: Sequence[str]) -> str:
         'http = "http://127.0.0.1:{port:http}/healthz"',
         "[inject]",
         'url = "http://127.0.0.1:{port:http}/v1/chat/completions"',
+    ]
+    return _text(lines)
+
+
+def glutton(environment: Mapping[str, str], command: Sequence[str]) -> str:
+    """A program that takes as much memory as it is told to, and how much there is for all."""
+    lines = [
+        "[node]",
+        'memory = "1G"',
+        f"[agents.{GLUTTON}]",
+        'kind = "command"',
+        f"command = {json.dumps([*command])}",
+        'sandbox = "off"',
+        "priority = 90",
+        f"[agents.{GLUTTON}.env]",
+        *_values(environment),
     ]
     return _text(lines)
 

@@ -13,6 +13,7 @@ from relit.demo.witness import Line
 from relit.lib.durations import size
 
 _REPLAYED = 3  # two of the model's, one of the tool's
+MADE_ROOM_S, WOKEN_S = 5, 15
 HEALED_S, HEALED_RUNG = 10, 3  # what the ladder must need for a broken configuration
 
 
@@ -73,6 +74,14 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # from the kill to the answer
 
 
+class Squeeze(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory became short while the third agent had nothing to do."""
+
+    made_room_s: float  # from when it was short until that agent was gone
+    answered: bool
+    seconds: float  # from its next message to the answer
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """The versions of the agent's home."""
 
@@ -101,6 +110,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     mishap: Mishap | None  # None: nothing was killed either
     breakdown: Breakdown | None = None  # likewise
     errand: Errand | None = None  # likewise
+    squeeze: Squeeze | None = None  # likewise
     steps_redone: int = 0
     redone_needlessly: int = 0  # steps among them that were done in the snapshot
     bought_again: int = 0
@@ -200,6 +210,7 @@ def rows(figures: Figures) -> list[Row]:
         *_mishap(figures, figures.mishap),
         *_breakdown(figures, figures.breakdown),
         *_errand(figures, figures.errand),
+        *_squeeze(figures, figures.squeeze),
         _exactly("notes that the journal confirms", figures.notes, figures.sent),
         Row("duration", f"{figures.seconds:.0f} s"),
     ]
@@ -249,6 +260,19 @@ def _errand(figures: Figures, errand: Errand | None) -> list[Row]:
         _exactly("calls to its model bought", errand.bought, 2),
         _exactly("its messages that arrived", errand.arrived, 1),
     ]
+
+
+def _squeeze(figures: Figures, squeeze: Squeeze | None) -> list[Row]:
+    if squeeze is None:
+        return [Row("messenger made room", "never came to it", "= 1", False)] if figures.blows else []
+    back = f"answered {squeeze.seconds:.1f} s after its next message"
+    return [
+        Row(
+            "messenger made room", f"{squeeze.made_room_s:.1f} s after memory was short", f"≤ {MADE_ROOM_S} s",
+            squeeze.made_room_s <= MADE_ROOM_S,
+        ),
+        Row("and came back", back, f"≤ {WOKEN_S} s", squeeze.answered and squeeze.seconds <= WOKEN_S),
+    ]  # fmt: skip
 
 
 def kept(figures: Figures) -> bool:

@@ -35,6 +35,7 @@ class Installation:
         self.data = self.folder / "data"
         self.url = f"http://{free_address()}"
         self.witness = self.folder / "witness.jsonl"
+        self.glut = self.folder / "glut"
         self.mark = {processes.MARK: secrets.token_hex(8)}
         self._config = self.folder / "relit.toml"
         self._start_s = start_s

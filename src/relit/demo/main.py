@@ -21,16 +21,18 @@ from relit.demo import (
     configuration,
     distributions,
     figures,
+    glutton,
     licences,
     messenger,
     mishap,
     plan,
     prompt,
+    squeeze,
     watchman,
     witness,
 )
 from relit.demo.errand import Errands
-from relit.demo.figures import Blow, Breakdown, Errand, Figures, Kept, Mishap
+from relit.demo.figures import Blow, Breakdown, Errand, Figures, Kept, Mishap, Squeeze
 from relit.demo.installation import Installation, free_address
 from relit.demo.licences import Verdict
 from relit.demo.model import ScriptedModel
@@ -106,6 +108,7 @@ class Demo:
         self.sink = Sink(seconds=_SINK_S)
         self._errands = Errands()
         self._errand: Errand | None = None
+        self._squeeze: Squeeze | None = None
         self._kills = kills
         self._workers = workers
         self._chance = Random(seed) if seed is not None else system_random()
@@ -133,13 +136,14 @@ class Demo:
         return measured
 
     def _house(self, environment: dict[str, str], model: str, owner: str) -> Installation:
-        """All three agents in an installation that is still to be started."""
+        """All agents in an installation that is still to be started."""
         house = Installation()
         tables = configuration.auditor({**environment, "AUDITOR_FOLDER": str(house.folder)}, self._workers)
         tables += configuration.watchman(house.mark)
         tables += configuration.messenger(
             house.mark, gateway=free_address(), model=f"{model}/v1", sink=f"{owner}/messages"
         )
+        tables += configuration.glutton(house.mark, [sys.executable, "-I", glutton.__file__, str(house.glut)])
         kinds = {
             configuration.WATCHMAN: configuration.watchmans_kind([sys.executable, "-I", watchman.__file__]),
             configuration.MESSENGER: configuration.messengers_kind([sys.executable, "-I", messenger.__file__]),
@@ -160,6 +164,7 @@ class Demo:
             if self._kills:
                 self._breakdown = await breakdown.happen(house, client, tell)
                 self._errand = await self._errands.happen(house, client, tell)
+                self._squeeze = await squeeze.happen(house, client, tell)
             seconds = SYSTEM_CLOCK.monotonic() - began
             return await self._count(client, house, storm.blows, runs, seconds)
 
@@ -231,6 +236,7 @@ class Demo:
             mishap=self._mishap,
             breakdown=self._breakdown,
             errand=self._errand,
+            squeeze=self._squeeze,
             steps_redone=steps_redone,
             redone_needlessly=figures.needlessly(lines, self._mishap),
             bought_again=bought_again,

@@ -9,7 +9,7 @@ from relit.control.values import Demand
 from relit.lib.clock import Clock
 from relit.lib.footprint import Forest, look
 from relit.node.race import beat
-from relit.pressure.admission import Going, Room, Verdict, Waiting, admit, line
+from relit.pressure.admission import Going, Room, Verdict, Waiting, admit, line, set_aside
 from relit.pressure.footprint import Footprint, learnt
 
 LOOK_S = 0.5  # while something starts, or waits
@@ -168,6 +168,26 @@ class Gate:
         """Who is first in line and has waited for memory for a moment."""
         first = next(iter(line([each.waiting for each in self._waiters.values()], now)), None)
         return first if first is not None and self._short and now - first.since >= PATIENT_S else None
+
+    def waiting(self) -> dict[str, str]:
+        """Who waits, and why; the first in line first."""
+        now = self._clock.monotonic()
+        return {each.name: self._waiters[each.name].reason for each in line(
+            [waiter.waiting for waiter in self._waiters.values()], now
+        )}  # fmt: skip
+
+    def going(self) -> list[str]:
+        """Whose starts are under way."""
+        return [each.name for each in self._going if not each.over]
+
+    def reserved(self) -> int:
+        """Bytes that they will still take."""
+        return set_aside([each.going() for each in self._going if not each.over])
+
+    @property
+    def lacking(self) -> int:
+        """Bytes that the first in line lacks."""
+        return self._short if self._waiters else 0
 
     def footprint(self, demand: Demand) -> Footprint:
         """What is known of it, or else what was said."""

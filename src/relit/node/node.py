@@ -23,6 +23,7 @@ from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
 from relit.node import probe, record
 from relit.node.gate import Gate
+from relit.node.gauge import Gauge, GaugeFile
 from relit.node.healing import Healing
 from relit.node.holds import Holds
 from relit.node.incidents import Incidents
@@ -33,6 +34,7 @@ from relit.node.oom import OURS, OomLog, rank
 from relit.node.redact import telling
 from relit.node.roll import Roll
 from relit.node.semaphore import Semaphore
+from relit.node.share import Share
 from relit.node.storm import Tokens
 from relit.node.trouble import left_open
 from relit.pressure.admission import Room
@@ -46,7 +48,7 @@ class Node:
     """Watches, decides, heals. ``specs`` are its own instances; the server may want more (``Control.desired``).
 
     ``stop`` ends the instances too, ``detach`` leaves them to the next node. One node per ``run_dir``. ``room``: how
-    much memory there is, ``reserve``: how many bytes of it starts leave free.
+    much memory there is, ``reserve``: how many bytes of it starts leave free, ``most``: how many all agents may hold.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Node:
         ping: Probe | None = None,
         room: Callable[[], Room] | None = None,
         reserve: int = 0,
+        most: int | None = None,
     ) -> None:
         self._control = control
         self._driver = driver
@@ -85,17 +88,20 @@ class Node:
         self._roll = Roll()
         known = before.footprints if before else {}
         room = room or Meter().room
+        if most is not None:
+            room = Share(room, most, self._mains, clock).room
         self._gate = Gate(
             room, clock, reserve=lambda: self.semaphore.reserve(), at_once=os.cpu_count() or 1, known=known,
             changed=self._changed,
         )  # fmt: skip
         self.semaphore = Semaphore(
             room, clock, self._gate, reserve=reserve, instances=lambda: self._instances.values(),
-            activity=control.activity, note=self._note,
+            activity=control.activity, note=self._note, tell=self._tell_gauge,
         )  # fmt: skip
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
         self._oom = OomLog()
+        self._gauge: GaugeFile | None = None
         self._applying = asyncio.Lock()
         self._ended = asyncio.Event()
         self._fault: BaseException | None = None
@@ -120,6 +126,7 @@ class Node:
         self._holds.start(self._tasks)
         if self._logs is not None:
             self._logs.start(self._tasks)
+        self._gauge = GaugeFile(self._dir)
         self.semaphore.look()
         await self._apply(found)
         self._tasks.spawn(self._roll.run(), "node-roll")
@@ -157,6 +164,8 @@ class Node:
             await self._logs.stop()
         self._holds.close()
         self._oom.close()
+        if self._gauge is not None:
+            self._gauge.close()
         await self._control.stop()
         self._ended.set()
         self._write()
@@ -284,6 +293,16 @@ class Node:
         self._link.note(name, data)
         if name == "instance.ready":
             self._link.poke()
+
+    def _mains(self) -> list[int]:
+        """The main processes of all agents."""
+        return [
+            each.status.pid for each in self._instances.values() if each.spec.demand and each.status.pid is not None
+        ]
+
+    def _tell_gauge(self, gauge: Gauge) -> None:
+        if self._gauge is not None:
+            self._gauge.write(gauge)
 
     def _changed(self) -> None:
         """Something in the record is new: it is written once, when what happens now has happened."""

@@ -12,16 +12,19 @@ from relit.errors import ServerUnreachable
 from relit.lib.clock import Clock
 from relit.lib.footprint import Forest, look
 from relit.node.gate import Gate
+from relit.node.gauge import Gauge, Guest
 from relit.node.instance import Instance
 from relit.node.oom import rank
 from relit.node.parked import Parked
 from relit.node.race import to_tick
 from relit.pressure.admission import Room
 from relit.pressure.level import Pressure, marks, next_s, seen
-from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, returns_s, scores
+from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, line, returns_s, scores
 
+LINE_S = 30.0  # between looks who would be next, while nobody has to go
 IDLE_S = 5.0  # between looks who has had nothing to do for long
 ASK_S = 1.0  # between questions who has something to do, while memory is short
+NEXT = 5  # of those that would go, are told
 KNOWN_S = 3.0  # so long an answer is believed
 REMEMBERS_S = 1800.0  # how often an instance was parked
 _RUNS = ("ready", "working", "idle", "starting")
@@ -33,8 +36,9 @@ class Semaphore:
     def __init__(
         self, room: Callable[[], Room], clock: Clock, gate: Gate, *, reserve: int,
         instances: Callable[[], Iterable[Instance]], activity: Callable[[], Awaitable[Activity]],
-        note: Callable[[str, dict[str, Any]], None],
+        note: Callable[[str, dict[str, Any]], None], tell: Callable[[Gauge], None] = lambda gauge: None,
     ) -> None:  # fmt: skip
+        self._tell = tell
         self._room = room
         self._clock = clock
         self._gate = gate
@@ -52,7 +56,8 @@ class Semaphore:
         self._woken_at: dict[str, float] = {}
         self._parked_at: dict[str, list[float]] = {}
         self._were: set[str] = set()
-        self._idle_at = 0.0
+        self._idle_at = self._line_at = 0.0
+        self._next: list[str] = []
 
     async def run(self) -> None:
         """For ever."""
@@ -82,6 +87,9 @@ class Semaphore:
         elif at - self._idle_at >= IDLE_S:
             self._idle_at = at
             self._when_green(at)
+        if at - self._line_at >= (LINE_S if self._next else IDLE_S):
+            self._tenants(at)
+        self._tell(self._gauge())
 
     # --- what is known ----------------------------------------------------------------------------------------------
 
@@ -120,7 +128,8 @@ class Semaphore:
             roots[spec.name] = status.pid
             held = sizes[spec.name] = forest.tree(status.pid)
             found.append(self._tenant(each, held, at))
-        self._sizes = sizes
+        self._sizes, self._line_at = sizes, at
+        self._next = [each.name for each in line(found) if not each.going][:NEXT]
         self._tell_kernel(found, {each.name: forest.members(roots[each.name]) for each in found})
         return found
 
@@ -147,6 +156,25 @@ class Semaphore:
             woken_at=self._woken_at.get(spec.name),
             going=each.hold.parked is not None,
         )  # fmt: skip
+
+    def _gauge(self) -> Gauge:
+        now, mark = self.pressure, marks(self.pressure.capacity, self.pressure.burst, self._reserve)
+        known = {each.spec.name: each for each in self._instances()}
+        parked = [each for each in known.values() if each.hold.parked is not None]
+        waiting = {name: why for name, why in self._gate.waiting().items() if name in known}
+        return Gauge(
+            at_ms=self._clock.now_ms(), level=now.level, capacity=now.capacity, free=now.free, amber=mark.amber,
+            red=mark.red, full_s=now.full_s, reserved=self._gate.reserved(), short=self._gate.lacking,
+            going=self._gate.going(), next=self._next,
+            waiting=[self._guest(known[name], why) for name, why in waiting.items()],
+            parked=[self._guest(each, each.hold.parked.reason if each.hold.parked else "") for each in parked],
+        )  # fmt: skip
+
+    def _guest(self, each: Instance, why: str) -> Guest:
+        needs = self._gate.footprint(each.spec.demand) if each.spec.demand is not None else None
+        return Guest(
+            name=each.spec.name, reason=why, peak=needs.peak if needs else 0, cpu_s=needs.cpu_s if needs else 0.0
+        )
 
     # --- what is done -----------------------------------------------------------------------------------------------
 

@@ -388,6 +388,10 @@ class Node(Table, frozen=True):
         Meta(description="An address that is asked as long as relit lives: who keeps it tells you when that ends."),
     ] = None
     ping_every: Annotated[Duration, Meta(description="How often.")] = "1m"
+    memory: Annotated[
+        Size | None,
+        Meta(description="What all agents may hold together; not set: as much as there is. Near it they make room."),
+    ] = None
     reserve: Annotated[
         Size, Meta(description="Memory that starts of agents leave free: what does not fit beside it waits.")
     ] = "256M"

@@ -121,7 +121,7 @@ def _spawn(
     words = [*(["--listen", listen] if listen else []), *modules]
     with _log(settings).open("ab") as log:
         return subprocess.Popen(
-            command(settings, "node", *words),
+            command(settings, "node", "run", *words),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

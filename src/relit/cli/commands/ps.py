@@ -49,6 +49,7 @@ def document(found: Found) -> dict[str, object]:
         "own": {name: held.bytes for name, held in found.own.items()},
         "node": here.node if here else None,
         "keeper": here.keeper if here else None,
+        "memory": found.memory,
     }
 
 

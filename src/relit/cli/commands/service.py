@@ -73,7 +73,7 @@ def _text(session: Session, *, system: bool, account: str) -> str:
 
     settings = session.settings()
     return Unit(
-        command=command(settings, "node"),
+        command=command(settings, "node", "run"),
         folder=str(settings.folder),
         path=session.environment.get("PATH") or os.defpath,
         user=not system,

@@ -1,4 +1,4 @@
-"""``server``, ``worker``, ``node``: one process each, in the foreground."""
+"""``server``, ``worker``: one process each, in the foreground."""
 
 from __future__ import annotations
 
@@ -132,22 +132,6 @@ def functions(session: Session, ready_file: Path | None, describe: bool) -> None
         click.echo(tools.describe(session.settings()))
         return
     run_async(session, tools.serve(session.settings(), began))
-
-
-@click.command()
-@click.argument("modules", nargs=-1, metavar="[MODULE]...")
-@click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen.")
-@pass_session
-def node(session: Session, modules: tuple[str, ...], listen: str | None) -> None:
-    """Keep this machine's instances alive, in the foreground: the server, the agents of relit.toml, MODULEs.
-
-    `relit up` starts it in the background; a service manager starts this. SIGTERM stops everything.
-    """
-    from relit.app.up import up
-
-    overrides = {"server.listen": listen}
-    settings = session.settings(overrides)
-    run_async(session, up(settings, session.environment, modules, lambda: session.settings(overrides)))
 
 
 @click.command()
