@@ -60,8 +60,8 @@ CATALOGUE: dict[str, str] = {
     "instance.adopted": "A restarted node found the instance alive and took it over. data: instance, pid",
     "instance.stopped": "The instance was stopped on purpose. data: instance",
     "instance.waiting": "The instance is not started until there is room for it. data: instance, reason",
-    "instance.parked": "The instance makes room for others. data: instance, deed (stop, kill), reason, held (bytes), "
-    "capacity, free, rate, burst, full_s",
+    "instance.parked": "The instance makes room for others. data: instance, deed (freeze, stop, kill), reason, "
+    "held (bytes), capacity, free, rate, burst, full_s",
     "instance.woken": "A message, a person or more room brings a parked instance back. data: instance",
     "node.pressure": "Memory is green, amber or red. data: level, before, capacity, free, rate, burst, full_s",
     "instance.held": "The instance is not started while something (a restore) holds it. data: instance, reason",

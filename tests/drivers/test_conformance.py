@@ -365,3 +365,47 @@ async def test_a_held_one_waits_for_its_start(driver: Driver, tmp_path: Path) ->
     (tmp_path / "hold").unlink()
     await driver.start(launch)
     assert await keys(driver) == {"k1": False, "k2": True}
+
+
+# --- parked ---------------------------------------------------------------------------------------------------------
+
+COUNTS = "i=0; while :; do i=$((i+1)); echo $i > {count}; sleep 0.02; done & wait"
+
+
+async def test_who_is_parked_stands_still_with_all_its_children_until_it_is_woken(
+    driver: Driver, tmp_path: Path
+) -> None:
+    count = tmp_path / "count"
+    life = await driver.start(sh(COUNTS.format(count=count)))
+    await until_exists(count)
+    assert len(await driver.park(life.key)) >= 2
+    assert await driver.park(life.key), "twice is fine"
+    was = count.read_text()
+    await asyncio.sleep(0.2)
+    assert count.read_text() == was
+    now = await driver.adopt(life.key)
+    assert now is not None
+    assert now.frozen_ms is not None
+    await driver.wake(life.key)
+    await driver.wake(life.key)
+    async with asyncio.timeout(10):
+        while count.read_text() in ("", was):
+            await asyncio.sleep(0.01)
+
+
+async def test_who_is_parked_can_be_killed_and_another_one_starts(driver: Driver) -> None:
+    life = await driver.start(sh("sleep 600"))
+    assert await driver.park(life.key)
+    await driver.kill(life.key)
+    assert (await driver.wait(life.key)).signal == signal.SIGKILL
+    again = await driver.start(sh("sleep 600", key="again"))
+    assert again.exit is None
+    await driver.kill(again.key)
+
+
+async def test_nobody_can_be_parked_who_has_ended(driver: Driver) -> None:
+    life = await driver.start(sh("true"))
+    await driver.wait(life.key)
+    assert not await driver.park(life.key)
+    assert not await driver.park("never was")
+    await driver.wake("never was")

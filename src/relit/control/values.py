@@ -72,11 +72,12 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parking(msgspec.Struct, frozen=True, kw_only=True):
-    """How it makes room while it has nothing to do: ``stop``; ``keep``: only when memory is about to run out.
+    """How it makes room while it has nothing to do: ``stop``; ``freeze``: it stands still, out of memory as far as
+    there is swap (else it is stopped); ``keep``: only when memory is about to run out.
     ``after_ms``: also without need, after so long. ``wakes``: its next message does; else its node, when there is
     room."""
 
-    then: Literal["keep", "stop"] = "keep"
+    then: Literal["keep", "freeze", "stop"] = "keep"
     after_ms: int | None = None
     wakes: bool = False
 

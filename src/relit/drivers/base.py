@@ -100,6 +100,15 @@ class Driver(Protocol):
         """End the whole tree at once, children that left its session included."""
         ...
 
+    async def park(self, key: str) -> list[int]:
+        """Have it stand still until ``wake``, also when the caller dies; answers its processes. None: it has ended, or
+        would not. Safe twice."""
+        ...
+
+    async def wake(self, key: str) -> None:
+        """It goes on. Safe twice; also when it was never parked, or has ended."""
+        ...
+
     async def wait(self, key: str) -> Exit:
         """Wait for the end of the main process; the rest of its tree is gone then too."""
         ...

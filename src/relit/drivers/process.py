@@ -38,6 +38,10 @@ class Keeper(Protocol):
 
     async def kill(self, key: str) -> None: ...
 
+    async def park(self, name: str) -> list[int]: ...
+
+    async def wake(self, name: str) -> None: ...
+
     async def ended(self, key: str) -> Exit: ...
 
     async def forget(self, key: str) -> None: ...
@@ -113,6 +117,17 @@ class ProcessDriver:
         """End the whole tree: by its cgroup where there is one, else stop and kill all that /proc shows."""
         self._standing.pop(key, None)
         await self._keeper.kill(key)
+
+    async def park(self, key: str) -> list[int]:
+        """By its cgroup, or by signals: the keeper does it, and so long as it lives nobody else ends it."""
+        life = await self._keeper.life(key)
+        return [] if life is None or life.exit is not None else await self._keeper.park(life.name)
+
+    async def wake(self, key: str) -> None:
+        """What ``park`` had stopped goes on."""
+        life = await self._keeper.life(key)
+        if life is not None:
+            await self._keeper.wake(life.name)
 
     async def wait(self, key: str) -> Exit:
         """How it ended, as soon as it did. A forgotten or never started key answers an unknown end."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from relit.control.paths import hang_up, short_path
 from relit.drivers.base import Exit, Launch, Life
-from relit.errors import Conflict, InstanceHeld, KeeperUnreachable, NotFound, RelitError, StartFailed
+from relit.errors import Conflict, FreezeFailed, InstanceHeld, KeeperUnreachable, NotFound, RelitError, StartFailed
 from relit.lib.service import Tasks
 from relit.node import keeper
 
@@ -114,6 +114,19 @@ class KeeperClient:
         """Kill a life's whole tree. Unknown keys are fine."""
         with contextlib.suppress(NotFound):
             await self._call({"do": "kill", "key": key})
+
+    async def park(self, name: str) -> list[int]:
+        """Have the living one of that name stand still until ``wake``: its processes; none: nothing of it runs, or it
+        would not. Safe twice."""
+        try:
+            answer = await self._call({"do": "freeze", "name": name, "park": True})
+        except FreezeFailed:
+            return []
+        return [] if answer is None else list(answer["standing"])
+
+    async def wake(self, name: str) -> None:
+        """It goes on. Safe twice."""
+        await self._call({"do": "thaw", "name": name, "park": True})
 
     async def ended(self, key: str) -> Exit:
         """Wait for a life's end. An unknown key has ended, nobody knows how."""
@@ -262,7 +275,7 @@ class KeeperClient:
             return
         answer = message.get("ok")
         if isinstance(answer, dict):  # also when nobody waits for it any more: the life is there all the same
-            for view in answer.get("lives", [answer]):
+            for view in answer.get("lives", [answer] if "state" in answer else []):
                 self._learn(_life(view))
         future = self._pending.get(message["id"])
         if future is None or future.done():
@@ -337,5 +350,6 @@ def _life(view: dict[str, Any]) -> Life:
 
 
 def _error(error: dict[str, str]) -> RelitError:
-    kinds = {"exec": StartFailed, "held": InstanceHeld, "conflict": Conflict, "not-found": NotFound}
+    kinds = {"exec": StartFailed, "held": InstanceHeld, "conflict": Conflict, "not-found": NotFound,
+             "busy": FreezeFailed, "failed": FreezeFailed}  # fmt: skip
     return kinds.get(error["code"], RelitError)(f"the keeper refused: {error['what']}")

@@ -35,12 +35,13 @@ class Hold:
         self.aside = None if path is None else parked.beside(path)
         self.parked: Parked | None = None
         self._reason: str | None = None
-        self.by_person = False
+        self.by_person = self.held = False
         self._news = asyncio.Event()
 
     def look(self) -> str | None:
         """Why it is held now: the file's first line, or why it is parked. ``None``: it may run."""
         now, self.by_person = (None, False) if self.path is None else _read(self.path)
+        self.held = now is not None
         self.parked = None if self.aside is None else parked.read(self.aside)
         if now is None and self.parked is not None:
             now = f"{PARKED}{self.parked.reason}"
@@ -49,6 +50,11 @@ class Hold:
             self._news.set()
             self._news = asyncio.Event()
         return now
+
+    @property
+    def freezes(self) -> bool:
+        """Whether it is parked where it stands, and nobody wants more of it."""
+        return self.look() is not None and not self.held and self.parked is not None and self.parked.deed == "freeze"
 
     @property
     def at_once(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -35,9 +35,11 @@ from relit.node.ladder import (
     never_at_once,
     undone,
 )
+from relit.node.listener import Listener
 from relit.node.oom import OURS, OomLog, rank
 from relit.node.race import beat, first, pause, race
 from relit.node.roll import Roll
+from relit.node.standing import stand_still
 from relit.node.storm import Tokens
 from relit.node.trouble import Trouble, told
 from relit.node.watching import Told, Watching
@@ -46,20 +48,6 @@ KEEPER_S = 0.5  # before the keeper is asked again after it could not be reached
 WELL_LOOK_MS = 1_000
 FORESEE_MS = 1_000  # of a life before the next one is made ready
 T = TypeVar("T")
-
-
-class Listener:
-    """What an instance tells its node."""
-
-    def __init__(
-        self,
-        note: Callable[[str, dict[str, Any]], None],
-        died: Callable[[Death], None],
-        changed: Callable[[], None],
-        incident: Callable[[Incident], None],
-        drained: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.note, self.died, self.changed, self.incident, self.drained = note, died, changed, incident, drained
 
 
 class Instance:
@@ -116,7 +104,7 @@ class Instance:
     async def _keep(self, found: Sequence[Life], group: asyncio.TaskGroup) -> None:
         life, old = await self._inherit(found), None
         while not self._asked.is_set():
-            if self.hold.look() is not None:
+            if self.hold.look() is not None and not (life is not None and self.hold.freezes):
                 await self._rest(life, old)
                 life = old = None
                 continue
@@ -255,9 +243,14 @@ class Instance:
 
     async def _follow(self, life: Life, group: asyncio.TaskGroup) -> Life | None:
         """From start (or adoption) to end, and through what is done about it. Returns what to forget."""
-        self._become("starting", life=life)
-        waits = self._end(life), self._watch(life), self._asked.wait(), self.hold.there()
-        end, trouble, *_ = await first(group, *waits)  # to wait for the end of all watches takes half a millisecond
+        while True:
+            self._become("starting", life=life)
+            waits = self._end(life), self._watch(life), self._asked.wait(), self.hold.there()
+            end, trouble, *_ = await first(group, *waits)  # to wait for the end of all watches takes half a millisecond
+            if end is not None or trouble is not None or self._asked.is_set() or not self.hold.freezes:
+                break
+            if (end := await self._stand_still(life, group)) is not None:
+                break
         if end is None and trouble is None:
             await self._halt(life)
             return None
@@ -269,6 +262,13 @@ class Instance:
         self._count(ending, life)
         await self._mend(ending, str(end), trouble.why if trouble is not None else "")
         return life
+
+    async def _stand_still(self, life: Life, group: asyncio.TaskGroup) -> Exit | None:
+        """While it is parked. Its exit when it ended meanwhile."""
+        self._close_ticket()
+        await self._follower.drop()
+        self._become("frozen", life=life, reason=self.hold.look() or "")
+        return await stand_still(self._driver, life, self.hold, self._asked, self._end(life), group)
 
     def _classify(self, end: Exit, life: Life) -> Ending:
         if end.signal == signal.SIGKILL and self._oom.killed(life.pid):

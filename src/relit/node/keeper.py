@@ -9,10 +9,10 @@ by ``{"id": 1, "ok": …}`` or ``{"id": 1, "error": {"code", "what"}}``. Operati
 cwd, log), ``list``, ``watch`` (list, and from then on ``{"event": "exit", "life": …}`` for every end), ``signal``
 (key, number, whole), ``kill`` (key: the whole tree), ``forget`` (key), ``exit`` (refused while anything lives),
 ``freeze`` (name, hold_ms: the whole tree stands still until ``thaw`` (name), until this client is gone, or until that
-time is over), ``stand_by`` (a start's fields, ``after``: the key of a life, ``unless``: exit codes, ``gate``): when
-that life ends by itself, and with none of these codes, this one is started before anybody is told; the event says so
-under ``next``. A signal or kill through the keeper takes that back: then ``start`` with its key starts it, and ``kill``
-drops it, as do a start of that name with another key and the end of the client.
+time is over; with ``park``: until ``thaw`` with ``park``), ``stand_by`` (a start's fields, ``after``: a life's key,
+``unless``: exit codes, ``gate``): when that life ends by itself, and with none of these codes, this one is started
+before anybody is told; the event says so under ``next``. A signal or kill through the keeper takes that back: ``start``
+with its key starts it, and ``kill`` drops it, as do a start of that name with another key and the client's end.
 
 If the keeper itself is killed, the next one takes the living children over from ``keeper.json`` and from the marks in
 their environment. Their exit codes then come from the kernel where it tells (6.15 and later), else they are unknown.
@@ -270,7 +270,7 @@ class Keeper:
             case "freeze":
                 return self._freeze(peer, request)
             case "thaw":
-                return self._frost.thaw(text(request, "name"), peer)
+                return self._frost.thaw(text(request, "name"), peer, park=request.get("park") is True)
             case "forget":
                 return self._forget(request)
             case "exit":
@@ -436,9 +436,9 @@ class Keeper:
         life = next((life for life in self._living() if life.name == name), None)
         if life is None:
             return None
-        known = life.pid in self._by_pid or life.pidfd != -1
+        main = life.pid if life.pid in self._by_pid or life.pidfd != -1 else kin.NOBODY
         hold_ms = milliseconds(request, "hold_ms", HOLD_MS, HOLD_MOST_MS)
-        return self._frost.freeze(life, life.pid if known else kin.NOBODY, peer, hold_ms)
+        return self._frost.freeze(life, main, peer, hold_ms, park=request.get("park") is True)
 
     def _forget(self, request: dict[str, object]) -> bool:
         life = self._lives.get(text(request, "key"))

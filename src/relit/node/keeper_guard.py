@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from relit.node import kin, still
 
+HOUR_S = 3600.0  # it looks so often at least: parked ones have years
 LATE_S = 0.25  # after the time that the keeper had set itself
 
 
@@ -96,7 +97,7 @@ def watch(pipe: int) -> None:
 
 
 def _patience(stills: list[still.Still]) -> float | None:
-    return max(0.0, min(_left_s(each) for each in stills)) if stills else None
+    return min(HOUR_S, max(0.0, min(_left_s(each) for each in stills))) if stills else None
 
 
 def _left_s(each: still.Still) -> float:

@@ -9,6 +9,7 @@ from relit.node.keeper_requests import Peer, Refused
 
 HOLD_MS = 2_000  # when the client does not say
 HOLD_MOST_MS = 10_000
+PARKED_MS = 10 * 365 * 86_400_000  # of one that is parked: until it is woken
 
 
 class Frost:
@@ -20,7 +21,7 @@ class Frost:
     def __init__(self, run_dir: str, go_home: Callable[[], None]) -> None:
         self._dir = run_dir
         self._boot = boot_id()
-        self._held: dict[str, tuple[still.Still, Peer, Life]] = {}  # by the instance's name
+        self._held: dict[str, tuple[still.Still, Peer | None, Life]] = {}  # by the instance's name; nobody's: parked
         self.guard = Guard(go_home)
 
     def recover(self, lives: Iterable[Life]) -> None:
@@ -35,12 +36,16 @@ class Frost:
 
     # --- operations --------------------------------------------------------------------------------------------
 
-    def freeze(self, life: Life, main: int, peer: Peer, hold_ms: int) -> dict[str, object]:
-        """Freeze a life for a client. Refused: ``busy``, ``failed`` (then nothing is frozen)."""
+    def freeze(self, life: Life, main: int, peer: Peer, hold_ms: int, *, park: bool) -> dict[str, object]:
+        """Freeze a life for a client; ``park``: until it is woken, whatever becomes of the client. One that is parked
+        stands still already: then nothing is the client's to let go. Refused: ``busy``, ``failed`` (then nothing is
+        frozen)."""
         if life.name in self._held:
-            raise Refused("busy", f"{life.name} is frozen for somebody else")
-        each = still.Still(life.key, life.name, life.group, boot_ms() + hold_ms)
-        self._held[life.name] = (each, peer, life)
+            if self._held[life.name][1] is not None:
+                raise Refused("busy", f"{life.name} is frozen for somebody else")
+            return self._parked(self._held[life.name][0], life, main)
+        each = still.Still(life.key, life.name, life.group, boot_ms() + (PARKED_MS if park else hold_ms))
+        self._held[life.name] = (each, None if park else peer, life)
         life.frozen_ms = boot_ms()
         try:
             self._tell()
@@ -53,18 +58,24 @@ class Frost:
             raise Refused("failed", f"a process of {life.name} would not stand still")
         return each.view() | {"processes": len(pids), "standing": sorted(pids)}
 
+    def _parked(self, each: still.Still, life: Life, main: int) -> dict[str, object]:
+        pids = {pid for pid, _ in each.pids} if each.group is None else kin.group_pids(each.group) | {main}
+        view = still.Still(life.key, life.name, None, each.until_ms).view()
+        return view | {"processes": len(pids), "standing": sorted(pids)}
+
     def _stand_still(self, each: still.Still, life: Life, main: int) -> set[int]:
         if life.group is None:
             return still.stop(each, main, life.mark, self._tell)
         return kin.group_pids(life.group) | {main} if still.freeze_group(life.group) else set()
 
-    def thaw(self, name: str, peer: Peer) -> dict[str, object]:
-        """Let a life go. ``held``: it stood still until now, for this client."""
+    def thaw(self, name: str, peer: Peer, *, park: bool) -> dict[str, object]:
+        """Let a life go, or (``park``) wake it. ``held``: it stood still until now, for this client or parked."""
         found = self._held.get(name)
-        if found is None or found[1] is not peer:
+        if found is None or found[1] not in (None, peer):
             return {"held": False}
         held = still.still_stands(found[0])
-        self.release(name)
+        if park or found[1] is peer:
+            self.release(name)
         return {"held": held}
 
     def release(self, name: str) -> None:
@@ -80,12 +91,16 @@ class Frost:
     # --- when nobody asks --------------------------------------------------------------------------------------
 
     def holds(self, name: object) -> bool:
-        """Whether an instance of that name is frozen now: it must not be started meanwhile."""
-        return name in self._held
+        """Whether an instance of that name is frozen now: it must not be started meanwhile. One that was parked and
+        has ended is parked no more."""
+        found = self._held.get(str(name))
+        if found is not None and found[1] is None and found[2].ended:
+            self.release(str(name))
+        return str(name) in self._held
 
     def due_s(self) -> list[float]:
-        """When frozen lives will be let go, on the boot clock."""
-        return [each.until_ms / 1000 for each, _, _ in self._held.values()]
+        """When frozen lives will be let go, on the boot clock; parked ones are not."""
+        return [each.until_ms / 1000 for each, peer, _ in self._held.values() if peer is not None]
 
     def expire(self) -> None:
         """Let go whoever's time is over."""

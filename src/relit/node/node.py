@@ -27,8 +27,9 @@ from relit.node.gauge import Gauge, GaugeFile
 from relit.node.healing import Healing
 from relit.node.holds import Holds
 from relit.node.incidents import Incidents
-from relit.node.instance import Instance, Listener
+from relit.node.instance import Instance
 from relit.node.link import Link
+from relit.node.listener import Listener
 from relit.node.logs import Logs
 from relit.node.oom import OURS, OomLog, rank
 from relit.node.redact import telling

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from relit.control.values import Activity
 from relit.errors import ServerUnreachable
+from relit.lib import pageout
 from relit.lib.clock import Clock
 from relit.lib.footprint import Forest, look
 from relit.node.gate import Gate
@@ -24,6 +25,7 @@ from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, lin
 LINE_S = 30.0  # between looks who would be next, while nobody has to go
 IDLE_S = 5.0  # between looks who has had nothing to do for long
 ASK_S = 1.0  # between questions who has something to do, while memory is short
+SWAP = 1.2  # of what somebody holds has to be free there
 NEXT = 5  # of those that would go, are told
 KNOWN_S = 3.0  # so long an answer is believed
 REMEMBERS_S = 1800.0  # how often an instance was parked
@@ -49,6 +51,7 @@ class Semaphore:
         self.pressure = Pressure()
         self._shed: list[Shed] = []
         self._sizes: dict[str, int] = {}
+        self._pages = pageout.allowed()
         self._told: dict[tuple[str, int], int] = {}
         self._known: tuple[float, Activity] | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -152,7 +155,7 @@ class Semaphore:
             over=spec.memory is not None and held > spec.memory,
             idle=known is not None and agent not in known.busy and each.status.state != "starting",
             effect=known is not None and agent in known.effects,
-            then=spec.parking.then,
+            then=self._then(each, held),
             woken_at=self._woken_at.get(spec.name),
             going=each.hold.parked is not None,
         )  # fmt: skip
@@ -175,6 +178,13 @@ class Semaphore:
         return Guest(
             name=each.spec.name, reason=why, peak=needs.peak if needs else 0, cpu_s=needs.cpu_s if needs else 0.0
         )
+
+    def _then(self, each: Instance, held: int) -> Literal["keep", "freeze", "stop"]:
+        """How it would be parked: who cannot go into swap frees nothing by standing still."""
+        wanted = each.spec.parking.then
+        if wanted != "freeze" or (self._pages and pageout.swap_free() >= held * SWAP):
+            return wanted
+        return "stop" if each.spec.parking.wakes else "keep"
 
     # --- what is done -----------------------------------------------------------------------------------------------
 
@@ -244,7 +254,8 @@ class Semaphore:
                 self._busy_at[agent] = at
             elif at - self._busy_at.setdefault(agent, at) >= after_ms / 1000 and each.spec.parking.then != "keep":
                 why = f"it had nothing to do for {after_ms // 1000} s"
-                self._park(Choice(each.spec.name, "stop", why), at)
+                deed = self._then(each, self._sizes.get(each.spec.name, 0))
+                self._park(Choice(each.spec.name, "freeze" if deed == "freeze" else "stop", why), at)
 
 
 def _figures(now: Pressure) -> dict[str, Any]:

@@ -183,15 +183,17 @@ class Idle(Table, frozen=True):
     """How an agent makes room while it has nothing to do. Its next message wakes it."""
 
     then: Annotated[
-        Literal["keep", "stop"],
+        Literal["keep", "freeze", "stop"],
         Meta(
             description="`stop`: it is stopped when memory becomes short, the least important one first, and started "
-            "by its next message; for kinds that messages are brought into. `keep`: only when memory is about to run "
-            "out."
+            "by its next message; for kinds that messages are brought into. `freeze`: it stands still and moves into "
+            "swap, and goes on within a moment; where there is no swap, it is stopped. `keep`: only when memory is "
+            "about to run out."
         ),
     ] = "keep"
     after: Annotated[
-        Duration | None, Meta(description="With `stop`: also without need, when it had nothing to do for so long.")
+        Duration | None,
+        Meta(description="With `stop` or `freeze`: also without need, when it had nothing to do for so long."),
     ] = None
 
 

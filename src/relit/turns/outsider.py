@@ -29,7 +29,7 @@ from relit.turns.chat import Lost, Refused
 from relit.turns.released import Assembled, Item, Telling
 
 DELIVERIES = 5  # of one message, before it is given up: it kills its agent each time
-PAUSE_S = 0.4  # between looks whether it is back: one that was parked is ready seconds after it was woken
+SOON_S, PAUSE_S = 0.03, 0.4  # between looks whether it is back, growing: one that stood still is there at once
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # statuses that another try may mend
 UNTAKEN = (409, 425, 429, 503)  # of these, those with which it says that it has not begun
 MAIN = "main"
@@ -167,12 +167,13 @@ class Delivery:
 
     async def _until(self, ready: Callable[[], Awaitable[str | None]]) -> None:
         """Wait as long as it takes: an agent that is being healed comes back."""
-        told = None
+        told, pause_s = None, min(SOON_S, self._pause_s)
         while (why := await ready()) is not None:
             if why != told:
                 self._tell({"waiting": why})
                 told = why
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(self._pause_s, pause_s * 1.5)
 
 
 def read(message: Any) -> tuple[str, str]:
