@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relit.pressure.footprint import MB
-from relit.pressure.level import BURST, Pressure, marks
-from relit.pressure.shedding import A_MINUTE, BACK_S, Shed, Tenant, choose, line, scores
+from relit.pressure.admission import Room, Waiting
+from relit.pressure.footprint import MB, Footprint
+from relit.pressure.level import BURST, Pressure, marks, next_s, seen
+from relit.pressure.shedding import A_MINUTE, BACK_S, Shed, Tenant, choose, displaced, line, scores
 
 GB = 1 << 30
 ALL = 16 * GB
@@ -154,3 +155,69 @@ def test_less_important_ones_go_first_among_those_that_help(tenants: list[Tenant
     ]
     if helpful and not gone.over:
         assert gone.priority == min(each.priority for each in helpful)
+
+
+WANTS = Waiting("new", Footprint(600 * MB, 400 * MB, 1.0), 50, 1000.0)
+
+
+def makes_way(*tenants: Tenant, wants: Waiting = WANTS, shed: tuple[Shed, ...] = (), at: float = 1000.0) -> str:
+    found = displaced(GREEN, wants, tenants, shed, at)
+    return "" if found is None else found.name
+
+
+def test_an_idle_one_makes_way_for_a_start_that_waits() -> None:
+    assert makes_way(tenant("a", idle=False), tenant("b", priority=40), tenant("c")) == "b"
+    assert makes_way(tenant("a", rested_s=1.0), tenant("b", then="keep"), tenant("c", effect=True)) == ""
+    assert makes_way(tenant("a", woken_at=999.0)) == "a", "it has done what it was woken for"
+
+
+def test_a_more_important_one_makes_way_when_the_other_has_waited_for_long() -> None:
+    high = tenant("high", priority=60)
+    assert makes_way(high) == ""
+    assert makes_way(high, at=1000.0 + 61) == "high"
+
+
+def test_the_next_one_makes_way_when_the_memory_of_the_last_is_back() -> None:
+    gone = Shed("x", 999.5, "stop", 600 * MB, GREEN.free)
+    assert makes_way(tenant("a"), shed=(gone,)) == ""
+    assert makes_way(tenant("a"), shed=(Shed("x", 999.5, "stop", 600 * MB, GREEN.free - 400 * MB),)) == "a"
+
+
+# --- in simulated time ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from(["burst", "leak", "saw", "calm"]), min_size=1, max_size=6),
+    st.integers(1, 12),
+    st.randoms(use_true_random=False),
+)
+def test_traces_end_green_with_few_parkings_and_the_important_ones_alive(
+    trace: list[str], count: int, chance: Any
+) -> None:
+    """A machine whose foreign load follows the trace, and agents that all may be stopped."""
+    agents = {f"a{number}": [number * 5, 300 * MB, True] for number in range(count)}
+    now, shed, at, parkings = Pressure(), [], 0.0, 0
+    foreign, top = 2.0 * GB, ALL - 2 * GB
+    for phase in [*trace, "calm"]:
+        for step in range(200 if phase != "calm" else 900):
+            up = {"burst": step < 60, "leak": True, "saw": step % 40 < 20, "calm": True}[phase]
+            slope = {"burst": 200, "leak": 15, "saw": 80, "calm": -50}[phase] * MB
+            grow = (slope if up else -slope) * chance.random()
+            foreign = min(top, max(1.0 * GB, foreign + grow))
+            held = sum(each[1] for each in agents.values() if each[2])
+            now = seen(now, Room(ALL, max(0, round(ALL - foreign - held))), at)
+            tenants = [
+                Tenant(name=name, priority=each[0], resident=each[1]) for name, each in agents.items() if each[2]
+            ]
+            choice = choose(now, tenants, shed, at)
+            assert choice is None or now.level != "green"
+            if choice is not None:
+                gone = agents[choice.name]
+                assert gone[0] == min(each.priority for each in tenants), "the least important one"
+                gone[2] = False
+                parkings += 1
+                shed = [*shed[-20:], Shed(choice.name, at, choice.deed, 300 * MB, now.free)]
+            at += next_s(now)
+    assert now.level == "green"
+    assert parkings <= count, "nobody comes back by himself here, so nobody goes twice"

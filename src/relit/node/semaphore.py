@@ -22,6 +22,7 @@ from relit.pressure.admission import Room
 from relit.pressure.level import Pressure, marks, next_s, seen
 from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, line, returns_s, scores
 
+SHORT_S = 0.4  # between looks who could make room for a start that waits
 LINE_S = 30.0  # between looks who would be next, while nobody has to go
 IDLE_S = 5.0  # between looks who has had nothing to do for long
 ASK_S = 1.0  # between questions who has something to do, while memory is short
@@ -87,7 +88,7 @@ class Semaphore:
         if now.level != "green":
             self._ask(ASK_S, at)
             self._make_room(at)
-        elif at - self._idle_at >= IDLE_S:
+        elif at - self._idle_at >= (IDLE_S if self._gate.short(at) is None else SHORT_S):
             self._idle_at = at
             self._when_green(at)
         if at - self._line_at >= (LINE_S if self._next else IDLE_S):
@@ -155,6 +156,7 @@ class Semaphore:
             over=spec.memory is not None and held > spec.memory,
             idle=known is not None and agent not in known.busy and each.status.state != "starting",
             effect=known is not None and agent in known.effects,
+            rested_s=at - self._busy_at.get(agent, 0.0),
             then=self._then(each, held),
             woken_at=self._woken_at.get(spec.name),
             going=each.hold.parked is not None,
@@ -233,9 +235,9 @@ class Semaphore:
         ]
         if waiting is None and not patient:
             return
-        self._ask(IDLE_S / 2, at)
+        self._ask(IDLE_S / 2 if waiting is None else SHORT_S, at)
         if waiting is not None:
-            choice = displaced(waiting, self._tenants(at), self._shed, at)
+            choice = displaced(self.pressure, waiting, self._tenants(at), self._shed, at)
             if choice is not None:
                 self._park(choice, at)
             return

@@ -11,13 +11,14 @@ from typing import Literal
 
 import msgspec
 
-from relit.pressure.admission import Waiting
+from relit.pressure.admission import AGES_S, Waiting
 from relit.pressure.footprint import MB
 from relit.pressure.level import Pressure, marks
 
 Deed = Literal["freeze", "stop", "kill"]
 A_MINUTE = 6  # are shed in one, while it is amber
 WOKEN_S = 60.0  # who was woken is left alone for so long, while it is amber
+REST_S = 2.0  # who has just ended something may have to go on with it
 BACK_S = 3.0  # so long the memory of one who was shed may take to come back
 KILLED_S = 0.5  # of one who was killed
 _RETURN_S, _RETURN_MOST_S = 10.0, 600.0
@@ -29,8 +30,8 @@ _LEAST = 8 * MB
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who could make room. ``grown``: bytes since the look before; ``cost_s``: CPU seconds of its next start;
-    ``idle``: no message is worked on, and nothing of its effects is open; ``then``: how it is parked (``keep``: not
-    while it is amber); ``woken_at``: when it was, last; ``going``: it makes room already."""
+    ``idle``: no message is worked on, and nothing of its effects is open, for ``rested_s``; ``then``: how it is parked
+    (``keep``: not while it is amber); ``woken_at``: when it was, last; ``going``: it makes room already."""
 
     name: str
     priority: int
@@ -39,6 +40,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     cost_s: float = 1.0
     over: bool = False
     idle: bool = True
+    rested_s: float = 60.0
     effect: bool = False
     then: Literal["freeze", "stop", "keep"] = "stop"
     woken_at: float | None = None
@@ -83,13 +85,16 @@ def choose(
     return Choice(victim.name, _deed(now, victim), reason(now, victim, grown))
 
 
-def displaced(wants: Waiting, tenants: Sequence[Tenant], shed: Sequence[Shed], at: float) -> Choice | None:
-    """Who makes room for somebody who waits to start: one who is idle and not more important."""
-    if shed and at - shed[-1].at < BACK_S:
+def displaced(
+    now: Pressure, wants: Waiting, tenants: Sequence[Tenant], shed: Sequence[Shed], at: float
+) -> Choice | None:
+    """Who makes room for somebody who waits to start: one who has been idle for a moment and is not more important.
+    Whoever waits becomes more important with time."""
+    if _awaited(now, shed, at):
         return None
-    found = [
-        each for each in tenants if _amber(each, at) and each.priority <= wants.priority and each.resident >= _LEAST
-    ]
+    points = wants.priority + (at - wants.since) / AGES_S
+    rested = [each for each in tenants if _rests(each) and each.rested_s >= REST_S]
+    found = [each for each in rested if each.priority <= points and each.resident >= _LEAST]
     if not found:
         return None
     victim = min(found, key=lambda each: order(each, 0))
@@ -128,8 +133,11 @@ def order(each: Tenant, grown: int) -> tuple[bool, int, bool, bool, bool, float,
 
 
 def _amber(each: Tenant, at: float) -> bool:
-    woken = each.woken_at is not None and at - each.woken_at < WOKEN_S
-    return each.idle and not each.effect and not each.going and not woken and each.then != "keep"
+    return _rests(each) and (each.woken_at is None or at - each.woken_at >= WOKEN_S)
+
+
+def _rests(each: Tenant) -> bool:
+    return each.idle and not each.effect and not each.going and each.then != "keep"
 
 
 def _awaited(now: Pressure, shed: Sequence[Shed], at: float) -> bool:
