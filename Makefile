@@ -9,7 +9,7 @@ MINUTES ?= 5
 COMMA := ,
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-agents test test-fast test-crash test-real bench bench-durable bench-volumes bench-node bench-gateway bench-setup soak lint format venv system-deps clean
+.PHONY: docs help demo demo-agents test test-fast test-crash test-real bench bench-durable bench-volumes bench-node bench-gateway bench-memory bench-setup soak lint format venv system-deps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -55,7 +55,7 @@ test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databas
 test-real: $(VENV)/.dev  ## with real agents, an hour; SHARD=1/2 is a part, RESUME=1 goes on where it was stopped
 	$(MATRIX) -m "real or agents"
 
-bench: bench-durable bench-volumes bench-node bench-gateway  ## every figure that the README quotes
+bench: bench-durable bench-volumes bench-node bench-gateway bench-memory  ## every figure that the README quotes
 
 bench-setup: $(VENV)/.dev  ## install the peers that the benchmarks compare with, each into an environment of its own
 	$(PY) bench/setup.py durable $(if $(QUICK),--peers dbos)
@@ -77,6 +77,9 @@ bench-node: system-deps  ## the node against other supervisors; QUICK=1 for the 
 bench-gateway: system-deps  ## the gateway against LiteLLM's proxy and a bare one; QUICK=1 for the short form
 	$(PY) bench/setup.py gateway
 	$(PY) -m bench.gateway.main $(if $(QUICK),--quick)
+
+bench-memory: system-deps $(VENV)/.dev  ## the memory semaphore on a machine that is a cgroup; QUICK=1 for the short form
+	$(PY) -m bench.memory.main $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev  ## workers, then 100 faulty agents beside real ones (REAL=0: without), MINUTES of storm each, with counts
 	$(PY) -m bench.soak --minutes $(MINUTES)

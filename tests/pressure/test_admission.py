@@ -33,6 +33,12 @@ def test_what_starts_under_way_will_still_take_is_not_free() -> None:
     assert decided(2700, [asks("b"), asks("c")], [Going("a", CLAW, 300 * MB)]).start == ["b"]
 
 
+def test_a_start_that_is_ready_costs_no_more_cpu_and_has_its_memory_until_it_has_settled() -> None:
+    ready = Going("a", CLAW, 300 * MB, ready=True)
+    assert decided(9000, [asks("b"), asks("c")], [ready], at_once=2).start == ["b", "c"]
+    assert set_aside([ready]) == 700 * MB
+
+
 def test_no_more_start_at_once_than_the_cpu_bears() -> None:
     verdict = decided(9000, [asks("b"), asks("c")], [Going("a", CLAW)], at_once=2)
     assert verdict.start == ["b"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relit.pressure.admission import Room
 from relit.pressure.footprint import MB
-from relit.pressure.level import BURST, LOOK_S, SLOW_S, Pressure, marks, next_s, seen
+from relit.pressure.level import BURST, LEAST_S, LOOK_S, SLOW_S, Pressure, marks, next_s, seen
 
 GB = 1 << 30
 ALL = 16 * GB
@@ -83,11 +83,15 @@ def test_what_the_settings_want_free_is_amber_when_it_is_not() -> None:
 def test_the_next_look_comes_before_the_red_can_be_reached(free: int) -> None:
     now = looked((0, free))[-1]
     wait = next_s(now)
-    assert LOOK_S <= wait <= SLOW_S
-    if now.level == "green" and wait > LOOK_S:
+    assert LEAST_S <= wait <= SLOW_S
+    if now.level == "green" and wait > LEAST_S:
         assert free - BURST * wait > MARKS.red
     if now.level != "green":
-        assert wait == LOOK_S
+        assert wait <= LOOK_S
+
+
+def test_a_small_machine_is_looked_at_more_often_when_it_is_short() -> None:
+    assert next_s(looked((0, 10 * MB), capacity=GB)[-1]) == LEAST_S
 
 
 def test_with_much_room_it_is_looked_at_once_a_second() -> None:

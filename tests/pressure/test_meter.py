@@ -31,7 +31,7 @@ def test_without_a_limit_it_is_the_machines(tmp_path: Path) -> None:
 def test_in_a_container_it_is_the_containers(tmp_path: Path) -> None:
     machine(tmp_path, 16_000, 9_000, "0::/docker/one\n")
     group(tmp_path / "sys/fs/cgroup/docker", memory__max=4_000 * MB, memory__current=3_000 * MB)
-    group(tmp_path / "sys/fs/cgroup/docker", memory__stat=f"anon 5\ninactive_file {500 * MB}")
+    group(tmp_path / "sys/fs/cgroup/docker", memory__stat=f"anon 5\ninactive_file {400 * MB}\nswapcached {100 * MB}")
     group(tmp_path / "sys/fs/cgroup/docker/one", memory__max="max", memory__current=MB)
     assert Meter(tmp_path).room() == Room(4_000 * MB, 1_500 * MB)
 
@@ -40,9 +40,16 @@ def test_the_older_kind_of_cgroups_counts_too(tmp_path: Path) -> None:
     machine(tmp_path, 16_000, 9_000, "5:cpu:/\n4:memory:/box\n0::/\n")
     place = tmp_path / "sys/fs/cgroup/memory/box"
     group(place, memory__limit_in_bytes=2_000 * MB, memory__usage_in_bytes=500 * MB)
-    group(place, memory__stat=f"cache 7\ntotal_inactive_file {100 * MB}")
+    group(place, memory__stat=f"cache 7\ntotal_inactive_file {60 * MB}\ntotal_swapcached {40 * MB}")
     group(place.parent, memory__limit_in_bytes=9223372036854771712, memory__usage_in_bytes=MB)
     assert Meter(tmp_path).room() == Room(2_000 * MB, 1_600 * MB)
+
+
+def test_what_is_in_swap_already_is_free(tmp_path: Path) -> None:
+    machine(tmp_path, 16_000, 9_000)
+    with (tmp_path / "proc/meminfo").open("a") as file:
+        file.write(f"SwapCached: {500 << 10} kB\n")
+    assert Meter(tmp_path).room() == Room(16_000 * MB, 9_500 * MB)
 
 
 def test_the_tightest_counts(tmp_path: Path) -> None:

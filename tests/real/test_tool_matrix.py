@@ -229,7 +229,7 @@ async def cell(scene: Scene, point: Point) -> dict[str, Any]:
 async def doubts(scene: Scene, name: str) -> dict[str, Any]:
     """What waits for a person, of this turn."""
     tools = json.loads(await scene.house.relit("effects", "--json", codes=(0, 3)))["tools"]
-    return {"in_doubt": [each["tool"] for each in tools if each["arguments"]["what"].startswith(name)]}
+    return {"in_doubt": [each["tool"] for each in tools if f"{name}-" in json.dumps(each["arguments"])]}
 
 
 def wrong(scene: Scene, point: Point, said: str, bought: int) -> str:
@@ -246,6 +246,8 @@ def wrong(scene: Scene, point: Point, said: str, bought: int) -> str:
         if step == "shell" and scene.tools == "strict" and shells.count(f"{name}-{number}") != 1:
             faults.append(f"shell {number} ran {shells.count(f'{name}-{number}')} times")
     allowed = 0 if point.victim == "agent" else 1
+    if point.shell is not None and scene.tools == "strict" and point.victim != "agent":
+        allowed = 2  # that the command was cut, and that it may look and run it again: two answers, two questions
     if scene.resume == "replay" and bought - len(STEPS) - 1 > allowed:
         faults.append(f"{bought} calls were bought")
     return f"{name}: {'; '.join(faults)}" if faults else ""

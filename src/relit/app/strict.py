@@ -117,9 +117,11 @@ class StrictTools:
 
 async def _feed(child: asyncio.subprocess.Process, content: bytes) -> None:
     assert child.stdin is not None, "it has a pipe"
-    with suppress(BrokenPipeError, ConnectionResetError):  # it did not want to read it
-        child.stdin.write(content)
-        await child.stdin.drain()
+    if content:
+        # It did not want to read it. The last one is uvloop's word for that.
+        with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
+            child.stdin.write(content)
+            await child.stdin.drain()
     child.stdin.close()
 
 

@@ -50,7 +50,7 @@ class Ticket:
 
     def going(self) -> Going:
         """As admission sees it."""
-        return Going(self.name, self.footprint, self._last)
+        return Going(self.name, self.footprint, self._last, self._ready_at is not None)
 
     def saw(self, resident: int, cpu_s: float, now: float) -> Footprint | None:
         """A look at its tree. A footprint when it has settled: what this start took."""

@@ -258,6 +258,10 @@ class Instance:
             end = await self._kill(life)
         self._close_ticket()
         self._report_end(life, end)
+        if trouble is None and self.hold.at_once:  # it made room: nothing is to be mended
+            await self._follower.drop()
+            await self._forget(life)
+            return None
         ending = trouble.ending if trouble is not None else self._classify(end, life)
         self._count(ending, life)
         await self._mend(ending, str(end), trouble.why if trouble is not None else "")

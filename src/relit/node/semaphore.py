@@ -4,6 +4,9 @@ is decided in ``pressure``."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal
 
@@ -20,7 +23,7 @@ from relit.node.parked import Parked
 from relit.node.race import to_tick
 from relit.pressure.admission import Room
 from relit.pressure.level import Pressure, marks, next_s, seen
-from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, line, returns_s, scores
+from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, due, line, returns_s, scores
 
 SHORT_S = 0.4  # between looks who could make room for a start that waits
 LINE_S = 30.0  # between looks who would be next, while nobody has to go
@@ -52,6 +55,7 @@ class Semaphore:
         self.pressure = Pressure()
         self._shed: list[Shed] = []
         self._sizes: dict[str, int] = {}
+        self._members: dict[str, set[int]] = {}
         self._pages = pageout.allowed()
         self._told: dict[tuple[str, int], int] = {}
         self._known: tuple[float, Activity] | None = None
@@ -134,7 +138,8 @@ class Semaphore:
             found.append(self._tenant(each, held, at))
         self._sizes, self._line_at = sizes, at
         self._next = [each.name for each in line(found) if not each.going][:NEXT]
-        self._tell_kernel(found, {each.name: forest.members(roots[each.name]) for each in found})
+        self._members = {each.name: forest.members(roots[each.name]) for each in found}
+        self._tell_kernel(found, self._members)
         return found
 
     def _tell_kernel(self, tenants: list[Tenant], members: dict[str, set[int]]) -> None:
@@ -191,12 +196,20 @@ class Semaphore:
     # --- what is done -----------------------------------------------------------------------------------------------
 
     def _make_room(self, at: float) -> None:
+        if not due(self.pressure, self._shed, at):
+            return
+        if self.pressure.level == "amber" and at - self._line_at < SHORT_S:  # a look at everybody is dear
+            return
         choice = choose(self.pressure, self._tenants(at), self._shed, at, self._reserve)
         if choice is not None:
             self._park(choice, at)
 
     def _park(self, choice: Choice, at: float) -> None:
         each = next(each for each in self._instances() if each.spec.name == choice.name)
+        if choice.deed == "kill":  # before anything is written down: every millisecond counts
+            for pid in self._members.get(choice.name, ()):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
         held = self._sizes.get(choice.name, 0)
         self._shed = [*(one for one in self._shed if at - one.at < 60), Shed(
             choice.name, at, choice.deed, held, self.pressure.free

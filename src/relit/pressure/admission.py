@@ -26,11 +26,12 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class Going(msgspec.Struct, frozen=True):
-    """A start under way, which has ``resident`` bytes already."""
+    """A start under way, which has ``resident`` bytes already. ``ready``: it costs no more CPU than others do."""
 
     name: str
     footprint: Footprint
     resident: int = 0
+    ready: bool = False
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -55,7 +56,10 @@ def admit(
 ) -> Verdict:
     """``reserve``: bytes that are to stay free; ``at_once``: starts that the CPU bears, of those that need much of it.
     Something that is larger than the machine starts when nothing else does: it may be smaller than it was thought."""
-    free, places = room.free - reserve - set_aside(going), at_once - sum(map(_heavy, going))
+    free, places = (
+        room.free - reserve - set_aside(going),
+        at_once - sum(_heavy(each) for each in going if not each.ready),
+    )
     start: list[str] = []
     reasons: dict[str, str] = {}
     held, short = "", 0

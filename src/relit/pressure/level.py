@@ -17,7 +17,7 @@ Level = Literal["green", "amber", "red"]
 BURST = 4 << 30  # bytes a second, until more was seen: a process that fills memory does 1 to 4.5 GB/s
 _BURST_MOST = 4 * BURST  # more is no growth: a limit was changed
 _FORGETS_S = 600.0  # until half of what was seen above that is forgotten
-LOOK_S, SLOW_S = 0.05, 1.0  # between looks: at the least, at the most
+LEAST_S, LOOK_S, SLOW_S = 0.01, 0.05, 1.0  # between looks: at the least, while it is not green, at the most
 _LATE_S = 0.01  # a look comes so much later than it should
 _MARGIN = 1.2
 _SHARE = 16  # the reserve is never more than this part of everything: small machines have to live, too
@@ -82,10 +82,10 @@ def seen(before: Pressure, room: Room, at: float, *, reserve: int = 0) -> Pressu
 
 def next_s(now: Pressure, reserve: int = 0) -> float:
     """Seconds until the next look: before the fastest growth that was seen could get from here into the red."""
-    if now.level != "green":
-        return LOOK_S
-    left = now.free - marks(now.capacity, now.burst, reserve).red
-    return min(SLOW_S, max(LOOK_S, left / (_MARGIN * now.burst)))
+    red = marks(now.capacity, now.burst, reserve).red
+    if now.level != "green":  # on a small machine the reserve is smaller than what it should be
+        return min(LOOK_S, max(LEAST_S, red / (_MARGIN * now.burst) - _LATE_S))
+    return min(SLOW_S, max(LEAST_S, (now.free - red) / (_MARGIN * now.burst)))
 
 
 def _faded(before: Pressure, at: float) -> float:

@@ -19,7 +19,8 @@ class Meter:
     def room(self) -> Room:
         """Now: the tightest of all limits that hold here."""
         known = dict(line.split(":") for line in self._meminfo.read_text().splitlines())
-        rooms = [Room(_kb(known["MemTotal"]), _kb(known["MemAvailable"]))]
+        total, swapped = _kb(known["MemTotal"]), _kb(known.get("SwapCached", "0"))
+        rooms = [Room(total, min(total, _kb(known["MemAvailable"]) + swapped))]
         rooms += [Room(limit, max(0, limit - _used(each))) for each in self._groups if (limit := _limit(each)) < _NONE]
         return min(rooms, key=lambda room: room.free)
 
@@ -53,19 +54,20 @@ def _limit(group: Path) -> int:
 
 
 def _used(group: Path) -> int:
-    """Without what the kernel gives back by itself: pages of files that nobody has used lately."""
-    for name, idle in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
+    """Without what the kernel gives back by itself: pages of files that nobody has used lately, and those that are in
+    swap already."""
+    for name, before in (("memory.current", ""), ("memory.usage_in_bytes", "total_")):
         if (value := _number(group / name)) is not None:
-            return max(0, value - _stat(group, idle))
+            return max(0, value - _stat(group, f"{before}inactive_file", f"{before}swapcached"))
     return 0
 
 
-def _stat(group: Path, name: str) -> int:
+def _stat(group: Path, *names: str) -> int:
     try:
         found = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return 0
-    return int(found.get(name, 0))
+    return sum(int(found.get(name, 0)) for name in names)
 
 
 def _number(path: Path) -> int | None:

@@ -69,12 +69,10 @@ def choose(
     now: Pressure, tenants: Sequence[Tenant], shed: Sequence[Shed], at: float, reserve: int = 0
 ) -> Choice | None:
     """Who is next; ``None``: nobody, or not yet. ``shed``: those of the last minutes, the newest last."""
-    if now.level == "green" or now.calm_at is not None or _awaited(now, shed, at):
+    if not due(now, shed, at):
         return None
     if now.level == "amber":
         found = [each for each in tenants if _amber(each, at)]
-        if sum(at - each.at < 60 for each in shed) >= A_MINUTE:
-            return None
     else:
         found = [each for each in tenants if not each.going]
     found = _worth(found, _missing(now, reserve))
@@ -83,6 +81,13 @@ def choose(
     grown = sum(max(0, each.grown) for each in found)
     victim = min(found, key=lambda each: order(each, grown))
     return Choice(victim.name, _deed(now, victim), reason(now, victim, grown))
+
+
+def due(now: Pressure, shed: Sequence[Shed], at: float) -> bool:
+    """Whether it is time to look for somebody."""
+    if now.level == "green" or now.calm_at is not None or _awaited(now, shed, at):
+        return False
+    return now.level == "red" or sum(at - each.at < 60 for each in shed) < A_MINUTE
 
 
 def displaced(
