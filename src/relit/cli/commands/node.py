@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from relit.cli.commands.aliases import Aliased
@@ -9,7 +11,8 @@ from relit.cli.screen import Screen
 from relit.cli.session import Session, pass_session
 from relit.errors import NotFound
 from relit.lib.clock import SYSTEM_CLOCK
-from relit.lib.durations import size
+from relit.lib.durations import size as human_size
+from relit.lib.durations import to_bytes
 from relit.node import gauge
 from relit.node.gauge import Gauge, Guest
 
@@ -42,12 +45,12 @@ def node_status(session: Session) -> None:
 def _show(screen: Screen, now: Gauge) -> None:
     level = screen.style(now.level, fg=_STYLES[now.level])
     soon = f", full in {now.full_s:.0f} s at this rate" if now.full_s is not None and now.full_s < 60 else ""
-    screen.line(f"memory    {level}: {size(now.free)} of {size(now.capacity)} free{soon}")
-    screen.line(f"marks     amber below {size(now.amber)}, red below {size(now.red)}")
+    screen.line(f"memory    {level}: {human_size(now.free)} of {human_size(now.capacity)} free{soon}")
+    screen.line(f"marks     amber below {human_size(now.amber)}, red below {human_size(now.red)}")
     if now.going:
-        screen.line(f"starting  {', '.join(now.going)}: {size(now.reserved)} set aside")
+        screen.line(f"starting  {', '.join(now.going)}: {human_size(now.reserved)} set aside")
     if now.short:
-        screen.line(f"short     {size(now.short)} for the next start")
+        screen.line(f"short     {human_size(now.short)} for the next start")
     _table(screen, "WAITS", now.waiting)
     _table(screen, "PARKED", now.parked)
     if now.next:
@@ -56,8 +59,41 @@ def _show(screen: Screen, now: Gauge) -> None:
 
 def _table(screen: Screen, head: str, guests: list[Guest]) -> None:
     if guests:
-        rows = [[each.name, size(each.peak), f"{each.cpu_s:.0f} s", each.reason] for each in guests]
+        rows = [[each.name, human_size(each.peak), f"{each.cpu_s:.0f} s", each.reason] for each in guests]
         screen.table([head, "START TAKES", "CPU", "WHY"], rows)
+
+
+@node.command("setup-swap")
+@click.option(
+    "--size", metavar="SIZE", help="How much, as 8G. Else as much as there is memory, or half of the free disk."
+)
+@click.option(
+    "--file", "path", metavar="PATH", type=click.Path(path_type=Path), default=Path("/var/lib/relit.swap"),
+    show_default=True, help="Where it lies.",
+)  # fmt: skip
+@click.option("--zram", is_flag=True, help="Compressed memory instead of a file: fast, and costs about a third.")
+@pass_session
+def setup_swap(session: Session, size: str | None, path: Path, zram: bool) -> None:
+    """Swap for agents that are frozen (`idle = { then = "freeze" }`): say what would be done. With --yes it is done."""
+    from relit.app import swap
+
+    wanted = to_bytes(size) if size else swap.default_size(path.parent)
+    swaps = Path("/proc/swaps").read_text()
+    if zram:
+        steps = swap.zram_steps(wanted, swaps=swaps)
+    else:
+        fstab = swap.FSTAB.read_text() if swap.FSTAB.exists() else ""
+        steps = swap.file_steps(path, wanted, swaps=swaps, fstab=fstab)
+    if session.yes:
+        swap.perform(steps)
+    if session.screen.as_json:
+        session.screen.json({"done": session.yes, "bytes": wanted, "steps": steps})
+        return
+    session.screen.table(["COMMAND", "WHAT FOR"], [[each.shown, each.what] for each in steps])
+    if session.yes:
+        session.screen.note(f"{human_size(wanted)} of swap are switched on")
+    else:
+        session.screen.hint("the same with --yes, as root, does it")
 
 
 @node.command("run", hidden=True)
