@@ -29,9 +29,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def shown(self) -> str:
         """As a person would type it."""
-        return (
-            " ".join(self.argv) if self.argv else f"echo '{self.text.strip()}' {'>>' if self.append else '>'} {self.to}"
-        )
+        if self.argv:
+            return " ".join(self.argv)
+        return f"echo '{self.text.strip()}' {'>>' if self.append else '>'} {self.to}"
 
 
 def default_size(folder: Path) -> int:
@@ -80,21 +80,17 @@ def perform(steps: Sequence[Step]) -> None:
     for number, step in enumerate(steps):
         try:
             _perform(step)
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = (
-                error.stderr.decode(errors="replace").strip()
-                if isinstance(error, subprocess.CalledProcessError)
-                else ""
-            )
+        except OSError as error:
             done = "; ".join(each.shown for each in steps[:number]) or "nothing"
-            raise RelitError(
-                f"{step.shown}: it did not go well", why=said or str(error), fix=f"done so far: {done}"
-            ) from error
+            raise RelitError(f"{step.shown}: it did not go well", why=str(error), fix=f"done so far: {done}") from error
 
 
 def _perform(step: Step) -> None:
+    """OSError."""
     if step.argv:
-        subprocess.run(step.argv, check=True, capture_output=True)
+        done = subprocess.run(step.argv, capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(done.stderr.strip() or f"exit code {done.returncode}")
         return
     with open(step.to, "a" if step.append else "w", encoding="utf-8") as file:
         file.write(step.text)
