@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from node_house import Server, running, sh
 
+from relit.control.care import Care
 from relit.control.values import Activity, Demand, InstanceSpec, Parking
 from relit.errors import ServerUnreachable
 from relit.lib import proc
@@ -213,3 +214,27 @@ async def test_whoever_is_parked_is_gone_whole(
         memory.free = RED
         await server.saw("instance.died", instance="family")
         assert proc.start_time(int(pids.read_text())) is None
+
+
+GROWS = "exec python3 -c 'x = bytearray(60 << 20); x[::4096] = bytes(len(x[::4096])); import time; time.sleep(600)'"
+
+
+async def test_one_that_leaks_is_started_afresh_when_it_rests_after_a_snapshot(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any, tmp_path: Path
+) -> None:
+    care = Care(agent="leaky", kind="command", home=str(tmp_path), tmp=str(tmp_path))
+    leaky = sh(
+        "leaky", GROWS, demand=Demand(of="leaky"), hold=place("leaky").hold, soft=20 * MB, care=care,
+    )  # fmt: skip
+    server.activity_now = Activity(busy=["leaky"])
+    async with node_on(keeper, run_dir, server, Memory(), leaky, place("other", soft=20 * MB)) as node:
+        await until(lambda: all_ready(node))
+        await asyncio.sleep(1.5)
+        assert server.named("instance.parked") == [], "it is at work"
+        server.activity_now = Activity()
+        told = await server.saw("instance.parked")
+        assert told["instance"] == "leaky"
+        assert "memory.soft" in told["reason"]
+        assert ("known_good", "leaky") in server.asked, "a snapshot came first"
+        await server.saw("instance.started", times=2, instance="leaky")
+        assert server.named("instance.parked", "other") == []

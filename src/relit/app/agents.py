@@ -233,9 +233,9 @@ def demand_of(settings: Settings, name: str) -> Demand:
     )
 
 
-def memory_of(agent: Agent) -> int | None:
-    """Bytes that all its processes may hold; ``None``: no limit."""
-    return None if agent.memory.hard is None else durations.to_bytes(agent.memory.hard)
+def memory_of(limit: str | None) -> int | None:
+    """Bytes; ``None``: no limit."""
+    return None if limit is None else durations.to_bytes(limit)
 
 
 def parking_of(settings: Settings, name: str) -> Parking:

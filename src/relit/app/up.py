@@ -242,7 +242,8 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
         box=agents.box_of(settings, name, made),
         limits=agents.limits_of(agent),
         demand=agents.demand_of(settings, name),
-        memory=agents.memory_of(agent),
+        memory=agents.memory_of(agent.memory.hard),
+        soft=agents.memory_of(agent.memory.soft),
         parking=agents.parking_of(settings, name),
         secrets=sorted({*made.secrets, *_revealed(agent, own)}),
     )
@@ -265,7 +266,8 @@ def _worker(settings: Settings, env: dict[str, str], name: str, agent: Agent, in
         order=WORKER_ORDER,
         hold=str(hold_of(settings, name)),
         record=record_of(settings, instance),
-        memory=agents.memory_of(agent),
+        memory=agents.memory_of(agent.memory.hard),
+        soft=agents.memory_of(agent.memory.soft),
     )
 
 

@@ -119,6 +119,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     demand: Demand | None = None  # ``None``: it starts at once
     memory: int | None = None  # bytes of all its processes; one that holds more is killed
+    soft: int | None = None  # bytes: one that holds more is started afresh when it has nothing to do
     parking: Parking = Parking()
     secrets: list[str] = []  # values that no log and no incident may tell
 

@@ -97,7 +97,7 @@ class Node:
         )  # fmt: skip
         self.semaphore = Semaphore(
             room, clock, self._gate, reserve=reserve, instances=lambda: self._instances.values(),
-            activity=control.activity, note=self._note, tell=self._tell_gauge,
+            snapshot=control.known_good, activity=control.activity, note=self._note, tell=self._tell_gauge,
         )  # fmt: skip
         self._tasks = Tasks(self._failed)
         self._holds = Holds()

@@ -19,6 +19,7 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     deed: Deed
+    afresh: bool = False  # it starts again as soon as it has stopped
     at_ms: int
     returns: bool = False
     times: int = 1

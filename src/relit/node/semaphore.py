@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal
 
 from relit.control.values import Activity
-from relit.errors import ServerUnreachable
+from relit.errors import RelitError, ServerUnreachable
 from relit.lib import pageout
 from relit.lib.clock import Clock
+from relit.lib.durations import size
 from relit.lib.footprint import Forest, look
 from relit.node.gate import Gate
 from relit.node.gauge import Gauge, Guest
@@ -23,7 +24,7 @@ from relit.node.parked import Parked
 from relit.node.race import to_tick
 from relit.pressure.admission import Room
 from relit.pressure.level import Pressure, marks, next_s, seen
-from relit.pressure.shedding import Choice, Shed, Tenant, choose, displaced, due, line, returns_s, scores
+from relit.pressure.shedding import REST_S, Choice, Shed, Tenant, choose, displaced, due, line, returns_s, scores
 
 SHORT_S = 0.4  # between looks who could make room for a start that waits
 LINE_S = 30.0  # between looks who would be next, while nobody has to go
@@ -42,7 +43,8 @@ class Semaphore:
     def __init__(
         self, room: Callable[[], Room], clock: Clock, gate: Gate, *, reserve: int,
         instances: Callable[[], Iterable[Instance]], activity: Callable[[], Awaitable[Activity]],
-        note: Callable[[str, dict[str, Any]], None], tell: Callable[[Gauge], None] = lambda gauge: None,
+        snapshot: Callable[[str], Awaitable[object]], note: Callable[[str, dict[str, Any]], None],
+        tell: Callable[[Gauge], None] = lambda gauge: None,
     ) -> None:  # fmt: skip
         self._tell = tell
         self._room = room
@@ -51,6 +53,8 @@ class Semaphore:
         self._reserve = reserve
         self._instances = instances
         self._activity = activity
+        self._snapshot = snapshot
+        self._refreshing: asyncio.Task[None] | None = None
         self._note = note
         self.pressure = Pressure()
         self._shed: list[Shed] = []
@@ -74,8 +78,9 @@ class Semaphore:
                 self.look()
                 await to_tick(next_s(self.pressure, self._reserve))
         finally:
-            if self._asking is not None:
-                self._asking.cancel()
+            for task in (self._asking, self._refreshing):
+                if task is not None:
+                    task.cancel()
 
     def reserve(self) -> int:
         """Bytes that a start leaves free, so that it does not make memory short."""
@@ -85,6 +90,9 @@ class Semaphore:
     def look(self) -> None:
         """Once."""
         at, before = self._clock.monotonic(), self.pressure.level
+        for each in self._instances():
+            if each.hold.parked is not None and each.hold.parked.afresh and each.status.state == "stopped":
+                each.hold.wake()
         self.pressure = now = seen(self.pressure, self._room(), at, reserve=self._reserve)
         if now.level != before:
             self._note("node.pressure", {"level": now.level, "before": before, **_figures(now)})
@@ -210,19 +218,32 @@ class Semaphore:
             for pid in self._members.get(choice.name, ()):
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
+        self._remember(choice, at)
+        parking, held = each.spec.parking, self._sizes.get(choice.name, 0)
+        self._say(each, Parked(
+            reason=choice.reason, deed=choice.deed, at_ms=self._clock.now_ms(), resident=held,
+            times=len(self._parked_at[choice.name]),
+            returns=not parking.wakes or (parking.then == "keep" and choice.deed != "kill"),
+        ))  # fmt: skip
+
+    def _remember(self, choice: Choice, at: float) -> None:
         held = self._sizes.get(choice.name, 0)
         self._shed = [*(one for one in self._shed if at - one.at < 60), Shed(
             choice.name, at, choice.deed, held, self.pressure.free
         )]  # fmt: skip
         times = [one for one in self._parked_at.get(choice.name, []) if at - one < REMEMBERS_S]
         self._parked_at[choice.name] = [*times, at]
-        parking = each.spec.parking
-        each.hold.park(Parked(
-            reason=choice.reason, deed=choice.deed, at_ms=self._clock.now_ms(), times=len(times) + 1, resident=held,
-            returns=not parking.wakes or (parking.then == "keep" and choice.deed != "kill"),
-        ))  # fmt: skip
-        self._were.add(choice.name)
-        data = {"instance": choice.name, "deed": choice.deed, "reason": choice.reason, "held": held}
+
+    def _say(self, each: Instance, parked: Parked) -> None:
+        """Where its file cannot be written (a full disk) it goes on, or is started again."""
+        name = each.spec.name
+        reason = parked.reason
+        try:
+            each.hold.park(parked)
+            self._were.add(name)
+        except OSError as error:
+            reason += f" (not parked: {error.strerror})"
+        data = {"instance": name, "deed": parked.deed, "reason": reason, "held": parked.resident}
         self._note("instance.parked", data | _figures(self.pressure))
 
     def _see_woken(self, at: float) -> None:
@@ -242,6 +263,7 @@ class Semaphore:
             if parked is not None and parked.returns and self._may_return(parked):
                 each.hold.wake()
                 return  # one at a time
+        self._start_afresh(at)
         waiting = self._gate.short(at)
         patient = [
             each for each in self._instances() if each.spec.parking.after_ms is not None and each.hold.parked is None
@@ -258,6 +280,29 @@ class Semaphore:
 
     def _may_return(self, parked: Parked) -> bool:
         return self._clock.now_ms() - parked.at_ms >= returns_s(parked.times) * 1000
+
+    def _start_afresh(self, at: float) -> None:
+        """Who leaks, as soon as it rests; its home is snapshotted first."""
+        leaky = [each for each in self._instances() if each.spec.soft is not None and each.hold.parked is None]
+        if not leaky:
+            return
+        self._ask(IDLE_S / 2, at)
+        found = {each.name: each for each in self._tenants(at)}
+        for each in leaky:
+            now, soft = found.get(each.spec.name), each.spec.soft or 0
+            if now is not None and now.resident > soft and now.idle and not now.effect and now.rested_s >= REST_S:
+                why = f"it held {size(now.resident)}, more than {size(soft)} (memory.soft): it is started afresh"
+                if self._refreshing is None or self._refreshing.done():
+                    self._refreshing = asyncio.get_running_loop().create_task(self._refresh(each, now.resident, why))
+                return
+
+    async def _refresh(self, each: Instance, held: int, why: str) -> None:
+        if each.spec.care is not None:
+            with contextlib.suppress(RelitError):  # without a snapshot the home is there all the same
+                await self._snapshot(each.spec.care.agent)
+        if each.hold.parked is None and each.status.state in _RUNS:
+            now = self._clock.now_ms()
+            self._say(each, Parked(reason=why, deed="stop", at_ms=now, returns=True, afresh=True, resident=held))
 
     def _park_idle(self, patient: list[Instance], at: float) -> None:
         if self._known is None or at - self._known[0] > IDLE_S + KNOWN_S:

@@ -203,6 +203,12 @@ class Memory(Table, frozen=True):
     hard: Annotated[
         Size | None, Meta(description="What it may hold at most: above it, it is killed and started again.")
     ] = None
+    soft: Annotated[
+        Size | None,
+        Meta(
+            description="Above it, it is started afresh as soon as it has nothing to do, after a snapshot: for leaks."
+        ),
+    ] = None
 
 
 class Budget(Table, frozen=True):
@@ -482,6 +488,5 @@ class File(Table, frozen=True):
 # Keys that relit's documents name for later versions. They promise protection or cost control, so a file that has
 # them is refused rather than obeyed in part.
 LATER: dict[str, str] = {
-    "agents.*.memory.soft": "a soft memory limit",
     "connections": "connections",
 }
