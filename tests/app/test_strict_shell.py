@@ -38,6 +38,7 @@ def test_a_command_that_reads_gets_all(tmp_path: Any) -> None:
             "wc", "-c", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
         _, said = await asyncio.gather(_feed(child, b"x" * 3_000_000), _output(child))
+        await child.wait()
         assert said.strip() == "3000000"
 
     on_uvloop(run())

@@ -1,4 +1,4 @@
-"""Many agents on a share of memory that holds few: who rests makes way, a message wakes its agent, and is answered once."""
+"""Many agents where few fit: who rests makes way, a message wakes its agent, and each is answered once."""
 
 from __future__ import annotations
 

@@ -424,7 +424,8 @@ def test_after_the_death_of_the_gateway_a_call_with_a_key_is_brought_to_its_end(
 def test_addresses_of_this_machine_are_refused(clerks: House) -> None:
     before = Sink.count("inner")
     assert "may not be called" in ask(clerks, call("inner"))[1]
-    for url in ("http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "http://0x7f.1/", "http://[::1]:1/"):
+    for url in ("http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "http://0x7f.1/", "http://[::1]:1/",
+                "http://①27.0.0.1:1/", "http://１２７.0.0.1:1/"):  # fmt: skip
         assert "may not be called" in ask(clerks, call("http", url=url), "bound")[1], url
     assert Sink.count("inner") == before
 

@@ -142,6 +142,11 @@ def test_only_the_protocols_own_limit_counts_and_the_dearest_input() -> None:
     wide = {"max_tokens": 1, "max_output_tokens": 5000}
     assert reserve("responses", 0, wide, PRICE) >= cost(Tokens(output=5000), PRICE)
     assert reserve("messages", 3000, {"max_tokens": 1}, PRICE) >= cost(Tokens(input=1000, written=1000), PRICE)
+    for lenient in (200_000.0, "200000"):
+        assert reserve("chat", 0, {"max_tokens": lenient}, PRICE) >= cost(Tokens(output=200_000), PRICE)
+    assert reserve("chat", 0, {"max_tokens": 10, "n": 200}, PRICE) >= cost(Tokens(output=2000), PRICE)
+    kept = {"previous_response_id": "resp_1", "max_output_tokens": 1}
+    assert reserve("responses", 0, kept, PRICE) >= cost(Tokens(input=prices.CONTEXT), PRICE)
     assert reserve("chat", 0, {"max_tokens": 10**30}, PRICE) < 2**63
 
 

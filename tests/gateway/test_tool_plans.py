@@ -81,6 +81,7 @@ def test_a_look_up_finds_what_is_there(answer: bytes, path: str, value: Any) -> 
         "169.254.169.254", "168.63.129.16", "192.0.0.192", "::127.0.0.1", "64:ff9b:1::7f00:1",
         "100.64.0.1", "224.0.0.1", "255.255.255.255", "[::1]", "::1", "[::]", "[fe80::1]",
         "[fd00::1]", "[::ffff:10.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "fe80::1%eth0",
+        "①27.0.0.1", "１２７.0.0.1", "127。0。0。1",
     ],
 )  # fmt: skip
 def test_addresses_of_this_machine_and_its_network_are_refused(host: str) -> None:

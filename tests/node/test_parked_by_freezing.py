@@ -210,3 +210,16 @@ async def test_what_it_held_is_in_swap_then_and_comes_back(
         parked.wake(place(big))
         await until(told.exists)
         await until(lambda: told.read_text() == str((120 << 20) // 4096 * ord("x")))
+
+
+async def test_one_that_was_woken_while_no_node_looked_goes_on(
+    keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
+) -> None:
+    async with running(keeper, run_dir, server, [counter], leave=True) as node:
+        await until(lambda: state(node) == "ready" and (tmp_path / "count").exists())
+        park(counter)
+        await until(lambda: state(node) == "frozen")
+    parked.wake(place(counter))
+    async with running(keeper, run_dir, server, [counter]) as node:
+        await until(lambda: state(node) == "ready")
+        assert not await stands(tmp_path)

@@ -46,6 +46,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relit.pressure.shedding.BACK_S", 0.3)
     monkeypatch.setattr("relit.node.semaphore.IDLE_S", 0.3)
     monkeypatch.setattr("relit.node.gate.PATIENT_S", 0.3)
+    monkeypatch.setattr("relit.node.semaphore.DULL_S", 0.3)
+    monkeypatch.setattr("relit.pressure.shedding.REST_S", 0.5)
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ async def test_amber_stops_the_least_important_idle_one_and_its_message_starts_i
         await until(lambda: state(node, "low") == "stopped")
         found = parked.read(parked.beside(specs[1].hold))
         assert found is not None
-        assert not found.returns
+        assert found.deed == "stop"
         assert (state(node, "high"), state(node, "busy")) == ("ready", "ready")
         assert server.named("instance.restarting", "low") == [], "nothing has to be healed"
         assert parked.wake(parked.beside(specs[1].hold))
@@ -238,3 +240,62 @@ async def test_one_that_leaks_is_started_afresh_when_it_rests_after_a_snapshot(
         assert ("known_good", "leaky") in server.asked, "a snapshot came first"
         await server.saw("instance.started", times=2, instance="leaky")
         assert server.named("instance.parked", "other") == []
+
+
+async def test_one_that_takes_messages_and_is_to_be_kept_comes_back_by_itself_after_a_kill(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    memory = Memory()
+    kept = place("kept", parking=Parking(then="keep", wakes=True))
+    async with node_on(keeper, run_dir, server, memory, kept) as node:
+        await until(lambda: all_ready(node))
+        memory.free = RED
+        await server.saw("instance.died")
+        memory.free = GREEN
+        await server.saw("instance.woken")
+        await until(lambda: all_ready(node))
+
+
+async def test_a_message_that_comes_while_it_is_parked_by_mistake_wakes_it(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    memory, spec = Memory(), place("a")
+    async with node_on(keeper, run_dir, server, memory, spec) as node:
+        await until(lambda: all_ready(node))
+        memory.free = AMBER
+        await server.saw("instance.parked")
+        memory.free = GREEN
+        server.activity_now = Activity(busy=["a"])
+        await server.saw("instance.woken")
+        await until(lambda: all_ready(node))
+
+
+async def test_a_message_that_comes_before_it_is_parked_keeps_it(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second answer counts: the first one was old."""
+    asked = 0
+
+    async def activity() -> Activity:
+        nonlocal asked
+        asked += 1
+        return Activity() if asked % 2 else Activity(busy=["a"])
+
+    monkeypatch.setattr(server, "activity", activity)
+    memory = Memory()
+    async with node_on(keeper, run_dir, server, memory, place("a")) as node:
+        await until(lambda: all_ready(node))
+        memory.free = AMBER
+        await until(lambda: asked >= 4)
+        assert server.named("instance.parked") == []
+
+
+async def test_a_start_that_ends_early_holds_no_room(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    memory, spec = Memory(), place("a", peak=300 * MB)
+    async with node_on(keeper, run_dir, server, memory, spec) as node:
+        await until(lambda: state(node, "a") in ("starting", "ready"))
+        Path(spec.hold).write_text("by hand\n")
+        await until(lambda: state(node, "a") == "stopped")
+        assert node._gate.reserved() == 0

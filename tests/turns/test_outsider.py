@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -30,7 +30,7 @@ class Toy:
     def __init__(self, *script: str | Exception) -> None:
         self.script = list(script)
         self.heard: list[str] = []
-        self.replays = False
+        self.replays = self.shed = False
         self.unready: list[str] = []
         self.at_once = self.most = self.settles = 0
         self.hold = asyncio.Event()
@@ -42,6 +42,9 @@ class Toy:
 
     async def settled(self) -> None:
         self.settles += 1
+
+    def made_room(self) -> bool:
+        return self.shed
 
     async def mark(self) -> int:
         self.heard.append("marked")
@@ -171,6 +174,32 @@ async def test_what_failed_when_it_was_under_way_is_a_redelivery(house: House, s
     assert toy.heard == ["main: hi", f"main: {AGAIN if marked else ''}hi"]
 
 
+@pytest.mark.parametrize("failure", [Refused(502, "its model failed"), Refused(429, "busy"), "half…"])
+async def test_each_delivery_is_another_life_of_the_turn(house: House, failure: Any) -> None:
+    """Else nothing that it did would be on record for the next one: it would be bought, and sent, again."""
+
+    class Living(Toy):
+        lives: ClassVar[list[str]] = []
+
+        async def turn(self, text: str, session: str) -> AsyncIterator[str]:
+            self.lives.append((await house.store.calls.turn("claw")).life)
+            async for piece in super().turn(text, session):
+                yield piece
+
+    Living.lives = []
+    await house.work(Living(failure, "done"))
+    assert await house.answer(await house.send("hi")) == "done "
+    assert len(set(Living.lives)) == 2
+
+
+async def test_a_message_that_the_agent_fails_each_time_ends(house: House) -> None:
+    toy = Toy(*[Refused(500, "it cannot")] * 3)
+    await house.work(toy)
+    with pytest.raises(RunFailed, match="the agent failed it: HTTP status 500"):
+        await house.answer(await house.send("hi"))
+    assert len(toy.heard) == 3
+
+
 async def test_a_message_that_was_not_taken_is_no_redelivery(house: House) -> None:
     toy = Toy(Lost("connection refused", taken=False), "now")
     await house.work(toy)
@@ -186,6 +215,13 @@ async def test_a_message_that_kills_its_agent_each_time_becomes_a_dead_letter(ho
         await house.answer(bad)
     assert (await house.store.run(bad)).state == "discarded"
     assert await house.answer(good) == "the next one "
+
+
+async def test_a_message_whose_agent_makes_room_for_others_is_no_dead_letter(house: House) -> None:
+    toy = Toy(*[Lost("it was killed", taken=True)] * 2, "at last")
+    toy.shed = True
+    await house.work(toy)
+    assert await house.answer(await house.send("hi")) == "at last "
 
 
 async def test_a_passing_trouble_is_tried_again_and_a_refusal_is_not(house: House) -> None:

@@ -19,8 +19,6 @@ from relit.events import Event
 from relit.store import values
 from relit.store.base import Store
 
-_TO_DO = ("available", "running")
-
 
 class StoreBackend:
     """``ControlBackend`` on the store. Nodes decide by their settings what runs: nothing further is wanted of them."""
@@ -79,8 +77,7 @@ class StoreBackend:
 
     async def activity(self) -> Activity:
         """By their runs, and by calls that their gateway has under way."""
-        busy = {target.partition("/")[0] for (target, state), count in (await self._store.counts()).items()
-                if count and state in _TO_DO}  # fmt: skip
+        busy = {target.partition("/")[0] for target in await self._store.to_do()}
         busy |= {call.agent for call in await self._store.calls.open_calls()}
         effects = {call.agent for call in await self._store.tools.waiting(["open", "approved"])}
         return Activity(busy=sorted(busy | effects), effects=sorted(effects))

@@ -57,7 +57,7 @@ class StrictTools:
                 path, content = arguments["path"], arguments["content"]
                 return await self._file(call, _WRITE, [path, f"{path}.{call.id}"], content.encode(), "written")
             case _:
-                return await self._web(arguments)
+                return await self._web(call.agent, arguments)
 
     async def look(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome | None:
         raise AssertionError("none of these is looked up")
@@ -104,13 +104,17 @@ class StrictTools:
             await asyncio.shield(asyncio.to_thread(kill_marked, call.id))
             await child.wait()
 
-    async def _web(self, arguments: dict[str, Any]) -> Outcome:
+    async def _web(self, name: str, arguments: dict[str, Any]) -> Outcome:
+        """What its sandbox may connect to holds for this, too."""
+        agent = self._settings.agents.get(name)
         body = arguments.get("body")
         sending = Sending(
             arguments.get("method", "GET"), arguments["url"], dict(arguments.get("headers", {})),
             None if body is None else body.encode(),
         )  # fmt: skip
-        status, answer, headers = await self._http.fetch(sending, private=False)
+        status, answer, headers = await self._http.fetch(
+            sending, private=False, ports=agent.connect if agent is not None else None
+        )
         kind = headers.get("content-type", "")
         return text(f"HTTP status {status}\ncontent-type: {kind}\n\n{answer.decode('utf-8', 'replace')}")
 

@@ -103,9 +103,8 @@ def _headers(name: str, table: Table, secrets: Secrets) -> dict[str, str]:
 
 
 def hidden_names(settings: Settings) -> set[str]:
-    """The secrets that no result may show: those of all tools, and of agents whose shell is relit's."""
-    strict_ones = [agent.env for agent in settings.agents.values() if agent.tools == "strict"]
-    return settings.secret_names("tools") | set(named(strict_ones))
+    """The secrets that no call and no result may show: those of all tools, and those that agents are given."""
+    return settings.secret_names("tools") | set(named([agent.env for agent in settings.agents.values()]))
 
 
 def _hidden(settings: Settings) -> tuple[str, ...]:

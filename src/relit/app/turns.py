@@ -20,6 +20,7 @@ from relit.app.instances import hold_of
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.node import parked, probe
 from relit.settings import Settings
 from relit.settings.noted import noted_token
@@ -51,9 +52,17 @@ class LocalDoor:
 
     async def ready(self) -> str | None:
         """Asks it what the node asks it. One that makes room for others is woken: there is something to do."""
-        if parked.wake(self._parked):
+        now = parked.read(self._parked)
+        if now is not None:
+            if left := parked.rests_s(now, SYSTEM_CLOCK.now_ms()):
+                return f"it was killed for want of memory, and starts again in {left:.0f} s"
+            parked.wake(self._parked)
             return "it was parked, and starts"
         return None if self._ready is None else await probe.ask(self._ready)
+
+    def made_room(self) -> bool:
+        """Whether it is parked now."""
+        return parked.read(self._parked) is not None
 
     def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """Delivers a message."""

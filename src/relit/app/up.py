@@ -266,6 +266,7 @@ def _worker(settings: Settings, env: dict[str, str], name: str, agent: Agent, in
         order=WORKER_ORDER,
         hold=str(hold_of(settings, name)),
         record=record_of(settings, instance),
+        demand=agents.demand_of(settings, name) if agent.workers == 1 else None,  # several would be parked together
         memory=agents.memory_of(agent.memory.hard),
         soft=agents.memory_of(agent.memory.soft),
     )

@@ -51,6 +51,8 @@ class Asked(msgspec.Struct, frozen=True):
     max_output_tokens: Any = None
     n: Any = None
     background: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
 
 
 @dataclass(frozen=True)

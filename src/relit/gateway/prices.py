@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ _MILLION = 1_000_000
 _USD = 1_000_000_000  # amounts are integers of this part of a dollar
 _BYTES_PER_TOKEN = 3  # rather too few: text in English has about four (https://platform.openai.com/tokenizer)
 OUTPUT_MOST = 8_192  # tokens that are reserved for an answer where the call sets no limit
+CONTEXT = 200_000  # tokens; what the provider keeps of a conversation may fill the window of most models
 PICTURE = 3_000  # tokens; Anthropic's guide to vision says about 1,600 for one of the largest, OpenAI's about 1,450
 _PICTURE = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
 _INLINE = re.compile(
@@ -78,6 +80,8 @@ def cost(tokens: Tokens, price: Price) -> int:
 
 def reserve(protocol: str, sent: int, body: Mapping[str, Any], price: Price) -> int:
     """What a call of ``sent`` bytes may cost, as far as that can be told before it is made."""
+    if body.get("previous_response_id") or body.get("conversation"):  # more is read than was sent
+        sent += CONTEXT * _BYTES_PER_TOKEN
     dearest = msgspec.structs.replace(price, input=max(price.input, price.written or 0.0))
     output = 0 if protocol == "embeddings" else _answers(body) * _most(protocol, body)
     return min(_MOST, cost(Tokens(input=sent // _BYTES_PER_TOKEN + 1, output=output), dearest))
@@ -98,10 +102,18 @@ def estimate(sent: int, received: int) -> Tokens:
 
 
 def _most(protocol: str, body: Mapping[str, Any]) -> int:
-    found = [body[name] for name in _LIMITS.get(protocol, ()) if isinstance(body.get(name), int) and body[name] > 0]
+    found = [number for name in _LIMITS.get(protocol, ()) if (number := _number(body.get(name)))]
     return min(max(found), _MOST) if found else OUTPUT_MOST
 
 
 def _answers(body: Mapping[str, Any]) -> int:
-    wanted = body.get("n")
-    return wanted if isinstance(wanted, int) and 1 <= wanted <= 128 else 1
+    return min(_number(body.get("n")) or 1, _MOST)
+
+
+def _number(value: Any) -> int:
+    """As a lenient provider reads it; 0: it is none."""
+    try:
+        known = isinstance(value, int | float | str) and not isinstance(value, bool)
+        return max(0, math.ceil(float(value))) if known else 0
+    except (ValueError, OverflowError):
+        return 0

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from relit.errors import Conflict, FreezeFailed, InstanceHeld, KeeperUnreachable
 from relit.lib.service import Tasks
 from relit.node import keeper
 
+HOUR_MS = 3_600_000
 CALL_S = 10.0
 LIMIT = 64 << 20
 _BOOT = Path(__file__).with_name("keeper_boot.py")
@@ -122,7 +124,12 @@ class KeeperClient:
             answer = await self._call({"do": "freeze", "name": name, "park": True})
         except FreezeFailed:
             return []
-        return [] if answer is None else list(answer["standing"])
+        if answer is None:
+            return []
+        if answer["until_ms"] < time.clock_gettime(time.CLOCK_BOOTTIME) * 1000 + HOUR_MS:  # of an older relit
+            await self._call({"do": "thaw", "name": name})
+            return []
+        return list(answer["standing"])
 
     async def wake(self, name: str) -> None:
         """It goes on. Safe twice."""

@@ -54,9 +54,12 @@ class Ticket:
 
     def saw(self, resident: int, cpu_s: float, now: float) -> Footprint | None:
         """A look at its tree. A footprint when it has settled: what this start took."""
+        if resident == 0 and self.pid is not None:
+            self.over = True  # it is gone
+            return None
         self._steady = self._steady + 1 if abs(resident - self._last) <= STEADY * resident else 0
         self._peak, self._last = max(self._peak, resident), resident
-        if self._ready_at is None or resident == 0:
+        if self._ready_at is None:
             return None
         self._cpu_s = self._cpu_s or cpu_s
         if self._steady < STEADY_LOOKS and now - self._ready_at < SETTLES_S:

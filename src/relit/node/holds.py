@@ -68,12 +68,18 @@ class Hold:
         self.look()
 
     def wake(self) -> None:
-        """It may run, as far as room is concerned."""
-        if self.aside is not None and parked.wake(self.aside):
-            self.look()
+        """It may run, as far as room is concerned. A file that cannot be removed now is tried again later."""
+        with contextlib.suppress(OSError):
+            if self.aside is not None and parked.wake(self.aside):
+                self.look()
+
+    @property
+    def change(self) -> asyncio.Event:
+        """Set when the file comes, goes, or says something else than now."""
+        return self._news
 
     async def news(self) -> None:
-        """Until the file comes, goes, or says something else."""
+        """Until then, from when this is run on."""
         await self._news.wait()
 
     async def there(self) -> None:

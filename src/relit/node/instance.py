@@ -141,6 +141,8 @@ class Instance:
             else:
                 await self._halt(life)
         if ours is not None:
+            if not self.hold.freezes:  # it was woken while nobody looked
+                await self._driver.wake(ours.key)
             self._note("instance.adopted", pid=ours.pid)
         elif ended is not None and ending is not None:
             await self._mend(ending, str(ended), "")
@@ -170,7 +172,7 @@ class Instance:
                     self._note("instance.held", reason=why)
                 self.trouble.over(f"it was stopped: {why}")
                 told = why
-            await race(self.hold.news(), self._asked.wait())
+            await race(self.hold.change.wait(), self._asked.wait())
 
     # --- start -------------------------------------------------------------------------------------------------
 
@@ -235,7 +237,7 @@ class Instance:
         self._note("instance.started", pid=life.pid)
         if self._ticket is not None:
             self._ticket.of(life.pid)
-        if self.spec.demand is None:
+        if self.spec.hold is None:  # relit's own
             rank(life.pid, OURS)
         return life
 
@@ -297,6 +299,7 @@ class Instance:
 
     async def _halt(self, life: Life, why: str = "it was asked to stop") -> None:
         """Stop a life in good order."""
+        self._close_ticket()
         self._become("draining", life=life, reason=why)
         await self._follower.drop()
         try:

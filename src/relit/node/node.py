@@ -88,6 +88,7 @@ class Node:
         self._tokens = Tokens(clock)
         self._roll = Roll()
         known = before.footprints if before else {}
+        self._oom = OomLog()
         room = room or Meter().room
         if most is not None:
             room = Share(room, most, self._mains, clock).room
@@ -98,10 +99,10 @@ class Node:
         self.semaphore = Semaphore(
             room, clock, self._gate, reserve=reserve, instances=lambda: self._instances.values(),
             snapshot=control.known_good, activity=control.activity, note=self._note, tell=self._tell_gauge,
+            sample=self._oom.sample,
         )  # fmt: skip
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
-        self._oom = OomLog()
         self._gauge: GaugeFile | None = None
         self._applying = asyncio.Lock()
         self._ended = asyncio.Event()

@@ -6,12 +6,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+from relit.lib import proc
+from relit.lib.clock import SYSTEM_CLOCK
 
 _KILLED = re.compile(rb"Killed process (\d+)")  # mm/oom_kill.c, of a machine's memory and of a cgroup's
 _COUNT = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 _RECORD_MOST = 8192  # bytes: the kernel's limit
 REMEMBERED = 256
+RECENT_S = 5.0
+_FIRST_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO: the machine's own pids
 OURS = -400  # of relit's own processes: agents go first
 
 
@@ -23,15 +29,23 @@ def rank(pid: int, score: int) -> None:
 
 
 class OomLog:
-    """Reads on from where the log is now. Where it may not be read (kernel.dmesg_restrict), the count alone tells."""
+    """Reads on from where the log is now. Where it may not be read (kernel.dmesg_restrict), or knows other pids than we
+    (in a container), the count alone tells: ``sample`` it often."""
 
-    def __init__(self, vmstat: Path = Path("/proc/vmstat"), log: Path = Path("/dev/kmsg")) -> None:
+    def __init__(
+        self, vmstat: Path = Path("/proc/vmstat"), log: Path = Path("/dev/kmsg"),
+        now: Callable[[], float] = SYSTEM_CLOCK.monotonic,
+    ) -> None:  # fmt: skip
+        self._now = now
+        self._unnamed_at = 0.0
         self._vmstat = vmstat
         self._count = self._counted()
         self._killed: dict[int, None] = {}
         self._unnamed = 0
         self._fd = -1
         with contextlib.suppress(OSError):
+            if proc.pid_namespace() != _FIRST_NAMESPACE and log.is_char_device():
+                return
             self._fd = os.open(log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.lseek(self._fd, 0, os.SEEK_END)
 
@@ -43,19 +57,24 @@ class OomLog:
 
     def killed(self, pid: int) -> bool:
         """Whether it was one of those; asked once for each that ended by SIGKILL."""
-        count = self._counted()
-        fresh, self._count = count - self._count, count
-        if fresh > 0 and self._fd == -1:
-            self._unnamed += fresh
-        elif fresh > 0:
-            self._read()
+        self.sample()
         if pid in self._killed:
             del self._killed[pid]
             return True
-        if self._unnamed:  # it was just now, and nobody says whom: whoever is asked for first
+        if self._unnamed and self._now() - self._unnamed_at <= RECENT_S:  # nobody says whom: whoever is asked for first
             self._unnamed -= 1
             return True
         return False
+
+    def sample(self) -> None:
+        """Whether there were kills since."""
+        count = self._counted()
+        fresh, self._count = count - self._count, count
+        if fresh > 0 and self._fd == -1:
+            late = self._now() - self._unnamed_at > RECENT_S
+            self._unnamed, self._unnamed_at = (0 if late else self._unnamed) + fresh, self._now()
+        elif fresh > 0:
+            self._read()
 
     def _counted(self) -> int:
         try:

@@ -8,20 +8,18 @@ from pathlib import Path
 
 import msgspec
 
-from relit.pressure.shedding import Deed
+from relit.pressure.shedding import Deed, returns_s
 
 NAME = "parked"  # beside the hold file
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
-    """Why, how and since when (ms since 1970). ``returns``: no message of its own wakes it, so its node does when there
-    is room; ``times``: how often it was parked lately. ``resident``: what it held."""
+    """Why, how and since when (ms since 1970). ``times``: how often lately; ``resident``: what it held."""
 
     reason: str
     deed: Deed
     afresh: bool = False  # it starts again as soon as it has stopped
     at_ms: int
-    returns: bool = False
     times: int = 1
     resident: int = 0
 
@@ -44,6 +42,12 @@ def write(path: Path, parked: Parked) -> None:
     fresh = path.with_name(f".{NAME}.new")
     fresh.write_bytes(msgspec.json.encode(parked))
     os.replace(fresh, path)
+
+
+def rests_s(parked: Parked, now_ms: int) -> float:
+    """Seconds that one which was killed waits before it starts again, longer each time: it would take all again."""
+    waited = max(0, now_ms - parked.at_ms) / 1000
+    return max(0.0, returns_s(parked.times) - waited) if parked.deed == "kill" else 0.0
 
 
 def wake(path: Path) -> bool:

@@ -7,69 +7,56 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 from relit.control.values import Activity
-from relit.errors import RelitError, ServerUnreachable
-from relit.lib import pageout
+from relit.errors import RelitError
 from relit.lib.clock import Clock
 from relit.lib.durations import size
-from relit.lib.footprint import Forest, look
+from relit.node.census import RUNS, Census, agent_of
 from relit.node.gate import Gate
 from relit.node.gauge import Gauge, Guest
 from relit.node.instance import Instance
-from relit.node.oom import rank
-from relit.node.parked import Parked
+from relit.node.parked import Parked, rests_s
 from relit.node.race import to_tick
 from relit.pressure.admission import Room
 from relit.pressure.level import Pressure, marks, next_s, seen
-from relit.pressure.shedding import REST_S, Choice, Shed, Tenant, choose, displaced, due, line, returns_s, scores
+from relit.pressure.shedding import REST_S, Choice, Shed, choose, displaced, due, returns_s
 
 SHORT_S = 0.4  # between looks who could make room for a start that waits
+DULL_S = 2.0  # and when nobody could
 LINE_S = 30.0  # between looks who would be next, while nobody has to go
 IDLE_S = 5.0  # between looks who has had nothing to do for long
 ASK_S = 1.0  # between questions who has something to do, while memory is short
-SWAP = 1.2  # of what somebody holds has to be free there
-NEXT = 5  # of those that would go, are told
-KNOWN_S = 3.0  # so long an answer is believed
 REMEMBERS_S = 1800.0  # how often an instance was parked
-_RUNS = ("ready", "working", "idle", "starting")
 
 
 class Semaphore:
-    """Of one node. ``reserve``: bytes that the settings want free."""
+    """Of one node. ``reserve``: bytes that the settings want free; ``sample``: called at each look."""
 
     def __init__(
         self, room: Callable[[], Room], clock: Clock, gate: Gate, *, reserve: int,
         instances: Callable[[], Iterable[Instance]], activity: Callable[[], Awaitable[Activity]],
         snapshot: Callable[[str], Awaitable[object]], note: Callable[[str, dict[str, Any]], None],
-        tell: Callable[[Gauge], None] = lambda gauge: None,
+        tell: Callable[[Gauge], None] = lambda gauge: None, sample: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self._tell = tell
         self._room = room
         self._clock = clock
         self._gate = gate
         self._reserve = reserve
         self._instances = instances
-        self._activity = activity
         self._snapshot = snapshot
-        self._refreshing: asyncio.Task[None] | None = None
         self._note = note
+        self._tell = tell
+        self._sample = sample
+        self._census = Census(clock, gate, instances, activity)
+        self._deed: asyncio.Task[None] | None = None  # of those that are asked once more before they go
         self.pressure = Pressure()
         self._shed: list[Shed] = []
-        self._sizes: dict[str, int] = {}
-        self._members: dict[str, set[int]] = {}
-        self._pages = pageout.allowed()
-        self._told: dict[tuple[str, int], int] = {}
-        self._known: tuple[float, Activity] | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self._busy_at: dict[str, float] = {}
-        self._woken_at: dict[str, float] = {}
         self._parked_at: dict[str, list[float]] = {}
         self._were: set[str] = set()
-        self._idle_at = self._line_at = 0.0
-        self._next: list[str] = []
+        self._idle_at = self._dull_until = 0.0
 
     async def run(self) -> None:
         """For ever."""
@@ -78,9 +65,9 @@ class Semaphore:
                 self.look()
                 await to_tick(next_s(self.pressure, self._reserve))
         finally:
-            for task in (self._asking, self._refreshing):
-                if task is not None:
-                    task.cancel()
+            self._census.stop()
+            if self._deed is not None:
+                self._deed.cancel()
 
     def reserve(self) -> int:
         """Bytes that a start leaves free, so that it does not make memory short."""
@@ -90,154 +77,93 @@ class Semaphore:
     def look(self) -> None:
         """Once."""
         at, before = self._clock.monotonic(), self.pressure.level
-        for each in self._instances():
-            if each.hold.parked is not None and each.hold.parked.afresh and each.status.state == "stopped":
-                each.hold.wake()
+        self._sample()
         self.pressure = now = seen(self.pressure, self._room(), at, reserve=self._reserve)
         if now.level != before:
+            self._dull_until = 0.0
             self._note("node.pressure", {"level": now.level, "before": before, **_figures(now)})
-        self._see_woken(at)
+        self._see_parked(at)
         if now.level != "green":
-            self._ask(ASK_S, at)
+            self._census.ask(ASK_S, at)
             self._make_room(at)
         elif at - self._idle_at >= (IDLE_S if self._gate.short(at) is None else SHORT_S):
             self._idle_at = at
             self._when_green(at)
-        if at - self._line_at >= (LINE_S if self._next else IDLE_S):
-            self._tenants(at)
+        if at - self._census.taken_at >= (LINE_S if self._census.next else IDLE_S):
+            self._census.tenants(at)
         self._tell(self._gauge())
-
-    # --- what is known ----------------------------------------------------------------------------------------------
-
-    def _ask(self, every_s: float, at: float) -> None:
-        """Who has something to do: in a task of its own, the server may be busy, too."""
-        if self._known is not None and at - self._known[0] < every_s:
-            return
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.get_running_loop().create_task(self._learn())
-
-    async def _learn(self) -> None:
-        try:
-            found = await self._activity()
-        except ServerUnreachable:
-            return  # then nobody is known to be idle
-        at = self._clock.monotonic()
-        self._known = at, found
-        for agent in found.busy:
-            self._busy_at[agent] = at
-
-    def _tenants(self, at: float) -> list[Tenant]:
-        """All that run and may be parked."""
-        forest = Forest(look())
-        sizes: dict[str, int] = {}
-        roots: dict[str, int] = {}
-        found = []
-        for each in self._instances():
-            spec, status = each.spec, each.status
-            if (
-                spec.demand is None
-                or spec.hold is None
-                or status.pid is None
-                or status.state not in (*_RUNS, "draining")
-            ):
-                continue
-            roots[spec.name] = status.pid
-            held = sizes[spec.name] = forest.tree(status.pid)
-            found.append(self._tenant(each, held, at))
-        self._sizes, self._line_at = sizes, at
-        self._next = [each.name for each in line(found) if not each.going][:NEXT]
-        self._members = {each.name: forest.members(roots[each.name]) for each in found}
-        self._tell_kernel(found, self._members)
-        return found
-
-    def _tell_kernel(self, tenants: list[Tenant], members: dict[str, set[int]]) -> None:
-        """Whom to kill first, should it be faster than we are."""
-        told = {(name, pid): score for name, score in scores(tenants).items() for pid in members[name]}
-        for (name, pid), score in told.items():
-            if self._told.get((name, pid)) != score:
-                rank(pid, score)
-        self._told = told
-
-    def _tenant(self, each: Instance, held: int, at: float) -> Tenant:
-        spec, agent = each.spec, each.status.agent or each.spec.name
-        assert spec.demand is not None, "it is a tenant"
-        known = self._known[1] if self._known is not None and at - self._known[0] <= KNOWN_S else None
-        return Tenant(
-            name=spec.name, priority=spec.demand.priority, resident=held,
-            grown=held - self._sizes.get(spec.name, held),
-            cost_s=self._gate.footprint(spec.demand).cpu_s,
-            over=spec.memory is not None and held > spec.memory,
-            idle=known is not None and agent not in known.busy and each.status.state != "starting",
-            effect=known is not None and agent in known.effects,
-            rested_s=at - self._busy_at.get(agent, 0.0),
-            then=self._then(each, held),
-            woken_at=self._woken_at.get(spec.name),
-            going=each.hold.parked is not None,
-        )  # fmt: skip
 
     def _gauge(self) -> Gauge:
         now, mark = self.pressure, marks(self.pressure.capacity, self.pressure.burst, self._reserve)
         known = {each.spec.name: each for each in self._instances()}
-        parked = [each for each in known.values() if each.hold.parked is not None]
         waiting = {name: why for name, why in self._gate.waiting().items() if name in known}
+        parked = {name: each.hold.parked for name, each in known.items()}
         return Gauge(
             at_ms=self._clock.now_ms(), level=now.level, capacity=now.capacity, free=now.free, amber=mark.amber,
             red=mark.red, full_s=now.full_s, reserved=self._gate.reserved(), short=self._gate.lacking,
-            going=self._gate.going(), next=self._next,
+            going=self._gate.going(), next=self._census.next,
             waiting=[self._guest(known[name], why) for name, why in waiting.items()],
-            parked=[self._guest(each, each.hold.parked.reason if each.hold.parked else "") for each in parked],
+            parked=[self._guest(known[name], why.reason) for name, why in parked.items() if why is not None],
         )  # fmt: skip
 
     def _guest(self, each: Instance, why: str) -> Guest:
-        needs = self._gate.footprint(each.spec.demand) if each.spec.demand is not None else None
-        return Guest(
-            name=each.spec.name, reason=why, peak=needs.peak if needs else 0, cpu_s=needs.cpu_s if needs else 0.0
-        )
+        if each.spec.demand is None:
+            return Guest(name=each.spec.name, reason=why)
+        needs = self._gate.footprint(each.spec.demand)
+        return Guest(name=each.spec.name, reason=why, peak=needs.peak, cpu_s=needs.cpu_s)
 
-    def _then(self, each: Instance, held: int) -> Literal["keep", "freeze", "stop"]:
-        """How it would be parked: who cannot go into swap frees nothing by standing still."""
-        wanted = each.spec.parking.then
-        if wanted != "freeze" or (self._pages and pageout.swap_free() >= held * SWAP):
-            return wanted
-        return "stop" if each.spec.parking.wakes else "keep"
-
-    # --- what is done -----------------------------------------------------------------------------------------------
+    # --- when memory is short ---------------------------------------------------------------------------------------
 
     def _make_room(self, at: float) -> None:
-        if not due(self.pressure, self._shed, at):
+        if at < self._dull_until or not due(self.pressure, self._shed, at):
             return
-        if self.pressure.level == "amber" and at - self._line_at < SHORT_S:  # a look at everybody is dear
+        if self.pressure.level == "amber" and at - self._census.taken_at < SHORT_S:  # a look at everybody is dear
             return
-        choice = choose(self.pressure, self._tenants(at), self._shed, at, self._reserve)
-        if choice is not None:
+        choice = choose(self.pressure, self._census.tenants(at), self._shed, at, self._reserve)
+        if choice is None:
+            self._dull_until = at + (DULL_S if self.pressure.level == "amber" else SHORT_S)
+        elif self.pressure.level == "red":
             self._park(choice, at)
+        else:
+            self._begin(self._park_gently(choice))
+
+    async def _park_gently(self, choice: Choice) -> None:
+        """Unless a message has come for it since it was looked at."""
+        found = await self._census.learn()
+        each = self._named(choice.name)
+        if found is None or each is None or agent_of(each) in found.busy:
+            return
+        if each.hold.parked is None and each.status.state in RUNS:
+            self._park(choice, self._clock.monotonic())
+
+    def _begin(self, deed: Coroutine[Any, Any, None]) -> None:
+        """One at a time."""
+        if self._deed is None or self._deed.done():
+            self._deed = asyncio.get_running_loop().create_task(deed)
+        else:
+            deed.close()
+
+    def _named(self, name: str) -> Instance | None:
+        return next((each for each in self._instances() if each.spec.name == name), None)
 
     def _park(self, choice: Choice, at: float) -> None:
-        each = next(each for each in self._instances() if each.spec.name == choice.name)
-        if choice.deed == "kill":  # before anything is written down: every millisecond counts
-            for pid in self._members.get(choice.name, ()):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-        self._remember(choice, at)
-        parking, held = each.spec.parking, self._sizes.get(choice.name, 0)
-        self._say(each, Parked(
-            reason=choice.reason, deed=choice.deed, at_ms=self._clock.now_ms(), resident=held,
-            times=len(self._parked_at[choice.name]),
-            returns=not parking.wakes or (parking.then == "keep" and choice.deed != "kill"),
-        ))  # fmt: skip
-
-    def _remember(self, choice: Choice, at: float) -> None:
-        held = self._sizes.get(choice.name, 0)
-        self._shed = [*(one for one in self._shed if at - one.at < 60), Shed(
-            choice.name, at, choice.deed, held, self.pressure.free
-        )]  # fmt: skip
+        each, held = self._named(choice.name), self._census.sizes.get(choice.name, 0)
+        if each is None:
+            return
+        self._shed = [one for one in self._shed if at - one.at < 60]
+        self._shed.append(Shed(choice.name, at, choice.deed, held, self.pressure.free))
         times = [one for one in self._parked_at.get(choice.name, []) if at - one < REMEMBERS_S]
         self._parked_at[choice.name] = [*times, at]
+        now, count = self._clock.now_ms(), len(times) + 1
+        self._say(each, Parked(reason=choice.reason, deed=choice.deed, at_ms=now, resident=held, times=count))
+        if choice.deed == "kill":  # at once: its instance follows, but not within a millisecond
+            for pid in self._census.members.get(choice.name, ()):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _say(self, each: Instance, parked: Parked) -> None:
         """Where its file cannot be written (a full disk) it goes on, or is started again."""
-        name = each.spec.name
-        reason = parked.reason
+        name, reason = each.spec.name, parked.reason
         try:
             each.hold.park(parked)
             self._were.add(name)
@@ -246,76 +172,109 @@ class Semaphore:
         data = {"instance": name, "deed": parked.deed, "reason": reason, "held": parked.resident}
         self._note("instance.parked", data | _figures(self.pressure))
 
-    def _see_woken(self, at: float) -> None:
+    # --- those that are parked ----------------------------------------------------------------------------------------
+
+    def _see_parked(self, at: float) -> None:
+        """Who was woken, who is to be: also one for whom a message came in the very moment in which he was parked."""
+        somebody = False
         for each in self._instances():
-            name = each.spec.name
-            if each.hold.parked is not None:
-                self._were.add(name)
-            elif name in self._were:
-                self._were.discard(name)
-                self._woken_at[name] = self._busy_at[each.status.agent or name] = at
-                self._note("instance.woken", {"instance": name})
+            name, now = each.spec.name, each.hold.parked
+            if now is None:
+                self._see_woken(each, at)
+                continue
+            self._were.add(name)
+            if now.afresh and each.status.state == "stopped":
+                each.hold.wake()
+            elif each.spec.parking.wakes:
+                somebody = True
+                if self._is_wanted(each, max(self._parked_at.get(name, [0.0]))):
+                    each.hold.wake()
+        if somebody:
+            self._census.ask(IDLE_S, at)
+        self._were &= {each.spec.name for each in self._instances()}
+
+    def _see_woken(self, each: Instance, at: float) -> None:
+        name = each.spec.name
+        if name in self._were:
+            self._were.discard(name)
+            self._census.woken_at[name] = self._census.busy_at[agent_of(each)] = at
+            self._note("instance.woken", {"instance": name})
+
+    def _is_wanted(self, each: Instance, since: float) -> bool:
+        """Whether it has something to do, by an answer that is newer than its parking."""
+        known, now = self._census.known, each.hold.parked
+        if now is None or rests_s(now, self._clock.now_ms()):
+            return False
+        return known is not None and known[0] > since and agent_of(each) in known[1].busy
+
+    # --- when there is room -------------------------------------------------------------------------------------------
 
     def _when_green(self, at: float) -> None:
         """Bring back who comes back by itself, make room for who waits, park who has been idle for long."""
         for each in self._instances():
-            parked = each.hold.parked
-            if parked is not None and parked.returns and self._may_return(parked):
+            if each.hold.parked is not None and self._may_return(each, each.hold.parked):
                 each.hold.wake()
                 return  # one at a time
-        self._start_afresh(at)
         waiting = self._gate.short(at)
-        patient = [
-            each for each in self._instances() if each.spec.parking.after_ms is not None and each.hold.parked is None
-        ]
-        if waiting is None and not patient:
-            return
-        self._ask(IDLE_S / 2 if waiting is None else SHORT_S, at)
         if waiting is not None:
-            choice = displaced(self.pressure, waiting, self._tenants(at), self._shed, at)
-            if choice is not None:
-                self._park(choice, at)
+            self._census.ask(SHORT_S, at)
+            if at >= self._dull_until:
+                choice = displaced(self.pressure, waiting, self._census.tenants(at), self._shed, at)
+                self._dull_until = at + DULL_S if choice is None else 0.0
+                self._begin_with(choice)
             return
-        self._park_idle(patient, at)
+        self._start_afresh(at)
+        self._park_idle(at)
 
-    def _may_return(self, parked: Parked) -> bool:
-        return self._clock.now_ms() - parked.at_ms >= returns_s(parked.times) * 1000
+    def _begin_with(self, choice: Choice | None) -> None:
+        if choice is not None:
+            self._begin(self._park_gently(choice))
+
+    def _may_return(self, each: Instance, parked: Parked) -> bool:
+        """Of those that no message wakes, by their settings as they are now."""
+        parking, now = each.spec.parking, self._clock.now_ms()
+        waited = now - parked.at_ms >= returns_s(parked.times) * 1000 or now < parked.at_ms
+        return waited and (not parking.wakes or parking.then == "keep")
 
     def _start_afresh(self, at: float) -> None:
         """Who leaks, as soon as it rests; its home is snapshotted first."""
-        leaky = [each for each in self._instances() if each.spec.soft is not None and each.hold.parked is None]
+        leaky = {each.spec.name: each for each in self._instances() if each.spec.soft and each.hold.parked is None}
         if not leaky:
             return
-        self._ask(IDLE_S / 2, at)
-        found = {each.name: each for each in self._tenants(at)}
-        for each in leaky:
-            now, soft = found.get(each.spec.name), each.spec.soft or 0
-            if now is not None and now.resident > soft and now.idle and not now.effect and now.rested_s >= REST_S:
+        self._census.ask(IDLE_S / 2, at)
+        for now in self._census.tenants(at):
+            each = leaky.get(now.name)
+            soft = each.spec.soft if each is not None else None
+            rests = now.idle and not now.effect and not now.frozen and now.rested_s >= REST_S
+            if each is not None and soft is not None and now.resident > soft and rests:
                 why = f"it held {size(now.resident)}, more than {size(soft)} (memory.soft): it is started afresh"
-                if self._refreshing is None or self._refreshing.done():
-                    self._refreshing = asyncio.get_running_loop().create_task(self._refresh(each, now.resident, why))
+                self._begin(self._refresh(each, now.resident, why))
                 return
 
     async def _refresh(self, each: Instance, held: int, why: str) -> None:
-        if each.spec.care is not None:
-            with contextlib.suppress(RelitError):  # without a snapshot the home is there all the same
-                await self._snapshot(each.spec.care.agent)
-        if each.hold.parked is None and each.status.state in _RUNS:
-            now = self._clock.now_ms()
-            self._say(each, Parked(reason=why, deed="stop", at_ms=now, returns=True, afresh=True, resident=held))
-
-    def _park_idle(self, patient: list[Instance], at: float) -> None:
-        if self._known is None or at - self._known[0] > IDLE_S + KNOWN_S:
+        with contextlib.suppress(RelitError):  # without a snapshot the home is there all the same
+            await self._snapshot(agent_of(each))
+        found = await self._census.learn()
+        if found is None or agent_of(each) in found.busy:
             return
-        busy = self._known[1].busy
+        if each.hold.parked is None and each.status.state in RUNS:
+            now = self._clock.now_ms()
+            self._say(each, Parked(reason=why, deed="stop", at_ms=now, afresh=True, resident=held))
+
+    def _park_idle(self, at: float) -> None:
+        patient = [each for each in self._instances() if each.spec.parking.after_ms and each.hold.parked is None]
+        if not patient:
+            return
+        self._census.ask(IDLE_S / 2, at)
+        known = self._census.known
         for each in patient:
-            agent, after_ms = each.status.agent or each.spec.name, each.spec.parking.after_ms or 0
-            if each.status.state not in ("ready", "idle") or agent in busy:
-                self._busy_at[agent] = at
-            elif at - self._busy_at.setdefault(agent, at) >= after_ms / 1000 and each.spec.parking.then != "keep":
+            agent, after_ms = agent_of(each), each.spec.parking.after_ms or 0
+            busy = known is None or agent in known[1].busy or each.status.state not in ("ready", "idle")
+            since = self._census.busy_at.get(agent, at)
+            if not busy and at - since >= after_ms / 1000 and each.spec.parking.then != "keep":
+                deed = self._census.then(each, self._census.sizes.get(each.spec.name, 0))
                 why = f"it had nothing to do for {after_ms // 1000} s"
-                deed = self._then(each, self._sizes.get(each.spec.name, 0))
-                self._park(Choice(each.spec.name, "freeze" if deed == "freeze" else "stop", why), at)
+                self._begin(self._park_gently(Choice(each.spec.name, "freeze" if deed == "freeze" else "stop", why)))
 
 
 def _figures(now: Pressure) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import msgspec
 
 from relit.drivers.base import Driver, Exit, Life
-from relit.errors import KeeperUnreachable
+from relit.errors import KeeperUnreachable, RelitError
 from relit.lib.pageout import page_out
 from relit.node.holds import Hold
 
@@ -24,17 +25,22 @@ async def stand_still(
 ) -> Exit | None:  # fmt: skip
     """Until it is woken, held, or ``asked`` to stop; then it goes on. Its exit when it ended meanwhile. One that would
     not stand still is to be stopped instead: its file says so then."""
-    ended = group.create_task(end)
-    paged = False
-    while hold.freezes and not asked.is_set() and not ended.done():
-        pids = await _parked(driver, life)
-        if not pids:
+    ended, paged = group.create_task(end), False
+
+    def stays() -> bool:
+        return hold.freezes and not asked.is_set() and not ended.done()
+
+    while stays():
+        change = hold.change  # of whatever comes from now on
+        pids = await _parked(driver, life, stays)
+        if not pids and stays():
             _stop_instead(hold)
+        if not pids or not stays():
             break
         if not paged:
             paged = True
-            group.create_task(_page_out(life.name, pids))
-        await _something(ended, hold, asked)
+            group.create_task(_page_out(life.name, pids, stays))
+        await _something(ended, change, asked)
     if ended.done():
         return ended.result()
     ended.cancel()
@@ -42,32 +48,39 @@ async def stand_still(
     return None
 
 
-async def _parked(driver: Driver, life: Life) -> Sequence[int]:
+async def _parked(driver: Driver, life: Life, stays: Callable[[], bool]) -> Sequence[int]:
     for number in range(TRIES):
+        if number:
+            await asyncio.sleep(AGAIN_S)
+        if not stays():
+            break
         try:
             if pids := await driver.park(life.key):
                 return pids
-        except KeeperUnreachable as error:
+        except RelitError as error:
             _LOG.warning("%s is not parked yet: %s", life.name, error)
-        await asyncio.sleep(AGAIN_S if number < TRIES - 1 else 0)
     return ()
 
 
 def _stop_instead(hold: Hold) -> None:
-    if hold.parked is not None:
-        hold.park(msgspec.structs.replace(hold.parked, deed="stop"))
+    """On a full disk it is tried again."""
+    with contextlib.suppress(OSError):
+        if hold.parked is not None:
+            hold.park(msgspec.structs.replace(hold.parked, deed="stop"))
 
 
-async def _page_out(name: str, pids: Sequence[int]) -> None:
+async def _page_out(name: str, pids: Sequence[int], stays: Callable[[], bool]) -> None:
     try:
-        await asyncio.to_thread(page_out, pids)
+        for pid in pids:
+            if stays():
+                await asyncio.to_thread(page_out, [pid])
     except OSError as error:
         _LOG.warning("%s stands still, and stays in memory: %s", name, error)
 
 
-async def _something(ended: asyncio.Task[Exit], hold: Hold, asked: asyncio.Event) -> None:
+async def _something(ended: asyncio.Task[Exit], *events: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-    waits: list[asyncio.Task[object]] = [loop.create_task(hold.news()), loop.create_task(asked.wait())]
+    waits = [loop.create_task(each.wait()) for each in events]
     try:
         await asyncio.wait([ended, *waits], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -31,7 +31,8 @@ _LEAST = 8 * MB
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who could make room. ``grown``: bytes since the look before; ``cost_s``: CPU seconds of its next start;
     ``idle``: no message is worked on, and nothing of its effects is open, for ``rested_s``; ``then``: how it is parked
-    (``keep``: not while it is amber); ``woken_at``: when it was, last; ``going``: it makes room already."""
+    (``keep``: not while it is amber); ``woken_at``: when it was, last; ``going``: it makes room already;
+    ``frozen``: it has, as far as there was swap."""
 
     name: str
     priority: int
@@ -45,6 +46,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     then: Literal["freeze", "stop", "keep"] = "stop"
     woken_at: float | None = None
     going: bool = False
+    frozen: bool = False
 
 
 class Shed(msgspec.Struct, frozen=True):
@@ -142,7 +144,7 @@ def _amber(each: Tenant, at: float) -> bool:
 
 
 def _rests(each: Tenant) -> bool:
-    return each.idle and not each.effect and not each.going and each.then != "keep"
+    return each.idle and not each.effect and not each.going and not each.frozen and each.then != "keep"
 
 
 def _awaited(now: Pressure, shed: Sequence[Shed], at: float) -> bool:

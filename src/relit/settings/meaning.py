@@ -137,6 +137,8 @@ def _agents(file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
         yield from _kind(path, agent, kinds)
         if agent.tools == "strict" and (kind := kinds.get(agent.kind)) and not any(each.strict for each in kind.config):
             yield Fault((*path, "tools"), f'kind = "{agent.kind}" does not say how its tools are switched off')
+        if agent.memory.soft is not None and agent.workers > 1:
+            yield Fault((*path, "memory", "soft"), "is for agents in one process (workers = 1)", "memory.hard")
         if agent.idle.then != "keep" and ((made := kinds.get(agent.kind)) is None or made.inject is None):
             why = f'nothing would start it again: no message is brought into kind = "{agent.kind}"'
             yield Fault((*path, "idle", "then"), why, '"keep"')

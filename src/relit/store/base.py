@@ -306,6 +306,10 @@ class Store(Protocol):
         """Runs by (target, state)."""
         ...
 
+    async def to_do(self) -> list[str]:
+        """Targets with a run that is worked on, or could be. Cheap, however many runs there were."""
+        ...
+
     # --- going back --------------------------------------------------------------------------------------------
 
     async def since(self, agent: str, at_ms: int, runs: Mapping[str, int]) -> Since:

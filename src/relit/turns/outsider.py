@@ -1,8 +1,9 @@
 """An agent that relit did not write, as the durable engine sees it: a workflow that brings messages in and answers out.
 
 A delivery is a step. When the agent dies in the middle of one, the message waits until it is back and is delivered
-again; so many deaths in a row are the message's fault, and it becomes a dead letter. Only one delivery of a message is
-ever under way.
+again; so many deaths in a row are the message's fault, and it becomes a dead letter. One that the agent itself failed
+is delivered again, too, ever more slowly. Each delivery is another life of the turn: what it asks may be on record.
+Only one delivery of a message is ever under way.
 
 It comes back in one of two ways. **continue**: the agent keeps its state, and the message is marked as one that was
 delivered before. **replay**: its home goes back to what it was before the message, which is then delivered as if
@@ -23,6 +24,7 @@ from relit.durable.context import Context
 from relit.durable.definitions import MESSAGE, Agent, Workflow
 from relit.durable.retry import ONCE, Retry
 from relit.errors import TurnFailed
+from relit.lib.durations import to_ms
 from relit.lib.ids import new_id
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
@@ -49,6 +51,10 @@ class Door(Protocol):
 
     def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """See ``relit.turns.chat.Chat.turn``."""
+        ...
+
+    def made_room(self) -> bool:
+        """Whether it was ended for want of memory: no message's fault."""
         ...
 
     @property
@@ -92,15 +98,23 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
         # What the settings said when it began holds to its end; runs from before there was a choice go on without.
         replays = ctx.patched("resume") and await ctx.step(lambda: door.replays, name="replays")
         mark = await ctx.step(door.mark, name="snapshot", retry=ways.retry) if replays else 0
-        for number in range(1, DELIVERIES + 1):
+        taken = deaths = failures = 0
+        while deaths < DELIVERIES and failures < ways.retry.attempts:
             begun = await ctx.step(me, name="begin")
             delivery = Delivery(door, ctx, ways.pause_s, fresh=begun == ways.me, mark=mark)
-            done = await ctx.step(delivery.deliver, text, session, number, name="delivery", retry=ways.retry)
+            done = await ctx.step(delivery.deliver, text, session, taken + 1, name="delivery", retry=ways.retry)
             if done["answered"]:
                 return str(done["text"])
+            taken += done.get("taken", True)
+            if done.get("failed"):
+                failures += 1
+                await ctx.sleep(pause_s(failures, ways.retry))
+            else:
+                deaths += 1
+        how = "the agent was lost" if deaths == DELIVERIES else "the agent failed it"
         raise TurnFailed(
             f"{name} did not finish a message",
-            why=f"it was delivered {DELIVERIES} times, and each time the agent was lost: {done['why']}",
+            why=f"it was delivered {deaths + failures} times, and at last {how}: {done['why']}",
             fix=f"relit why {name}; then relit requeue RUN",
         )
 
@@ -114,16 +128,16 @@ class Delivery:
 
     def __init__(self, door: Door, run: Context, pause_s: float, *, fresh: bool, mark: int = 0) -> None:
         self._mark = mark
-        self._failed = False
         self._door = door
         self._pause_s = pause_s
         self._run = run
         self._fresh = fresh
 
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
-        """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile."""
+        """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile, or (``failed``) says that
+        it could not, for now; ``taken``: it may have begun."""
         while True:
-            again = number > 1 or not self._fresh or self._failed
+            again = number > 1 or not self._fresh
             if again and self._mark:
                 await self._door.back(self._mark)  # whatever went on in it is over
             elif not self._fresh:
@@ -136,13 +150,14 @@ class Delivery:
                 return {"answered": True, "text": await self._turn(marked, session)}
             except Lost as error:
                 if error.taken:
-                    return {"answered": False, "why": error.why}
+                    shed = self._door.made_room()
+                    return {"answered": False, "failed": shed, "why": error.why}
                 self._fresh = True
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
                 if error.status in PASSING:
-                    self._failed = error.status not in UNTAKEN
-                    raise
+                    taken = error.status not in UNTAKEN
+                    return {"answered": False, "failed": True, "taken": taken, "why": str(error)}
                 raise TurnFailed("the agent refused a message", why=str(error)) from error
 
     async def _turn(self, text: str, session: str) -> str:
@@ -174,6 +189,11 @@ class Delivery:
                 told = why
             await asyncio.sleep(pause_s)
             pause_s = min(self._pause_s, pause_s * 1.5)
+
+
+def pause_s(failures: int, retry: Retry) -> float:
+    """Seconds until a message that the agent has failed so often is delivered again."""
+    return min(to_ms(retry.most) / 1000, to_ms(retry.first) / 1000 * retry.factor ** min(failures - 1, 64))
 
 
 def read(message: Any) -> tuple[str, str]:

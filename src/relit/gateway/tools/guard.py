@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import unicodedata
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -48,6 +49,7 @@ def is_public(address: Address) -> bool:
 
 def literal(host: str) -> Address | None:
     """The address that a host is written as, in any of the ways that a machine's resolver understands."""
+    host = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # as resolvers do, for other digits and dots
     try:
         return ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:

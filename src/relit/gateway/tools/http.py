@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -65,9 +65,14 @@ class HttpTools:
         found = plan.found(body, http.lookup.found)
         return None if found is None else text(found if isinstance(found, str) else plan.plain(found))
 
-    async def fetch(self, sending: Sending, *, private: bool) -> tuple[int, bytes, dict[str, str]]:
-        """(status, body, headers). ``private``: it may go to this machine and its network. NotSent, Unsure."""
+    async def fetch(
+        self, sending: Sending, *, private: bool, ports: Collection[int] | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """(status, body, headers). ``private``: it may go to this machine and its network; ``ports``: to no others.
+        NotSent, Unsure."""
         for _ in range(_HOPS):
+            if ports is not None and (port := plan.port_of(sending.url)) not in ports:
+                raise NotSent(f"port {port} is none that this agent may connect to")
             status, body, headers = await self._once(sending, private)
             if not (300 <= status < 400 and sending.method in ("GET", "HEAD") and "location" in headers):
                 return status, body, headers

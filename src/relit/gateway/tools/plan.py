@@ -98,6 +98,15 @@ def names(url: str) -> list[str]:
     return _NAMED.findall(url)
 
 
+def port_of(url: str) -> int | None:
+    """The port of a URL, said or meant; ``None``: there is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+
+
 def host_of(url: str) -> str:
     """The host of a URL, without its port; empty: there is none."""
     try:

@@ -327,6 +327,9 @@ class SqlStore:
     async def counts(self) -> dict[tuple[str, str], int]:
         return {(target, state): count for target, state, count in await self._read("run_counts")}
 
+    async def to_do(self) -> list[str]:
+        return [target for (target,) in await self._read("targets_to_do")]
+
     # --- going back --------------------------------------------------------------------------------------------
 
     async def since(self, agent: str, at_ms: int, runs: Mapping[str, int]) -> Since:

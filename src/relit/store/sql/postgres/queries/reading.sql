@@ -79,6 +79,10 @@ SELECT idx, pos, attempt, data, at FROM stream WHERE run = $1 AND idx > $2 ORDER
 -- params:
 SELECT target, state, count(*) FROM runs GROUP BY state, target
 
+-- name: targets_to_do
+-- params:
+SELECT DISTINCT target FROM runs WHERE state IN ('available', 'running')
+
 -- name: mailbox_stats
 -- params:
 SELECT name, concurrency, key_concurrency, depth, rate, burst, paused,
