@@ -108,7 +108,7 @@ class House:
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
-                raise TimeoutError(f"{what} did not come in {seconds:.0f} s: {self.status()}")
+                raise TimeoutError(f"{what} did not come in {seconds:.0f} s: {str(self.status())[:400]}")
             time.sleep(LOOK_S)
 
     def all_in(self, names: Sequence[str], *states: str) -> bool:

@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     meter_s: float
 
 
-QUICK = Plan(6, 8, 3, 80, 1.5, 1200, 6, 300, 12, 0.2, 4)
+QUICK = Plan(6, 8, 3, 80, 1.5, 900, 5, 240, 6, 0.1, 3)
 FULL = Plan(30, 60, 12, 100, 6.0, 4096, 25, 1200, 60, 1.0, 30)
 
 
@@ -66,7 +66,7 @@ def measured(folder: Path, plan: Plan, quick: bool) -> dict[str, Any]:
 
 def dense(folder: Path, plan: Plan, quick: bool) -> dict[str, Any]:
     """With a swap file, which is switched off again."""
-    limit, need = plan.machine_mb * MB, plan.heaps * plan.heap_mb * MB * 5 // 4
+    limit, need = plan.machine_mb * MB, (plan.heaps * plan.heap_mb * 3 // 2 + 512) * MB
     found: dict[str, Any] = {"machine_mb": plan.machine_mb, "heap_mb": plan.heap_mb}
     with swap_file(folder, need) as swap:
         if not swap:

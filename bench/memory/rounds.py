@@ -230,7 +230,7 @@ def meter(folder: Path, count: int, seconds: float) -> dict[str, Any]:
     for name, plan in (("looks", ""), ("blind", "1")):
         os.environ["RELIT_BENCH_BLIND"] = plan
         with house(folder / name, None) as home:
-            specs = [home.spec(f"sleeper-{number}", "hold", 0) for number in range(count)]
+            specs = [home.spec(f"sleeper-{number}", "hold", 1) for number in range(count)]
             home.start(specs)
             home.until(lambda: home.all_in([each.name for each in specs], "ready"), 60, "the sleepers")  # noqa: B023
             time.sleep(6)

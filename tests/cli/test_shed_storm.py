@@ -104,7 +104,7 @@ def test_a_thousand_messages_to_fifty_agents(listeners: House) -> None:
 def storm(house: House, agents: int, each: int) -> None:
     sent = [send(house, f"a{number:02}", f"{number:02}-{turn}") for turn in range(each) for number in range(agents)]
     for run, word in sent:
-        assert house.json("wait", run, "--timeout", "200s")["output"] == f"heard {word}"
+        assert house.json("wait", run, "--timeout", "800s")["output"] == f"heard {word}"
     heard = Counter((Path(house.folder) / "heard").read_text().split())
     assert heard == Counter({word: 1 for _, word in sent})
     told = house.run("--json", "tail", "--from-start", "--no-follow", "--name", "instance.parked").stdout
