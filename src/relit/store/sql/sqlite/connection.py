@@ -29,7 +29,7 @@ def open_connection(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA cache_size = -8192")  # KiB; the kernel's cache holds the rest
         connection.execute("PRAGMA journal_size_limit = 67108864")
     except apsw.Error as error:
         raise translate(error, path) from error

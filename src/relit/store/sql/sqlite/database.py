@@ -238,6 +238,7 @@ class SqliteDatabase:
         if connection is None:
             connection = open_connection(self._path)
             connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA cache_size = -4096")
             self._local.connection = connection
             self._reading.append(connection)
         return connection
