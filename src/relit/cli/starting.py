@@ -78,7 +78,7 @@ class Start:
 def _settled(instance: InstanceStatus) -> bool:
     """Whether there is nothing to wait for: it is ready, or waits for something that may take long."""
     waits = instance.state == "starting" and instance.reason.startswith(WAITS)
-    return instance.state == "ready" or waits or (instance.state == "stopped" and instance.reason != "")
+    return instance.state in ("ready", "frozen") or waits or (instance.state == "stopped" and instance.reason != "")
 
 
 def told(log: Path, what: str, kind: type[RelitError]) -> RelitError:
