@@ -92,6 +92,7 @@ def test_wait_gives_up_with_exit_code_5(house: House) -> None:
     assert result.exit_code == 5
     assert f"fix: relit wait {id}" in result.stderr
     assert house.run("cancel", id, "--reason", "enough").exit_code == 0
+    house.run("wait", id, "--timeout", "20s")
     assert house.run("cancel", id).exit_code == 6
     assert house.json("show", id)["run"]["state"] == "cancelled"
 

@@ -26,6 +26,7 @@ ALL = 16_000 * MB
 MARKS = marks(ALL, BURST)
 GREEN, AMBER, RED = MARKS.amber * 2, MARKS.amber - 50 * MB, MARKS.red - 50 * MB
 STOP = Parking(then="stop", wakes=True)
+GROWS = "exec python3 -c 'x = bytearray(60 << 20); x[::4096] = bytes(len(x[::4096])); import time; time.sleep(600)'"
 
 
 class Memory:
@@ -216,9 +217,6 @@ async def test_whoever_is_parked_is_gone_whole(
         memory.free = RED
         await server.saw("instance.died", instance="family")
         assert proc.start_time(int(pids.read_text())) is None
-
-
-GROWS = "exec python3 -c 'x = bytearray(60 << 20); x[::4096] = bytes(len(x[::4096])); import time; time.sleep(600)'"
 
 
 async def test_one_that_leaks_is_started_afresh_when_it_rests_after_a_snapshot(
