@@ -172,10 +172,7 @@ async def test_an_idle_one_makes_room_for_a_start_that_waits(
     idle = place("idle")
     async with node_on(keeper, run_dir, server, memory, idle) as node:
         await until(lambda: all_ready(node))
-        grower = sh(
-            "fat", "exec python3 -c 'x = bytearray(40 << 20); x[::4096] = bytes(len(x[::4096])); input()'",
-            demand=Demand(of="fat"), hold=place("fat").hold, parking=STOP,
-        )  # fmt: skip
+        grower = sh("fat", GROWS, demand=Demand(of="fat"), hold=place("fat").hold, parking=STOP)
         await node.apply([idle, grower])
         await until(lambda: all_ready(node))
         await asyncio.sleep(1)
