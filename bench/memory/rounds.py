@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import http.client
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -238,10 +236,3 @@ def meter(folder: Path, count: int, seconds: float) -> dict[str, Any]:
             time.sleep(seconds)
             shares.append((cpu_s([home.pid]) - before) / (time.monotonic() - began) * 100)
     return {"meter_cpu_pct": round(max(0.0, shares[0] - shares[1]), 3), "node_idle_cpu_pct": round(shares[0], 3)}
-
-
-def ended(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """All of them."""
-    for each in processes:
-        each.send_signal(signal.SIGKILL)
-        each.wait()
