@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -37,19 +34,3 @@ async def bell(tmp_path: Path) -> AsyncIterator[Bell]:
 @pytest.fixture
 async def server() -> Server:
     return Server()
-
-
-@pytest.fixture
-def swap(tmp_path: Path) -> Iterator[None]:
-    """A swap file of this machine, for as long as a test lasts. Root."""
-    place = tmp_path / "swap"
-    if os.geteuid() != 0 or shutil.which("mkswap") is None:
-        pytest.skip("a swap file needs root and mkswap")
-    with place.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, 256 << 20)
-    place.chmod(0o600)
-    subprocess.run(["mkswap", place], check=True, capture_output=True)
-    if subprocess.run(["swapon", place], capture_output=True).returncode:
-        pytest.skip("no swap can be switched on here")
-    yield
-    subprocess.run(["swapoff", place], check=True)

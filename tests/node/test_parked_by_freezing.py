@@ -24,6 +24,7 @@ from relit.node.status import read as status_of
 from relit.pressure.admission import Room
 from relit.pressure.footprint import MB
 from relit.pressure.level import BURST, marks
+from swap_files import swap_file
 
 ALL = 16_000 * MB
 MARKS = marks(ALL, BURST)
@@ -193,7 +194,7 @@ EATS = "kept = bytearray(120 << 20); kept[::4096] = b'x' * len(kept[::4096]); pr
 
 
 async def test_what_it_held_is_in_swap_then_and_comes_back(
-    keeper: KeeperClient, run_dir: Path, server: Server, tmp_path: Path, swap: None
+    keeper: KeeperClient, run_dir: Path, server: Server, tmp_path: Path
 ) -> None:
     told, go = tmp_path / "told", tmp_path / "go"
     script = (
@@ -201,15 +202,16 @@ async def test_what_it_held_is_in_swap_then_and_comes_back(
         f"open('{told}', 'w').write(str(sum(kept[::4096])))\ntime.sleep(600)"
     )
     big = sh("a", f'exec {sys.executable} -c "{script}"', demand=Demand(of="a"), hold=str(tmp_path / "a" / "hold"))
-    async with running(keeper, run_dir, server, [big]) as node:
-        await until(lambda: state(node) == "ready" and proc.resident(node.status()[0].pid or 0) > 120 * MB)
-        pid = node.status()[0].pid or 0
-        park(big)
-        await until(lambda: proc.resident(pid) < 30 * MB)
-        go.touch()
-        parked.wake(place(big))
-        await until(told.exists)
-        await until(lambda: told.read_text() == str((120 << 20) // 4096 * ord("x")))
+    with swap_file(tmp_path, 256 << 20):
+        async with running(keeper, run_dir, server, [big]) as node:
+            await until(lambda: state(node) == "ready" and proc.resident(node.status()[0].pid or 0) > 120 * MB)
+            pid = node.status()[0].pid or 0
+            park(big)
+            await until(lambda: proc.resident(pid) < 30 * MB)
+            go.touch()
+            parked.wake(place(big))
+            await until(told.exists)
+            await until(lambda: told.read_text() == str((120 << 20) // 4096 * ord("x")))
 
 
 async def test_one_that_was_woken_while_no_node_looked_goes_on(
