@@ -253,7 +253,7 @@ BUDGET = settings(
 )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_sqlite_store_agrees_with_the_model() -> None:
     with tempfile.TemporaryDirectory(prefix="relit-") as folder:
         numbers = iter(range(10**6))
