@@ -65,6 +65,13 @@ def state(node: Node) -> str:
     return node.status()[0].state
 
 
+async def frozen(node: Node, spec: InstanceSpec, folder: Path) -> None:
+    """When it has begun to count, it is parked; until it stands."""
+    await until(lambda: state(node) == "ready" and (folder / "count").exists())
+    park(spec)
+    await until(lambda: state(node) == "frozen")
+
+
 async def stands(folder: Path) -> bool:
     """Whether it counts no more."""
     was = (folder / "count").read_text()
@@ -125,9 +132,7 @@ async def test_it_is_frozen_again_when_the_keeper_was_killed(
     keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
 ) -> None:
     async with running(keeper, run_dir, server, [counter]) as node:
-        await until(lambda: state(node) == "ready" and (tmp_path / "count").exists())
-        park(counter)
-        await until(lambda: state(node) == "frozen")
+        await frozen(node, counter, tmp_path)
         os.kill(status_of(run_dir).keeper or 0, signal.SIGKILL)
         await asyncio.sleep(1.5)
         async with asyncio.timeout(15):
@@ -142,9 +147,7 @@ async def test_a_snapshot_finds_it_frozen_and_leaves_it_frozen(
     keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
 ) -> None:
     async with running(keeper, run_dir, server, [counter]) as node:
-        await until(lambda: state(node) == "ready" and (tmp_path / "count").exists())
-        park(counter)
-        await until(lambda: state(node) == "frozen")
+        await frozen(node, counter, tmp_path)
         freezing = Freezing(run_dir, ["a"], 2000)
         assert await freezing.freeze()
         assert freezing.pids
@@ -161,9 +164,7 @@ async def test_it_can_be_stopped_and_held_while_it_is_frozen(
     keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
 ) -> None:
     async with running(keeper, run_dir, server, [counter]) as node:
-        await until(lambda: state(node) == "ready" and (tmp_path / "count").exists())
-        park(counter)
-        await until(lambda: state(node) == "frozen")
+        await frozen(node, counter, tmp_path)
         Path(counter.hold or "").write_text("by hand\n")
         await until(lambda: state(node) == "stopped")
         Path(counter.hold or "").unlink()
@@ -181,9 +182,7 @@ async def test_one_that_is_killed_while_it_is_frozen_stays_parked(
     keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
 ) -> None:
     async with running(keeper, run_dir, server, [counter]) as node:
-        await until(lambda: state(node) == "ready" and (tmp_path / "count").exists())
-        park(counter)
-        await until(lambda: state(node) == "frozen")
+        await frozen(node, counter, tmp_path)
         os.kill(node.status()[0].pid or 0, signal.SIGKILL)
         await until(lambda: state(node) == "stopped")
         parked.wake(place(counter))
@@ -218,9 +217,7 @@ async def test_one_that_was_woken_while_no_node_looked_goes_on(
     keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
 ) -> None:
     async with running(keeper, run_dir, server, [counter], leave=True) as node:
-        await until(lambda: state(node) == "ready" and (tmp_path / "count").exists())
-        park(counter)
-        await until(lambda: state(node) == "frozen")
+        await frozen(node, counter, tmp_path)
     parked.wake(place(counter))
     async with running(keeper, run_dir, server, [counter]) as node:
         await until(lambda: state(node) == "ready")
