@@ -160,6 +160,21 @@ async def test_a_snapshot_finds_it_frozen_and_leaves_it_frozen(
         assert not await freezing.thaw(), "it did not stand still to the end"
 
 
+async def test_it_is_not_called_frozen_before_it_stands_for_good(
+    keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
+) -> None:
+    async with running(keeper, run_dir, server, [counter]) as node:
+        await until(lambda: state(node) == "ready" and (tmp_path / "count").exists())
+        snapshot = Freezing(run_dir, ["a"], 2000)
+        assert await snapshot.freeze()
+        park(counter)
+        await asyncio.sleep(0.5)
+        assert state(node) == "ready"
+        assert await snapshot.thaw()
+        await until(lambda: state(node) == "frozen")
+        assert await stands(tmp_path)
+
+
 async def test_it_can_be_stopped_and_held_while_it_is_frozen(
     keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
 ) -> None:

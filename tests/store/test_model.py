@@ -204,14 +204,14 @@ class StoreMachine(RuleBasedStateMachine):
             if run.state == "running":
                 run.request = "cancel"
             else:
-                run.state = "cancelled"
+                run.state, run.request = "cancelled", None
 
     @rule(number=pick)
     def pause(self, number: int) -> None:
         if (chosen := self.choose(number, "available", "waiting")) is None:
             return
         self.do(self.store.pause(chosen[0]))
-        chosen[1].state = "parked"
+        chosen[1].state, chosen[1].request = "parked", None
 
     @rule(number=pick)
     def resume(self, number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -273,8 +274,8 @@ class Instance:
         """While it is parked. Its exit when it ended meanwhile."""
         self._close_ticket()
         await self._follower.drop()
-        self._become("frozen", life=life, reason=self.hold.look() or "")
-        return await stand_still(self._driver, life, self.hold, self._asked, self._end(life), group)
+        stands = partial(self._become, "frozen", life=life, reason=self.hold.look() or "")
+        return await stand_still(self._driver, life, self.hold, self._asked, self._end(life), group, stands)
 
     def _classify(self, end: Exit, life: Life) -> Ending:
         if end.signal == signal.SIGKILL and self._oom.killed(life.pid):

@@ -21,10 +21,10 @@ TRIES, AGAIN_S = 8, 0.25  # a snapshot may have it frozen just now
 
 async def stand_still(
     driver: Driver, life: Life, hold: Hold, asked: asyncio.Event, end: Coroutine[object, object, Exit],
-    group: asyncio.TaskGroup,
+    group: asyncio.TaskGroup, stands: Callable[[], None],
 ) -> Exit | None:  # fmt: skip
     """Until it is woken, held, or ``asked`` to stop; then it goes on. Its exit when it ended meanwhile. One that would
-    not stand still is to be stopped instead: its file says so then."""
+    not stand still is to be stopped instead: its file says so then. ``stands`` is called once it does."""
     ended, paged = group.create_task(end), False
 
     def stays() -> bool:
@@ -39,6 +39,7 @@ async def stand_still(
             break
         if not paged:
             paged = True
+            stands()
             group.create_task(_page_out(life.name, pids, stays))
         await _something(ended, change, asked)
     if ended.done():
