@@ -42,16 +42,20 @@ def free_ports(count: int) -> list[int]:
 
 
 class House:
-    """``agents`` is the part of relit.toml that is about them; ``model`` the scripted model's address."""
+    """``agents`` is the part of relit.toml that is about them; ``model`` the scripted model's address; ``node`` more of
+    ``[node]``. ``enter``: called in the process of `relit up` before it begins."""
 
-    def __init__(self, folder: Path, agents: str, model: str) -> None:
+    def __init__(
+        self, folder: Path, agents: str, model: str, *, node: str = "", enter: Callable[[], None] | None = None
+    ) -> None:
         self.folder = folder
+        self._enter = enter
         self.data = folder / "data"
         self.data.mkdir(mode=0o700)
         self._port, gateway = free_ports(2)
         (folder / "relit.toml").write_text(
             f'[server]\nlisten = "127.0.0.1:{self._port}"\n[gateway]\nlisten = "127.0.0.1:{gateway}"\n'
-            f'[node]\nruntimes = "{RUNTIMES}"\n'
+            f'[node]\nruntimes = "{RUNTIMES}"\n{node}\n'
             f'[models.default]\nurl = "{model}/v1"\nkey = "scripted"\nmodel = "m"\n{agents}'
         )
 
@@ -61,6 +65,7 @@ class House:
             sys.executable, "-m", "relit.cli", "--data", str(self.data), *words,
             cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8"},
+            preexec_fn=self._enter if "up" in words else None,
         )  # fmt: skip
         try:
             async with asyncio.timeout(timeout):

@@ -1,7 +1,8 @@
 """What the memory semaphore does: ``python -m bench.memory.main``. A memory cgroup plays the node's machine (v1, root).
 
 The last line printed is one JSON object; a missed promise ends it with exit code 1. ``QUICK=1`` is the short form.
-Agents are programs with a heap; those of the density are a third of OpenClaw's size in the short form.
+Agents are programs with a heap; those of the density are a third of OpenClaw's size in the short form. The full form
+also has real OpenClaws, and takes three quarters of an hour.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.memory import rounds, verdict
+from bench.memory import claws, rounds, verdict
 from bench.memory.machine import swap_file
 
 from relit.pressure.footprint import MB
@@ -38,10 +39,13 @@ class Plan(NamedTuple):
     turns: int
     pause_s: float
     meter_s: float
+    claws: int = 0  # real OpenClaws
+    claw_minutes: float = 0.0
 
 
 QUICK = Plan(6, 8, 3, 80, 1.5, 900, 5, 240, 6, 0.1, 3)
-FULL = Plan(30, 60, 12, 100, 6.0, 4096, 25, 1200, 60, 1.0, 30)
+FULL = Plan(30, 60, 12, 100, 6.0, 4096, 25, 1200, 60, 1.0, 30, 25, 12)
+CLAW_MB = 1300  # at most, each
 
 
 def say(text: str) -> None:
@@ -61,7 +65,22 @@ def measured(folder: Path, plan: Plan, quick: bool) -> dict[str, Any]:
     say(f"the meter: {found['meter_cpu_pct']:.2f} % of a core with 100 agents")
     found |= rounds.storm(folder / "storm", plan.starts, plan.fits, plan.start_mb, plan.start_s)
     say(f"{plan.starts} starts where {plan.fits} fit: {found['start_storm_efficiency']:.2f} of what the CPU allows")
-    return found | dense(folder, plan, quick)
+    found |= dense(folder, plan, quick)
+    return found | real(folder, plan) if plan.claws else found
+
+
+def real(folder: Path, plan: Plan) -> dict[str, Any]:
+    """OpenClaws: frozen with swap, and awake without."""
+    limit = plan.machine_mb * MB
+    with swap_file(folder, plan.claws * CLAW_MB * MB) as swap:
+        if not swap:
+            return {"swap": "none can be switched on here"}
+        found = claws.density(folder / "claws", limit, plan.claws, plan.claw_minutes, say)
+    say(f"{found['claw_answered']} of {found['claw_asked']} messages answered by {plan.claws} OpenClaws")
+    awake = claws.awake(folder / "awake", limit, plan.claws // 2, say)
+    say(f"awake, without swap: {awake}")
+    ratio = round(found["openclaw_in_4g"] / max(1, awake), 2)
+    return found | {"openclaw_stock": awake, "ratio_density_stock": ratio}
 
 
 def dense(folder: Path, plan: Plan, quick: bool) -> dict[str, Any]:

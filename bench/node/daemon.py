@@ -18,7 +18,7 @@ from relit.app.stopping import running, until_signal
 from relit.app.up import Reload
 from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
-from relit.control.values import Activity, Death, Desired, InstanceSpec, NodeInfo
+from relit.control.values import Activity, Death, Desired, InstanceSpec, Measured, NodeInfo
 from relit.drivers.process import ProcessDriver
 from relit.events import Event
 from relit.lib.clock import SYSTEM_CLOCK
@@ -57,6 +57,9 @@ class Quiet:
 
     async def activity(self) -> Activity:
         return Activity()
+
+    async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
+        return []
 
 
 async def main(run_dir: Path, specs: Path) -> None:

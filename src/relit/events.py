@@ -60,9 +60,13 @@ CATALOGUE: dict[str, str] = {
     "instance.adopted": "A restarted node found the instance alive and took it over. data: instance, pid",
     "instance.stopped": "The instance was stopped on purpose. data: instance",
     "instance.waiting": "The instance is not started until there is room for it. data: instance, reason",
+    "instance.paged": "What it does not use was moved into swap: memory is short, and nobody could be parked. "
+    "data: instance, held (bytes), holds (afterwards), capacity, free, rate, burst, full_s",
     "instance.parked": "The instance makes room for others. data: instance, deed (freeze, stop, kill), reason, "
     "held (bytes), capacity, free, rate, burst, full_s",
     "instance.woken": "A message, a person or more room brings a parked instance back. data: instance",
+    "node.disk": "The disk of the data folder has ample room, low, or the least; old logs went. data: room, before, "
+    "free, total, shed (bytes)",
     "node.pressure": "Memory is green, amber or red. data: level, before, capacity, free, rate, burst, full_s",
     "instance.held": "The instance is not started while something (a restore) holds it. data: instance, reason",
     "incident.opened": "An agent is in trouble. data: incident, title, severity, rung",

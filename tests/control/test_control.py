@@ -15,7 +15,7 @@ from relit.control.base import Control, ControlBackend
 from relit.control.care import Entry, Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.unix import UnixControl, UnixControlServer
-from relit.control.values import Activity, Death, Desired, InstanceSpec, NodeInfo, Probe
+from relit.control.values import Activity, Death, Desired, InstanceSpec, Load, Measured, NodeInfo, Probe
 from relit.errors import Conflict, ServerUnreachable
 from relit.events import Event
 from relit.lib import proc
@@ -76,7 +76,10 @@ class Server:
         return self.good.number
 
     async def activity(self) -> Activity:
-        return Activity(busy=["ada"], effects=["bob"])
+        return Activity(busy=["ada"], effects=["bob"], loads={"ada": Load(3, 2)})
+
+    async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
+        return [*learnt, Measured(of="hermes 1", peak=3, settled=2, cpu_s=0.5, seen=4)]
 
 
 @asynccontextmanager
@@ -135,11 +138,17 @@ async def test_what_heals_an_agent_is_asked_and_answered(control: Control, serve
     assert await control.go_back("ada", 4, ["a.json"]) == Went(to=4, before=9, written=1)
     assert await control.try_home("ada", 3, 500) == Tried(why="it ended", took_ms=3, notes=["no sandbox"])
     assert await control.mark_good("ada") == 4
-    assert await control.activity() == Activity(busy=["ada"], effects=["bob"])
+    assert await control.activity() == Activity(busy=["ada"], effects=["bob"], loads={"ada": Load(3, 2)})
     assert server.asked == [
         ("known_good", "ada", "a.json"), ("go_back", "ada", 4, "a.json"), ("try_home", "ada", 3, 500),
         ("mark_good", "ada"),
     ]  # fmt: skip
+
+
+async def test_what_starts_take_is_told_and_heard(control: Control) -> None:
+    mine = Measured(of="openclaw 2", peak=9, settled=7, cpu_s=14.5, seen=1)
+    found = await control.footprints([mine])
+    assert found == [mine, Measured(of="hermes 1", peak=3, settled=2, cpu_s=0.5, seen=4)]
 
 
 async def test_values_are_copies(control: Control, server: Server) -> None:

@@ -303,6 +303,7 @@ async def test_a_pid_comes_again_with_another_start_time(house: House) -> None:
         life = await house.start("echo $$ $(cut -d' ' -f22 /proc/$$/stat)")
         await ending(house.driver, life.key)
         seen.append(house.log.read_text().splitlines()[-1].split())
+        await asyncio.sleep(0.02)  # start times are told in ticks of 10 ms
     assert seen[0][0] == seen[1][0] == "2"
     assert seen[0][1] != seen[1][1]
 

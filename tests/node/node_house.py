@@ -13,7 +13,7 @@ from typing import Any
 
 from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
-from relit.control.values import Activity, Backoff, Death, Desired, InstanceSpec, NodeInfo
+from relit.control.values import Activity, Backoff, Death, Desired, InstanceSpec, Measured, NodeInfo
 from relit.drivers.process import ProcessDriver
 from relit.events import Event
 from relit.lib import proc
@@ -111,6 +111,7 @@ class Server:
         self.nodes: list[NodeInfo] = []
         self.wish = Desired(version=1)
         self.activity_now = Activity()
+        self.footprints_now: dict[str, Measured] = {}
         self._news = asyncio.Condition()
 
     async def hello(self, node: NodeInfo) -> None:
@@ -153,6 +154,13 @@ class Server:
 
     async def activity(self) -> Activity:
         return self.activity_now
+
+    async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
+        for each in learnt:
+            known = self.footprints_now.get(each.of)
+            if known is None or each.seen >= known.seen:
+                self.footprints_now[each.of] = each
+        return list(self.footprints_now.values())
 
     async def want(self, specs: list[InstanceSpec]) -> None:
         self.wish = Desired(version=self.wish.version + 1, instances=specs)

@@ -118,5 +118,27 @@ async def test_the_kernel_is_told_whom_to_kill_first_when_memory_is_short(
         assert {score(each) for each in members["own"]} in ({OURS}, {0}), "0: it may not be lowered here"
 
 
+async def test_one_that_has_just_started_is_ranked_by_its_importance(
+    keeper: KeeperClient, run_dir: Path, server: Server, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    specs = [
+        sh(
+            name, f"echo {name} $$ >> {pids}; exec sleep 600", demand=Demand(of=name, priority=priority),
+            hold=str(tmp_path / name / "hold"),
+        ) for name, priority in (("low", 10), ("high", 100))
+    ]  # fmt: skip
+    async with running(keeper, run_dir, server, [*specs, sh("own", "exec sleep 600")]) as node:
+        await server.until(lambda: len(server.named("instance.ready")) == 3)
+        found = {each.name: score(each.pid or 0) for each in node.status()}
+        assert (found["low"], found["high"]) == (840, 300)
+        first = next(each.pid or 0 for each in node.status() if each.name == "low")
+        os.kill(first, 9)
+        await server.until(lambda: len(server.named("instance.ready", "low")) == 2)
+        again = next(each.pid or 0 for each in node.status() if each.name == "low")
+        assert again != first
+        assert score(again) == 840, "also one that was made ready before"
+
+
 def score(pid: int) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())

@@ -228,6 +228,25 @@ async def test_what_it_held_is_in_swap_then_and_comes_back(
             await until(lambda: told.read_text() == str((120 << 20) // 4096 * ord("x")))
 
 
+async def test_what_one_that_must_go_on_does_not_use_moves_into_swap(
+    keeper: KeeperClient, run_dir: Path, server: Server, tmp_path: Path
+) -> None:
+    hold = str(tmp_path / "a" / "hold")
+    script = f"{EATS}; import time\nwhile True: time.sleep(0.05)"
+    kept = sh("a", f'exec {sys.executable} -c "{script}"', demand=Demand(of="a"), hold=hold)
+    free = MARKS.amber * 2
+    with swap_file(tmp_path, 256 << 20):
+        async with running(keeper, run_dir, server, [kept], room=lambda: Room(ALL, free)) as node:
+            await until(lambda: state(node) == "ready" and proc.resident(node.status()[0].pid or 0) > 120 * MB)
+            pid = node.status()[0].pid or 0
+            free = MARKS.amber - 50 * MB
+            told = await server.saw("instance.paged")
+            assert told["holds"] < 30 * MB < 120 * MB < told["held"]
+            assert state(node) == "ready"
+            assert node.status()[0].pid == pid
+            assert proc.start_time(pid) is not None
+
+
 async def test_one_that_was_woken_while_no_node_looked_goes_on(
     keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
 ) -> None:

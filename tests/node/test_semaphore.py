@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -214,6 +215,44 @@ async def test_whoever_is_parked_is_gone_whole(
         memory.free = RED
         await server.saw("instance.died", instance="family")
         assert proc.start_time(int(pids.read_text())) is None
+
+
+async def test_one_that_forks_while_it_is_killed_is_gone_whole(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    children = "sleep 6123.4"
+    bomb = f"n=0; while [ $n -lt 3000 ]; do setsid {children} & n=$((n+1)); done; wait"
+    memory, spec = Memory(), sh("bomb", bomb, demand=Demand(of="bomb"), hold=place("bomb").hold)
+    async with node_on(keeper, run_dir, server, memory, spec) as node:
+        await until(lambda: all_ready(node) and count_of(children) > 20)
+        memory.free = RED
+        await server.saw("instance.died", instance="bomb")
+        await until(lambda: count_of(children) == 0)
+        await until(lambda: state(node, "bomb") == "stopped")
+
+
+def count_of(command: str) -> int:
+    found = 0
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += each.read_bytes().replace(b"\0", b" ").strip() == command.encode()
+    return found
+
+
+async def test_one_that_heeds_no_word_is_killed_after_its_grace(
+    keeper: KeeperClient, run_dir: Path, server: Server, place: Any
+) -> None:
+    deaf = "trap '' TERM; while :; do sleep 0.1; done"
+    spec = sh("deaf", deaf, demand=Demand(of="deaf"), hold=place("deaf").hold, parking=STOP, grace_ms=500)
+    memory = Memory()
+    async with node_on(keeper, run_dir, server, memory, spec) as node:
+        await until(lambda: all_ready(node))
+        pid = node.status()[0].pid or 0
+        await asyncio.sleep(0.3)
+        memory.free = AMBER
+        assert (await server.saw("instance.parked"))["deed"] == "stop"
+        await until(lambda: state(node, "deaf") == "stopped")
+        assert proc.start_time(pid) is None
 
 
 async def test_one_that_leaks_is_started_afresh_when_it_rests_after_a_snapshot(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from relit.pressure.admission import Room, Waiting
 from relit.pressure.footprint import MB, Footprint
 from relit.pressure.level import BURST, Pressure, marks, next_s, seen
-from relit.pressure.shedding import A_MINUTE, BACK_S, Shed, Tenant, choose, displaced, line, scores
+from relit.pressure.shedding import A_MINUTE, BACK_S, Shed, Tenant, choose, cold, displaced, line, scores
 
 GB = 1 << 30
 ALL = 16 * GB
@@ -87,6 +87,30 @@ def test_red_that_is_slow_leaves_time_for_good_order() -> None:
     assert victim(RED, tenant("a", idle=False)) == ("a", "kill")
 
 
+def test_one_that_goes_in_good_order_is_killed_when_there_is_no_time_for_it() -> None:
+    slow, other = tenant("slow", priority=10, going=True), tenant("other")
+    begun = Shed("slow", 990.0, "stop", 600 * MB, FAST.free)
+    assert victim(RED, slow, other, shed=(begun,)) == ("other", "stop")
+    assert victim(FAST, slow, other, shed=(begun,)) == ("slow", "kill")
+    killed = Shed("slow", 999.0, "kill", 600 * MB, FAST.free)
+    assert victim(FAST, slow, other, shed=(begun, killed)) == ("other", "kill")
+
+
+def test_pages_of_one_that_rests_are_moved_out_before_those_of_one_at_work() -> None:
+    resting, working = tenant("resting", priority=90, then="keep"), tenant("working", priority=10, idle=False)
+
+    def moved(now: Pressure, *tenants: Tenant, before: dict[str, float] | None = None) -> str | None:
+        found = cold(now, tenants, before or {}, 1000.0)
+        return None if found is None else found.name
+
+    assert moved(AMBER, working, resting) == "resting"
+    assert moved(AMBER, working, resting, before={"resting": 990.0}) == "working"
+    assert moved(AMBER, working, resting, before={"resting": 900.0}) == "resting"
+    assert moved(AMBER, tenant("small", resident=MB), tenant("still", frozen=True), tenant("goes", going=True)) is None
+    assert moved(GREEN, resting) is None
+    assert moved(RED, resting) is None
+
+
 def test_the_next_one_waits_for_the_memory_of_the_last() -> None:
     gone = Shed("a", 999.5, "stop", 600 * MB, AMBER.free)
     assert victim(AMBER, tenant("b"), shed=(gone,)) is None
@@ -135,7 +159,7 @@ def test_nobody_goes_who_must_not(tenants: list[Tenant], now: Pressure) -> None:
         return
     gone = next(each for each in tenants if each.name == found.name)
     assert now.level != "green"
-    assert not gone.going
+    assert not gone.going or (now is FAST and found.deed == "kill")
     assert gone.resident > 0
     if now.level == "amber":
         assert gone.idle
@@ -150,9 +174,7 @@ def test_less_important_ones_go_first_among_those_that_help(tenants: list[Tenant
     if found is None:
         return
     gone = next(each for each in tenants if each.name == found.name)
-    helpful = [
-        each for each in tenants if not each.going and each.resident >= max(8 * MB, (MARKS.amber - FAST.free) / 20)
-    ]
+    helpful = [each for each in tenants if each.resident >= max(8 * MB, (MARKS.amber - FAST.free) / 20)]
     if helpful and not gone.over:
         assert gone.priority == min(each.priority for each in helpful)
 

@@ -1,7 +1,7 @@
 """Record what a real agent asks its model, for tests of the matcher: python tests/real/record_bodies.py openclaw
 
-The same message is worked on four times, each time in the home from before it: as it is; again; with a provider that
-fails; and with a death in the middle.
+The same message is worked on six times, each time in the home from before it: as it is; again; with a provider that
+fails; with a death in the middle; and twice after so much was said that the agent had summed it up.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from redacting import Redactor
 
 from relit.agents.recipes import kind_table
 from relit.testing.llm import Answer, Rule, ToolCall
-from relit.testing.llm.ask import MODEL_CALLS
+from relit.testing.llm.ask import MODEL_CALLS, Ask
 
 SHELL = {"openclaw": "exec", "hermes": "terminal"}
 RUNTIMES = Path(__file__).parents[2] / ".bench" / "runtimes"  # as `make demo-agents` or a test installs them
 PLACE = Path(__file__).parents[1] / "gateway" / "bodies"
+FULL = 190_000  # tokens: as near to the limit as no agent lets it come
+STORIES = 12  # after which it should have summed up
 
 
 class Recording:
@@ -32,10 +34,16 @@ class Recording:
         self.house = house
         self.scenes: dict[str, list[Any]] = {}
         look = Answer(calls=(ToolCall(SHELL[kind], {"command": "echo seen"}),))
-        self.rules = [Rule(about("lighthouse", tool=False), look), Rule(about("lighthouse"), "It is dark.")]
+        self.rules = [
+            Rule(about("lighthouse", tool=False), look),
+            Rule(about("lighthouse"), "It is dark."),
+            Rule(about("story"), Answer("Once a keeper lost his lamp, and the sea gave it back.", prompt_tokens=FULL)),
+            Rule(lambda ask: ask.protocol in MODEL_CALLS, "Stories of keepers were told."),
+        ]
         self._before = 0
 
     async def begin(self) -> None:
+        """Each scene begins from here."""
         await self.house.ready("one")
         taken = json.loads(await self.house.relit("volume", "snapshot", "one", "--note", "before", "--json"))
         self._before = taken["snapshot"]["number"]
@@ -43,6 +51,14 @@ class Recording:
     async def again(self) -> None:
         await self.house.relit("restore", "one", "--at", str(self._before), "--yes", timeout=400)
         await self.house.ready("one")
+
+    async def fill(self) -> None:
+        """Talk until the agent has summed up what was said."""
+        for number in range(STORIES):
+            await self.house.answer(await self.house.send("one", f"Tell me story {number}."))
+            if any(_sums_up(each.ask) for each in self.house.llm.requests):
+                return
+        raise SystemExit(f"{STORIES} stories, and nothing was summed up")
 
     async def scene(self, name: str, text: str, *, dies: bool = False) -> None:
         first = len(self.house.llm.requests)
@@ -62,6 +78,11 @@ class Recording:
             self.house.kill(pid)
             await self.house.ready("one", not_pid=pid)
         await self.house.answer(run)
+
+
+def _sums_up(ask: Ask) -> bool:
+    """Whether it asks for a summary: nothing may be done then but to speak."""
+    return ask.protocol in MODEL_CALLS and not ask.tools
 
 
 async def record(kind: str, folder: Path) -> dict[str, list[Any]]:
@@ -84,6 +105,12 @@ async def record(kind: str, folder: Path) -> dict[str, list[Any]]:
         house.llm.rules[:] = made.rules
         await made.again()
         await made.scene("interrupted", text, dies=True)
+        await made.again()
+        await made.fill()
+        await made.begin()
+        await made.scene("compacted", text)
+        await made.again()
+        await made.scene("compacted-again", text)
         return made.scenes
     finally:
         await house.stop()

@@ -92,3 +92,31 @@ def test_only_who_a_message_starts_again_is_stopped_while_idle(tmp_path: Path) -
     assert "agents.a.idle.after" in refused(tmp_path, table + 'idle = { after = "10m" }\n')
     command = '[agents.a]\nkind = "command"\ncommand = ["x"]\nidle = { then = "stop" }\n'
     assert "nothing would start it again" in refused(tmp_path, command)
+    read(tmp_path, command + 'ports = ["web"]\nfront = { web = "127.0.0.1:8080" }\n')
+
+
+def test_who_has_channels_of_its_own_is_not_parked(tmp_path: Path) -> None:
+    table = '[models.default]\nurl = "https://x"\n[agents.a]\nkind = "openclaw"\nchannels = "inbound"\n'
+    read(tmp_path, table)
+    assert "agents.a.idle.then" in refused(tmp_path, table + 'idle = { then = "freeze" }\n')
+
+
+def test_a_front_is_of_a_port_that_there_is_and_has_an_address_of_its_own(tmp_path: Path) -> None:
+    table = '[agents.a]\nkind = "command"\ncommand = ["x"]\nports = ["web"]\n'
+    assert read(tmp_path, table + 'front = { web = ":8080" }\n').agents["a"].front == {"web": ":8080"}
+    assert 'no port "wep"' in refused(tmp_path, table + 'front = { wep = ":8080" }\n')
+    assert "agents.a.front.web" in refused(tmp_path, table + 'front = { web = "8080" }\n')
+    assert "server.listen" in refused(tmp_path, table + 'front = { web = "127.0.0.1:7717" }\n')
+    other = '[agents.b]\nkind = "command"\ncommand = ["x"]\nports = ["web"]\nfront = { web = ":8080" }\n'
+    assert "agents.a.front.web" in refused(tmp_path, table + 'front = { web = ":8080" }\n' + other)
+    python = '[agents.a]\nentry = "x"\nfront = { web = ":8080" }\n'
+    assert "has no ports" in refused(tmp_path, python)
+
+
+def test_a_pool_is_of_code_and_says_how_many(tmp_path: Path) -> None:
+    table = '[agents.a]\nentry = "x"\n'
+    assert read(tmp_path, table + "pool = { max = 4 }\n").agents["a"].most_workers == 4
+    assert "agents.a.pool.min" in refused(tmp_path, table + "pool = { min = 5, max = 4 }\n")
+    assert "agents.a.workers" in refused(tmp_path, table + "workers = 2\npool = { max = 4 }\n")
+    command = '[agents.a]\nkind = "command"\ncommand = ["x"]\npool = { max = 2 }\n'
+    assert 'kind = "python"' in refused(tmp_path, command)

@@ -139,7 +139,7 @@ async def test_runs_are_found_by_what_they_are(store: Store) -> None:
     assert [run.id for run in await store.runs(states=["scheduled", "failed"])] == [scheduled]
     assert await store.runs(agent="b", states=["failed"]) == []
     assert await store.counts() == {("b/w", "available"): 1, ("a/v", "available"): 1, ("a/w", "scheduled"): 1}
-    assert sorted(await store.to_do()) == ["a/v", "b/w"]
+    assert await store.to_do() == {"a/v": (1, 0), "b/w": (1, 0)}
 
 
 async def test_a_run_is_found_by_either_end_of_its_id(store: Store) -> None:

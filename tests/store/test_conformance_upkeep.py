@@ -29,7 +29,7 @@ from conformance import (
 from relit.errors import MailboxFull, NotFound
 from relit.events import Event
 from relit.store.base import Store
-from relit.store.values import Finish, Firing, Mailbox, Schedule, Signal, StreamItem, Subscriber, Token
+from relit.store.values import Finish, Firing, Footprint, Mailbox, Schedule, Signal, StreamItem, Subscriber, Token
 
 
 def schedule(**options: object) -> Schedule:
@@ -170,6 +170,17 @@ async def test_a_store_without_events_has_a_place_to_begin(store: Store) -> None
 
 
 # --- tokens and webhooks -----------------------------------------------------------------------------------------
+
+
+async def test_what_was_learnt_from_more_starts_holds(store: Store) -> None:
+    few = Footprint(what="openclaw 1", peak=9 << 30, settled=7, cpu_s=14.5, seen=3)
+    other = Footprint(what="hermes 1", peak=3, settled=2, cpu_s=0.25, seen=1)
+    await store.put_footprints([few, other])
+    assert await store.footprints() == [other, few]
+    more, less = msgspec.structs.replace(few, peak=8, seen=4), msgspec.structs.replace(few, peak=1, seen=2)
+    await store.put_footprints([more])
+    await store.put_footprints([less])
+    assert await store.footprints() == [other, more]
 
 
 async def test_tokens_are_kept_by_name(store: Store) -> None:

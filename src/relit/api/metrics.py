@@ -120,10 +120,13 @@ def _memory(api: Api) -> Iterator[str]:
         ("memory_short_bytes", "With so much more the first start that waits would begin.", now.short),
         ("starts_waiting", "Starts that wait for room.", len(now.waiting)),
         ("parked", "Instances that make room for others.", len(now.parked)),
+        ("disk_free_bytes", "What is free on the disk of the data folder.", now.disk.free),
     ):
         yield from family(f"relit_node_{name}", "gauge", help, [({}, value)])
     levels = [({"level": each}, int(each == now.level)) for each in ("green", "amber", "red")]
     yield from family("relit_node_pressure", "gauge", "1 for how tight memory is.", levels)
+    rooms = [({"room": each}, int(each == now.disk.room)) for each in ("ample", "low", "least")]
+    yield from family("relit_node_disk", "gauge", "1 for how much room there is on it.", rooms)
 
 
 async def metrics(call: Call) -> Response:

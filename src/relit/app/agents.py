@@ -12,10 +12,10 @@ import msgspec
 from relit.agents import door
 from relit.agents.adapter import Fitted, Model, Place, Tools, fit, furnish
 from relit.agents.kind import FootprintTable, Kind, fill
-from relit.app.instances import folder_of, home_of
+from relit.app.instances import copies, folder_of, home_of
 from relit.control.box import Box, Limits
 from relit.control.care import Care
-from relit.control.values import Demand, Parking, Probe
+from relit.control.values import Demand, Parking, PoolPlace, Probe
 from relit.drivers.machine import look
 from relit.lib import durations
 from relit.settings import Settings
@@ -244,8 +244,18 @@ def parking_of(settings: Settings, name: str) -> Parking:
     return Parking(
         then=idle.then,
         after_ms=None if idle.after is None else durations.to_ms(idle.after),
-        wakes=name in outsiders(settings),
+        wakes=name in outsiders(settings) or bool(settings.agents[name].front),
     )
+
+
+def pool_of(settings: Settings, name: str, instance: str) -> PoolPlace | None:
+    """``None``: it has as many workers as it says, always."""
+    pool = settings.agents[name].pool
+    if pool.max is None:
+        return None
+    number = copies(settings, name).index(instance) + 1
+    places = settings.worker.concurrency
+    return PoolPlace(of=name, number=number, least=pool.min, most=pool.max, places=places)
 
 
 def limits_of(agent: Agent) -> Limits | None:

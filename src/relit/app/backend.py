@@ -11,7 +11,7 @@ from relit.api.volumes_port import Volumes
 from relit.app import rescue
 from relit.app.trying import Trying
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Activity, Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, Load, Measured, NodeInfo
 from relit.documents.postmortem import one_line
 from relit.durable.peers import reap
 from relit.errors import Conflict
@@ -77,10 +77,28 @@ class StoreBackend:
 
     async def activity(self) -> Activity:
         """By their runs, and by calls that their gateway has under way."""
-        busy = {target.partition("/")[0] for target in await self._store.to_do()}
+        loads: dict[str, Load] = {}
+        for target, (ready, running) in (await self._store.to_do()).items():
+            agent = target.partition("/")[0]
+            known = loads.get(agent, Load(0, 0))
+            loads[agent] = Load(known.ready + ready, known.running + running)
+        busy = {*loads}
         busy |= {call.agent for call in await self._store.calls.open_calls()}
         effects = {call.agent for call in await self._store.tools.waiting(["open", "approved"])}
-        return Activity(busy=sorted(busy | effects), effects=sorted(effects))
+        return Activity(busy=sorted(busy | effects), effects=sorted(effects), loads=loads)
+
+    async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
+        """The store has them."""
+        if learnt:
+            await self._store.put_footprints([_footprint(each) for each in learnt])
+        return [
+            Measured(of=each.what, peak=each.peak, settled=each.settled, cpu_s=each.cpu_s, seen=each.seen)
+            for each in await self._store.footprints()
+        ]
+
+
+def _footprint(each: Measured) -> values.Footprint:
+    return values.Footprint(what=each.of, peak=each.peak, settled=each.settled, cpu_s=each.cpu_s, seen=each.seen)
 
 
 def kept(incident: Incident) -> values.Incident:

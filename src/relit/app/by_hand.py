@@ -14,7 +14,7 @@ from relit.app.agents import grace_of, kind_of
 from relit.app.folder import run_dir
 from relit.app.instances import copies, hold_of, owners_of
 from relit.app.stillness import InstanceHolder, Instances
-from relit.control.values import InstanceStatus
+from relit.control.values import SPARE, InstanceStatus
 from relit.errors import Conflict, NotFound, RelitError, WaitTimeout
 from relit.lib import durations, proc
 from relit.node import parked
@@ -90,7 +90,8 @@ class Hand:
         changed = self.held
         if changed:
             self._path.unlink(missing_ok=True)
-        parked.wake(parked.beside(str(self._path)))
+        for each in parked.all_beside(self._path):
+            parked.wake(each)
         if other := _holder(self._path):
             why = self._path.read_text(errors="replace").partition("\n")[0]
             return Done(agent=self._name, outcome="held", node=found.node is not None, reason=f"{why} ({other})")
@@ -122,7 +123,7 @@ class Hand:
                     deaths = each.restarts - restarts.setdefault(each.name, each.restarts)
                     if each.state == "down" or deaths >= _DEATHS:
                         raise _failed(self._name, each)
-            return all(each is not None and each.state in UP for each in mine)
+            return all(each is not None and _is_up(each) for each in mine)
 
         seconds = self.startup_s if timeout_s is None else timeout_s
         found = await node_word.until(self._dir, settled, seconds, lambda now: _late(self._name, self._names[0], now))
@@ -195,6 +196,10 @@ def _write(path: Path, reason: str, *, mine: bool = False) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _is_up(now: InstanceStatus) -> bool:
+    return now.state in UP or now.reason.startswith(SPARE)
 
 
 def _holder(path: Path) -> str | None:

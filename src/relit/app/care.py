@@ -3,12 +3,15 @@ takes a snapshot needs none of it, and would wait for its imports."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relit.app.homes import snapshots_of
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
 from relit.lib.service import OnFailure
+from relit.pressure.space import low_mark
 from relit.settings import Settings
 from relit.store.base import Store
 from relit.store.sql.sqlite import databases
@@ -23,6 +26,12 @@ from relit.volumes.verify import Verifier
 
 if TYPE_CHECKING:
     from relit.app.volumes import Kept
+
+
+def _is_low(place: Path) -> bool:
+    """Whether its disk has little room."""
+    disk = shutil.disk_usage(place)
+    return disk.free < low_mark(disk.total)
 
 
 class Care:
@@ -82,4 +91,5 @@ class Care:
             clock=SYSTEM_CLOCK,
             chance=system_random(),
             on_failure=fail,
+            low=lambda: _is_low(settings.data),
         )

@@ -58,7 +58,7 @@ def make_home(settings: Settings, agent: str) -> Path:
 
 def copies(settings: Settings, owner: str) -> list[str]:
     """What the instances of an agent of relit.toml are called, or the one of a module."""
-    workers = settings.agents[owner].workers if owner in settings.agents else 1
+    workers = settings.agents[owner].most_workers if owner in settings.agents else 1
     return [owner] if workers == 1 else [f"{owner}-{number}" for number in range(1, workers + 1)]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from relit.app import agents, folder
+from relit.app import agents, folder, front
 from relit.app.folder import run_dir
 from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
@@ -21,10 +21,11 @@ from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
 from relit.errors import ConfigError, RelitError
-from relit.lib import durations
+from relit.lib import durations, memlock
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.ids import system_random
 from relit.lib.service import Tasks
+from relit.node import parked
 from relit.node.client import ensure_keeper
 from relit.node.logs import Logs
 from relit.node.node import Node
@@ -46,6 +47,7 @@ VOLUMES = "volumes"
 TURNS = "turns"
 FUNCTIONS = "functions"
 GATEWAY = "gateway"
+FRONT = "front"
 RAW = "raw.log"  # what an instance writes; the node makes out.log of it, without secrets
 STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
 # Workers stop first: the server still takes their reports, and a snapshot may need them frozen.
@@ -66,6 +68,8 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
     for name, agent in settings.agents.items():
         found += [_agent(settings, base, name, agent, instance) for instance in copies(settings, name)]
     found += [_module(settings, base, module) for module in modules]
+    if any(agent.front for agent in settings.agents.values()):
+        found.append(_own(settings, base | {"RELIT_FRONTS_OF": front.stamp(settings)}, FRONT))
     return found + _for_outsiders(settings, base | digest)
 
 
@@ -139,6 +143,7 @@ def check_names(settings: Settings, modules: Sequence[str] = ()) -> None:
         TURNS: "relit's own bringer of messages",
         FUNCTIONS: "relit's own worker for tools",
         GATEWAY: "relit's own gateway",
+        FRONT: "relit's own front for agents' ports",
     }
     named = [(each, f"[agents.{name}]") for name in settings.agents for each in copies(settings, name)]
     for name, what in [*named, *((module_name(module), f"the module {module}") for module in modules)]:
@@ -266,7 +271,9 @@ def _worker(settings: Settings, env: dict[str, str], name: str, agent: Agent, in
         order=WORKER_ORDER,
         hold=str(hold_of(settings, name)),
         record=record_of(settings, instance),
-        demand=agents.demand_of(settings, name) if agent.workers == 1 else None,  # several would be parked together
+        park=str(parked.beside(str(hold_of(settings, name)), "" if instance == name else instance)),
+        pool=agents.pool_of(settings, name, instance),
+        demand=agents.demand_of(settings, name),
         memory=agents.memory_of(agent.memory.hard),
         soft=agents.memory_of(agent.memory.soft),
     )
@@ -332,6 +339,7 @@ async def up(
         )
         reload = Reload(node, lambda: asked(again or (lambda: settings), environment, modules))
         async with until_signal() as stop, running([node, reload]):
+            memlock.lock()  # it has to act when memory is short
             watching = Tasks(stop.fail)
             watching.spawn(node.wait(), "relit-node-faults")
             try:

@@ -16,7 +16,8 @@ from relit.cli.patient import Finding, Patient
 from relit.cli.session import Session
 from relit.errors import RelitError
 from relit.lib.clock import SYSTEM_CLOCK
-from relit.lib.durations import human
+from relit.lib.durations import human, size
+from relit.pressure.space import low_mark
 
 SCHEMA_VERSION = 1
 LITTLE_SPACE = 200 << 20
@@ -98,12 +99,13 @@ def _data(patient: Patient) -> Iterator[Finding]:
 
 def _space(patient: Patient) -> Iterator[Finding]:
     place = next(path for path in (patient.data, *patient.data.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if free < LITTLE_SPACE:
+    disk = shutil.disk_usage(place)
+    free = disk.free
+    if free < low_mark(disk.total):
         yield Finding(
             checkId="space",
-            severity="error",
-            message=f"only {free >> 20} MiB are free: soon nothing can be written",
+            severity="error" if free < LITTLE_SPACE else "warning",
+            message=f"only {size(free)} of {size(disk.total)} are free: soon nothing can be written",
             path=str(place),
             fixHint=f"make room: du -xh {place} | sort -h | tail; or shorten runs in [retention]",
         )

@@ -61,10 +61,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "volumes": ("services", "Keep versions of this machine's homes, in the foreground."),
     "turns": ("services", "Bring messages into agents, in the foreground."),
     "functions": ("services", "Carry out calls of tools that are functions, in the foreground."),
+    "front": ("services", "Pass connections on to agents' own ports, in the foreground."),
     "gateway": ("services", "Let agents call their models, in the foreground."),
     "node": ("node", "This machine: its memory, who waits, who makes room."),
 }
-_HIDDEN = frozenset({"functions", "volumes", "gateway", "turns"})
+_HIDDEN = frozenset({"front", "functions", "volumes", "gateway", "turns"})
 _FLAGS = {"--json": 0, "-q": 0, "--quiet": 0, "-v": 0, "--verbose": 0, "--no-color": 0, "--yes": 0, "-y": 0}
 _VALUES = {"--server", "--data", "--config"}
 

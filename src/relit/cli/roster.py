@@ -10,7 +10,7 @@ import msgspec
 from relit import documents
 from relit.control.values import InstanceStatus
 
-OWN = ("server", "volumes", "turns", "functions", "gateway")
+OWN = ("server", "volumes", "turns", "functions", "gateway", "front")
 TOOLS = "relit-tools"  # whose workflows tools that are functions are: nobody's agent
 ILL = ("down", "healing", "backing-off")
 _WELL = ("ready", "working", "idle")

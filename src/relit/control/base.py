@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Activity, Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.events import Event
 
 
@@ -59,6 +59,10 @@ class ControlBackend(Protocol):
 
     async def activity(self) -> Activity:
         """Who has something to do."""
+        ...
+
+    async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
+        """What this node measured, for what all nodes did."""
         ...
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from relit.control.base import ControlBackend
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Activity, Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.control.wire import (
     AskActivity,
     AskGood,
@@ -18,6 +18,7 @@ from relit.control.wire import (
     Hello,
     MarkGood,
     Report,
+    TellFootprints,
     Trouble,
     TryHome,
     Want,
@@ -82,6 +83,10 @@ class LocalControl:
     async def activity(self) -> Activity:
         """See ``ControlBackend``."""
         return result_of(await self._call(AskActivity()), Activity)
+
+    async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(TellFootprints(list(learnt))), list[Measured])
 
     async def _call(self, call: Call) -> bytes:
         if not self._started:

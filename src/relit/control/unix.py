@@ -14,7 +14,7 @@ import msgspec
 from relit.control.base import ControlBackend
 from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.paths import hang_up, short_path
-from relit.control.values import Activity, Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.control.wire import (
     Answer,
     AskActivity,
@@ -27,6 +27,7 @@ from relit.control.wire import (
     MarkGood,
     Report,
     Request,
+    TellFootprints,
     Trouble,
     TryHome,
     Want,
@@ -196,6 +197,10 @@ class UnixControl:
     async def activity(self) -> Activity:
         """See ``ControlBackend``."""
         return result_of(await self._call(AskActivity()), Activity)
+
+    async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
+        """See ``ControlBackend``."""
+        return result_of(await self._call(TellFootprints(list(learnt))), list[Measured])
 
     async def _call(self, call: Call, longer_s: float = 0.0) -> msgspec.Raw:
         try:

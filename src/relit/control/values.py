@@ -82,12 +82,42 @@ class Parking(msgspec.Struct, frozen=True, kw_only=True):
     wakes: bool = False
 
 
+class Load(msgspec.Struct, frozen=True):
+    """Runs of an agent that a worker could begin now, and those that are worked on; a thousand stands for more."""
+
+    ready: int
+    running: int
+
+
+class PoolPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one of ``least`` to ``most`` workers with one agent's code (``of``), which begin ``places`` runs each at once.
+    ``number``: from 1."""
+
+    of: str
+    number: int
+    least: int
+    most: int
+    places: int
+
+
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """Agents with something to do: a message that they work on, or that waits for them, or a call to a model under way;
-    and those with a call to a tool under way."""
+    and those with a call to a tool under way. ``loads``: by agent, where there are runs."""
 
     busy: list[str] = []
+    loads: dict[str, Load] = {}
     effects: list[str] = []
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What starts of something took (``Demand.of``): bytes at the peak and once settled, CPU seconds until it was
+    ready; learnt from so many."""
+
+    of: str
+    peak: int
+    settled: int
+    cpu_s: float
+    seen: int
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +151,8 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None  # bytes of all its processes; one that holds more is killed
     soft: int | None = None  # bytes: one that holds more is started afresh when it has nothing to do
     parking: Parking = Parking()
+    park: str | None = None  # a file: while it is there it makes room; not said: beside ``hold``
+    pool: PoolPlace | None = None  # it runs only while its pool needs it
     secrets: list[str] = []  # values that no log and no incident may tell
 
     def tag(self) -> str:
@@ -146,6 +178,7 @@ InstanceState = Literal[
 
 WAITS = "it waits: "  # a reason begins so while there is no room for a start
 PARKED = "parked: "  # and so while it makes room for others
+SPARE = "not needed: "  # and so of a pool's worker that has no work
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 
 from relit.control.base import ControlBackend
 from relit.control.care import Incident, KnownGood, Tried, Went
-from relit.control.values import Activity, Death, Desired, NodeInfo
+from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.errors import RelitError, ServerUnreachable, by_code
 from relit.events import Event
 
@@ -82,8 +82,14 @@ class AskActivity(msgspec.Struct, tag="activity", frozen=True):
     """``ControlBackend.activity``."""
 
 
-Call = Hello | Report | Want | Died | Trouble | AskGood | GoBack | TryHome | MarkGood | AskActivity
-Result = TypeVar("Result", Desired, KnownGood, Went, Tried, int, Activity)
+class TellFootprints(msgspec.Struct, tag="footprints", frozen=True):
+    """``ControlBackend.footprints``."""
+
+    learnt: list[Measured]
+
+
+Call = Hello | Report | Want | Died | Trouble | AskGood | GoBack | TryHome | MarkGood | AskActivity | TellFootprints
+Result = TypeVar("Result", Desired, KnownGood, Went, Tried, int, Activity, list[Measured])
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -150,6 +156,8 @@ async def perform(backend: ControlBackend, call: Call) -> Any:
             return await backend.mark_good(agent)
         case AskActivity():
             return await backend.activity()
+        case TellFootprints(learnt):
+            return await backend.footprints(learnt)
 
 
 def failure_of(error: RelitError) -> Failure:

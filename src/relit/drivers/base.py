@@ -16,7 +16,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     ``tag`` is the caller's and comes back with ``lives`` (the node keeps its spec's hash there). ``env`` is the whole
     environment. ``log`` is the raw log to append to; empty throws the output away. While the file ``hold`` is there it
     is not started (``InstanceHeld``): this is asked in the last moment, so that who wrote it and sees no life is sure.
-    ``box`` is what it may see and use, ``None`` everything.
+    ``box`` is what it may see and use, ``None`` everything. ``oom``: how gladly the kernel kills it when memory is
+    short (``oom_score_adj``), from its first moment on.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     hold: str | None = None
     box: Box | None = None
     limits: Limits | None = None
+    oom: int | None = None
 
 
 class Exit(msgspec.Struct, frozen=True):

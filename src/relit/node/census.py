@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from relit.control.values import Activity
 from relit.errors import ServerUnreachable
 from relit.lib import pageout
@@ -15,6 +17,7 @@ from relit.lib.footprint import Forest, look
 from relit.node.gate import Gate
 from relit.node.instance import Instance
 from relit.node.oom import rank
+from relit.node.parked import is_used
 from relit.pressure.shedding import Tenant, line, scores
 
 SWAP = 1.2  # of what somebody holds has to be free there
@@ -69,6 +72,8 @@ class Census:
         except ServerUnreachable:
             return None
         at = self._clock.monotonic()
+        spoken = {agent_of(each) for each in self._instances() if each.spec.hold and is_used(each.spec.hold)}
+        found = msgspec.structs.replace(found, busy=[*spoken.union(found.busy)])
         for each in self._instances():
             self.busy_at.setdefault(agent_of(each), at)  # nobody knows for how long it has rested
         self.busy_at |= dict.fromkeys(found.busy, at)
@@ -106,9 +111,13 @@ class Census:
     def then(self, each: Instance, held: int) -> Literal["keep", "freeze", "stop"]:
         """How it would be parked: who cannot go into swap frees nothing by standing still."""
         wanted = each.spec.parking.then
-        if wanted != "freeze" or (self._pages and pageout.swap_free() >= held * SWAP):
+        if wanted != "freeze" or self.fits_swap(held):
             return wanted
         return "stop" if each.spec.parking.wakes else "keep"
+
+    def fits_swap(self, held: int) -> bool:
+        """Whether so many bytes can be moved there."""
+        return self._pages and pageout.swap_free() >= held * SWAP
 
     def _tell_kernel(self, tenants: list[Tenant]) -> None:
         """Whom to kill first, should it be faster than we are."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from relit.pressure.level import Level
+from relit.pressure.space import Space
 
 NAME = "memory.json"
 _SIZE = 16 << 10  # bytes: one write, so that it is read whole
@@ -27,7 +28,8 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
 class Gauge(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes, at ``at_ms`` (since 1970). With less than ``amber`` and ``red`` free it is so. ``reserved``: what starts
     under way (``going``) will still take; ``short``: what the first of those that wait lacks. ``next``: who would make
-    room, the first one first."""
+    room, the first one first. ``other``: another node's process that counts all memory as its own, too.
+    ``disk``: of the data folder."""
 
     at_ms: int = 0
     level: Level = "green"
@@ -42,6 +44,8 @@ class Gauge(msgspec.Struct, frozen=True, kw_only=True):
     waiting: list[Guest] = []
     parked: list[Guest] = []
     next: list[str] = []
+    other: int | None = None
+    disk: Space = Space()
 
 
 class GaugeFile:

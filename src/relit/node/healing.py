@@ -18,6 +18,7 @@ from relit.lib.clock import Clock
 from relit.lib.ids import new_id
 from relit.node import bisect
 from relit.node.ladder import Ending, Facts, Verdict, reachable
+from relit.pressure.shedding import fresh_score
 
 LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
 TRIES = 6  # so often an action's budget for clones of older homes: each may take as long as a start
@@ -37,6 +38,7 @@ def launch_of(spec: InstanceSpec, *, name: str = "", argv: Sequence[str] = ()) -
         hold=None if name else spec.hold,
         box=spec.box,
         limits=spec.limits,
+        oom=None if spec.demand is None else fresh_score(spec.demand.priority),
     )
 
 

@@ -30,9 +30,10 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 class Hold:
     """One instance's. Without a path it is never held."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, park: str | None = None) -> None:
         self.path = path
-        self.aside = None if path is None else parked.beside(path)
+        self.aside = Path(park) if park is not None else None if path is None else parked.beside(path)
+        self.spare: str | None = None  # why its pool does not need it
         self.parked: Parked | None = None
         self._reason: str | None = None
         self.by_person = self.held = False
@@ -45,6 +46,8 @@ class Hold:
         self.parked = None if self.aside is None else parked.read(self.aside)
         if now is None and self.parked is not None:
             now = f"{PARKED}{self.parked.reason}"
+        if now is None:
+            now = self.spare
         if now != self._reason:
             self._reason = now
             self._news.set()
@@ -66,6 +69,12 @@ class Hold:
         assert self.aside is not None, "whoever cannot be held cannot be parked"
         parked.write(self.aside, now)
         self.look()
+
+    def rest(self, why: str | None) -> None:
+        """Its pool does not need it, and why; ``None``: it does."""
+        if why != self.spare:
+            self.spare = why
+            self.look()
 
     def wake(self) -> None:
         """It may run, as far as room is concerned. A file that cannot be removed now is tried again later."""
@@ -155,9 +164,9 @@ class Holds:
             asyncio.get_running_loop().remove_reader(fd)
             os.close(fd)
 
-    def add(self, path: str | None) -> Hold:
+    def add(self, path: str | None, park: str | None = None) -> Hold:
         """The hold of one more instance. Its folder is made."""
-        hold = Hold(path)
+        hold = Hold(path, park)
         if path is not None:
             with contextlib.suppress(OSError):  # a full disk: the file cannot come either; ``_poll`` looks all the same
                 Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)

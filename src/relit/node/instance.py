@@ -169,7 +169,7 @@ class Instance:
         while (why := self.hold.look()) is not None and not self._asked.is_set():
             if why != told:
                 self._become("stopped", reason=why)
-                if self.hold.parked is None:
+                if self.hold.parked is None and why != self.hold.spare:
                     self._note("instance.held", reason=why)
                 self.trouble.over(f"it was stopped: {why}")
                 told = why

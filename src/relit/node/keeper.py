@@ -323,7 +323,7 @@ class Keeper:
         argv, env, cwd = texts(request, "argv"), environ(request), text(request, "cwd")
         self._save(life.key)  # before it starts: a keeper killed in between leaves a name to look for
         try:
-            spawn(life, argv, env | {kin.MARK: life.mark}, cwd, self._null, self._groups)
+            spawn(life, argv, env | {kin.MARK: life.mark}, cwd, self._null, self._groups, request.get("oom"))
         except (OSError, ValueError) as error:
             kin.discard(life.group)
             raise Refused("exec", f"{argv[0]}: {getattr(error, 'strerror', None) or error}") from error

@@ -12,8 +12,11 @@ from relit.node.keeper_requests import find_program, open_log
 _DEFAULTS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ]
 
 
-def spawn(life: Life, argv: list[str], env: dict[str, str], cwd: str, null: int, groups: kin.Groups) -> None:
-    """Start it in a session and a group of its own. ``null`` is an open /dev/null. OSError, ValueError."""
+def spawn(
+    life: Life, argv: list[str], env: dict[str, str], cwd: str, null: int, groups: kin.Groups, oom: object = None
+) -> None:
+    """Start it in a session and a group of its own. ``null`` is an open /dev/null. ``oom``: what the kernel is told of
+    it, a number or nothing. OSError, ValueError."""
     log = open_log(life.log) if life.log else null
     actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
     actions += [(os.POSIX_SPAWN_DUP2, life.gate, life.gate_inside)] if life.gate != -1 else []
@@ -28,9 +31,18 @@ def spawn(life: Life, argv: list[str], env: dict[str, str], cwd: str, null: int,
         os.chdir("/")
         if log != null:
             os.close(log)
+    if isinstance(oom, int):
+        _rank(life.pid, oom)
     proc = kin.look(life.pid)
     life.start = proc.start if proc is not None else 0
     life.begun_ms = boot_ms()
+
+
+def _rank(pid: int, oom: int) -> None:
+    try:
+        kin.write(f"/proc/{pid}/oom_score_adj", str(oom))
+    except OSError:
+        pass  # it has ended, or this may not be said here
 
 
 def wakes(poll: select.epoll) -> socket.socket:

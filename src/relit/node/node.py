@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
+
 from relit.control.base import Control
 from relit.control.care import Incident
 from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo, Probe
@@ -22,16 +24,20 @@ from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
 from relit.node import probe, record
+from relit.node.claim import Claim
+from relit.node.disk import Disk
 from relit.node.gate import Gate
 from relit.node.gauge import Gauge, GaugeFile
 from relit.node.healing import Healing
 from relit.node.holds import Holds
 from relit.node.incidents import Incidents
 from relit.node.instance import Instance
+from relit.node.learning import Learning
 from relit.node.link import Link
 from relit.node.listener import Listener
 from relit.node.logs import Logs
 from relit.node.oom import OURS, OomLog, rank
+from relit.node.pools import Pools
 from relit.node.redact import telling
 from relit.node.roll import Roll
 from relit.node.semaphore import Semaphore
@@ -90,6 +96,7 @@ class Node:
         known = before.footprints if before else {}
         self._oom = OomLog()
         room = room or Meter().room
+        self._claim = Claim(clock) if most is None else None
         if most is not None:
             room = Share(room, most, self._mains, clock).room
         self._gate = Gate(
@@ -101,6 +108,8 @@ class Node:
             snapshot=control.known_good, activity=control.activity, note=self._note, tell=self._tell_gauge,
             sample=self._oom.sample,
         )  # fmt: skip
+        self._pools = Pools(clock, lambda: self._instances.values(), self.semaphore.census)
+        self._disk = Disk(run_dir, run_dir.parent / "agents", self._note)
         self._tasks = Tasks(self._failed)
         self._holds = Holds()
         self._gauge: GaugeFile | None = None
@@ -134,11 +143,14 @@ class Node:
         self._tasks.spawn(self._roll.run(), "node-roll")
         self._tasks.spawn(self._gate.run(), "node-gate")
         self._tasks.spawn(self.semaphore.run(), "node-semaphore")
+        self._tasks.spawn(self._pools.run(), "node-pools")
+        self._tasks.spawn(self._disk.run(), "node-disk")
         self._tasks.spawn(self._incidents.run(), "node-incidents")
         if self._ping is not None:
             self._tasks.spawn(self._keep_pinging(self._ping), "node-ping")
         self._tasks.spawn(self._link.deliver(), "node-deliver")
         self._tasks.spawn(self._link.follow(), "node-follow")
+        self._tasks.spawn(Learning(self._control, self._gate).run(), "node-learning")
 
     async def wait(self) -> None:
         """Until the node has ended; raises what made it end by itself."""
@@ -166,6 +178,8 @@ class Node:
             await self._logs.stop()
         self._holds.close()
         self._oom.close()
+        if self._claim is not None:
+            self._claim.close()
         if self._gauge is not None:
             self._gauge.close()
         await self._control.stop()
@@ -248,6 +262,9 @@ class Node:
             if self._logs is not None:
                 await self._logs.drained(spec.name)
 
+        lives = [life for life in found if life.name == spec.name]
+        hold = self._holds.add(spec.hold, spec.park)
+        hold.rest(self._pools.begin(spec.pool, runs=any(life.exit is None for life in lives)))
         instance = Instance(
             spec,
             self._driver,
@@ -260,11 +277,10 @@ class Node:
             clock=self._clock,
             chance=self._chance,
             history=self._histories.get(spec.name),
-            hold=self._holds.add(spec.hold),
+            hold=hold,
             incident=left_open(Path(spec.record)) if spec.record else None,
         )
         self._instances[spec.name] = instance
-        lives = [life for life in found if life.name == spec.name]
         self._running[spec.name] = self._tasks.spawn(self._keep(instance, lives), f"instance-{spec.name}")
         return instance
 
@@ -304,7 +320,8 @@ class Node:
 
     def _tell_gauge(self, gauge: Gauge) -> None:
         if self._gauge is not None:
-            self._gauge.write(gauge)
+            other = self._claim.other() if self._claim is not None else None
+            self._gauge.write(msgspec.structs.replace(gauge, other=other, disk=self._disk.space))
 
     def _changed(self) -> None:
         """Something in the record is new: it is written once, when what happens now has happened."""

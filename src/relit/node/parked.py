@@ -8,9 +8,13 @@ from pathlib import Path
 
 import msgspec
 
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.pressure.shedding import Deed, returns_s
 
 NAME = "parked"  # beside the hold file
+USED = "used"  # likewise: touched while somebody is connected to the agent's own port
+_TOUCH_S = 0.5
+_FRESH_S = 3.0  # who touches it does so every second
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +28,14 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     resident: int = 0
 
 
-def beside(hold: str) -> Path:
-    """The file of the instances whose hold file that is."""
-    return Path(hold).with_name(NAME)
+def beside(hold: str, instance: str = "") -> Path:
+    """The file of the instance whose hold file that is; ``instance``: of one of several."""
+    return Path(hold).with_name(f"{NAME}-{instance}" if instance else NAME)
+
+
+def all_beside(hold: Path) -> list[Path]:
+    """Those that are there, of all instances with that hold file."""
+    return [each for each in hold.parent.glob(f"{NAME}*") if not each.name.endswith(".new")]
 
 
 def read(path: Path) -> Parked | None:
@@ -42,6 +51,32 @@ def write(path: Path, parked: Parked) -> None:
     fresh = path.with_name(f".{NAME}.new")
     fresh.write_bytes(msgspec.json.encode(parked))
     os.replace(fresh, path)
+
+
+class Uses:
+    """Tells the node that somebody speaks with an agent."""
+
+    def __init__(self, hold: Path) -> None:
+        self._path = hold.with_name(USED)
+        self._last = float("-inf")
+
+    def now(self) -> None:
+        """At this moment. On a full disk it is not told."""
+        at = SYSTEM_CLOCK.monotonic()
+        if at - self._last >= _TOUCH_S:
+            self._last = at
+            with contextlib.suppress(OSError):
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._path.touch(mode=0o600)
+
+
+def is_used(hold: str) -> bool:
+    """Whether somebody speaks with the agent whose hold file that is."""
+    try:
+        touched_ms = os.stat(Path(hold).with_name(USED)).st_mtime * 1000
+        return abs(SYSTEM_CLOCK.now_ms() - touched_ms) < _FRESH_S * 1000
+    except OSError:
+        return False
 
 
 def rests_s(parked: Parked, now_ms: int) -> float:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from relit.control.values import Activity
 from relit.errors import RelitError
+from relit.lib import proc
 from relit.lib.clock import Clock
 from relit.lib.durations import size
+from relit.lib.pageout import page_out
 from relit.node.census import RUNS, Census, agent_of
 from relit.node.gate import Gate
 from relit.node.gauge import Gauge, Guest
@@ -22,8 +25,9 @@ from relit.node.parked import Parked, rests_s
 from relit.node.race import to_tick
 from relit.pressure.admission import Room
 from relit.pressure.level import Pressure, marks, next_s, seen
-from relit.pressure.shedding import REST_S, Choice, Shed, choose, displaced, due, returns_s
+from relit.pressure.shedding import REST_S, Choice, Shed, Tenant, choose, cold, displaced, due, returns_s
 
+_LOG = logging.getLogger(__name__)
 SHORT_S = 0.4  # between looks who could make room for a start that waits
 DULL_S = 2.0  # and when nobody could
 LINE_S = 30.0  # between looks who would be next, while nobody has to go
@@ -50,10 +54,11 @@ class Semaphore:
         self._note = note
         self._tell = tell
         self._sample = sample
-        self._census = Census(clock, gate, instances, activity)
+        self._census = self.census = Census(clock, gate, instances, activity)
         self._deed: asyncio.Task[None] | None = None  # of those that are asked once more before they go
         self.pressure = Pressure()
         self._shed: list[Shed] = []
+        self._moved: dict[str, float] = {}  # into swap: when
         self._parked_at: dict[str, list[float]] = {}
         self._were: set[str] = set()
         self._idle_at = self._dull_until = 0.0
@@ -119,13 +124,33 @@ class Semaphore:
             return
         if self.pressure.level == "amber" and at - self._census.taken_at < SHORT_S:  # a look at everybody is dear
             return
-        choice = choose(self.pressure, self._census.tenants(at), self._shed, at, self._reserve)
+        tenants = self._census.tenants(at)
+        choice = choose(self.pressure, tenants, self._shed, at, self._reserve)
         if choice is None:
+            self._move_out(tenants, at)
             self._dull_until = at + (DULL_S if self.pressure.level == "amber" else SHORT_S)
         elif self.pressure.level == "red":
             self._park(choice, at)
         else:
             self._begin(self._park_gently(choice))
+
+    def _move_out(self, tenants: Sequence[Tenant], at: float) -> None:
+        """Nobody can be parked: memory that is not in use."""
+        found = cold(self.pressure, tenants, self._moved, at)
+        if found is not None and self._census.fits_swap(found.resident):
+            self._moved[found.name] = at
+            self._begin(self._move_into_swap(found))
+
+    async def _move_into_swap(self, tenant: Tenant) -> None:
+        pids = self._census.members.get(tenant.name, set())
+        try:
+            await asyncio.to_thread(page_out, pids)
+        except OSError as error:
+            _LOG.warning("memory of %s was not moved into swap: %s", tenant.name, error)
+            return
+        now = sum(map(proc.resident, pids))
+        data = {"instance": tenant.name, "held": tenant.resident, "holds": now}
+        self._note("instance.paged", data | _figures(self.pressure))
 
     async def _park_gently(self, choice: Choice) -> None:
         """Unless a message has come for it since it was looked at."""
@@ -153,8 +178,9 @@ class Semaphore:
         self._shed = [one for one in self._shed if at - one.at < 60]
         self._shed.append(Shed(choice.name, at, choice.deed, held, self.pressure.free))
         times = [one for one in self._parked_at.get(choice.name, []) if at - one < REMEMBERS_S]
-        self._parked_at[choice.name] = [*times, at]
-        now, count = self._clock.now_ms(), len(times) + 1
+        times = times if each.hold.parked is not None else [*times, at]  # it went, but too slowly: the same parking
+        self._parked_at[choice.name] = times
+        now, count = self._clock.now_ms(), max(1, len(times))
         self._say(each, Parked(reason=choice.reason, deed=choice.deed, at_ms=now, resident=held, times=count))
         if choice.deed == "kill":  # at once: its instance follows, but not within a millisecond
             for pid in self._census.members.get(choice.name, ()):
@@ -191,7 +217,9 @@ class Semaphore:
                     each.hold.wake()
         if somebody:
             self._census.ask(IDLE_S, at)
-        self._were &= {each.spec.name for each in self._instances()}
+        names = {each.spec.name for each in self._instances()}
+        self._were &= names
+        self._moved = {name: when for name, when in self._moved.items() if name in names}
 
     def _see_woken(self, each: Instance, at: float) -> None:
         name = each.spec.name

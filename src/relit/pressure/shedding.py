@@ -6,7 +6,7 @@ and who comes back with his next message. When it is red: whoever frees somethin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -24,6 +24,8 @@ KILLED_S = 0.5  # of one who was killed
 _RETURN_S, _RETURN_MOST_S = 10.0, 600.0
 _SCORE_LEAST, _SCORE_MOST = 300, 900
 _SURGE = 0.5  # of all growth: who makes so much of it is what the trouble comes from
+COLD_S = 60.0  # whose pages were moved out is left alone for so long
+_COLD_LEAST = 64 * MB
 _WORTH = 0.05  # of what is missing: who holds less does not help
 _LEAST = 8 * MB
 
@@ -76,7 +78,7 @@ def choose(
     if now.level == "amber":
         found = [each for each in tenants if _amber(each, at)]
     else:
-        found = [each for each in tenants if not each.going]
+        found = [each for each in tenants if not each.going or _hastens(now, each, shed)]
     found = _worth(found, _missing(now, reserve))
     if not found:
         return None
@@ -111,6 +113,19 @@ def displaced(
     )
 
 
+def cold(now: Pressure, tenants: Sequence[Tenant], moved: Mapping[str, float], at: float) -> Tenant | None:
+    """Whose memory moves into swap while it goes on, when nobody can be parked: what it needs comes back, page by page,
+    and the rest stays out. One that rests, if there is one. ``moved``: whose did, and when."""
+    if now.level != "amber" or now.calm_at is not None:
+        return None
+    found = [
+        each for each in tenants
+        if not each.going and not each.frozen and each.resident >= _COLD_LEAST
+        and at - moved.get(each.name, float("-inf")) >= COLD_S
+    ]  # fmt: skip
+    return min(found, key=lambda each: (not each.idle, each.priority, -each.resident, each.name), default=None)
+
+
 def returns_s(times: int) -> float:
     """Seconds until who was parked ``times`` times lately comes back by itself: longer each time."""
     return float(min(_RETURN_MOST_S, _RETURN_S * 2 ** min(20, times - 1)))
@@ -129,6 +144,11 @@ def scores(tenants: Sequence[Tenant]) -> dict[str, int]:
     return {each.name: _SCORE_MOST - place * step for place, each in enumerate(found)}
 
 
+def fresh_score(priority: int) -> int:
+    """The same of one that has just started, and was not looked at yet."""
+    return _SCORE_MOST - (_SCORE_MOST - _SCORE_LEAST) * min(100, max(0, priority)) // 100
+
+
 def order(each: Tenant, grown: int) -> tuple[bool, int, bool, bool, bool, float, str]:
     """Over its own limit, the less important, what the trouble comes from, nothing open, idle, most memory for the
     cheapest start."""
@@ -145,6 +165,11 @@ def _amber(each: Tenant, at: float) -> bool:
 
 def _rests(each: Tenant) -> bool:
     return each.idle and not each.effect and not each.going and not each.frozen and each.then != "keep"
+
+
+def _hastens(now: Pressure, each: Tenant, shed: Sequence[Shed]) -> bool:
+    """Whether there is no time any more for one who makes room in good order."""
+    return not _slow(now) and not any(one.name == each.name and one.deed == "kill" for one in shed)
 
 
 def _awaited(now: Pressure, shed: Sequence[Shed], at: float) -> bool:
@@ -168,7 +193,7 @@ def _worth(found: Sequence[Tenant], missing: int) -> list[Tenant]:
 
 def _deed(now: Pressure, victim: Tenant) -> Deed:
     if now.level == "red" and not (victim.idle and _slow(now)):
-        return "kill"
+        return "kill"  # also one who makes room already, and takes too long
     return "freeze" if victim.then == "freeze" else "stop"
 
 

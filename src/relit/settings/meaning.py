@@ -12,7 +12,8 @@ from relit.errors import ConfigError
 from relit.settings import tooling
 from relit.settings.check import Fault, nearest
 from relit.settings.kinds import Path
-from relit.settings.model import OWN, Agent, File, Limits, Model, Schedule, Snapshots
+from relit.settings.model import OWN, Agent, File, Model, Schedule, Snapshots
+from relit.settings.room import Limits
 from relit.volumes.retention import parse_keep
 
 _FASTEST_MS = 1000
@@ -31,6 +32,7 @@ def faults(file: File, kinds: Mapping[str, Kind]) -> list[Fault]:
         *_fallbacks(file),
         *tooling.faults(file),
         *_agents(file, kinds),
+        *_addresses(file),
         *_webhooks(file),
         *_alerts(file),
     ]
@@ -137,17 +139,61 @@ def _agents(file: File, kinds: Mapping[str, Kind]) -> Iterator[Fault]:
         yield from _kind(path, agent, kinds)
         if agent.tools == "strict" and (kind := kinds.get(agent.kind)) and not any(each.strict for each in kind.config):
             yield Fault((*path, "tools"), f'kind = "{agent.kind}" does not say how its tools are switched off')
-        if agent.memory.soft is not None and agent.workers > 1:
+        yield from _pool((*path, "pool"), agent)
+        if agent.memory.soft is not None and agent.most_workers > 1:
             yield Fault((*path, "memory", "soft"), "is for agents in one process (workers = 1)", "memory.hard")
-        if agent.idle.then != "keep" and ((made := kinds.get(agent.kind)) is None or made.inject is None):
-            why = f'nothing would start it again: no message is brought into kind = "{agent.kind}"'
-            yield Fault((*path, "idle", "then"), why, '"keep"')
-        if agent.idle.after is not None and agent.idle.then == "keep":
-            yield Fault((*path, "idle", "after"), 'does nothing with then = "keep"', 'then = "stop"')
+        yield from _idle((*path, "idle"), agent, kinds.get(agent.kind))
+        yield from _fronts((*path, "front"), agent, kinds.get(agent.kind))
         yield from _probes((*path, "probes"), agent, kinds.get(agent.kind))
         yield from _snapshots((*path, "snapshots"), agent.snapshots)
         for label, schedule in agent.schedules.items():
             yield from _schedule((*path, "schedules", label), schedule)
+
+
+def _idle(path: Path, agent: Agent, kind: Kind | None) -> Iterator[Fault]:
+    if agent.idle.after is not None and agent.idle.then == "keep":
+        yield Fault((*path, "after"), 'does nothing with then = "keep"', 'then = "stop"')
+    if agent.idle.then == "keep":
+        return
+    if agent.channels == "inbound":
+        why = 'would leave it deaf: channels = "inbound" says that it waits on connections of its own'
+        yield Fault((*path, "then"), why, '"keep"')
+    elif not agent.front and (kind is None or kind.inject is None):
+        why = f'nothing would start it again: no message is brought into kind = "{agent.kind}", and it has no front'
+        yield Fault((*path, "then"), why, '"keep"')
+
+
+def _pool(path: Path, agent: Agent) -> Iterator[Fault]:
+    if agent.pool.max is None:
+        if agent.pool.min != 1:
+            yield Fault((*path, "min"), "does nothing without max", "max = 4")
+        return
+    if agent.kind != "python":
+        yield Fault(path, f'is for kind = "python"; this agent is {agent.kind}')
+    if agent.workers != 1:
+        yield Fault((*path[:-1], "workers"), "says another number than `pool`", "one of the two")
+    if agent.pool.min > agent.pool.max:
+        yield Fault((*path, "min"), "is more than max", str(agent.pool.max))
+
+
+def _fronts(path: Path, agent: Agent, kind: Kind | None) -> Iterator[Fault]:
+    known = kind.ports if kind is not None else agent.ports
+    for name, listen in agent.front.items():
+        yield from _listen((*path, name), listen, "HOST:PORT, 127.0.0.1:8080")
+        if name not in known:
+            why = f'it has no port "{name}"' if known else f'kind = "{agent.kind}" has no ports of its own'
+            yield Fault((*path, name), why, ", ".join(known), nearest(name, known))
+
+
+def _addresses(file: File) -> Iterator[Fault]:
+    """No two listen at one."""
+    taken = {file.server.listen: "server.listen", file.gateway.listen: "gateway.listen"}
+    for name, agent in file.agents.items():
+        for port, listen in agent.front.items():
+            key = f"agents.{name}.front.{port}"
+            if listen in taken:
+                yield Fault(("agents", name, "front", port), f"is {taken[listen]}, too", "an address of its own")
+            taken.setdefault(listen, key)
 
 
 def _start(path: Path, agent: Agent) -> Iterator[Fault]:

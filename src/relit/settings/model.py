@@ -10,6 +10,7 @@ from relit.agents.kind import Probes
 from relit.control.care import Ladder
 from relit.lib import durations
 from relit.settings.outside import Alerts, Subscriber, Webhook
+from relit.settings.room import Idle, Limits, Memory, Pool
 from relit.settings.table import Dollars, Duration, Money, Name, Positive, Secret, Size, Table
 from relit.settings.tools import Policy, Tool
 from relit.volumes.retention import Tier, parse_keep
@@ -168,49 +169,6 @@ class Heal(Table, frozen=True):
         )
 
 
-class Limits(Table, frozen=True):
-    """What each process of an agent may use; what is not said is as on the machine. Not for python."""
-
-    files: Annotated[Positive | None, Meta(description="Files that are open at once.")] = None
-    processes: Annotated[
-        Positive | None, Meta(description="Processes of its user, or of its sandbox's; not enforced for root.")
-    ] = None
-    file_size: Annotated[Size | None, Meta(description="Of a file that it writes.")] = None
-    core: Annotated[Size, Meta(description="Of a core file.")] = "0"
-
-
-class Idle(Table, frozen=True):
-    """How an agent makes room while it has nothing to do. Its next message wakes it."""
-
-    then: Annotated[
-        Literal["keep", "freeze", "stop"],
-        Meta(
-            description="`stop`: it is stopped when memory becomes short, the least important one first, and started "
-            "by its next message; for kinds that messages are brought into. `freeze`: it stands still and moves into "
-            "swap, and goes on within a moment; where there is no swap, it is stopped. `keep`: only when memory is "
-            "about to run out."
-        ),
-    ] = "keep"
-    after: Annotated[
-        Duration | None,
-        Meta(description="With `stop` or `freeze`: also without need, when it had nothing to do for so long."),
-    ] = None
-
-
-class Memory(Table, frozen=True):
-    """Of all processes of an agent together."""
-
-    hard: Annotated[
-        Size | None, Meta(description="What it may hold at most: above it, it is killed and started again.")
-    ] = None
-    soft: Annotated[
-        Size | None,
-        Meta(
-            description="Above it, it is started afresh as soon as it has nothing to do, after a snapshot: for leaks."
-        ),
-    ] = None
-
-
 class Budget(Table, frozen=True):
     """What may be spent on models."""
 
@@ -280,6 +238,7 @@ class Agent(Table, frozen=True):
         Meta(description="All but python: it sees its own home and a private tmp, by bubblewrap."),
     ] = "on"
     limits: Limits = Limits()
+    pool: Pool = Pool()
     memory: Memory = Memory()
     idle: Idle = Idle()
     budget: Budget = Budget()
@@ -291,6 +250,17 @@ class Agent(Table, frozen=True):
         ),
     ] = None
     ports: Annotated[list[Name], Meta(description="command: loopback ports of its own; `{port:NAME}` names one.")] = []
+    front: Annotated[
+        dict[Name, str],
+        Meta(
+            description="Addresses at which its ports are reached, also while it is parked: by a port's name, "
+            '`{ gateway = "127.0.0.1:18789" }`. A connection wakes it, and is held until it answers.'
+        ),
+    ] = {}
+    channels: Annotated[
+        Literal["none", "inbound"],
+        Meta(description="`inbound`: it waits for messages on connections of its own, so its `idle.then` is `keep`."),
+    ] = "none"
     startup: Annotated[
         Duration | None, Meta(description="How long a start may take; one that visibly goes on gets three times that.")
     ] = None
@@ -300,6 +270,11 @@ class Agent(Table, frozen=True):
     mailbox: Mailbox = Mailbox()
     schedules: dict[Name, Schedule] = {}
     snapshots: Snapshots = Snapshots()
+
+    @property
+    def most_workers(self) -> int:
+        """Processes that run it, at most."""
+        return self.workers if self.pool.max is None else self.pool.max
 
     @property
     def uses_tools(self) -> bool:

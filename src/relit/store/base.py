@@ -20,6 +20,7 @@ from relit.store.values import (
     Fence,
     Finish,
     Firing,
+    Footprint,
     Incident,
     Journal,
     Mailbox,
@@ -306,8 +307,9 @@ class Store(Protocol):
         """Runs by (target, state)."""
         ...
 
-    async def to_do(self) -> list[str]:
-        """Targets with a run that is worked on, or could be. Cheap, however many runs there were."""
+    async def to_do(self) -> dict[str, tuple[int, int]]:
+        """Of each target with a run that is worked on, or could be: runs that a worker could begin now, and those that
+        are worked on, a thousand at most. Cheap, however many runs there were."""
         ...
 
     # --- going back --------------------------------------------------------------------------------------------
@@ -359,6 +361,12 @@ class Store(Protocol):
     async def subscribers(self) -> list[Subscriber]: ...
 
     async def remove_subscriber(self, name: str) -> None: ...
+
+    async def put_footprints(self, footprints: Sequence[Footprint]) -> None:
+        """What nodes measured. What was learnt from more starts is left as it is."""
+        ...
+
+    async def footprints(self) -> list[Footprint]: ...
 
     # --- incidents, alerts -------------------------------------------------------------------------------------
 

@@ -472,6 +472,16 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
     whom: str = ""
 
 
+class Footprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What starts of something took: bytes at the peak and once settled, CPU seconds; learnt from so many."""
+
+    what: str
+    peak: int
+    settled: int
+    cpu_s: float
+    seen: int
+
+
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     """An API token at rest: only its SHA-256 is kept."""
 

@@ -26,6 +26,7 @@ from relit.volumes.verify import Verified, Verifier
 log = logging.getLogger("relit.volumes")
 _DESCRIBE_S = 20.0
 _PRUNE_S = 3600.0
+_PRUNE_LOW_S = 120.0  # while the disk has little room
 _TEST_S = 24 * 3600.0
 _SCRUB_LEAST_S = 10.0  # between two packs: a check must not be felt
 _SETTLE_S = 300.0  # after the start, which is busy enough
@@ -35,7 +36,8 @@ Sleep = Callable[[float], Awaitable[None]]
 
 class Caretaker:
     """``verify_s``: every pack and manifest is checked once in that span; 0: never. ``tidy`` removes what old restores
-    replaced; ``sleep`` lets so many seconds pass."""
+    replaced; ``sleep`` lets so many seconds pass. ``low``: whether the disk has little room, so that what retention
+    lets go of goes soon."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Caretaker:
         chance: Random,
         on_failure: OnFailure,
         sleep: Sleep = asyncio.sleep,
+        low: Callable[[], bool] = lambda: False,
     ) -> None:
         self._catalog = catalog
         self._pruner = pruner
@@ -66,13 +69,14 @@ class Caretaker:
         self._findings = findings
         self._clock = clock
         self._sleep = sleep
+        self._low = low
         self._scrub_s = _SCRUB_LEAST_S
         self._tasks = Tasks(reporting(log, "the upkeep of volumes", on_failure))
 
     async def start(self) -> None:
         """Begin all rounds."""
         self._spawn("describe-forks", self.describe, lambda: _DESCRIBE_S, first_s=1.0)
-        self._spawn("prune", self.prune, lambda: _PRUNE_S)
+        self._spawn("prune", self.prune, lambda: _PRUNE_LOW_S if self._low() else _PRUNE_S)
         if self._verify_s:
             self._spawn("scrub", self.scrub, lambda: self._scrub_s)
             self._spawn("test-restore", self.test, lambda: _TEST_S)

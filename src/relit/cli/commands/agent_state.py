@@ -20,7 +20,7 @@ _ILL = ("down", "healing", "backing-off")
 _TIMEOUT = click.option(
     "--timeout", type=DURATION, help="For it to be done. [default: what the agent may take to start or end]"
 )
-_OWN = ("server", "volumes", "turns", "functions", "gateway")
+_OWN = ("server", "volumes", "turns", "functions", "gateway", "front")
 
 
 @click.command("ls")

@@ -17,6 +17,7 @@ from relit.node import gauge
 from relit.node.gauge import Gauge, Guest
 
 _STYLES = {"green": "green", "amber": "yellow", "red": "red"}
+_ROOMS = {"ample": "green", "low": "yellow", "least": "red"}
 
 
 @click.group(cls=Aliased, invoke_without_command=True)
@@ -47,6 +48,11 @@ def _show(screen: Screen, now: Gauge) -> None:
     soon = f", full in {now.full_s:.0f} s at this rate" if now.full_s is not None and now.full_s < 60 else ""
     screen.line(f"memory    {level}: {human_size(now.free)} of {human_size(now.capacity)} free{soon}")
     screen.line(f"marks     amber below {human_size(now.amber)}, red below {human_size(now.red)}")
+    if now.disk.total:
+        room = screen.style(now.disk.room, fg=_ROOMS[now.disk.room])
+        screen.line(f"disk      {room}: {human_size(now.disk.free)} of {human_size(now.disk.total)} free")
+    if now.other is not None:
+        screen.line(f"shared    with another relit (process {now.other}): give each its part, node.memory")
     if now.going:
         screen.line(f"starting  {', '.join(now.going)}: {human_size(now.reserved)} set aside")
     if now.short:

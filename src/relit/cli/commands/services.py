@@ -149,6 +149,20 @@ def volumes(session: Session, ready_file: Path | None) -> None:
 
 
 @click.command()
+@click.option("--ready-file", metavar="PATH", type=click.Path(path_type=Path), help="Write this file when it works.")
+@pass_session
+def front(session: Session, ready_file: Path | None) -> None:
+    """Pass connections on to agents' own ports, in the foreground; who is parked is woken. `relit up` does it."""
+    from relit.app.front import serve
+
+    def began() -> None:
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
+
+    run_async(session, serve(session.settings(), began))
+
+
+@click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Instead of gateway.listen.")
 @click.option("--ready-file", metavar="PATH", type=click.Path(path_type=Path), help="Write this file when it works.")
 @pass_session

@@ -236,6 +236,8 @@ class Desk:
         if (error := task.exception()) is not None:
             _LOG.warning("what came of a call to a tool could not be written down: %s", error)
         elif (call := task.result()) is not None:
+            if call.state == "in_doubt":  # it was tried often enough for now
+                self._tried[call.id] = asyncio.get_running_loop().time()
             self._settled(call)
             if call.owed and call.final:
                 self._errand(self._tell(call))

@@ -14,6 +14,7 @@ from relit.store.values import (
     Audited,
     Effect,
     Firing,
+    Footprint,
     Incident,
     Lock,
     Mailbox,
@@ -111,6 +112,10 @@ def event(row: tuple[Any, ...]) -> Event:
 
 def token(row: tuple[Any, ...]) -> Token:
     return Token(name=row[0], hash=row[1], scopes=row[2].split(), created_at=row[3], last_used_at=row[4])
+
+
+def footprint(row: tuple[Any, ...]) -> Footprint:
+    return Footprint(what=row[0], peak=row[1], settled=row[2], cpu_s=row[3], seen=row[4])
 
 
 def subscriber(row: tuple[Any, ...]) -> Subscriber:

@@ -24,6 +24,7 @@ from relit.store.values import (
     Fence,
     Finish,
     Firing,
+    Footprint,
     Incident,
     Journal,
     Mailbox,
@@ -327,8 +328,8 @@ class SqlStore:
     async def counts(self) -> dict[tuple[str, str], int]:
         return {(target, state): count for target, state, count in await self._read("run_counts")}
 
-    async def to_do(self) -> list[str]:
-        return [target for (target,) in await self._read("targets_to_do")]
+    async def to_do(self) -> dict[str, tuple[int, int]]:
+        return {target: (ready, running) for target, ready, running in await self._read("targets_to_do")}
 
     # --- going back --------------------------------------------------------------------------------------------
 
@@ -379,6 +380,12 @@ class SqlStore:
 
     async def remove_subscriber(self, name: str) -> None:
         await self._write(upkeep.remove_subscriber, name)
+
+    async def put_footprints(self, footprints: Sequence[Footprint]) -> None:
+        await self._write(upkeep.put_footprints, footprints)
+
+    async def footprints(self) -> list[Footprint]:
+        return [rows.footprint(row) for row in await self._read("footprints_all")]
 
     # --- incidents, alerts -------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from relit.store.sql.outside import one_by_one
 from relit.store.sql.tx import Tx, WholeOpFailed
 from relit.store.values import (
     Firing,
+    Footprint,
     Mailbox,
     NewRun,
     Reaped,
@@ -261,6 +262,11 @@ async def record(tx: Tx, events: Sequence[Event]) -> None:
     await queue.add_events(
         tx, [(e.at or tx.now, e.name, e.agent, e.run, msgspec.msgpack.encode(e.data)) for e in events]
     )
+
+
+@one_by_one
+async def put_footprints(tx: Tx, footprints: Sequence[Footprint]) -> None:
+    await tx.many("footprint_put", [(f.what, f.peak, f.settled, f.cpu_s, f.seen) for f in footprints])
 
 
 @one_by_one

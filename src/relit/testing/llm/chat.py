@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from relit.testing.llm.ask import Ask, Refused, Turn, items, texts, words
 from relit.testing.llm.openai import CREATED, error
-from relit.testing.llm.pieces import argument_pieces, data_event, output_tokens, text_pieces
+from relit.testing.llm.pieces import argument_pieces, data_event, input_tokens, output_tokens, text_pieces
 from relit.testing.llm.script import Answer
 
 __all__ = ["error", "events", "protocol", "read", "whole"]
@@ -94,5 +94,5 @@ def _finish(answer: Answer) -> str:
 
 
 def _usage(ask: Ask, answer: Answer) -> dict[str, int]:
-    given = output_tokens(answer)
-    return {"prompt_tokens": ask.tokens, "completion_tokens": given, "total_tokens": ask.tokens + given}
+    asked, given = input_tokens(ask, answer), output_tokens(answer)
+    return {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}

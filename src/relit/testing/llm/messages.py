@@ -9,7 +9,7 @@ import msgspec
 
 from relit.testing.llm.anthropic import error
 from relit.testing.llm.ask import Ask, Refused, Turn, items, texts, words
-from relit.testing.llm.pieces import argument_pieces, named_event, output_tokens, text_pieces
+from relit.testing.llm.pieces import argument_pieces, input_tokens, named_event, output_tokens, text_pieces
 from relit.testing.llm.script import Answer, ToolCall
 
 __all__ = ["error", "events", "protocol", "read", "whole"]
@@ -57,7 +57,7 @@ def whole(no: int, ask: Ask, answer: Answer) -> dict[str, Any]:
     said = [{"type": "text", "text": answer.text, "citations": None}] if answer.text else []
     used = [{**_tool_use(no, place, call), "input": _input(call)} for place, call in enumerate(answer.calls)]
     return {
-        **_head(no, ask, output_tokens(answer)),
+        **_head(no, ask, input_tokens(ask, answer), output_tokens(answer)),
         "content": [*said, *used],
         "stop_reason": _reason(answer),
         "stop_sequence": None,
@@ -74,7 +74,7 @@ def _input(call: ToolCall) -> Any:
 
 def events(no: int, ask: Ask, answer: Answer) -> list[bytes]:
     """The answer as a stream."""
-    head = {**_head(no, ask, 1), "content": [], "stop_reason": None, "stop_sequence": None}
+    head = {**_head(no, ask, input_tokens(ask, answer), 1), "content": [], "stop_reason": None, "stop_sequence": None}
     ending = {"delta": {"stop_reason": _reason(answer), "stop_sequence": None}}
     told: list[dict[str, Any]] = [
         {"type": "message_start", "message": head},
@@ -108,9 +108,9 @@ def _tool_use(no: int, place: int, call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": f"toolu_{no:06}_{place}", "name": call.name}
 
 
-def _head(no: int, ask: Ask, given: int) -> dict[str, Any]:
+def _head(no: int, ask: Ask, asked: int, given: int) -> dict[str, Any]:
     usage = {
-        "input_tokens": ask.tokens,
+        "input_tokens": asked,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "output_tokens": given,

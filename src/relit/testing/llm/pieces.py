@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from relit.testing.llm.ask import Ask
 from relit.testing.llm.script import Answer, ToolCall
 
 _ARGUMENT_PIECE = 12  # characters
@@ -21,6 +22,11 @@ def argument_pieces(call: ToolCall) -> list[str]:
     """A few characters each, so that none is JSON by itself."""
     text = call.text
     return [text[at : at + _ARGUMENT_PIECE] for at in range(0, len(text), _ARGUMENT_PIECE)]
+
+
+def input_tokens(ask: Ask, answer: Answer) -> int:
+    """As many as the answer says, else about as many as there are."""
+    return ask.tokens if answer.prompt_tokens is None else answer.prompt_tokens
 
 
 def output_tokens(answer: Answer) -> int:

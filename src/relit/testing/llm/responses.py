@@ -9,7 +9,7 @@ import msgspec
 
 from relit.testing.llm.ask import Ask, Refused, Turn, items, texts, words
 from relit.testing.llm.openai import CREATED, error
-from relit.testing.llm.pieces import argument_pieces, named_event, output_tokens, text_pieces
+from relit.testing.llm.pieces import argument_pieces, input_tokens, named_event, output_tokens, text_pieces
 from relit.testing.llm.script import Answer, ToolCall
 
 __all__ = ["Memory", "error", "events", "protocol", "read", "whole"]
@@ -176,11 +176,11 @@ def _response(
 
 
 def _usage(ask: Ask, answer: Answer) -> dict[str, Any]:
-    given = output_tokens(answer)
+    asked, given = input_tokens(ask, answer), output_tokens(answer)
     return {
-        "input_tokens": ask.tokens,
+        "input_tokens": asked,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": given,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": ask.tokens + given,
+        "total_tokens": asked + given,
     }

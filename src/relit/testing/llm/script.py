@@ -84,6 +84,8 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``fault`` happens when ``after`` pieces are sent: ``hang`` sends no more, ``cut`` closes the connection,
     ``malformed`` breaks the JSON of the next piece. A piece is an event of a stream, or half of a body. With
     ``after=0`` a hang or a cut comes before the status line; the last piece is the last that a fault can meet.
+
+    ``prompt_tokens`` are told as if the question had so many: an agent near its model's limit sums up what was said.
     """
 
     text: str = ""
@@ -96,6 +98,7 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_after: float | None = None
     fault: Literal["hang", "cut", "malformed"] | None = None
     after: int = 0
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

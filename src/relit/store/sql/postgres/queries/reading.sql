@@ -79,9 +79,13 @@ SELECT idx, pos, attempt, data, at FROM stream WHERE run = $1 AND idx > $2 ORDER
 -- params:
 SELECT target, state, count(*) FROM runs GROUP BY state, target
 
+-- What could begin, and what is worked on; a thousand is as good as more.
 -- name: targets_to_do
 -- params:
-SELECT DISTINCT target FROM runs WHERE state IN ('available', 'running')
+SELECT target,
+  (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 'available' AND r.slot = 1 AND r.crashes = 0 AND r.target = t.target LIMIT 1000) a),
+  (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 'running' AND r.target = t.target LIMIT 1000) b)
+FROM (SELECT DISTINCT target FROM runs WHERE state IN ('available', 'running')) t
 
 -- name: mailbox_stats
 -- params:

@@ -215,3 +215,15 @@ UNION ALL SELECT 'run ' || id || ' is ' || state || ' and still holds a place in
 UNION ALL SELECT 'run ' || id || ' waits for nothing' FROM runs r
   WHERE state = 'waiting' AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.id)
 UNION ALL SELECT 'run ' || run || ' has two steps at position ' || pos FROM steps GROUP BY run, pos HAVING count(*) > 1
+
+-- What was learnt from more starts holds.
+-- name: footprint_put
+-- params: what, peak, settled, cpu_s, seen
+INSERT INTO footprints (what, peak, settled, cpu_s, seen) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (what) DO UPDATE SET peak = excluded.peak, settled = excluded.settled, cpu_s = excluded.cpu_s,
+  seen = excluded.seen
+WHERE excluded.seen >= footprints.seen
+
+-- name: footprints_all
+-- params:
+SELECT what, peak, settled, cpu_s, seen FROM footprints ORDER BY what

@@ -1,0 +1,71 @@
+"""The fronts of this machine's agents: addresses at which their own ports are reached, also while they are parked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from relit.app.agents import kind_of, place_of
+from relit.app.instances import hold_of
+from relit.app.stopping import running, until_signal
+from relit.node import parked
+from relit.node.holds import Hold
+from relit.settings import Settings
+from relit.settings.meaning import split_listen
+from relit.turns.front import Front
+
+
+class LocalResident:
+    """An agent of this machine."""
+
+    def __init__(self, hold: Path) -> None:
+        self._hold = Hold(str(hold))
+        self._parked = parked.beside(str(hold))
+        self._uses = parked.Uses(hold)
+
+    def rests(self) -> bool:
+        return os.path.lexists(self._parked)
+
+    def wake(self) -> None:
+        parked.wake(self._parked)
+
+    def used(self) -> None:
+        self._uses.now()
+
+    def refusal(self) -> str | None:
+        why = self._hold.look()
+        return f"it is stopped: {why}" if self._hold.held else None
+
+
+def fronts(settings: Settings) -> list[Front]:
+    """Of all agents of the configuration."""
+    found = []
+    for name, doors in _known(settings).items():
+        resident = LocalResident(hold_of(settings, name))
+        found += [Front(split_listen(listen), port, resident) for listen, port in doors]
+    return found
+
+
+def _known(settings: Settings) -> dict[str, list[tuple[str, int]]]:
+    """Of each agent that has some: (address, its own port)."""
+    found = {}
+    for name, agent in settings.agents.items():
+        if agent.front:
+            ports = place_of(settings, name, kind_of(settings, name)).door.ports
+            found[name] = [(listen, ports[port]) for port, listen in agent.front.items()]
+    return found
+
+
+def stamp(settings: Settings) -> str:
+    """Differs when there are other fronts: their process is started again then, and not for every other setting."""
+    return hashlib.blake2b(msgspec.json.encode(_known(settings), order="sorted"), digest_size=8).hexdigest()
+
+
+async def serve(settings: Settings, began: Callable[[], None]) -> None:
+    """Pass connections on until a signal comes."""
+    async with until_signal() as stop, running(fronts(settings), began):
+        await stop.wait()
