@@ -11,7 +11,6 @@ from typing import Any
 
 from relit.api.volumes_port import Volumes
 from relit.app import functions, parts, strict
-from relit.app.attended import keeper_of_volumes
 from relit.app.folder import run_dir
 from relit.app.house_tools import HouseTools
 from relit.app.up import command
@@ -33,7 +32,7 @@ from relit.settings.tools import STRICT
 from relit.settings.tools import Tool as Table
 from relit.store.base import Store
 from relit.store.tools import Effect, ToolCall
-from relit.turns.outsider import MAIN, read
+from relit.turns.message import MAIN, read
 
 _LOG = logging.getLogger(__name__)
 _SHORT = 8  # characters: a shorter secret is part of too many words to be hidden
@@ -59,6 +58,8 @@ async def desk(settings: Settings, store: Store, me: str, is_dead: Callable[[str
 
 
 def _volumes(settings: Settings) -> AbstractAsyncContextManager[Volumes]:
+    from relit.app.attended import keeper_of_volumes  # brings httpx: it is wanted when an agent takes a snapshot
+
     return keeper_of_volumes(run_dir(settings), noted_token(settings.data) or "")
 
 

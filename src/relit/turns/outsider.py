@@ -28,13 +28,13 @@ from relit.lib.durations import to_ms
 from relit.lib.ids import new_id
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
+from relit.turns.message import read
 from relit.turns.released import Assembled, Item, Telling
 
 DELIVERIES = 5  # of one message, before it is given up: it kills its agent each time
 SOON_S, PAUSE_S = 0.03, 0.4  # between looks whether it is back, growing: one that stood still is there at once
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # statuses that another try may mend
 UNTAKEN = (409, 425, 429, 503)  # of these, those with which it says that it has not begun
-MAIN = "main"
 
 AGAIN = (
     "[relit: this message was delivered before, and you were interrupted while you worked on it. What you had done "
@@ -194,18 +194,3 @@ class Delivery:
 def pause_s(failures: int, retry: Retry) -> float:
     """Seconds until a message that the agent has failed so often is delivered again."""
     return min(to_ms(retry.most) / 1000, to_ms(retry.first) / 1000 * retry.factor ** min(failures - 1, 64))
-
-
-def read(message: Any) -> tuple[str, str]:
-    """(text, session) of a message: text, or a table with ``text`` and perhaps ``session``."""
-    if isinstance(message, str):
-        return message, MAIN
-    if isinstance(message, dict) and isinstance(message.get("text"), str):
-        session = message.get("session", MAIN)
-        if isinstance(session, str) and session.replace("-", "").replace("_", "").isalnum():
-            return message["text"], session
-    raise TurnFailed(
-        "that is no message for this agent",
-        why="it wants text, or a table with `text` and perhaps `session` (letters, digits, - and _)",
-        fix='relit send AGENT "text"',
-    )

@@ -122,7 +122,7 @@ def turns(session: Session, ready_file: Path | None) -> None:
 @pass_session
 def functions(session: Session, ready_file: Path | None, describe: bool) -> None:
     """Carry out calls of tools that are Python functions, in the foreground. `relit up` does it."""
-    from relit.app import functions as tools
+    from relit.app import function_worker as tools
 
     def began(targets: list[str]) -> None:
         if ready_file is not None:
