@@ -9,7 +9,7 @@ MINUTES ?= 5
 COMMA := ,
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-agents test test-fast test-crash test-real bench bench-durable bench-volumes bench-node bench-gateway bench-memory bench-setup soak lint format venv system-deps clean
+.PHONY: docs help demo demo-agents real-agents test test-fast test-crash test-real bench bench-durable bench-volumes bench-node bench-gateway bench-memory bench-setup soak lint format venv system-deps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -41,7 +41,10 @@ format: $(VENV)/.dev  ## let ruff put the code in order
 	$(BIN)/ruff check --fix src tests bench docs
 	$(BIN)/ruff format src tests bench docs
 
-test: system-deps lint  ## everything but the long matrices; six to fourteen minutes on two cores
+real-agents: $(VENV)/.dev  ## install the real agents that tests use, before anything runs beside that
+	$(PY) tests/real/real_runtimes.py
+
+test: system-deps lint real-agents  ## everything but the long matrices; six to fourteen minutes on two cores
 	$(PYTEST) -q -n $(WORKERS) --dist worksteal --durations=10 -m "not crash and not real"
 
 test-fast: $(VENV)/.dev  ## what takes milliseconds
@@ -52,7 +55,7 @@ MATRIX = $(PYTEST) -q -n $(WORKERS) --dist worksteal --timeout 1800 $(if $(SHARD
 test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databases that die; SHARD=1/2 is a part, RESUME=1 goes on
 	$(MATRIX) -m crash
 
-test-real: $(VENV)/.dev  ## with real agents, an hour; SHARD=1/2 is a part, RESUME=1 goes on where it was stopped
+test-real: real-agents  ## with real agents, an hour; SHARD=1/2 is a part, RESUME=1 goes on where it was stopped
 	$(MATRIX) -m "real or agents"
 
 bench: bench-durable bench-volumes bench-node bench-gateway bench-memory  ## every figure that the README quotes

@@ -17,7 +17,7 @@ from tools_house import House, Scripted, house, mail
 from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, text
 from relit.gateway.tools.shelf import Grant
 from relit.store.tools import GAVE_UP, HEARD, ToolCall
-from relit.store.values import Turn
+from relit.store.values import NewRun, Turn
 
 
 async def until(true: Callable[[], Any], *, within: float = 10.0) -> None:
@@ -37,7 +37,8 @@ async def test_a_call_is_made_and_written_down(tmp_path: Path) -> None:
         call = await state(home)
         assert (call.state, call.tool, call.agent, call.run, call.failed) == ("done", "mail", "scout", "r1", False)
         assert call.arguments == b'{"to":"ann"}'
-        assert home.source.made == [("mail", f"relit-{call.id}")]
+        assert home.source.made == [("mail", call.key)]
+        assert call.key.startswith("relit-")
 
 
 async def test_arguments_that_do_not_fit_are_told_and_nothing_is_made(tmp_path: Path) -> None:
@@ -154,6 +155,30 @@ async def test_a_look_up_settles_a_doubt(tmp_path: Path) -> None:
     async with house(tmp_path, source) as home:
         assert await home.call(to="ann") == ("it is there", False)
         assert (len(source.made), source.looked) == (2, 2)
+
+
+async def recovered(home: House) -> None:
+    """The agent's turn came back from a copy of the store, which may be older than what it did."""
+    await home.store.enqueue([NewRun(id="r1", agent="scout", workflow="message", input=b"")])
+    await home.store.recovered()
+
+
+async def test_after_a_recovery_nothing_is_made_that_may_have_been_made_before(tmp_path: Path) -> None:
+    async with house(tmp_path, Scripted([mail(effect="ask")])) as home:
+        await recovered(home)
+        words, failed = await home.call(to="ann")
+        assert failed or "nobody knows" in words
+        assert home.source.made == []
+        assert (await state(home)).state == "in_doubt"
+
+
+async def test_after_a_recovery_it_is_looked_whether_a_call_was_made(tmp_path: Path) -> None:
+    source = Scripted([mail(effect="lookup", timeout=0.2)])
+    source.found = lambda call: text("it is there")
+    async with house(tmp_path, source) as home:
+        await recovered(home)
+        assert await home.call(to="ann") == ("it is there", False)
+        assert (source.made, source.looked) == ([], 1)
 
 
 async def test_what_certainly_did_not_happen_is_tried_again_and_then_told(

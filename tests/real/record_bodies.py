@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from real_house import RealHouse, about
 from redacting import Redactor
 
@@ -25,6 +26,8 @@ RUNTIMES = Path(__file__).parents[2] / ".bench" / "runtimes"  # as `make demo-ag
 PLACE = Path(__file__).parents[1] / "gateway" / "bodies"
 FULL = 190_000  # tokens: as near to the limit as no agent lets it come
 STORIES = 12  # after which it should have summed up
+STORY = "Once a keeper lost his lamp, and the sea gave it back. " * 600  # what is kept of the end is less than this
+ENOUGH = 8  # answers in a conversation, of which the older ones can be summed up
 
 
 class Recording:
@@ -37,7 +40,8 @@ class Recording:
         self.rules = [
             Rule(about("lighthouse", tool=False), look),
             Rule(about("lighthouse"), "It is dark."),
-            Rule(about("story"), Answer("Once a keeper lost his lamp, and the sea gave it back.", prompt_tokens=FULL)),
+            Rule(about("story", tool=False), lambda ask: msgspec.structs.replace(look, prompt_tokens=_told(ask))),
+            Rule(about("story"), lambda ask: Answer(STORY, prompt_tokens=_told(ask))),
             Rule(lambda ask: ask.protocol in MODEL_CALLS, "Stories of keepers were told."),
         ]
         self._before = 0
@@ -80,6 +84,11 @@ class Recording:
         await self.house.answer(run)
 
 
+def _told(ask: Ask) -> int | None:
+    """Tokens: as many as there are, until there is enough to sum up."""
+    return FULL if ask.nth >= ENOUGH else None
+
+
 def _sums_up(ask: Ask) -> bool:
     """Whether it asks for a summary: nothing may be done then but to speak."""
     return ask.protocol in MODEL_CALLS and not ask.tools
@@ -105,12 +114,13 @@ async def record(kind: str, folder: Path) -> dict[str, list[Any]]:
         house.llm.rules[:] = made.rules
         await made.again()
         await made.scene("interrupted", text, dies=True)
-        await made.again()
-        await made.fill()
-        await made.begin()
-        await made.scene("compacted", text)
-        await made.again()
-        await made.scene("compacted-again", text)
+        if kind == "hermes":  # OpenClaw refuses a prompt that is told to be so long, and sums nothing up
+            await made.again()
+            await made.fill()
+            await made.begin()
+            await made.scene("compacted", text)
+            await made.again()
+            await made.scene("compacted-again", text)
         return made.scenes
     finally:
         await house.stop()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conformance import DAY, OpenStore, Time
+from conformance import DAY, OpenStore, Time, add
 
 from relit.errors import Conflict, NotFound
+from relit.lib.ids import derived_id
 from relit.store.base import Store
 from relit.store.tools import GAVE_UP, HEARD, WAITS, ToolCall, ToolCalls, ToolEnd
 
@@ -42,6 +43,41 @@ async def test_a_call_is_written_down_before_and_after(tools: ToolCalls) -> None
     assert ended.ended_at is not None
     assert await tools.of_run("r1") == [ended]
     assert await tools.of_agent("scout") == [ended]
+
+
+async def test_a_call_of_a_turn_has_the_same_key_whenever_the_turn_is_lived_again(tools: ToolCalls) -> None:
+    def key(before: int, run: str = "r1") -> str:
+        return f"relit-{derived_id(run, 'mail', 'h', str(before))}"
+
+    first, _ = await tools.begin(call(key="k"), 0)
+    second, _ = await tools.begin(call("t2", key="k"), 1)
+    other, _ = await tools.begin(call("t3", key="k", run="r2"), 0)
+    assert [each.key for each in (first, second, other)] == [key(0), key(1), key(0, "r2")]
+    await tools.end(ToolEnd(id="t1", state="done", result=b"1"))
+    replayed, source = await tools.begin(call("t4", key="k", life="2"), 0)
+    assert (replayed.state, source and source.id) == ("replayed", "t1")
+    third, _ = await tools.begin(call("t5", key="k", life="2"), 2)
+    assert third.key == key(2), "what was answered from the record does not count"
+    assert (await tools.begin(call("t6", key="k", run="", life=""), 0))[0].key == "k", "of no turn"
+
+
+@pytest.mark.parametrize(
+    ("effect", "state"),
+    [("ask", "in_doubt"), ("lookup", "in_doubt"), ("native-key", "open"), ("natural-key", "open"), ("read", "open")],
+)
+async def test_after_the_store_came_back_from_a_copy_a_call_may_have_been_made_before(
+    store: Store, effect: Any, state: str
+) -> None:
+    await add(store, id="r1")
+    assert (await store.tools.begin(call("t0", effect=effect, hash="before"), 0))[0].state == "open"
+    await store.recovered()
+    made, source = await store.tools.begin(call(effect=effect), 0)
+    assert (made.state, source) == (state, None)
+    assert ("copy" in made.why) == (state == "in_doubt")
+    held, _ = await store.tools.begin(call("t2", effect=effect, hash="held", state="held"), 0)
+    assert held.state == "held", "a person decides anyway"
+    await add(store, id="r2")
+    assert (await store.tools.begin(call("t3", effect=effect, run="r2"), 0))[0].state == "open", "it came later"
 
 
 async def test_a_call_ends_once(tools: ToolCalls) -> None:

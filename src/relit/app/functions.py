@@ -56,7 +56,7 @@ class FunctionTools:
         raise AssertionError("none of these is looked up: the run itself knows")
 
     async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
-        run = await self._engine.start(f"{AGENT}/{call.tool}", [arguments], id=derived_id("tool.run", call.id))
+        run = await self._engine.start(f"{AGENT}/{call.tool}", [arguments], id=derived_id("tool.run", call.key))
         try:
             found = await self._engine.result(run)
         except (RunFailed, RunCancelled) as error:

@@ -101,7 +101,7 @@ class HouseTools:
         if asked["agent"] not in self._settings.agents:
             raise NotSent(f"there is no agent {asked['agent']}: there are {', '.join(self._settings.agents)}")
         message = f"[from the agent {call.agent}]\n\n{asked['message']}"
-        sent = await self._engine.send(asked["agent"], message, id=derived_id("tool.sent", call.id))
+        sent = await self._engine.send(asked["agent"], message, id=derived_id("tool.sent", call.key))
         return f"sent, as run {sent.id}"
 
     async def _snapshot(self, call: ToolCall, asked: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from relit.errors import Conflict, NotFound
+from relit.lib.ids import derived_id
 from relit.store.sql import queue
 from relit.store.sql.outside import one_by_one
 from relit.store.sql.tx import Database, Op, Row, Tx
@@ -18,6 +19,7 @@ from relit.store.tools import HEARD, Note, ToolCall, ToolEnd, ToolState
 
 _FIELDS = ToolCall.__struct_fields__
 _FLAGS = ("failed", "owed")
+_RECOVERED = "the server came back from a copy that may be older than this call"
 
 
 class SqlTools:
@@ -141,12 +143,26 @@ async def _begin(tx: Tx, args: tuple[ToolCall, int]) -> tuple[ToolCall, ToolCall
         call = msgspec.structs.replace(call, ended_at=tx.now)
     if source is not None:
         call = msgspec.structs.replace(call, state="replayed", source=source.id, ended_at=tx.now)
+    elif call.run:
+        call = await _of_its_turn(tx, call)
     await tx.many("tool_add", [_row(call)])
+    if call.state == "in_doubt":
+        await _told(tx, "tool.in_doubt", call, why=call.why)
     if call.state == "held":
         await _told(tx, "tool.held", call)
     if call.state == "denied":
         await _told(tx, "tool.denied", call, by="policy")
     return call, source
+
+
+async def _of_its_turn(tx: Tx, call: ToolCall) -> ToolCall:
+    """With a key that the same call of the same turn had in a history that was lost, and in doubt where only a look or
+    a person can tell whether it was made there."""
+    [(_, before, recovered_at)] = await tx.many("tool_before_it", [(call.run, call.agent, call.tool, call.hash)])
+    call = msgspec.structs.replace(call, key=f"relit-{derived_id(call.run, call.tool, call.hash, str(before))}")
+    if recovered_at is None or call.state != "open" or call.effect not in ("ask", "lookup"):
+        return call
+    return msgspec.structs.replace(call, state="in_doubt", why=_RECOVERED)
 
 
 @one_by_one

@@ -20,6 +20,13 @@ WHERE run = ?1 AND run <> '' AND agent = ?2 AND tool = ?3
       AND NOT EXISTS (SELECT 1 FROM tool_calls o WHERE o.source = tool_calls.id AND o.source <> '' AND o.life = ?6 AND o.heard <> 2))
 ORDER BY hash = ?4 DESC, number, id LIMIT 1
 
+-- How often that was asked for before in a turn, whatever became of it, but for what was answered from the record; and
+-- when the turn's run came back from a copy of the store.
+-- name: tool_before_it
+-- params: run, agent, tool, hash
+SELECT (SELECT count(*) FROM tool_calls WHERE run = ?1 AND agent = ?2 AND tool = ?3 AND hash = ?4 AND state <> 'replayed'),
+  (SELECT recovered_at FROM runs WHERE id = ?1)
+
 -- Of no turn: only one that is undecided.
 -- name: tool_undecided
 -- params: agent, tool, hash
