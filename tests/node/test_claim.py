@@ -39,7 +39,8 @@ def test_the_second_one_is_told_who_was_first_until_that_is_dead(
 ) -> None:
     monkeypatch.setattr(claim, "_AGAIN_S", 0.0)
     mine = Claim(SYSTEM_CLOCK, f"\0relit-test-{os.getpid()}")
-    assert mine.other() == other.pid
+    for _ in range(20):
+        assert mine.other() == other.pid, "also when it greets nobody"
     other.kill()
     other.wait()
     assert mine.other() is None

@@ -24,6 +24,7 @@ from relit.node.status import read as status_of
 from relit.pressure.admission import Room
 from relit.pressure.footprint import MB
 from relit.pressure.level import BURST, marks
+from relit.pressure.shedding import Choice
 from swap_files import swap_file
 
 ALL = 16_000 * MB
@@ -191,6 +192,18 @@ async def test_it_can_be_stopped_and_held_while_it_is_frozen(
         await until(lambda: state(node) == "frozen")
         pid = node.status()[0].pid or 0
     assert proc.start_time(pid) is None
+
+
+async def test_one_that_somebody_else_had_parked_can_be_killed_for_room(
+    keeper: KeeperClient, run_dir: Path, server: Server, counter: InstanceSpec, tmp_path: Path
+) -> None:
+    async with running(keeper, run_dir, server, [counter]) as node:
+        await frozen(node, counter, tmp_path)
+        node.semaphore._park(Choice("a", "kill", "a test"), 1000.0)
+        node.semaphore.look()
+        await until(lambda: state(node) == "stopped")
+        node.semaphore.look()
+        assert (parked.read(place(counter)) or Parked(reason="", deed="stop", at_ms=0)).deed == "kill"
 
 
 async def test_one_that_is_killed_while_it_is_frozen_stays_parked(

@@ -87,6 +87,13 @@ def test_red_that_is_slow_leaves_time_for_good_order() -> None:
     assert victim(RED, tenant("a", idle=False)) == ("a", "kill")
 
 
+def test_one_that_is_frozen_gives_no_more_while_there_is_time() -> None:
+    frozen, idle = tenant("frozen", priority=10, frozen=True, then="freeze"), tenant("idle")
+    assert victim(RED, frozen, idle) == ("idle", "stop")
+    assert victim(RED, frozen) is None
+    assert victim(FAST, frozen, idle) == ("frozen", "kill")
+
+
 def test_one_that_goes_in_good_order_is_killed_when_there_is_no_time_for_it() -> None:
     slow, other = tenant("slow", priority=10, going=True), tenant("other")
     begun = Shed("slow", 990.0, "stop", 600 * MB, FAST.free)
@@ -101,7 +108,7 @@ def test_pages_of_one_that_rests_are_moved_out_before_those_of_one_at_work() -> 
 
     def moved(now: Pressure, *tenants: Tenant, before: dict[str, float] | None = None) -> str | None:
         found = cold(now, tenants, before or {}, 1000.0)
-        return None if found is None else found.name
+        return found[0].name if found else None
 
     assert moved(AMBER, working, resting) == "resting"
     assert moved(AMBER, working, resting, before={"resting": 990.0}) == "working"

@@ -142,6 +142,13 @@ async def test_runs_are_found_by_what_they_are(store: Store) -> None:
     assert await store.to_do() == {"a/v": (1, 0), "b/w": (1, 0)}
 
 
+async def test_what_lost_its_worker_is_to_be_done_too(store: Store) -> None:
+    await running(store)
+    assert await store.to_do() == {"a/w": (0, 1)}
+    await store.reap("worker", proven=True, poison_after=9)
+    assert await store.to_do() == {"a/w": (1, 0)}
+
+
 async def test_a_run_is_found_by_either_end_of_its_id(store: Store) -> None:
     id_ = await add(store)
     assert await store.find_runs(id_[:12]) == [id_]

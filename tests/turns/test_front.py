@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -196,6 +199,50 @@ async def test_as_long_as_an_answer_is_awaited_the_agent_is_told_to_be_used(
             await asyncio.sleep(0.01)
     writer.close()
     await made.stop()
+
+
+async def test_a_caller_that_is_gone_without_a_word_is_told_to_the_agent() -> None:
+    ended = asyncio.Event()
+
+    async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while await reader.read(1024):
+                pass
+        ended.set()
+        writer.close()
+
+    server = await asyncio.start_server(heard, "127.0.0.1", 0)
+    resident = Sleeper()
+    made = Front(("127.0.0.1", 0), server.sockets[0].getsockname()[1], resident)
+    await made.start()
+    assert made.address is not None
+    caller = socket.create_connection(made.address)
+    caller.sendall(b"one")
+    async with asyncio.timeout(10):
+        while not resident.uses:
+            await asyncio.sleep(0.01)
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    caller.close()
+    async with asyncio.timeout(10):
+        await ended.wait()
+        while made._passages:
+            await asyncio.sleep(0.01)
+    await made.stop()
+    server.close()
+
+
+async def test_nobody_is_woken_for_a_caller_who_has_hung_up(sleeper: Sleeper, door: tuple[str, int]) -> None:
+    await park(sleeper)
+    sleeper.starts = False
+    _, writer = await asyncio.open_connection(*door)
+    await asyncio.sleep(1.2)  # it waits for the other side to begin
+    assert not sleeper.parked
+    writer.close()
+    await writer.wait_closed()
+    await asyncio.sleep(0.3)
+    uses = sleeper.uses
+    await asyncio.sleep(0.3)
+    assert sleeper.uses == uses
 
 
 async def test_it_listens_as_soon_as_the_address_is_free(sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:

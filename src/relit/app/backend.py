@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -21,10 +21,15 @@ from relit.store.base import Store
 
 
 class StoreBackend:
-    """``ControlBackend`` on the store. Nodes decide by their settings what runs: nothing further is wanted of them."""
+    """``ControlBackend`` on the store. Nodes decide by their settings what runs: nothing further is wanted of them.
+    ``owners``: in whose processes an agent lives, itself included."""
 
-    def __init__(self, store: Store, poison_after: int, volumes: Volumes, trying: Trying) -> None:
+    def __init__(
+        self, store: Store, poison_after: int, volumes: Volumes, trying: Trying,
+        owners: Callable[[str], Sequence[str]] = lambda agent: [agent],
+    ) -> None:  # fmt: skip
         self._store = store
+        self._owners = owners
         self._volumes = volumes
         self._trying = trying
         self._poison_after = poison_after
@@ -79,9 +84,9 @@ class StoreBackend:
         """By their runs, and by calls that their gateway has under way."""
         loads: dict[str, Load] = {}
         for target, (ready, running) in (await self._store.to_do()).items():
-            agent = target.partition("/")[0]
-            known = loads.get(agent, Load(0, 0))
-            loads[agent] = Load(known.ready + ready, known.running + running)
+            for owner in self._owners(target.partition("/")[0]):
+                known = loads.get(owner, Load(0, 0))
+                loads[owner] = Load(known.ready + ready, known.running + running)
         busy = {*loads}
         busy |= {call.agent for call in await self._store.calls.open_calls()}
         effects = {call.agent for call in await self._store.tools.waiting(["open", "approved"])}

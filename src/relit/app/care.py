@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 def _is_low(place: Path) -> bool:
     """Whether its disk has little room."""
-    disk = shutil.disk_usage(place)
+    try:
+        disk = shutil.disk_usage(place)
+    except OSError:
+        return False  # it is asked again soon
     return disk.free < low_mark(disk.total)
 
 

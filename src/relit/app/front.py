@@ -12,6 +12,8 @@ import msgspec
 from relit.app.agents import kind_of, place_of
 from relit.app.instances import hold_of
 from relit.app.stopping import running, until_signal
+from relit.errors import ConfigError
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.node import parked
 from relit.node.holds import Hold
 from relit.settings import Settings
@@ -31,7 +33,10 @@ class LocalResident:
         return os.path.lexists(self._parked)
 
     def wake(self) -> None:
-        parked.wake(self._parked)
+        """One that was killed for want of memory waits for its time all the same; its node wakes it then."""
+        now = parked.read(self._parked)
+        if now is None or not parked.rests_s(now, SYSTEM_CLOCK.now_ms()):
+            parked.wake(self._parked)
 
     def used(self) -> None:
         self._uses.now()
@@ -51,12 +56,18 @@ def fronts(settings: Settings) -> list[Front]:
 
 
 def _known(settings: Settings) -> dict[str, list[tuple[str, int]]]:
-    """Of each agent that has some: (address, its own port)."""
-    found = {}
+    """Of each agent that has some: (address, its own port). ConfigError: an agent listens there itself."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    own = {name: place_of(settings, name, kind_of(settings, name)).door.ports for name in settings.agents}
+    taken = {port: name for name, ports in own.items() for port in ports.values()}
     for name, agent in settings.agents.items():
-        if agent.front:
-            ports = place_of(settings, name, kind_of(settings, name)).door.ports
-            found[name] = [(listen, ports[port]) for port, listen in agent.front.items()]
+        for port, listen in agent.front.items():
+            if (other := taken.get(split_listen(listen)[1])) is not None:
+                raise ConfigError(
+                    f"agents.{name}.front.{port} cannot be {listen}", why=f"{other} listens on that port itself",
+                    fix="another port",
+                )  # fmt: skip
+            found.setdefault(name, []).append((listen, own[name][port]))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from relit.app.attended import keeper_of_volumes
 from relit.app.backend import StoreBackend
 from relit.app.declared import declare
 from relit.app.folder import mark, run_dir
+from relit.app.instances import owners_of
 from relit.app.stopping import running, until_signal
 from relit.app.trying import Trying
 from relit.app.vaulted import hold
@@ -161,7 +163,8 @@ def services(
     folder.mkdir(mode=0o700, exist_ok=True)
     secrets = settings.secrets
     trying = Trying(settings, environment, volumes, on_failure)
-    backend = StoreBackend(engine.store, settings.worker.poison_after, volumes, trying)
+    owners = functools.partial(owners_of, settings)
+    backend = StoreBackend(engine.store, settings.worker.poison_after, volumes, trying, owners)
     return [
         NodeSocket(folder / "control.sock", backend),  # first: it refuses a second server
         trying,

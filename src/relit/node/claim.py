@@ -27,7 +27,9 @@ class Claim:
     def other(self) -> int | None:
         """The process id of the node that was here before; ``None``: there is none. Cheap."""
         now = self._clock.monotonic()
-        if self._socket is None and now - self._asked >= _AGAIN_S:
+        if self._socket is not None:
+            self._greet(self._socket)
+        elif now - self._asked >= _AGAIN_S:
             self._asked = now
             self._other = None if self._claim() else self._owner()
         return self._other
@@ -41,18 +43,28 @@ class Claim:
     def _claim(self) -> bool:
         mine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
+            mine.setblocking(False)
             mine.bind(self._name)
-            mine.listen(1)
+            mine.listen(8)
         except OSError:
             mine.close()
             return False
         self._socket = mine
         return True
 
+    def _greet(self, mine: socket.socket) -> None:
+        """Those that came to look; else nobody can after a while."""
+        with contextlib.suppress(OSError):
+            while True:
+                mine.accept()[0].close()
+
     def _owner(self) -> int | None:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.setblocking(False)
-            line.connect(self._name)
+            try:
+                line.connect(self._name)
+            except BlockingIOError:  # it is there, and has not greeted for long
+                return self._other
             pid, _, _ = _CRED.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CRED.size))
             return pid if pid != os.getpid() else None
         return None

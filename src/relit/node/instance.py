@@ -209,12 +209,11 @@ class Instance:
         demand, name = self.spec.demand, self.spec.name
         if demand is None:
             return True
-        if self._follower.there:
-            self._ticket = self._gate.passed(name, demand)
-        else:
-            self._ticket = self._gate.pass_now(name, demand)
+        pass_now = self._gate.passed if self._follower.there else self._gate.pass_now
+        self._ticket = pass_now(name, demand)
         if self._ticket is None:
-            self._ticket = await self._unless_stopped(self._gate.enter(name, demand, self._waits))
+            enter = self._gate.enter(name, demand, self._waits)
+            self._ticket = cast(Any, await race(enter, self._asked.wait(), self.hold.there()))[0]
         return self._ticket is not None
 
     def _waits(self, why: str) -> None:

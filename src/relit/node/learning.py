@@ -37,12 +37,14 @@ class Learning:
 
     async def share(self) -> None:
         """Once. What more starts tell of holds. RelitError."""
-        mine = [_measured(of, each) for of, each in self._gate.known.items() if self._told.get(of) != each]
+        told = dict(self._gate.known)
+        mine = [_measured(of, each) for of, each in told.items() if self._told.get(of) != each]
         for each in await self._control.footprints(mine):
             known = self._gate.known.get(each.of)
             if known is None or each.seen > known.seen:
-                self._gate.known[each.of] = Footprint(each.peak, each.settled, each.cpu_s, each.seen)
-        self._told = dict(self._gate.known)
+                heard = Footprint(each.peak, each.settled, each.cpu_s, each.seen)
+                self._gate.known[each.of] = told[each.of] = heard
+        self._told = told
 
 
 def _measured(of: str, each: Footprint) -> Measured:

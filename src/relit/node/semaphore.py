@@ -136,10 +136,11 @@ class Semaphore:
 
     def _move_out(self, tenants: Sequence[Tenant], at: float) -> None:
         """Nobody can be parked: memory that is not in use."""
-        found = cold(self.pressure, tenants, self._moved, at)
-        if found is not None and self._census.fits_swap(found.resident):
-            self._moved[found.name] = at
-            self._begin(self._move_into_swap(found))
+        for found in cold(self.pressure, tenants, self._moved, at):
+            if self._census.fits_swap(found.resident):
+                if self._begin(self._move_into_swap(found)):
+                    self._moved[found.name] = at
+                return
 
     async def _move_into_swap(self, tenant: Tenant) -> None:
         pids = self._census.members.get(tenant.name, set())
@@ -161,12 +162,13 @@ class Semaphore:
         if each.hold.parked is None and each.status.state in RUNS:
             self._park(choice, self._clock.monotonic())
 
-    def _begin(self, deed: Coroutine[Any, Any, None]) -> None:
-        """One at a time."""
+    def _begin(self, deed: Coroutine[Any, Any, None]) -> bool:
+        """One at a time. False: not now."""
         if self._deed is None or self._deed.done():
             self._deed = asyncio.get_running_loop().create_task(deed)
-        else:
-            deed.close()
+            return True
+        deed.close()
+        return False
 
     def _named(self, name: str) -> Instance | None:
         return next((each for each in self._instances() if each.spec.name == name), None)
@@ -178,9 +180,10 @@ class Semaphore:
         self._shed = [one for one in self._shed if at - one.at < 60]
         self._shed.append(Shed(choice.name, at, choice.deed, held, self.pressure.free))
         times = [one for one in self._parked_at.get(choice.name, []) if at - one < REMEMBERS_S]
-        times = times if each.hold.parked is not None else [*times, at]  # it went, but too slowly: the same parking
+        if each.hold.parked is None or not times:  # else it went, but too slowly: the same parking
+            times = [*times, at]
         self._parked_at[choice.name] = times
-        now, count = self._clock.now_ms(), max(1, len(times))
+        now, count = self._clock.now_ms(), len(times)
         self._say(each, Parked(reason=choice.reason, deed=choice.deed, at_ms=now, resident=held, times=count))
         if choice.deed == "kill":  # at once: its instance follows, but not within a millisecond
             for pid in self._census.members.get(choice.name, ()):
@@ -213,7 +216,7 @@ class Semaphore:
                 each.hold.wake()
             elif each.spec.parking.wakes:
                 somebody = True
-                if self._is_wanted(each, max(self._parked_at.get(name, [0.0]))):
+                if self._is_wanted(each, max(self._parked_at.get(name) or [0.0])):
                     each.hold.wake()
         if somebody:
             self._census.ask(IDLE_S, at)

@@ -79,6 +79,7 @@ def choose(
         found = [each for each in tenants if _amber(each, at)]
     else:
         found = [each for each in tenants if not each.going or _hastens(now, each, shed)]
+        found = [each for each in found if not (each.frozen and _slow(now))]  # it gives no more while there is time
     found = _worth(found, _missing(now, reserve))
     if not found:
         return None
@@ -113,17 +114,17 @@ def displaced(
     )
 
 
-def cold(now: Pressure, tenants: Sequence[Tenant], moved: Mapping[str, float], at: float) -> Tenant | None:
+def cold(now: Pressure, tenants: Sequence[Tenant], moved: Mapping[str, float], at: float) -> list[Tenant]:
     """Whose memory moves into swap while it goes on, when nobody can be parked: what it needs comes back, page by page,
-    and the rest stays out. One that rests, if there is one. ``moved``: whose did, and when."""
+    and the rest stays out. The best first: those that rest. ``moved``: whose did, and when."""
     if now.level != "amber" or now.calm_at is not None:
-        return None
+        return []
     found = [
         each for each in tenants
         if not each.going and not each.frozen and each.resident >= _COLD_LEAST
         and at - moved.get(each.name, float("-inf")) >= COLD_S
     ]  # fmt: skip
-    return min(found, key=lambda each: (not each.idle, each.priority, -each.resident, each.name), default=None)
+    return sorted(found, key=lambda each: (not each.idle, each.priority, -each.resident, each.name))
 
 
 def returns_s(times: int) -> float:

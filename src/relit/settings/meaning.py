@@ -187,13 +187,22 @@ def _fronts(path: Path, agent: Agent, kind: Kind | None) -> Iterator[Fault]:
 
 def _addresses(file: File) -> Iterator[Fault]:
     """No two listen at one."""
-    taken = {file.server.listen: "server.listen", file.gateway.listen: "gateway.listen"}
+    taken = {"server.listen": file.server.listen, "gateway.listen": file.gateway.listen}
     for name, agent in file.agents.items():
         for port, listen in agent.front.items():
-            key = f"agents.{name}.front.{port}"
-            if listen in taken:
-                yield Fault(("agents", name, "front", port), f"is {taken[listen]}, too", "an address of its own")
-            taken.setdefault(listen, key)
+            other = next((key for key, each in taken.items() if _same_place(each, listen)), None)
+            if other is not None:
+                yield Fault(("agents", name, "front", port), f"is {other}, too", "an address of its own")
+            taken[f"agents.{name}.front.{port}"] = listen
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Whether nobody can listen at both."""
+    try:
+        (host, port), (another, its) = split_listen(one), split_listen(other)
+    except ValueError:
+        return False  # which is told elsewhere
+    return port == its != 0 and (host == another or {host, another} & {"0.0.0.0", "::"} != set())
 
 
 def _start(path: Path, agent: Agent) -> Iterator[Fault]:

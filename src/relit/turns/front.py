@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -20,8 +20,7 @@ _LOG = logging.getLogger(__name__)
 FIRST_S = 1.0  # who says nothing for so long waits for the other side to begin
 PATIENCE_S = 300.0  # a start waits for room, and then takes its time
 AGAIN_S = 0.1  # between tries while its port does not answer
-OPEN_S = 120.0  # so long a question without an answer is something to do
-QUIET_S = 10.0  # and a connection over which something came
+QUIET_S = 120.0  # so long after a byte a connection is still in use: an answer may have pauses
 LOOK_S = 1.0
 LISTEN_S = 5.0  # between tries to listen where somebody else does
 _PIECE = 64 << 10
@@ -51,18 +50,15 @@ class _Away(Exception):
 class _Passage:
     """One connection. Moments of the monotonic clock."""
 
-    def __init__(self, now: float) -> None:
-        self.asked_at: float | None = None  # the caller has spoken last
-        self.moved_at = now
+    def __init__(self) -> None:
+        self._moved_at = float("-inf")
 
-    def spoke(self, now: float) -> None:
-        self.asked_at = self.moved_at = now
-
-    def answered(self, now: float) -> None:
-        self.asked_at, self.moved_at = None, now
+    def moved(self, now: float) -> None:
+        """Something came, from either side."""
+        self._moved_at = now
 
     def busy(self, now: float) -> bool:
-        return now - self.moved_at < (QUIET_S if self.asked_at is None else OPEN_S)
+        return now - self._moved_at < QUIET_S
 
 
 class Front:
@@ -130,7 +126,7 @@ class Front:
     async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None, "it is called in one"
-        passage = _Passage(self._clock.monotonic())
+        passage = _Passage()
         self._callers.add(task)
         self._passages.add(passage)
         try:
@@ -150,9 +146,9 @@ class Front:
             first = await _first(reader, FIRST_S)
             if reader.at_eof() and not first:
                 return  # somebody only looked whether the port is open
-        self._speaks(passage)
+            self._speaks(passage)
         try:
-            theirs, ours = await self._connect(passage)
+            theirs, ours = await self._connect(passage, lambda: writer.is_closing() or (reader.at_eof() and not first))
         except _Away as away:
             await _refuse(first or await _first(reader, AGAIN_S), writer, str(away))
             return
@@ -162,7 +158,10 @@ class Front:
         finally:
             ours.close()
 
-    async def _connect(self, passage: _Passage) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(
+        self, passage: _Passage, is_gone: Callable[[], bool]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As soon as its port answers. EOFError: the caller has hung up."""
         until = self._clock.monotonic() + self._patience_s
         while True:
             try:
@@ -173,10 +172,12 @@ class Front:
                 if self._clock.monotonic() > until:
                     raise _Away(f"its port did not answer in {self._patience_s:.0f} s") from error
             await asyncio.sleep(AGAIN_S)
+            if is_gone():
+                raise EOFError
             self._speaks(passage)
 
     def _speaks(self, passage: _Passage) -> None:
-        passage.spoke(self._clock.monotonic())
+        passage.moved(self._clock.monotonic())
         self._resident.used()
         self._resident.wake()
 
@@ -187,16 +188,19 @@ class Front:
         """Until the agent has said all; a caller who has may still listen."""
         async with _beside(self._up(passage, caller[0], agent[1])):
             while data := await agent[0].read(_PIECE):
-                passage.answered(self._clock.monotonic())
+                passage.moved(self._clock.monotonic())
                 caller[1].write(data)
                 await caller[1].drain()
 
     async def _up(self, passage: _Passage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(_PIECE):
-            self._speaks(passage)
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
+        try:
+            while data := await reader.read(_PIECE):
+                self._speaks(passage)
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+        except OSError:
+            writer.transport.abort()  # the caller is gone without a word: the agent is told
 
 
 @asynccontextmanager

@@ -55,7 +55,7 @@ class Caretaker:
         chance: Random,
         on_failure: OnFailure,
         sleep: Sleep = asyncio.sleep,
-        low: Callable[[], bool] = lambda: False,
+        low: Callable[[], bool] | None = None,
     ) -> None:
         self._catalog = catalog
         self._pruner = pruner
@@ -76,7 +76,9 @@ class Caretaker:
     async def start(self) -> None:
         """Begin all rounds."""
         self._spawn("describe-forks", self.describe, lambda: _DESCRIBE_S, first_s=1.0)
-        self._spawn("prune", self.prune, lambda: _PRUNE_LOW_S if self._low() else _PRUNE_S)
+        self._spawn("prune", self.prune, lambda: _PRUNE_S)
+        if self._low is not None:
+            self._spawn("make-room", self._make_room, lambda: _PRUNE_LOW_S)
         if self._verify_s:
             self._spawn("scrub", self.scrub, lambda: self._scrub_s)
             self._spawn("test-restore", self.test, lambda: _TEST_S)
@@ -117,6 +119,10 @@ class Caretaker:
         if done.dropped or done.condemned or done.deleted:
             await self._report([Event("", 0, "volume.pruned", data=_told(done))])
         await self._tidy()
+
+    async def _make_room(self) -> None:
+        if self._low is not None and self._low():
+            await self.prune()
 
     async def scrub(self) -> None:
         """Check one stored pack, or a volume's manifest, another each time; the pause after it is such that all have

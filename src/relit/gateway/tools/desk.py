@@ -308,7 +308,8 @@ class Desk:
         found, now = await self._calls.waiting(["held", "approved", "in_doubt"]), self._office.clock.now_ms()
         if any(each.state == "held" and (each.expires_at or now + 1) <= now for each in found):
             await self._calls.expire()
-        self._tried = {each.id: self._tried[each.id] for each in found if each.id in self._tried}
+        ids, old = {each.id for each in found}, asyncio.get_running_loop().time() - AGAIN_S
+        self._tried = {id: at for id, at in self._tried.items() if id in ids or at > old}
         for call in found:
             if call.state == "approved":
                 if not self._take(call):

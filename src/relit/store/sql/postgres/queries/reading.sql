@@ -83,7 +83,8 @@ SELECT target, state, count(*) FROM runs GROUP BY state, target
 -- name: targets_to_do
 -- params:
 SELECT target,
-  (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 'available' AND r.slot = 1 AND r.crashes = 0 AND r.target = t.target LIMIT 1000) a),
+  (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 'available' AND r.slot = 1 AND r.crashes = 0 AND r.target = t.target LIMIT 1000) a)
+  + (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 'available' AND r.slot = 1 AND r.crashes > 0 AND r.target = t.target LIMIT 1000) c),
   (SELECT count(*) FROM (SELECT 1 FROM runs r WHERE r.state = 'running' AND r.target = t.target LIMIT 1000) b)
 FROM (SELECT DISTINCT target FROM runs WHERE state IN ('available', 'running')) t
 
