@@ -150,7 +150,7 @@ def test_a_module_that_cannot_be_used_is_told(quiet_house: House, text: str, pro
 def test_help_names_every_command() -> None:
     result = CliRunner().invoke(cli, ["--help"])
     for name in COMMANDS:
-        assert name in result.stdout or name in ("node", "volumes", "turns", "gateway", "functions")
+        assert name in result.stdout or name in ("node", "volumes", "turns", "gateway", "functions", "front")
 
 
 def test_nothing_heavy_is_imported_for_ps(quiet_house: House) -> None:
