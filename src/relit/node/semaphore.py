@@ -54,7 +54,7 @@ class Semaphore:
         self._note = note
         self._tell = tell
         self._sample = sample
-        self._census = self.census = Census(clock, gate, instances, activity)
+        self.census = Census(clock, gate, instances, activity)
         self._deed: asyncio.Task[None] | None = None  # of those that are asked once more before they go
         self.pressure = Pressure()
         self._shed: list[Shed] = []
@@ -70,7 +70,7 @@ class Semaphore:
                 self.look()
                 await to_tick(next_s(self.pressure, self._reserve))
         finally:
-            self._census.stop()
+            self.census.stop()
             if self._deed is not None:
                 self._deed.cancel()
 
@@ -89,13 +89,13 @@ class Semaphore:
             self._note("node.pressure", {"level": now.level, "before": before, **_figures(now)})
         self._see_parked(at)
         if now.level != "green":
-            self._census.ask(ASK_S, at)
+            self.census.ask(ASK_S, at)
             self._make_room(at)
         elif at - self._idle_at >= (IDLE_S if self._gate.short(at) is None else SHORT_S):
             self._idle_at = at
             self._when_green(at)
-        if at - self._census.taken_at >= (LINE_S if self._census.next else IDLE_S):
-            self._census.tenants(at)
+        if at - self.census.taken_at >= (LINE_S if self.census.next else IDLE_S):
+            self.census.tenants(at)
         self._tell(self._gauge())
 
     def _gauge(self) -> Gauge:
@@ -106,7 +106,7 @@ class Semaphore:
         return Gauge(
             at_ms=self._clock.now_ms(), level=now.level, capacity=now.capacity, free=now.free, amber=mark.amber,
             red=mark.red, full_s=now.full_s, reserved=self._gate.reserved(), short=self._gate.lacking,
-            going=self._gate.going(), next=self._census.next,
+            going=self._gate.going(), next=self.census.next,
             waiting=[self._guest(known[name], why) for name, why in waiting.items()],
             parked=[self._guest(known[name], why.reason) for name, why in parked.items() if why is not None],
         )  # fmt: skip
@@ -122,9 +122,9 @@ class Semaphore:
     def _make_room(self, at: float) -> None:
         if at < self._dull_until or not due(self.pressure, self._shed, at):
             return
-        if self.pressure.level == "amber" and at - self._census.taken_at < SHORT_S:  # a look at everybody is dear
+        if self.pressure.level == "amber" and at - self.census.taken_at < SHORT_S:  # a look at everybody is dear
             return
-        tenants = self._census.tenants(at)
+        tenants = self.census.tenants(at)
         choice = choose(self.pressure, tenants, self._shed, at, self._reserve)
         if choice is None:
             self._move_out(tenants, at)
@@ -137,13 +137,13 @@ class Semaphore:
     def _move_out(self, tenants: Sequence[Tenant], at: float) -> None:
         """Nobody can be parked: memory that is not in use."""
         for found in cold(self.pressure, tenants, self._moved, at):
-            if self._census.fits_swap(found.resident):
+            if self.census.fits_swap(found.resident):
                 if self._begin(self._move_into_swap(found)):
                     self._moved[found.name] = at
                 return
 
     async def _move_into_swap(self, tenant: Tenant) -> None:
-        pids = self._census.members.get(tenant.name, set())
+        pids = self.census.members.get(tenant.name, set())
         try:
             await asyncio.to_thread(page_out, pids)
         except OSError as error:
@@ -155,7 +155,7 @@ class Semaphore:
 
     async def _park_gently(self, choice: Choice) -> None:
         """Unless a message has come for it since it was looked at."""
-        found = await self._census.learn()
+        found = await self.census.learn()
         each = self._named(choice.name)
         if found is None or each is None or agent_of(each) in found.busy:
             return
@@ -174,7 +174,7 @@ class Semaphore:
         return next((each for each in self._instances() if each.spec.name == name), None)
 
     def _park(self, choice: Choice, at: float) -> None:
-        each, held = self._named(choice.name), self._census.sizes.get(choice.name, 0)
+        each, held = self._named(choice.name), self.census.sizes.get(choice.name, 0)
         if each is None:
             return
         self._shed = [one for one in self._shed if at - one.at < 60]
@@ -186,7 +186,7 @@ class Semaphore:
         now, count = self._clock.now_ms(), len(times)
         self._say(each, Parked(reason=choice.reason, deed=choice.deed, at_ms=now, resident=held, times=count))
         if choice.deed == "kill":  # at once: its instance follows, but not within a millisecond
-            for pid in self._census.members.get(choice.name, ()):
+            for pid in self.census.members.get(choice.name, ()):
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -219,7 +219,7 @@ class Semaphore:
                 if self._is_wanted(each, max(self._parked_at.get(name) or [0.0])):
                     each.hold.wake()
         if somebody:
-            self._census.ask(IDLE_S, at)
+            self.census.ask(IDLE_S, at)
         names = {each.spec.name for each in self._instances()}
         self._were &= names
         self._moved = {name: when for name, when in self._moved.items() if name in names}
@@ -228,12 +228,12 @@ class Semaphore:
         name = each.spec.name
         if name in self._were:
             self._were.discard(name)
-            self._census.woken_at[name] = self._census.busy_at[agent_of(each)] = at
+            self.census.woken_at[name] = self.census.busy_at[agent_of(each)] = at
             self._note("instance.woken", {"instance": name})
 
     def _is_wanted(self, each: Instance, since: float) -> bool:
         """Whether it has something to do, by an answer that is newer than its parking."""
-        known, now = self._census.known, each.hold.parked
+        known, now = self.census.known, each.hold.parked
         if now is None or rests_s(now, self._clock.now_ms()):
             return False
         return known is not None and known[0] > since and agent_of(each) in known[1].busy
@@ -248,9 +248,9 @@ class Semaphore:
                 return  # one at a time
         waiting = self._gate.short(at)
         if waiting is not None:
-            self._census.ask(SHORT_S, at)
+            self.census.ask(SHORT_S, at)
             if at >= self._dull_until:
-                choice = displaced(self.pressure, waiting, self._census.tenants(at), self._shed, at)
+                choice = displaced(self.pressure, waiting, self.census.tenants(at), self._shed, at)
                 self._dull_until = at + DULL_S if choice is None else 0.0
                 self._begin_with(choice)
             return
@@ -272,8 +272,8 @@ class Semaphore:
         leaky = {each.spec.name: each for each in self._instances() if each.spec.soft and each.hold.parked is None}
         if not leaky:
             return
-        self._census.ask(IDLE_S / 2, at)
-        for now in self._census.tenants(at):
+        self.census.ask(IDLE_S / 2, at)
+        for now in self.census.tenants(at):
             each = leaky.get(now.name)
             soft = each.spec.soft if each is not None else None
             rests = now.idle and not now.effect and not now.frozen and now.rested_s >= REST_S
@@ -285,7 +285,7 @@ class Semaphore:
     async def _refresh(self, each: Instance, held: int, why: str) -> None:
         with contextlib.suppress(RelitError):  # without a snapshot the home is there all the same
             await self._snapshot(agent_of(each))
-        found = await self._census.learn()
+        found = await self.census.learn()
         if found is None or agent_of(each) in found.busy:
             return
         if each.hold.parked is None and each.status.state in RUNS:
@@ -296,14 +296,14 @@ class Semaphore:
         patient = [each for each in self._instances() if each.spec.parking.after_ms and each.hold.parked is None]
         if not patient:
             return
-        self._census.ask(IDLE_S / 2, at)
-        known = self._census.known
+        self.census.ask(IDLE_S / 2, at)
+        known = self.census.known
         for each in patient:
             agent, after_ms = agent_of(each), each.spec.parking.after_ms or 0
             busy = known is None or agent in known[1].busy or each.status.state not in ("ready", "idle")
-            since = self._census.busy_at.get(agent, at)
+            since = self.census.busy_at.get(agent, at)
             if not busy and at - since >= after_ms / 1000 and each.spec.parking.then != "keep":
-                deed = self._census.then(each, self._census.sizes.get(each.spec.name, 0))
+                deed = self.census.then(each, self.census.sizes.get(each.spec.name, 0))
                 why = f"it had nothing to do for {after_ms // 1000} s"
                 self._begin(self._park_gently(Choice(each.spec.name, "freeze" if deed == "freeze" else "stop", why)))
 

@@ -31,6 +31,16 @@ def run_async(
         return runner.run(work)
 
 
+def _touch(ready_file: Path | None) -> Callable[..., None]:
+    """What tells the node that a service works."""
+
+    def began(*told: object) -> None:
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
+
+    return began
+
+
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen.")
 @click.option("--database", metavar="WHERE", help="Instead of server.database.")
@@ -109,11 +119,7 @@ def turns(session: Session, ready_file: Path | None) -> None:
     """Bring messages into agents that relit did not write, in the foreground. `relit up` does it."""
     from relit.app.turns import bring
 
-    def began(targets: list[str]) -> None:
-        if ready_file is not None:
-            ready_file.touch(mode=0o600)
-
-    run_async(session, bring(session.settings(), began))
+    run_async(session, bring(session.settings(), _touch(ready_file)))
 
 
 @click.command()
@@ -124,14 +130,10 @@ def functions(session: Session, ready_file: Path | None, describe: bool) -> None
     """Carry out calls of tools that are Python functions, in the foreground. `relit up` does it."""
     from relit.app import function_worker as tools
 
-    def began(targets: list[str]) -> None:
-        if ready_file is not None:
-            ready_file.touch(mode=0o600)
-
     if describe:
         click.echo(tools.describe(session.settings()))
         return
-    run_async(session, tools.serve(session.settings(), began))
+    run_async(session, tools.serve(session.settings(), _touch(ready_file)))
 
 
 @click.command()
@@ -141,11 +143,7 @@ def volumes(session: Session, ready_file: Path | None) -> None:
     """Keep versions of this machine's homes, in the foreground. `relit up` runs it by itself."""
     from relit.app.keeping import serve
 
-    def began() -> None:
-        if ready_file is not None:
-            ready_file.touch(mode=0o600)
-
-    run_async(session, serve(session.settings(), began))
+    run_async(session, serve(session.settings(), _touch(ready_file)))
 
 
 @click.command()
@@ -155,11 +153,7 @@ def front(session: Session, ready_file: Path | None) -> None:
     """Pass connections on to agents' own ports, in the foreground; who is parked is woken. `relit up` does it."""
     from relit.app.front import serve
 
-    def began() -> None:
-        if ready_file is not None:
-            ready_file.touch(mode=0o600)
-
-    run_async(session, serve(session.settings(), began))
+    run_async(session, serve(session.settings(), _touch(ready_file)))
 
 
 @click.command()
