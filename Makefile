@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PYTEST := $(PY) -m pytest
 WORKERS ?= 2
-MINUTES ?= 5
+MINUTES ?= 60
 COMMA := ,
 
 .DEFAULT_GOAL := help
@@ -84,8 +84,8 @@ bench-gateway: system-deps  ## the gateway against LiteLLM's proxy and a bare on
 bench-memory: system-deps $(VENV)/.dev  ## the memory semaphore on a machine that is a cgroup; QUICK=1 for the short form
 	$(PY) -m bench.memory.main $(if $(QUICK),--quick)
 
-soak: $(VENV)/.dev  ## workers, then 100 faulty agents beside real ones (REAL=0: without), MINUTES of storm each, with counts
-	$(PY) -m bench.soak --minutes $(MINUTES)
+soak: $(VENV)/.dev  ## five minutes of dying workers, then an hour (MINUTES) of 100 faulty agents beside real ones (REAL=0: without)
+	$(PY) -m bench.soak --minutes 5
 	$(PY) -m bench.soak_agents.main --minutes $(MINUTES) $(if $(filter 0,$(REAL)),--no-real)
 
 docs: $(VENV)/.dev  ## write the reference pages that come from the code

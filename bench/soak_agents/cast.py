@@ -14,6 +14,7 @@ PROGRAM = Path(__file__).with_name("faulty.py")
 KIND = "ruins-config"
 SDK = "clerk"
 REAL = {"claw": "openclaw", "herm": "hermes"}
+CONFIG = {"openclaw": "state/openclaw.json", "hermes": "home/config.yaml"}
 
 _QUICK = 'heal = { good_after = "10s", retry = "3s" }\n'
 _PROBES = (

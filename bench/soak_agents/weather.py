@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from bench.house import House
-from bench.soak_agents.cast import REAL, SDK, Cast
+from bench.soak_agents.cast import CONFIG, REAL, SDK, Cast
 
 Deed = Callable[[], Awaitable[None]]
 TAKE_S = 3.0  # how long it is tried to get hold of a dead agent's port
@@ -43,6 +43,7 @@ class Weather:
         for name in [name for name in REAL if name in cast.talkers]:
             self._deeds[f"{name} killed"] = (0.7, lambda name=name: self._strike(signal.SIGKILL, name))  # type: ignore[misc]
             self._deeds[f"{name} stopped"] = (0.3, lambda name=name: self._strike(signal.SIGSTOP, name))  # type: ignore[misc]
+            self._deeds[f"{name} ruined"] = (0.3, lambda name=name: self._ruin(name))  # type: ignore[misc]
 
     async def rage(self, until: float) -> None:
         """Strike, again and again."""
@@ -51,7 +52,7 @@ class Weather:
         while time.monotonic() < until:
             await asyncio.sleep(self._chance.uniform(0.2, 1.2))
             name = self._chance.choices(names, weights)[0]
-            with contextlib.suppress(ProcessLookupError):  # it died by itself just now
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it died by itself, or is being healed
                 await self._deeds[name][1]()
                 self.counts[name] += 1
 
@@ -63,6 +64,14 @@ class Weather:
         if found is None or not found.pid:
             raise ProcessLookupError(name)
         os.kill(found.pid, number)
+
+    async def _ruin(self, name: str) -> None:
+        """Cut its configuration short, and kill it: at once, or when it has lived with it for a while."""
+        file = self._house.home(name) / CONFIG[REAL[name]]
+        data = await asyncio.to_thread(file.read_bytes)
+        await asyncio.to_thread(file.write_bytes, data[: len(data) // 2])
+        await asyncio.sleep(self._chance.choice((0, 8)))
+        await self._strike(signal.SIGKILL, name)
 
     async def _take_port(self) -> None:
         """Kill an agent, be quicker than its next life, and keep its port for a while."""

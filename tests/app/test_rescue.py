@@ -53,6 +53,20 @@ async def test_before_the_first_known_good_one_it_is_what_it_was_last(volumes: L
     assert "-second\n+broken" in found.config["a.json"]
 
 
+async def test_one_that_is_as_broken_in_the_known_good_one_becomes_what_it_was_before(
+    volumes: LocalVolumes, home: Path
+) -> None:
+    await volumes.snapshot(AGENT)
+    (home / "a.json").write_text("broken\n")
+    number = await rescue.mark_good(volumes, AGENT)
+    (home / "other").write_text("work")
+    found = await rescue.known_good(volumes, AGENT, FILES, broken=True)
+    assert (found.number, found.was, [each for each, _ in found.others]) == (number, 1, [1])
+    assert "-first\n+broken" in found.config["a.json"]
+    spared = await rescue.known_good(volumes, AGENT, FILES)
+    assert (spared.number, spared.was, spared.config) == (number, 0, {}), "nobody says that it is broken"
+
+
 async def test_what_was_never_another_has_nothing_to_go_back_to(volumes: LocalVolumes) -> None:
     found = await rescue.known_good(volumes, AGENT, FILES)
     assert (found.number, found.was, found.config, found.newest) == (0, 0, {}, 1)

@@ -283,7 +283,7 @@ def test_at_every_boundary_and_in_the_middle_of_each_call(workers: House, point:
 
 @pytest.mark.crash
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("point", CELLS)
+@pytest.mark.parametrize("point", POINTS)
 def test_an_agent_that_goes_on_as_it_is_does_nothing_twice_either(workers: House, point: str) -> None:
     """It is started later each time, since it dies so often."""
     cut(workers, "continue", point)

@@ -59,7 +59,7 @@ class Server:
     async def incident(self, incident: Incident) -> None:
         self.incidents.append(incident)
 
-    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
         self.asked.append(("known_good", agent, *files))
         return self.good
 

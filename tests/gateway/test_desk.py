@@ -125,8 +125,13 @@ async def test_what_means_the_same_is_not_done_twice(tmp_path: Path) -> None:
     async with house(tmp_path, Scripted([mail(same=("to",))])) as home:
         await home.call(to="Ann ", text="Hello.")
         home.turns.now = Turn(run="r1", life="2")
-        assert await home.call(to="ann", text="Hi!") == ("sent to Ann ", False)
+        words, failed = await home.call(to="ann", text="Hi!")
         assert len(home.source.made) == 1
+        assert not failed
+        assert words.startswith("[relit: already done earlier in this turn, and not again: mail with ")
+        assert '"text":"Hello."' in words
+        assert words.endswith("sent to Ann ")
+        assert await home.call(to="Ann ", text="Hello.") == ("sent to Ann ", False), "its own words"
 
 
 @pytest.mark.parametrize(

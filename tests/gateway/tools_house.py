@@ -13,6 +13,7 @@ import httpx
 import msgspec
 from gateway_house import TOKEN
 
+from relit.app.refusing import refusals
 from relit.gateway.routes import Caller, Known
 from relit.gateway.server import Gateway
 from relit.gateway.tools.base import Outcome, Tool, text
@@ -23,6 +24,7 @@ from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.tools import ToolCall
 from relit.store.values import Turn
+from relit.vault.refusals import Refusals
 
 SCHEMA = {
     "type": "object",
@@ -86,6 +88,12 @@ class House:
     source: Scripted
     turns: Turns
     told: list[str]
+    refusals: Refusals
+
+    async def refused(self) -> list[tuple[str, str, str]]:
+        """(who, code, why) of what the audit trail has, newest first."""
+        await self.refusals.flush()
+        return [(each.who, each.name, each.whom) for each in await self.store.secrets.audited()]
 
     async def mcp(self, method: str, token: str = TOKEN, **params: Any) -> dict[str, Any]:
         """The answer to a request of a client of the older era."""
@@ -124,22 +132,23 @@ async def house(
     told: list[str] = []
     turns = Turns(options.pop("turn", None) or Turn(run="r1", life="1"))
     blobs = ObstoreBlobs(folder / "blobs")
+    refused = refusals(store, "gateway")
 
     async def tell(call: ToolCall, words: str) -> None:
         told.append(words)
 
     office = Office(
         calls=store.tools, turns=turns, blobs=blobs, subscribe=store.subscribe, tell=tell, me=me,
-        is_dead=lambda other: other != me, **{"hold_s": 10.0, **options},
+        is_dead=lambda other: other != me, refused=refused.saw, **{"hold_s": 10.0, **options},
     )  # fmt: skip
     desk = Desk(office, Shelf([source, OwnTools(store.tools, blobs)], grants or EVERYTHING), ("geheimnis",))
     callers = Known(
         [Caller("scout", TOKEN, ""), Caller("other", "other-token", ""), Caller("scout", "clone", "", True)]
     )
-    gateway = Gateway({}, callers, port=0, desk=desk)
+    gateway = Gateway({}, callers, port=0, desk=desk, refusals=refused)
     await gateway.start()
     try:
-        yield House(store, gateway, desk, source, turns, told)
+        yield House(store, gateway, desk, source, turns, told, refused)
     finally:
         await gateway.stop()
         await store.stop()

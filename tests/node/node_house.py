@@ -136,7 +136,7 @@ class Server:
         self.incidents.append(incident)
         await self._tell()
 
-    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
         self.asked.append(("known_good", agent, *files))
         return self.good
 

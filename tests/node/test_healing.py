@@ -239,6 +239,39 @@ async def test_a_life_that_goes_well_is_known_good(
         assert server.incidents == []
 
 
+async def test_a_life_whose_configuration_was_ruined_meanwhile_is_not_known_good(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    """Nor is one whose own check does not take it, and says so with a secret in it."""
+    server.good = KnownGood(number=5)
+    picky = f"grep -q unknown {home.config} && echo 'unknown key; token s3cret-s3cret' && exit 1; exit 0"
+    file = msgspec.structs.replace(home.care.config[0], validate=["sh", "-c", picky])
+    care = msgspec.structs.replace(home.care, config=[file], ladder=msgspec.structs.replace(QUICK, good_again_ms=60))
+    rounds = home.tmp / "rounds"
+    canary = Probe(kind="command", argv=["/bin/sh", "-c", f"echo >> {rounds}"], every_ms=60_000)
+    wanted = msgspec.structs.replace(
+        home.spec(rings(bell), care), canary=canary, secrets=["s3cret-s3cret"], log=str(home.tmp / "raw.log")
+    )
+    async with running(keeper, run_dir, server, [wanted]):
+        await server.saw("instance.known_good", 2)
+        for broken, why in (
+            ("{ broken", "a.json: "),
+            ('{"unknown": 1}', "a.json: unknown key; token [redacted:secret]"),
+        ):
+            home.config.write_text(broken)
+            told = await server.saw("config.broken")
+            assert str(told["why"]).startswith(why)
+            marked, asked = server.asked.count(("mark_good", "ada")), rounds.read_text()
+            while len(rounds.read_text()) < len(asked) + 5:
+                await asyncio.sleep(0.01)
+            assert server.asked.count(("mark_good", "ada")) == marked, "not in five rounds"
+            home.config.write_text(GOOD)
+            await server.saw("config.mended")
+            server.events.clear()
+            await server.saw("instance.known_good")
+    assert server.incidents == []
+
+
 async def test_a_death_that_is_over_at_once_is_an_incident_that_disturbs_nobody(
     keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
 ) -> None:

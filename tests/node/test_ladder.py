@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +46,7 @@ def climb(
     verdicts, now, history = [], 0, history or History()
     for _ in range(deaths):
         now += lived_ms
-        history = count(history, lived_ms=lived_ms, now_ms=now, policy=policy)
+        history = count(history, ending, lived_ms=lived_ms, now_ms=now, policy=policy)
         verdict = decide(history, ending, policy=policy, chance=Random(1), care=care, facts=facts)
         verdicts.append(verdict)
         history, now = verdict.history, now + verdict.delay_ms
@@ -153,7 +154,7 @@ def test_older_homes_are_looked_for_in_a_clone_where_one_can_be_made() -> None:
 def test_what_was_cut_short_comes_again_and_not_for_ever() -> None:
     history, done = climb(1, "config", care=CARE)[0].history, list[str]()
     for _ in range(9):
-        history = count(history, lived_ms=10, now_ms=0, policy=EXACT)
+        history = count(history, "failed", lived_ms=10, now_ms=0, policy=EXACT)
         verdict = decide(history, "config", policy=EXACT, chance=Random(1), care=CARE, facts=FACTS)
         verdict = undone(verdict, policy=EXACT, chance=Random(1))
         done.append(verdict.action)
@@ -186,6 +187,42 @@ def test_facts_are_asked_for_only_when_they_count() -> None:
 def test_one_that_ends_by_itself_again_and_again_is_given_more_patience() -> None:
     for ending in ("again", "clean"):
         assert did(climb(10, ending, care=CARE)) == [*["restart"] * 9, "recreate"]
+
+
+def test_one_that_ends_by_itself_keeps_its_work() -> None:
+    cloned = msgspec.structs.replace(FACTS, clones=True)
+    for ending, facts in (("again", FACTS), ("clean", FACTS), ("clean", cloned)):
+        verdicts = climb(14, ending, care=CARE, facts=facts)
+        assert did(verdicts) == [*["restart"] * 9, "recreate", "config:7", *["restart"] * 3]
+        assert verdicts[-1].rung == 4
+
+
+def test_one_that_works_for_minutes_and_ends_by_itself_is_in_no_loop() -> None:
+    verdicts = climb(50, "again", care=CARE, lived_ms=8 * 60_000)
+    assert did(verdicts) == ["restart"] * 50
+    assert {each.delay_ms for each in verdicts} == {0}
+    assert did(climb(12, "failed", care=CARE, lived_ms=8 * 60_000))[3] == "recreate", "but to fail is no way"
+    after = climb(10, "again", care=CARE)[-1].history
+    assert did(climb(1, "clean", care=CARE, lived_ms=8 * 60_000, history=after)) == ["config:7"], "amid a trouble"
+
+
+def test_a_configuration_that_is_broken_in_the_known_good_one_too_becomes_what_it_was() -> None:
+    was = Facts(good=7, age_ms=HOUR, config=4, changed=False, older=((6, HOUR), (4, HOUR)), clones=True)
+    assert did(climb(4, "config", care=CARE, facts=was)) == ["config:4", "recreate", "repair", "bisect"]
+    assert "config:4" not in did(climb(9, "failed", care=CARE, facts=was))
+
+
+@given(gaps=st.lists(st.integers(0, 400_000), min_size=1, max_size=80), flapping=st.integers(1, 20))
+def test_an_instance_flaps_when_so_many_deaths_lie_in_the_window(gaps: list[int], flapping: int) -> None:
+    policy = Backoff(flapping=flapping)
+    history, now, deaths = History(), 0, list[int]()
+    for gap in gaps:
+        now += gap
+        deaths.append(now)
+        history = count(history, "failed", lived_ms=gap, now_ms=now, policy=policy)
+        verdict = decide(history, "failed", policy=policy, chance=Random(1), facts=None)
+        assert verdict.flapping == (sum(at > now - policy.window_ms for at in deaths) >= flapping)
+        history = verdict.history
 
 
 def test_a_later_cause_does_not_repeat_what_was_tried() -> None:
@@ -254,7 +291,7 @@ def test_every_trouble_is_met_in_bounds(
     history, now, done = History(), 0, list[str]()
     for ending, facts, lived in lives:
         now += lived
-        history = count(history, lived_ms=lived, now_ms=now, policy=POLICY)
+        history = count(history, ending, lived_ms=lived, now_ms=now, policy=POLICY)
         verdict = decide(history, ending, policy=POLICY, chance=Random(seed), care=care, facts=facts)
         assert 0 <= verdict.delay_ms <= care.ladder.slow_most_ms
         assert history.rung <= verdict.rung <= 4
@@ -265,6 +302,8 @@ def test_every_trouble_is_met_in_bounds(
         elif verdict.action != "restart":
             assert verdict.delay_ms == 0
             done.append(f"{verdict.action}:{verdict.to}" if verdict.action == "volume" else verdict.action)
+        if ending in ("clean", "again"):
+            assert verdict.action in ("restart", "recreate", "config"), "its work is not taken from it"
         if verdict.action == "volume":
             assert facts is not None
             ages = [age for number, age in ((facts.good, facts.age_ms), *facts.older) if number == verdict.to]
@@ -289,7 +328,7 @@ def test_the_wait_stays_within_its_bounds(
     quick: int, lived: int, first: int, most: int, jitter: float, seed: int
 ) -> None:
     policy = Backoff(first_ms=first, most_ms=most, jitter=jitter)
-    history = count(History(quick), lived_ms=lived, now_ms=0, policy=policy)
+    history = count(History(quick), "failed", lived_ms=lived, now_ms=0, policy=policy)
     verdict = decide(history, "killed", policy=policy, chance=Random(seed), facts=None)
     assert 0 <= verdict.delay_ms <= most
     assert verdict.reason

@@ -200,11 +200,26 @@ class RealHouse:
         for pid in (known.node, known.keeper):
             os.kill(pid, signal.SIGKILL)
 
+    async def events(self, name: str) -> list[str]:
+        """What was recorded of that name, a line each."""
+        told = await self.relit("tail", "--from-start", "--no-follow", "--name", name)
+        return [line for line in told.splitlines() if name in line]
+
     async def event(self, name: str) -> None:
         """Until such an event was recorded."""
         async with asyncio.timeout(WAIT_S):
-            while name not in await self.relit("tail", "--from-start", "--no-follow", "--name", name):
+            while not await self.events(name):
                 await asyncio.sleep(0.5)
+
+    def lives(self, agent: str) -> list[int]:
+        """The processes that serve it, without those that come from them."""
+        home, table = f"RELIT_HOME={self.home(agent)}".encode(), kin.table()
+        ours = set()
+        for pid in table:
+            with contextlib.suppress(OSError):
+                if home in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    ours.add(pid)
+        return sorted(pid for pid in ours if table[pid].ppid not in ours)
 
     def told(self) -> str:
         """What would help to see why a test failed."""

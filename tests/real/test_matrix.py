@@ -6,10 +6,12 @@ make test-real            all of it; one agent of each kind is started for each 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
 CONFIG = {"openclaw": "state/openclaw.json", "hermes": "home/config.yaml"}
 DATABASE = {"openclaw": "state/state/openclaw.sqlite", "hermes": "home/state.db"}
 SHELL = {"openclaw": "exec", "hermes": "terminal"}
+WORK = {"openclaw": "workspace", "hermes": "work"}
 UPGRADE = ("agent", "upgrade", "one", "9999.9.9", "--yes")
 both = pytest.mark.parametrize("house", CONFIG, indirect=True)
 
@@ -185,6 +188,32 @@ async def test_a_configuration_that_is_no_good(house: RealHouse, harm: Callable[
     await answers(house)
 
 
+RUINS = [("hermes", truncated), ("hermes", mistyped), ("openclaw", truncated), ("openclaw", unknown)]
+
+
+@pytest.mark.parametrize(("house", "harm"), RUINS, indirect=["house"])
+async def test_an_agent_that_ruins_its_configuration_when_it_would_be_known_good_and_dies_later(
+    house: RealHouse, harm: Callable[[Path], None]
+) -> None:
+    """It goes on with what it has read. Its home is not taken for good, and nothing of its work goes back."""
+    kind, later = house.agents["one"], house.config().replace('good_after = "5s"', 'good_after = "20s"')
+    (house.folder / "relit.toml").write_text(later)
+    await house.relit("up")
+    await house.relit("agent", "restart", "one", timeout=400)
+    pid = await house.ready("one")
+    known = len(await house.events("instance.known_good"))
+    harm(house.home("one") / CONFIG[kind])
+    await house.event("config.broken")
+    (house.home("one") / WORK[kind] / "work.txt").write_text("done since")
+    await asyncio.sleep(45)  # its moment passes twice
+    assert len(await house.events("instance.known_good")) == known
+    seen = len(house.entries("one"))
+    house.kill(house.status("one")["pid"] or pid)
+    await house.healed("one", seen)
+    assert (house.home("one") / WORK[kind] / "work.txt").read_text() == "done since"
+    await answers(house)
+
+
 @both
 async def test_an_agent_that_breaks_its_own_configuration_and_dies_later(house: RealHouse) -> None:
     pid = await house.ready("one")
@@ -238,14 +267,28 @@ async def test_a_home_that_was_broken_before_the_newest_known_good_ones(house: R
 
 @both
 async def test_stale_locks_of_a_dead_life(house: RealHouse) -> None:
-    pid = await house.ready("one")
-    for name in ("state/tmp/gateway.lock", "home/gateway.pid", "home/gateway_state.json"):
-        path = house.home("one") / name
-        if path.parent.is_dir():
-            path.write_text(f'{{"pid": {os.getpid()}, "gateway_state": "running"}}')
-    house.kill(pid)
-    await house.ready("one", not_pid=pid)
+    """They name processes that live: by their numbers alone, as after a reboot."""
+    pid, home, hermes = await house.ready("one"), house.home("one"), house.agents["one"] == "hermes"
+    leases = [] if hermes else leased(home)
+    await house.relit("agent", "stop", "one", timeout=400)
+    if hermes:
+        for name in ("gateway.pid", "gateway_state.json"):
+            (home / "home" / name).write_text(f'{{"pid": {os.getpid()}, "gateway_state": "running"}}')
+    else:
+        with contextlib.closing(sqlite3.connect(home / DATABASE["openclaw"])) as database, database:
+            database.executemany("INSERT OR REPLACE INTO state_leases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", leases)
+    await house.relit("agent", "start", "one", timeout=400)
+    assert await house.ready("one") != pid
+    assert hermes or leased(home) != leases, "it is the new life's now"
     await answers(house)
+
+
+def leased(home: Path) -> list[tuple[object, ...]]:
+    """Whose OpenClaw's state is: by the process's number in its own sandbox, which each life has."""
+    with contextlib.closing(sqlite3.connect(home / DATABASE["openclaw"])) as database:
+        found = database.execute("SELECT * FROM state_leases WHERE scope = 'gateway-owner'").fetchall()
+    assert '"pid":2' in str(found)
+    return found
 
 
 @pytest.mark.parametrize("small_house", CONFIG, indirect=True)
@@ -306,9 +349,20 @@ async def test_its_own_schedules_do_not_fire(house: RealHouse) -> None:
 
 @both
 async def test_two_starts_at_once(house: RealHouse) -> None:
+    """Of all of relit while nothing runs, and of the agent while it is stopped: one process each time, which answers."""
+    await house.ready("one")
+    await house.relit("down", timeout=400)
+    assert house.lives("one") == []
+    await asyncio.gather(*(house.relit("up", "--timeout", "300s", timeout=360, codes=(0, 6)) for _ in range(3)))
     pid = await house.ready("one")
-    await asyncio.gather(*(house.relit("up", codes=(0, 6)) for _ in range(2)))
-    assert await house.ready("one") == pid
+    assert len(house.lives("one")) == 1
+    await house.relit("agent", "stop", "one", timeout=400)
+    assert house.lives("one") == []
+    await asyncio.gather(*(house.relit("agent", "start", "one", timeout=400, codes=(0, 6)) for _ in range(3)))
+    await house.ready("one", not_pid=pid)
+    assert len(house.lives("one")) == 1
+    assert house.status("one")["restarts"] == 0
+    await answers(house)
 
 
 @both

@@ -1,9 +1,9 @@
-"""A turn of twelve calls to a model and eleven to tools, on both real agents, cut at thirteen points: nothing is done
+"""A turn of twelve calls to a model and eleven to tools, on both real agents, cut at eighteen points: nothing is done
 twice.
 
-For each way to go on (continue, replay) and to act (native, strict) one agent lives through thirteen turns, in each of
-which it, the gateway, or everything is killed. ``.bench/tool-matrix/`` keeps a line for each: the docs' table is made
-of them.
+For each way to go on (continue, replay) and to act (native, strict) one agent lives through eighteen turns: in ten of
+them it is killed, in five the gateway, in three everything. ``.bench/tool-matrix/`` keeps a line for each: the docs'
+table is made of them.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ WORK = {"openclaw": "workspace", "hermes": "work"}
 STEPS = ("look", "shell", "mail", "shell", "look", "shell", "order", "shell", "look", "shell", "post")
 MAIL, ORDER, POST = (STEPS.index(each) for each in ("mail", "order", "post"))
 SHELLS = STEPS.index("order") + 1
+IN_A_STREAM = 2  # pieces
 Victim = Literal["agent", "gateway", "everything"]
 TABLE = Path(__file__).parents[2] / ".bench" / "tool-matrix"
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a turn is cut: while the model answers call ``model``, while a service works on step ``tool``, or while the
-    command of step ``shell`` runs."""
+    """Where a turn is cut: while the model answers call ``model`` (when ``after`` pieces of its answer have come),
+    while a service works on step ``tool``, or while the command of step ``shell`` runs."""
 
     name: str
     victim: Victim
     model: int | None = None
+    after: int = 0
     tool: int | None = None
     shell: int | None = None
 
@@ -55,13 +57,18 @@ POINTS = (
     Point("while-reading", "agent", tool=0),
     Point("while-mailing", "agent", tool=MAIL),
     Point("after-mailing", "agent", model=MAIL + 1),
+    Point("in-a-stream", "agent", model=ORDER, after=IN_A_STREAM),
     Point("while-ordering", "agent", tool=ORDER),
     Point("in-a-shell", "agent", shell=SHELLS),
+    Point("after-a-shell", "agent", model=SHELLS + 1),
+    Point("while-posting", "agent", tool=POST),
     Point("last-call", "agent", model=len(STEPS)),
     Point("gateway-in-a-call", "gateway", model=ORDER + 1),
+    Point("gateway-in-a-stream", "gateway", model=ORDER, after=IN_A_STREAM),
     Point("gateway-while-mailing", "gateway", tool=MAIL),
     Point("gateway-while-posting", "gateway", tool=POST),
     Point("gateway-in-a-shell", "gateway", shell=SHELLS),
+    Point("everything-in-a-stream", "everything", model=ORDER, after=IN_A_STREAM),
     Point("everything-while-ordering", "everything", tool=ORDER),
     Point("everything-in-a-shell", "everything", shell=SHELLS),
 )
@@ -150,7 +157,7 @@ class Scene:
             return nullcontext()
         if point.tool is not None:
             return self.sink.hold(f"{point.name}-{point.tool}")
-        return self.house.llm.hold(about(point.name, point.model))
+        return self.house.llm.hold(about(point.name, point.model), after=point.after)
 
     async def reached(self, point: Point, hold: Any) -> None:
         if point.model is not None:
@@ -201,7 +208,7 @@ async def scene(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) 
     indirect=True,
     ids="-".join,
 )
-async def test_thirteen_cuts_and_nothing_is_done_twice(scene: Scene) -> None:
+async def test_eighteen_cuts_and_nothing_is_done_twice(scene: Scene) -> None:
     cells = [await cell(scene, point) for point in POINTS]
     TABLE.mkdir(parents=True, exist_ok=True)
     (TABLE / f"{scene.kind}-{scene.resume}-{scene.tools}.json").write_text(json.dumps(cells, indent=1))
@@ -218,21 +225,29 @@ async def cell(scene: Scene, point: Point) -> dict[str, Any]:
         await scene.reached(point, hold)
         await scene.kill(point.victim)
     said = await scene.answer(run, point)
-    bought = len([each for each in house.llm.requests if about(name)(each.ask)])
+    twice = len([each for each in house.llm.requests if about(name)(each.ask)]) - len(STEPS) - 1
+    doubtful = await doubts(scene, name)
     return {
         "kind": scene.kind, "resume": scene.resume, "tools": scene.tools, "point": name, "victim": point.victim,
-        "bought_twice": bought - len(STEPS) - 1, **await doubts(scene, name),
-        "ran": scene.ran.read_text().count(f"{name}-"), "wrong": wrong(scene, point, said, bought),
+        "bought_twice": twice, "in_doubt": doubtful,
+        "ran": scene.ran.read_text().count(f"{name}-"), "wrong": wrong(scene, point, said, twice, doubtful),
     }  # fmt: skip
 
 
-async def doubts(scene: Scene, name: str) -> dict[str, Any]:
+async def doubts(scene: Scene, name: str) -> list[str]:
     """What waits for a person, of this turn."""
     tools = json.loads(await scene.house.relit("effects", "--json", codes=(0, 3)))["tools"]
-    return {"in_doubt": [each["tool"] for each in tools if f"{name}-" in json.dumps(each["arguments"])]}
+    return [each["tool"] for each in tools if f"{name}-" in json.dumps(each["arguments"])]
 
 
-def wrong(scene: Scene, point: Point, said: str, bought: int) -> str:
+def allowed(scene: Scene, point: Point) -> int:
+    """How many calls to the model may come on top of the turn's own."""
+    if point.victim != "agent" and point.shell is not None and scene.tools == "strict":
+        return 2  # that the command was cut, and that it may look and run it again: two answers, two questions
+    return 0 if scene.resume == "replay" and point.victim == "agent" else 1
+
+
+def wrong(scene: Scene, point: Point, said: str, twice: int, doubtful: list[str]) -> str:
     """What is not as it should be; empty: nothing."""
     name, faults = point.name, []
     if said.strip() != f"Finished {name}.":
@@ -245,9 +260,8 @@ def wrong(scene: Scene, point: Point, said: str, bought: int) -> str:
     for number, step in enumerate(STEPS):
         if step == "shell" and scene.tools == "strict" and shells.count(f"{name}-{number}") != 1:
             faults.append(f"shell {number} ran {shells.count(f'{name}-{number}')} times")
-    allowed = 0 if point.victim == "agent" else 1
-    if point.shell is not None and scene.tools == "strict" and point.victim != "agent":
-        allowed = 2  # that the command was cut, and that it may look and run it again: two answers, two questions
-    if scene.resume == "replay" and bought - len(STEPS) - 1 > allowed:
-        faults.append(f"{bought} calls were bought")
+    if doubtful != (["post"] if point.victim != "agent" and point.tool == POST else []):
+        faults.append(f"in doubt is {doubtful}")
+    if twice > allowed(scene, point):
+        faults.append(f"{twice} calls were bought beyond the turn's own")
     return f"{name}: {'; '.join(faults)}" if faults else ""

@@ -18,6 +18,7 @@ from relit.api.targets import Targets
 from relit.errors import RelitError
 
 _JSON = "application/json"
+_TOLD = (401, 403)
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -91,6 +92,8 @@ def endpoint(operation: Operation, api: Api) -> Callable[[Request], Awaitable[Re
                 response = await _serve(operation, api, request)
             except RelitError as error:
                 response = problem.respond(error)
+                if response.status_code in _TOLD:
+                    api.parts.refused("", error.code, f"{operation.method} {operation.path}: {error.what}")
             outcome.status = response.status_code
             return response
 

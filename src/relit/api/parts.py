@@ -13,6 +13,7 @@ import msgspec
 from relit.api.volumes_port import Volumes
 from relit.durable.engine import Engine
 from relit.store.base import Subscription
+from relit.vault.refusals import Refused
 
 
 class WebhookIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +97,13 @@ class Closing:
 class Parts:
     """Everything a handler may use."""
 
-    def __init__(self, engine: Engine, options: Options | None = None, volumes: Volumes | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        options: Options | None = None,
+        volumes: Volumes | None = None,
+        refused: Refused = lambda who, code, why: None,
+    ) -> None:
         self.engine = engine
         self.store = engine.store
         self.payloads = engine.payloads
@@ -104,4 +111,5 @@ class Parts:
         self.ids = engine.ids
         self.options = options or Options()
         self.volumes = volumes
+        self.refused = refused
         self.closing = Closing()

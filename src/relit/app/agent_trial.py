@@ -34,11 +34,11 @@ from relit.lib.proc import MARK, kill_marked
 from relit.lib.service import finished
 from relit.node import probe
 from relit.node.healing import launch_of
+from relit.node.judging import PATIENCE
 from relit.node.redact import Redactor, telling, telling_names
 from relit.settings import Environment, Settings
 
 _LOOK_S = 0.2
-_PATIENCE = 3  # times what a start may take, as a node has it
 _END_S = 20.0
 _LINES = 8
 _TAIL = 4_000  # bytes of its log that are looked at
@@ -188,7 +188,7 @@ class Trial:
         )
 
     async def _watched(self, child: asyncio.subprocess.Process, models: bool) -> str:
-        seconds = _PATIENCE * self._made.startup_ms / 1000
+        seconds = PATIENCE * self._made.startup_ms / 1000
         if self._made.ready is None:
             self._notes.append("its kind has no question for readiness: it ran for some seconds, no more is known")
             return await self._asked(child, [], min(seconds, 5.0))

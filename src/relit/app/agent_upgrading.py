@@ -77,7 +77,7 @@ class Upgrade:
         snapshot = await self._snapshot(version)
         trial = await self._tried(version, snapshot)
         if trial.why:
-            if well:  # else it may be the home that is broken
+            if well or await self._is_well():  # else it may be the home that is broken
                 self._remember(version, trial.why)
             raise RelitError(
                 f"{self._kind_name} {version} failed in a clone of {self._name}, which runs on with {self.before}",

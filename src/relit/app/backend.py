@@ -60,10 +60,10 @@ class StoreBackend:
         """Into the store, which knows whether it is news. Who is to be told of it is told by the server's alerts."""
         await self._store.put_incident(kept(incident))
 
-    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
         """Asks the process that keeps the volumes."""
-        found = await rescue.known_good(self._volumes, agent, files)
-        return msgspec.structs.replace(found, clones=bool(found.older) and self._trying.can(agent))
+        found = await rescue.known_good(self._volumes, agent, files, broken=broken)
+        return msgspec.structs.replace(found, clones=bool(found.older or found.others) and self._trying.can(agent))
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """Asks the process that keeps the volumes, as a person's restore does. Conflict while a person has stopped

@@ -21,11 +21,11 @@ from relit.app.agents import CLONE, MODEL, kind_of
 from relit.app.alone import alone
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of
+from relit.app.refusing import refusals
 from relit.app.stopping import running, until_signal
 from relit.app.vaulted import hold
 from relit.control.paths import NODE_RECORD
 from relit.errors import ConfigError, Conflict
-from relit.gateway.audit import Audit
 from relit.gateway.ledger import Ledger
 from relit.gateway.listener import Life, Lives
 from relit.gateway.matching import Mask, masks
@@ -35,7 +35,6 @@ from relit.gateway.server import Gateway
 from relit.gateway.spool import Spool
 from relit.gateway.tools import guard
 from relit.gateway.tools.desk import Desk
-from relit.lib.clock import SYSTEM_CLOCK
 from relit.node import record
 from relit.settings import Secrets, Settings
 from relit.settings.model import Budget as Allowance
@@ -43,6 +42,7 @@ from relit.settings.model import Model
 from relit.store.base import Store
 from relit.store.sql.calls import USD
 from relit.store.values import Budget
+from relit.vault.refusals import Refusals
 
 _LOG = logging.getLogger(__name__)
 _GONE_S = 2.0  # so long a gateway that is being ended may still hold its lock
@@ -60,9 +60,9 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
         names = settings.secret_names("models", "tools") | tooling.hidden_names(settings)
         await hold(settings, store, names, "gateway")
         written = ledger(settings, store)
-        desk = await tooling.desk(settings, store, written.me, written.is_gone)
-        audit = Audit(store.record, SYSTEM_CLOCK)
-        gateway = compose(settings, written, Recorded(run_dir(settings)), desk, audit)
+        refused = refusals(store, "gateway")
+        desk = await tooling.desk(settings, store, written.me, written.is_gone, refused.saw)
+        gateway = compose(settings, written, Recorded(run_dir(settings)), desk, refused)
         gc.collect()
         gc.freeze()  # what is there now stays: to look through it again and again makes all streams stand still
         async with running([gateway], lambda: began(gateway.url)):
@@ -113,7 +113,7 @@ class Recorded:
 
 def compose(
     settings: Settings, ledger: Ledger, lives: Lives = lambda agent: None, desk: Desk | None = None,
-    audit: Audit | None = None,
+    refused: Refusals | None = None,
 ) -> Gateway:  # fmt: skip
     """The gateway of these settings. Raises ``ConfigError`` for a key that is not set."""
     host, port = settings.gateway_address
@@ -127,7 +127,7 @@ def compose(
         lives=lives,
         desk=desk,
         at_once=at_once,
-        audit=audit,
+        refusals=refused,
     )
 
 

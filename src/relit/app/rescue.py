@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from relit import documents
 from relit.api.volumes_port import NOW, Volumes
 from relit.control.care import KnownGood, Went
@@ -16,7 +18,7 @@ _TRIED = 100  # of them, for an earlier configuration
 _KEPT = 21  # newest ones that keep their tag
 
 
-async def known_good(volumes: Volumes, agent: str, files: Sequence[str]) -> KnownGood:
+async def known_good(volumes: Volumes, agent: str, files: Sequence[str], *, broken: bool = False) -> KnownGood:
     """See ``ControlBackend``."""
     try:
         await volumes.snapshot(agent)
@@ -24,23 +26,33 @@ async def known_good(volumes: Volumes, agent: str, files: Sequence[str]) -> Know
     except NotFound:
         return KnownGood()
     good = [each for each in found if KNOWN_GOOD in each.tags]
-    if not good:
-        return await _unproven(volumes, agent, files, [each.number for each in found[:_TRIED]])
-    return KnownGood(
-        number=good[0].number,
-        at_ms=good[0].at,
-        older=[(each.number, each.at) for each in good[1:_KEPT]],
-        newest=found[0].number,
-        config=await _changes(volumes, agent, good[0].number, files),
-    )
+    known = KnownGood(newest=found[0].number if found else 0)
+    if good:
+        known = KnownGood(
+            newest=known.newest,
+            number=good[0].number,
+            at_ms=good[0].at,
+            older=[(each.number, each.at) for each in good[1:_KEPT]],
+            others=[(each.number, each.at) for each in found if _is_before(each, good[0])][:_TRIED],
+            config=await _changes(volumes, agent, good[0].number, files),
+        )
+    if known.config or (good and not broken):
+        return known
+    return await _unproven(volumes, agent, files, known, found[:_TRIED])
 
 
-async def _unproven(volumes: Volumes, agent: str, files: Sequence[str], numbers: Sequence[int]) -> KnownGood:
-    """Nothing is known to be good yet: a configuration that was another may still be better than one that is broken."""
-    for number in numbers:
-        if config := await _changes(volumes, agent, number, files):
-            return KnownGood(newest=numbers[0], was=number, config=config)
-    return KnownGood(newest=numbers[0] if numbers else 0)
+def _is_before(snapshot: documents.Snapshot, good: documents.Snapshot) -> bool:
+    return snapshot.number < good.number and KNOWN_GOOD not in snapshot.tags
+
+
+async def _unproven(
+    volumes: Volumes, agent: str, files: Sequence[str], known: KnownGood, found: Sequence[documents.Snapshot]
+) -> KnownGood:
+    """None is known to be good, or its configuration is as broken: one that was another may still be better."""
+    for each in found:
+        if config := await _changes(volumes, agent, each.number, files):
+            return msgspec.structs.replace(known, was=each.number, config=config)
+    return known
 
 
 async def _changes(volumes: Volumes, agent: str, number: int, files: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from relit.app.backend import StoreBackend
 from relit.app.declared import declare
 from relit.app.folder import mark, run_dir
 from relit.app.instances import owners_of
+from relit.app.refusing import refusals
 from relit.app.stopping import running, until_signal
 from relit.app.trying import Trying
 from relit.app.vaulted import hold
@@ -80,12 +81,12 @@ async def serve(settings: Settings, environment: Environment, began: Callable[[s
         await declare(engine, settings)
         token = await ensure_token(engine.store, settings.data)
         async with keeper_of_volumes(run_dir(settings), token) as volumes:
-            api = Parts(engine, given, volumes=volumes)
+            refused = refusals(engine.store, "api")
+            api = Parts(engine, given, volumes=volumes, refused=refused.saw)
             host, port = settings.address
             server = ApiServer(build(api), host, port, closing=api.closing.close, on_error=stop.fail)
-            async with running(
-                services(settings, environment, engine, server, stop.fail, volumes), lambda: began(server.url)
-            ):
+            kept = services(settings, environment, engine, server, stop.fail, volumes)
+            async with running([*kept, refused], lambda: began(server.url)):
                 await engine.store.record([Event("", 0, "server.started", data={"listen": server.url})])
                 await stop.wait()
 

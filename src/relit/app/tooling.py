@@ -33,12 +33,15 @@ from relit.settings.tools import Tool as Table
 from relit.store.base import Store
 from relit.store.tools import Effect, ToolCall
 from relit.turns.message import MAIN, read
+from relit.vault.refusals import Refused
 
 _LOG = logging.getLogger(__name__)
 _SHORT = 8  # characters: a shorter secret is part of too many words to be hidden
 
 
-async def desk(settings: Settings, store: Store, me: str, is_dead: Callable[[str], bool]) -> Desk | None:
+async def desk(
+    settings: Settings, store: Store, me: str, is_dead: Callable[[str], bool], refused: Refused
+) -> Desk | None:
     """``None``: no agent is granted any. Raises ``ConfigError`` for a secret that is not set."""
     if not settings.granted:
         return None
@@ -46,7 +49,7 @@ async def desk(settings: Settings, store: Store, me: str, is_dead: Callable[[str
     teller = Teller(engine)
     office = Office(
         calls=store.tools, turns=store.calls, blobs=blobs, subscribe=store.subscribe, tell=teller.tell, me=me,
-        is_dead=is_dead, hold_s=durations.to_ms(settings.file.gateway.hold) / 1000,
+        is_dead=is_dead, refused=refused, hold_s=durations.to_ms(settings.file.gateway.hold) / 1000,
         expire_s=durations.to_ms(settings.file.gateway.approvals) / 1000,
     )  # fmt: skip
     http = HttpTools([http_tool(name, table, settings.secrets) for name, table in settings.tools.items() if table.url])

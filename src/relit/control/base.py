@@ -36,9 +36,10 @@ class ControlBackend(Protocol):
         """A trouble as it is now. Reported again whenever it changes; the last word holds."""
         ...
 
-    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
-        """What an agent can go back to, and how these files of its home differ from that. Takes a snapshot of the home
-        as it is first. Raises what volumes raise."""
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
+        """What an agent can go back to, and how these files of its home differ from that. ``broken``: they are wrong,
+        for sure, so that any which were others will do. Takes a snapshot of the home as it is first. Raises what
+        volumes raise."""
         ...
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:

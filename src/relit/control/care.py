@@ -79,14 +79,15 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
 
 class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent can go back to. ``number`` is the newest snapshot tagged known-good (0: there is none), ``at_ms``
-    its moment; ``older`` further ones (number, moment), newest first; ``clones``: whether these can be tried in a
-    clone; ``newest`` the newest snapshot; ``config``: which of the files asked for differ from it, with a text diff
-    each. Without a known-good one ``config`` compares with ``was``: the newest snapshot in which one of the files was
-    another than now."""
+    its moment; ``older`` further ones (number, moment), newest first; ``others`` those before it that nobody tagged;
+    ``clones``: whether these can be tried in a clone; ``newest`` the newest snapshot; ``config``: which of the files
+    asked for differ from it, with a text diff each. Without a known-good one, or when they are broken there, too,
+    ``config`` compares with ``was``: the newest snapshot in which one of the files was another than now."""
 
     number: int = 0
     at_ms: int = 0
     older: list[tuple[int, int]] = []
+    others: list[tuple[int, int]] = []
     clones: bool = False
     newest: int = 0
     was: int = 0

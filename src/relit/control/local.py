@@ -64,9 +64,9 @@ class LocalControl:
         """See ``ControlBackend``."""
         await self._call(Trouble(incident))
 
-    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
         """See ``ControlBackend``."""
-        return result_of(await self._call(AskGood(agent, list(files))), KnownGood)
+        return result_of(await self._call(AskGood(agent, list(files), broken)), KnownGood)
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """See ``ControlBackend``."""

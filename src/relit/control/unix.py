@@ -178,9 +178,9 @@ class UnixControl:
         """See ``ControlBackend``."""
         await self._call(Trouble(incident))
 
-    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
         """See ``ControlBackend``."""
-        return result_of(await self._call(AskGood(agent, list(files)), _LONG_S), KnownGood)
+        return result_of(await self._call(AskGood(agent, list(files), broken), _LONG_S), KnownGood)
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """See ``ControlBackend``."""

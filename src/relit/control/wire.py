@@ -54,6 +54,7 @@ class AskGood(msgspec.Struct, tag="known_good", frozen=True):
 
     agent: str
     files: list[str]
+    broken: bool = False
 
 
 class GoBack(msgspec.Struct, tag="go_back", frozen=True):
@@ -146,8 +147,8 @@ async def perform(backend: ControlBackend, call: Call) -> Any:
             return await backend.worker_died(death)
         case Trouble(incident):
             return await backend.incident(incident)
-        case AskGood(agent, files):
-            return await backend.known_good(agent, files)
+        case AskGood(agent, files, broken):
+            return await backend.known_good(agent, files, broken=broken)
         case GoBack(agent, number, files):
             return await backend.go_back(agent, number, files)
         case TryHome(agent, number, within_ms):

@@ -20,7 +20,6 @@ from relit.errors import BudgetSpent, PayloadError, StoreError
 from relit.events import Event
 from relit.gateway import prices
 from relit.gateway.answers import Blobs, Kept, whole
-from relit.gateway.audit import Record
 from relit.gateway.entry import Entry, Opening
 from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
@@ -84,7 +83,7 @@ class Ledger:
         masks: Mapping[str, Sequence[Mask]] | None = None,
         spool: Spool | None = None,
         alone: bool = True,
-        record: Record | None = None,
+        record: Callable[[Sequence[Event]], Awaitable[None]] | None = None,
     ) -> None:
         self._alone = alone
         self._record = record

@@ -18,7 +18,6 @@ from relit.errors import ConfigError, ProviderFault, ProviderSilent
 from relit.gateway import arriving, canned, headers
 from relit.gateway.again import Next, Pass, Wait
 from relit.gateway.answers import Kept
-from relit.gateway.audit import Audit
 from relit.gateway.crowd import AT_ONCE, Crowd
 from relit.gateway.entry import Entry
 from relit.gateway.headers import REPLAYED, SERVER
@@ -36,12 +35,13 @@ from relit.gateway.tools.endpoint import PATH, Endpoint
 from relit.gateway.work import Work
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import system_random
-from relit.lib.service import Tasks
+from relit.vault.refusals import Refusals
 
 _LOG = logging.getLogger(__name__)
 _GRACE = 1.5  # seconds that answers under way get when the gateway stops
 _LINE = 1 << 16  # of a header, or of the request's first line
 _BACKLOG = 1024
+_TOLD = frozenset({400, 401, 403, 404, 413, 431})  # of what is refused, what may be an attempt
 
 
 class Gateway:
@@ -63,15 +63,14 @@ class Gateway:
         lives: Lives = lambda agent: None,
         at_once: int = AT_ONCE,
         desk: Desk | None = None,
-        audit: Audit | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self._crowd = Crowd(at_once)
         self._routes = routes
         self._desk = desk
-        self._tools = Endpoint(desk) if desk is not None else None
+        self._refusals = refusals
+        self._tools = Endpoint(desk, self._saw) if desk is not None else None
         self._ledger = ledger
-        self._audit = audit
-        self._tasks = Tasks(lambda error: _LOG.error("the audit failed", exc_info=error))
         self._chance = chance or system_random()
         self._lives = lives
         self._underway: dict[tuple[str, str], tuple[str, asyncio.Task[Any]]] = {}
@@ -97,8 +96,8 @@ class Gateway:
             await self._ledger.start()
         if self._desk is not None:
             await self._desk.start()
-        if self._audit is not None:
-            self._tasks.spawn(self._audit.run(), "gateway-audit")
+        if self._refusals is not None:
+            await self._refusals.start()
         await self._providers.start()
         server = web.Server(
             self._take,
@@ -129,9 +128,8 @@ class Gateway:
             await runner.cleanup()
             if self._desk is not None:
                 await self._desk.stop()
-            await self._tasks.stop()
-            if self._audit is not None:
-                await self._audit.flush()
+            if self._refusals is not None:
+                await self._refusals.stop()
             if self._ledger is not None:
                 await self._ledger.stop()
         await self._providers.stop()
@@ -160,11 +158,14 @@ class Gateway:
             del self._calls[task]
 
     def _refused(self, request: web.BaseRequest, refused: Refused) -> None:
-        if self._audit is not None:
-            known = {
-                found.agent for each in headers.tokens(request.headers.items()) if (found := self._callers.find(each))
-            }
-            self._audit.saw(known.pop() if len(known) == 1 else "", refused)
+        if refused.status in _TOLD:
+            tokens = headers.tokens(request.headers.items())
+            known = {found.agent for each in tokens if (found := self._callers.find(each))}
+            self._saw(known.pop() if len(known) == 1 else "", refused.code, refused.message)
+
+    def _saw(self, agent: str, code: str, why: str) -> None:
+        if self._refusals is not None:
+            self._refusals.saw(agent, code, why)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/healthz":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from relit.agents import config, leftovers, state
 from relit.agents.door import is_free
@@ -16,12 +19,15 @@ from relit.drivers.base import Driver, Exit, Launch
 from relit.errors import KeeperUnreachable, RelitError, ServerUnreachable
 from relit.lib.clock import Clock
 from relit.lib.ids import new_id
+from relit.lib.service import finished
 from relit.node import bisect
 from relit.node.ladder import Ending, Facts, Verdict, reachable
+from relit.node.redact import Redactor, telling
 from relit.pressure.shedding import fresh_score
 
 LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
 TRIES = 6  # so often an action's budget for clones of older homes: each may take as long as a start
+VALIDATE_S, _SAID = 60.0, 600  # for an agent's own check of its configuration; bytes of what it says
 ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
 
 
@@ -49,6 +55,7 @@ class Healing:
         self._control = control
         self._driver = driver
         self._clock = clock
+        self._validating = asyncio.Lock()
 
     async def fit(self, care: Care | None) -> tuple[Ending, str] | None:
         """See to what it needs before a start. Answers what is wrong, and in which words; ``None`` for nothing."""
@@ -69,23 +76,39 @@ class Healing:
         wrong = [await asyncio.to_thread(config.check, Path(care.home), each) for each in care.config]
         return "\n".join(filter(None, wrong))
 
-    async def known_good(self, care: Care) -> KnownGood | None:
-        """What it could go back to; ``None`` when nobody answers."""
+    async def validate(self, spec: InstanceSpec, care: Care) -> str | None:
+        """What the agent's own check says of it, in another process of its; empty for nothing, ``None`` where it comes
+        to no end. It costs as much as a start, so it is one at a time."""
+        async with self._validating:
+            for each in care.config:
+                if each.validate:
+                    words = _Words(spec)
+                    end = await self._aside(spec, "validate", each.validate, VALIDATE_S, words.log)
+                    if end is None or end.code is None:
+                        return None
+                    if end.code != 0:
+                        return f"{each.path}: {await asyncio.to_thread(words.said) or f'its own check says {end}'}"
+        return ""
+
+    async def known_good(self, care: Care, ending: Ending) -> KnownGood | None:
+        """What it could go back to after that; ``None`` when nobody answers."""
         try:
             async with asyncio.timeout(ASK_S):
-                return await self._control.known_good(care.agent, [each.path for each in care.config])
+                files = [each.path for each in care.config]
+                return await self._control.known_good(care.agent, files, broken=ending == "config")
         except (TimeoutError, ServerUnreachable):
             return None
 
     def facts(self, found: KnownGood) -> Facts:
         """The same for the ladder."""
         now = self._clock.now_ms()
+        older = sorted([*found.older, *found.others], reverse=True) if found.clones else found.older
         return Facts(
             good=found.number,
             age_ms=max(0, now - found.at_ms),
-            config=(found.number or found.was) if found.config else 0,
+            config=(found.was or found.number) if found.config else 0,
             changed=found.newest != found.number,
-            older=tuple((number, max(0, now - at_ms)) for number, at_ms in found.older),
+            older=tuple((number, max(0, now - at_ms)) for number, at_ms in older),
             clones=found.clones,
         )
 
@@ -140,20 +163,63 @@ class Healing:
 
     async def _repair(self, spec: InstanceSpec, repair: Repair) -> str:
         """The agent's own command, in the agent's place."""
-        launch = launch_of(spec, name=f"{spec.name}.repair", argv=repair.argv)
-        key = launch.key
+        end = await self._aside(spec, "repair", repair.argv, repair.timeout_ms / 1000)
+        if end is None:
+            return f"{repair.argv[-1]}: no end in {repair.timeout_ms // 1000} s, killed"
+        return f"{' '.join(repair.argv[-4:])}: {end}"
+
+    async def _aside(
+        self, spec: InstanceSpec, what: str, argv: Sequence[str], within_s: float, log: str | None = None
+    ) -> Exit | None:
+        """Another command of the agent's, in a life of its own; how it ended, ``None``: it was killed after that.
+        ``log``: not the agent's."""
+        launch = launch_of(spec, name=f"{spec.name}.{what}", argv=argv)
+        if log is not None:
+            launch = msgspec.structs.replace(launch, log=log)
         try:
             await self._driver.start(launch)
-            async with asyncio.timeout(repair.timeout_ms / 1000):
-                end = await self._driver.wait(key)
-        except TimeoutError:
-            await self._driver.kill(key)
-            end = await self._driver.wait(key)
-            return f"{repair.argv[-1]}: no end in {repair.timeout_ms // 1000} s, killed"
+            end = await self._end_of(launch.key, within_s)
+            await self._driver.forget(launch.key)
         except KeeperUnreachable:
-            end = Exit()
-        await self._driver.forget(key)
-        return f"{' '.join(repair.argv[-4:])}: {end}"
+            return Exit()
+        return end
+
+    async def _end_of(self, key: str, within_s: float) -> Exit | None:
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._driver.wait(key)
+        except TimeoutError:
+            await self._kill(key)
+            return None
+        except asyncio.CancelledError:
+            await finished(self._kill(key))
+            raise
+
+    async def _kill(self, key: str) -> None:
+        with contextlib.suppress(KeeperUnreachable):
+            await self._driver.kill(key)
+            await self._driver.wait(key)
+
+
+class _Words:
+    """What another command of an agent's says, without its secrets. ``log``: where it goes meanwhile."""
+
+    def __init__(self, spec: InstanceSpec) -> None:
+        self._redactor = Redactor({*spec.secrets, *telling(spec.env)})
+        self.log = str(Path(spec.log).with_name("check.log")) if spec.log else ""
+        if self.log:
+            Path(self.log).unlink(missing_ok=True)
+
+    def said(self) -> str:
+        """The end of it, on one line."""
+        if not self.log:
+            return ""
+        path = Path(self.log)
+        with contextlib.suppress(OSError):
+            text = self._redactor.redact(path.read_bytes()[-_SAID:])[0].decode(errors="replace")
+            path.unlink()
+            return " ".join(text.split())
+        return ""
 
 
 def _budget_ms(care: Care, verdict: Verdict) -> int:

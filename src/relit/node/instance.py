@@ -18,6 +18,7 @@ from relit.errors import Conflict, InstanceHeld, KeeperUnreachable, RelitError
 from relit.lib import proc
 from relit.lib.clock import Clock
 from relit.node import probe
+from relit.node.edits import FRESH_MS, Edits
 from relit.node.follower import Follower
 from relit.node.gate import Gate, Ticket
 from relit.node.healing import Healing, launch_of
@@ -324,7 +325,7 @@ class Instance:
         """Into the history, before it is decided what to do."""
         now = self._clock.boot_ms()
         self.history = count(
-            self.history, lived_ms=now - life.begun_ms if life else 0, now_ms=now, policy=self.spec.backoff
+            self.history, ending, lived_ms=now - life.begun_ms if life else 0, now_ms=now, policy=self.spec.backoff
         )
 
     async def _mend(self, ending: Ending, end: str, why: str) -> None:
@@ -334,7 +335,7 @@ class Instance:
         care, known = self.spec.care, None
         if care is not None and asks(self.history, ending, care):
             self._become("healing", reason=f"{SAID[ending]}: looking for what was good")
-            known = await self._unless_stopped(self._healing.known_good(care))
+            known = await self._unless_stopped(self._healing.known_good(care, ending))
         verdict = decide(
             self.history,
             ending,
@@ -408,8 +409,7 @@ class Instance:
             clock=self._clock,
             chance=self._chance,
             readiness=lambda why: self._readiness(life, why),
-            check=self._healing.check,
-            note=self._note,
+            edits=Edits(self.spec, self._healing, self._note, fresh=self._clock.boot_ms() - life.begun_ms < FRESH_MS),
         )
         if (never := await watching.started()) is not None:
             return never
@@ -446,7 +446,7 @@ class Instance:
             self.trouble.over()
         while care is not None:
             await self._well(watching, ladder.good_after_ms)
-            if await watching.answers() and (number := await self._healing.mark_good(care)):
+            if await watching.proven() and (number := await self._healing.mark_good(care)):
                 self._note("instance.known_good", number=number)
                 await self._well(watching, ladder.good_again_ms)
         await asyncio.Event().wait()

@@ -43,6 +43,7 @@ Ending = Literal[
 Action = Literal["restart", "recreate", "config", "repair", "volume", "bisect"]
 
 _AT_ONCE: tuple[Ending, ...] = ("config", "damaged")  # to start it again as it is will not help
+_BY_ITSELF: tuple[Ending, ...] = ("clean", "again")
 _NOT_ITS_HOME: tuple[Ending, ...] = (
     "blocked",
     "too-large",
@@ -83,9 +84,9 @@ class History(msgspec.Struct, frozen=True):
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent could go back to. ``good``: its newest known-good snapshot (0: none), ``age_ms`` its age;
-    ``config``: the snapshot whose configuration is another than now (it, or where there is none an unproven one; 0:
-    none); ``changed``: whether anything differs from it; ``older``: known-good ones before it (number, age in ms),
-    newest first; ``clones``: whether these can be tried in a clone."""
+    ``config``: the snapshot whose configuration is another than now (it, or where its is the same an unproven one; 0:
+    none); ``changed``: whether anything differs from it; ``older``: those before it (number, age in ms), newest first:
+    where ``clones`` can be made to try them in, all of them, else those that are known-good, too."""
 
     good: int = 0
     age_ms: int = 0
@@ -121,10 +122,13 @@ def classify(end: Exit, exits: Mapping[str, Meaning] | None = None) -> Ending:
     return {**usual, **(exits or {})}.get(str(end.code), "failed")
 
 
-def count(history: History, *, lived_ms: int, now_ms: int, policy: Backoff) -> History:
-    """The history after a life of ``lived_ms`` that ended at ``now_ms``: a stable one ended whatever trouble was."""
+def count(history: History, ending: Ending, *, lived_ms: int, now_ms: int, policy: Backoff) -> History:
+    """The history after a life of ``lived_ms`` that ended at ``now_ms``: a stable one ended whatever trouble was. One
+    that ended by itself, in no trouble, is stable when it lived longer than any pause of rung 1: that is its way."""
     deaths = (*(at for at in history.deaths if at > now_ms - policy.window_ms), now_ms)[-100:]
-    if lived_ms >= policy.stable_ms:
+    its_way = ending in _BY_ITSELF and not history.tried
+    stable_ms = min(policy.most_ms, policy.stable_ms) if its_way else policy.stable_ms
+    if lived_ms >= stable_ms:
         return History(quick=1, restarts=history.restarts + 1, deaths=deaths)
     return msgspec.structs.replace(history, quick=history.quick + 1, restarts=history.restarts + 1, deaths=deaths)
 
@@ -156,7 +160,7 @@ def _patient(history: History, ending: Ending, ladder: Ladder) -> bool:
     """Whether rung 1 still has a try. A wrong configuration is not cured by starting again."""
     if history.tried or ending in _AT_ONCE:
         return False
-    most = ladder.restarts * (3 if ending in ("again", "clean") else 1)  # it goes by itself: that may be its way
+    most = ladder.restarts * (3 if ending in _BY_ITSELF else 1)  # it goes by itself: that may be its way
     return history.quick <= most
 
 
@@ -177,7 +181,7 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     """The first action that applies and was not tried. (``None``, 0): there is none."""
     near = facts.good > 0 and facts.age_ms <= care.ladder.max_rollback_ms
     recreate: list[tuple[Action, int, bool]] = [("recreate", 0, True)]
-    proven = facts.good > 0 or ending == "config"  # what is broken for sure cannot get worse
+    proven = facts.config == facts.good or ending == "config"  # what is broken for sure cannot get worse
     files: list[tuple[Action, int, bool]] = [("config", facts.config, facts.config > 0 and proven)]
     repair: list[tuple[Action, int, bool]] = [("repair", 0, care.repair is not None)]
     volume: list[tuple[Action, int, bool]] = [("volume", facts.good, facts.changed and near)]
@@ -191,6 +195,8 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
             can = recreate
         case "damaged":
             can = volume
+        case "clean" | "again":
+            can = recreate + files  # nothing failed: its work is not taken from it
         case "config":
             can = files + recreate + repair + volume
         case _:
@@ -259,7 +265,7 @@ def _wait(quick: int, policy: Backoff, chance: Random) -> int:
 
 def at_once(history: History, *, lived_ms: int, now_ms: int, policy: Backoff, care: Care | None) -> bool:
     """Whether an instance that dies now, after a life of ``lived_ms``, will simply be started again, at once."""
-    after = count(history, lived_ms=lived_ms, now_ms=now_ms, policy=policy)
+    after = count(history, "failed", lived_ms=lived_ms, now_ms=now_ms, policy=policy)
     return after.quick <= 1 and (care is None or _patient(after, "failed", care.ladder))
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import Random
 
 import msgspec
 
-from relit.control.care import Care
 from relit.control.values import InstanceSpec, Probe
 from relit.drivers.base import Driver, Life
 from relit.errors import KeeperUnreachable
@@ -22,16 +21,15 @@ from relit.lib import proc
 from relit.lib.clock import Clock
 from relit.lib.durations import size
 from relit.node import probe
+from relit.node.edits import LOOK_S, Edits
+from relit.node.judging import Misses, Start
 from relit.node.ladder import Ending
 from relit.node.race import beat, race
 from relit.node.roll import Roll
 
 STARTUP_ASK_S = 0.02  # between questions while it starts; grows to a second
 ASKED_MOST = 3  # times in a row, when it is frozen again and again while it should answer
-RETRY = 0.4  # of a probe's span, until the next question after one that was not answered
-PATIENCE = 3  # times ``startup_ms``, at most, for a start that goes on
-CONFIG_S, ILL_ROUNDS = 5.0, 6  # between looks at its configuration; so often wrong and not ready is too often
-STALLED = 3  # a start without progress for this part of ``startup_ms`` does not go on
+ILL_ROUNDS = 6  # its configuration may be wrong, and it not ready, for so many looks
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -54,8 +52,7 @@ class Watching:
         clock: Clock,
         chance: Random,
         readiness: Callable[[str | None], None],
-        check: Callable[[Care], Awaitable[str]],
-        note: Callable[..., None],
+        edits: Edits,
     ) -> None:
         self._spec = spec
         self._life = life
@@ -64,8 +61,7 @@ class Watching:
         self._clock = clock
         self._chance = chance
         self._readiness = readiness
-        self._check = check
-        self._note = note
+        self._edits = edits
         self.ready_at: float | None = None  # since when, by the loop's clock
 
     @property
@@ -83,7 +79,7 @@ class Watching:
         """Watch from then on. Returns when something is wrong that a restart may mend."""
         watches = [self._watch_readiness(), self._watch_main(), *map(self._watch_liveness, self._spec.live)]
         if self._spec.care is not None and self._spec.care.config:
-            watches.append(self._watch_config(self._spec.care))
+            watches.append(self._watch_config())
         if self._spec.canary is not None:
             watches.append(self._watch_answers(self._spec.canary))
         if self._spec.memory is not None:
@@ -91,9 +87,12 @@ class Watching:
         told: list[Told | None] = await race(*watches)
         return next(each for each in told if each is not None)
 
-    async def answers(self) -> bool:
-        """Ask it something harmless now, and want the right answer. True when it has no canary."""
-        return self._spec.canary is None or await self._ask(self._spec.canary) is None
+    async def proven(self) -> bool:
+        """Whether its home may be taken for good: it answers something harmless, if it has a canary, and would start
+        again with its configuration as it is now."""
+        if self._spec.canary is not None and await self._ask(self._spec.canary) is not None:
+            return False
+        return await self._edits.good()
 
     def _tell(self, why: str | None) -> None:
         self.ready_at = asyncio.get_running_loop().time() if why is None else None
@@ -102,15 +101,13 @@ class Watching:
     # --- startup -----------------------------------------------------------------------------------------------
 
     async def _until_ready(self, ready: Probe) -> str | None:
-        wait, began = STARTUP_ASK_S, self._clock.monotonic()
-        moved, mark = began, self._progress()
-        most_s = self._spec.startup_ms / 1000
+        wait, now = STARTUP_ASK_S, self._clock.monotonic()
+        start = Start(now, now, self._progress())
         while (why := await probe.ask(ready, self._life.pid)) is not None:
             await asyncio.sleep(wait)
             wait, now = min(1.0, wait * 1.3), self._clock.monotonic()
-            if (seen := self._progress()) != mark:
-                moved, mark = now, seen
-            if now - began > most_s and (now - moved > most_s / STALLED or now - began > most_s * PATIENCE):
+            start = start.seen(self._progress(), now)
+            if start.too_slow(now, self._spec.startup_ms / 1000):
                 return why
         return None
 
@@ -137,12 +134,12 @@ class Watching:
         question = Probe(kind="pid")
         while True:
             await self._roll.stopped(self._life.pid)
-            failures = 0
+            misses = Misses(question.failures)
             while (why := await self._ask(question)) is not None:
-                failures += 1
-                if failures >= question.failures:
+                misses = misses.heard(answered=False)
+                if misses.silent:
                     return Told("hung", why)
-                await beat(question.every_ms / 1000 * RETRY)
+                await beat(misses.wait(question.every_ms / 1000))
 
     async def _watch_memory(self, most: int) -> Told:
         held = await self._roll.outgrown(self._life.pid, most)
@@ -156,35 +153,30 @@ class Watching:
         any_answer = msgspec.structs.replace(canary, contains="", want={})
         return Told("no-answer", await self._until(any_answer, answers=False))
 
-    async def _watch_config(self, care: Care) -> Told:
-        """A live edit that breaks it is told at once. It is only put back when its agent does not do well with it: most
-        go on with what they have read, and may be in the middle of an edit."""
-        told, ill = "", 0
+    async def _watch_config(self) -> Told:
+        """What breaks it is only taken back when its agent does not do well with it: most go on with what they have
+        read, and may be in the middle of an edit."""
+        ill = 0
         while True:
-            await asyncio.sleep(CONFIG_S)
-            wrong = await self._check(care)
-            if wrong and wrong != told:
-                self._note("config.broken", agent=care.agent, why=wrong)
-            elif told and not wrong:
-                self._note("config.mended", agent=care.agent)
-            told, ill = wrong, ill + 1 if wrong and not self.ready else 0
+            await asyncio.sleep(LOOK_S)
+            wrong = await self._edits.look()
+            ill = ill + 1 if wrong and not self.ready else 0
             if ill >= ILL_ROUNDS:
                 return Told("config", wrong)
 
     async def _until(self, question: Probe, *, answers: bool) -> str:
         """Ask until the answer is yes, or until it was no as often in a row as the probe wants. The first time is
         anywhere in its span, so that those of many agents are spread."""
-        failures = 0
-        span = question.every_ms / 1000
+        misses, span = Misses(question.failures), question.every_ms / 1000
         await beat(span * self._chance.random())
         while True:
             why = await self._ask(question)
-            failures = failures + 1 if why is not None else 0
+            misses = misses.heard(answered=why is None)
             if answers and why is None:
                 return ""
-            if not answers and failures >= question.failures:
+            if not answers and misses.silent:
                 return why or ""
-            await beat(span * RETRY if failures else span)
+            await beat(misses.wait(span))
 
     async def _ask(self, question: Probe) -> str | None:
         """A frozen process cannot answer: it is asked again when it was frozen during the question."""

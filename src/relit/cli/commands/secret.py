@@ -108,7 +108,8 @@ def import_secrets(session: Session) -> None:
 @click.option("--before", type=int, metavar="ID", help="Only those before that entry: pages through all of it.")
 @pass_session
 def audit(session: Session, name: str, limit: int, before: int | None) -> None:
-    """Who set, read and removed secrets, newest first; of one, if NAME is given. The trail only grows."""
+    """Who set, read and removed secrets, and who was refused what, newest first; of one secret (or of one kind of
+    refusals, such as gateway:unauthorized), if NAME is given. The trail only grows."""
     from relit.app.secret_keeping import trail
 
     found = asyncio.run(trail(session.settings(), name=name, before=before, limit=limit))
@@ -116,7 +117,7 @@ def audit(session: Session, name: str, limit: int, before: int | None) -> None:
         session.screen.json({"entries": msgspec.to_builtins(found)})
         return
     rows = [[str(each.id), when(each.at), each.what, each.name, each.who, each.whom] for each in found]
-    session.screen.table(["ID", "AT", "WHAT", "SECRET", "BY", "FOR"], rows, "nothing yet")
+    session.screen.table(["ID", "AT", "WHAT", "OF", "BY", "FOR"], rows, "nothing yet")
 
 
 def _value(name: str, file: Path | None) -> str:

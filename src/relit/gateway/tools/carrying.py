@@ -12,11 +12,13 @@ import msgspec
 from relit.errors import RelitError
 from relit.gateway.tools import results, settling
 from relit.gateway.tools.base import NotSent, Outcome, Source, Tool, Unsure, text
+from relit.gateway.tools.guard import Forbidden
 from relit.gateway.tools.results import Blobs
 from relit.gateway.tools.settling import Again, End, Look, Move
 from relit.lib import crashpoints
 from relit.lib.clock import Clock
 from relit.store.tools import ToolCall, ToolCalls, ToolEnd
+from relit.vault.refusals import Refused
 
 POINTS = ("tool.before", "tool.after", "tool.receipt")
 _LOG = logging.getLogger(__name__)
@@ -35,13 +37,16 @@ class Trip:
 
 class Carrier:
     """Carries calls out, whose intents are on disk, and writes down what came of them. ``secrets``: what no result may
-    show."""
+    show. ``refused`` hears of those to where none may go."""
 
-    def __init__(self, calls: ToolCalls, blobs: Blobs, clock: Clock, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, calls: ToolCalls, blobs: Blobs, clock: Clock, secrets: tuple[str, ...], refused: Refused
+    ) -> None:
         self._calls = calls
         self._blobs = blobs
         self._clock = clock
         self._secrets = secrets
+        self._refused = refused
 
     async def carry(self, call: ToolCall, tool: Tool, source: Source, *, doubtful: bool = False) -> ToolCall:
         """Make it, and say how it ended. ``doubtful``: an earlier attempt may have happened."""
@@ -75,6 +80,8 @@ class Carrier:
             async with asyncio.timeout(trip.tool.timeout):
                 outcome = await trip.source.send(trip.call, trip.arguments)
         except NotSent as error:
+            if isinstance(error, Forbidden):
+                self._refused(trip.call.agent, "forbidden-address", f"{trip.tool.name}: an address not to be called")
             return settling.not_sent(str(error), trip.attempt, retry=error.retry, told=error.after)
         except (Unsure, TimeoutError) as error:
             why = str(error) or f"no answer in {trip.tool.timeout:g} s"

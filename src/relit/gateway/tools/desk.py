@@ -26,6 +26,7 @@ from relit.lib.service import finished
 from relit.store.base import Subscription
 from relit.store.tools import GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd, ToolState
 from relit.store.values import Turn
+from relit.vault.refusals import Refused
 
 _LOG = logging.getLogger(__name__)
 HOLD_S = 30.0  # a call is answered within this: clients of agents give up a little later
@@ -45,7 +46,7 @@ class Turns(Protocol):
 
 class Office(msgspec.Struct, frozen=True, kw_only=True):
     """What a desk works with. ``me``: this gateway; ``is_dead``: whether another is; ``tell`` sends an agent a
-    message."""
+    message; ``refused`` hears of what an agent may not do."""
 
     calls: ToolCalls
     turns: Turns
@@ -54,6 +55,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     tell: Tell
     me: str
     is_dead: Callable[[str], bool]
+    refused: Refused = lambda who, code, why: None
     clock: Clock = SYSTEM_CLOCK
     hold_s: float = HOLD_S
     expire_s: float = EXPIRE_S
@@ -71,7 +73,7 @@ class Desk:
         self._calls = office.calls
         self._shelf = shelf
         self._secrets = secrets
-        self._carrier = Carrier(office.calls, office.blobs, office.clock, secrets)
+        self._carrier = Carrier(office.calls, office.blobs, office.clock, secrets, office.refused)
         self._prompts = Prompts()
         self._work: dict[str, asyncio.Task[ToolCall | None]] = {}
         self._waiters: dict[str, set[asyncio.Future[ToolCall]]] = {}
@@ -166,6 +168,7 @@ class Desk:
 
     async def _denied(self, call: ToolCall, *, known: bool) -> Outcome:
         why = "a policy forbids it" if known else "there is no such tool for this agent"
+        self._office.refused(call.agent, "tool-denied", f"{call.tool if known else 'a tool'}: {why}")
         kept = call.arguments if len(call.arguments) <= results.INLINE else b"{}"
         denied = msgspec.structs.replace(call, state="denied", failed=True, why=why, arguments=kept, heard=HEARD)
         await self._calls.begin(self._kept(denied), 0)
@@ -185,7 +188,9 @@ class Desk:
         if not ended.final:
             return await self._pending(made, ended)
         self._errand(self._heard({made.id, target.id} if ended.owed else {made.id}))
-        return results.trimmed(await results.whole(ended, self._office.blobs), ended.id, tool.most)
+        outcome = results.trimmed(await results.whole(ended, self._office.blobs), ended.id, tool.most)
+        other_words = made.hash != ended.hash and ended.state == "done"
+        return results.earlier(outcome, ended) if other_words else outcome
 
     async def _end_of(self, call: ToolCall) -> ToolCall:
         """The call when it has ended, or is in doubt."""

@@ -17,18 +17,21 @@ from relit.gateway.routes import Caller
 from relit.gateway.tools import mcp
 from relit.gateway.tools.desk import Desk, Unknown
 from relit.gateway.tools.mcp import INTERNAL, NO_METHOD, PARAMS, Reply, Request
+from relit.vault.refusals import Refused
 
 PATH = "/mcp"
 BODY_MOST = 4 << 20  # bytes
 _BODY_S = 30.0  # so long a body may take to come
+_TOLD = {403: "a call from a page of another origin", 413: f"a request of more than {BODY_MOST >> 20} MB"}
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Endpoint:
     """Answers what is posted there."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, refused: Refused) -> None:
         self._desk = desk
+        self._refused = refused
         self._version = version("relit")
 
     async def answer(self, request: web.BaseRequest, caller: Caller) -> web.Response:
@@ -39,6 +42,8 @@ class Endpoint:
                 return web.Response(status=202, headers=dict([SERVER]))
             return _json(200, await self._result(asked, caller))
         except Reply as reply:
+            if reply.status in _TOLD:
+                self._refused(caller.agent, "tools-refused", _TOLD[reply.status])
             return _json(reply.status, reply.body)
 
     async def _result(self, asked: Request, caller: Caller) -> dict[str, Any]:
@@ -54,6 +59,7 @@ class Endpoint:
     async def _called(self, asked: Request, caller: Caller) -> dict[str, Any]:
         name, arguments = mcp.asked(asked)
         if caller.clone:
+            self._refused(caller.agent, "tools-refused", "a call by a clone that is tried")
             raise mcp.error(asked, PARAMS, "a clone that is tried may use no tools")
         try:
             outcome = await self._desk.call(caller.agent, name, arguments)

@@ -72,7 +72,7 @@ class HttpTools:
         NotSent, Unsure."""
         for _ in range(_HOPS):
             if ports is not None and (port := plan.port_of(sending.url)) not in ports:
-                raise NotSent(f"port {port} is none that this agent may connect to")
+                raise guard.Forbidden(f"port {port} is none that this agent may connect to")
             status, body, headers = await self._once(sending, private)
             if not (300 <= status < 400 and sending.method in ("GET", "HEAD") and "location" in headers):
                 return status, body, headers

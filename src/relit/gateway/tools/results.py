@@ -12,6 +12,7 @@ from relit.store.tools import ToolCall
 
 INLINE = 64 << 10  # bytes in a row of the database
 _NOT_MADE = {"denied": "was denied", "expired": "was allowed by nobody in time"}
+_SHOWN = 2000  # bytes of arguments
 READ = "read_result"  # the tool that gives the rest of one
 
 
@@ -54,22 +55,38 @@ async def whole(call: ToolCall, blobs: Blobs) -> Outcome:
     return Outcome(content=content, failed=call.failed)
 
 
+def earlier(outcome: Outcome, call: ToolCall) -> Outcome:
+    """For a call that means the same as one that was made with other words: it must not pass for its own."""
+    arguments = call.arguments.decode() if len(call.arguments) <= _SHOWN else f"{len(call.arguments)} bytes"
+    words = f"[relit: already done earlier in this turn, and not again: {call.tool} with {arguments}. What came of it:]"
+    return Outcome(content=[*text(words).content, *outcome.content], failed=outcome.failed)
+
+
 def trimmed(outcome: Outcome, call: str, most: int) -> Outcome:
     """Not more than ``most`` characters of its text; how the rest is had is said in its place."""
+    all = sum(len(_words(part)) for part in outcome.content)
+    if all <= most:
+        return outcome
     left, made = most, []
     for part in outcome.content:
-        words = part.get("text") if part.get("type") == "text" else None
-        if isinstance(words, str) and len(words) > left:
-            more = f'\n[relit: {len(words)} characters in all; for the rest: {READ}(call="{call}", offset={left})]'
-            part = {**part, "text": words[:left] + more}
-        left = max(0, left - len(words or ""))
-        made.append(part)
+        words = _words(part)
+        if len(words) <= left or not words:
+            made.append(part)
+            left -= len(words)
+        elif left >= 0:
+            more = f'\n[relit: {all} characters in all; for the rest: {READ}(call="{call}", offset={most})]'
+            made.append({**part, "text": words[:left] + more})
+            left = -1
     return Outcome(content=made, failed=outcome.failed)
+
+
+def _words(part: dict[str, Any]) -> str:
+    return str(part.get("text") or "")
 
 
 def piece(outcome: Outcome, offset: int, most: int) -> str:
     """A part of all its text."""
-    words = "".join(str(part.get("text", "")) for part in outcome.content)
+    words = "".join(map(_words, outcome.content))
     found = words[offset : offset + most]
     end = offset + len(found)
     return found + (f"\n[relit: {len(words)} characters in all; go on at offset={end}]" if end < len(words) else "")
