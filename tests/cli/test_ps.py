@@ -92,6 +92,22 @@ def test_the_oldest_run_is_the_turn() -> None:
     assert (turn.run, turn.since, turn.others) == ("old", 20, 2)
 
 
+def test_the_turns_last_step_and_todays_cost_are_shown() -> None:
+    steps = {"old": documents.Step(seq=7, pos="7", kind="step", name="charge the customer"), "gone": None}
+    known = Known(
+        agents=[agent("clerk", running=1)], runs=[run("clerk", "old", 20)], costs={"clerk": 1.234},
+        steps={name: step for name, step in steps.items() if step},
+    )  # fmt: skip
+    row = only(known)
+    assert (row.turn.step, row.turn.number, row.cost) == ("charge the customer", 7, 1.234)  # type: ignore[union-attr]
+    line = drawn([row], None)[1]
+    assert "7 charge the cu…" in line
+    assert line.endswith("$1.23")
+    assert [drawn([Row(agent="a", state="idle", cost=cost)], None)[1][-6:] for cost in (0.001, 0.005)] == [
+        "<$0.01", " $0.01",
+    ]  # fmt: skip
+
+
 def test_a_paused_mailbox_is_told_with_what_opens_it() -> None:
     row = only(Known(agents=[agent("clerk", paused=True)]))
     assert row.state == "paused"
@@ -139,7 +155,9 @@ def test_the_reason_begins_with_what_tells_most() -> None:
 
 def test_columns_make_room_for_the_reason() -> None:
     wide, narrow = drawn(ROWS, 200)[0], drawn(ROWS, 60)[0]
-    assert wide.split() == ["AGENT", "KIND", "STATE", "TURN", "MEM", "SNAPSHOT", "QUEUE", "RESTARTS", "REASON"]
+    assert wide.split() == [
+        "AGENT", "KIND", "STATE", "TURN", "STEP", "MEM", "SNAPSHOT", "QUEUE", "RESTARTS", "COST", "REASON",
+    ]  # fmt: skip
     assert "REASON" in narrow.split()
     assert "KIND" not in narrow.split()
 
@@ -252,6 +270,7 @@ def test_ps_shows_the_turn(talkers: TalkerHouse) -> None:
     row = talkers.seen("talker", lambda row: row["turn"] is not None)
     assert row["state"] == "working"
     assert row["turn"]["run"] == id
+    assert talkers.seen("talker", lambda row: row["turn"]["number"] > 0)["turn"]["step"]
     assert id[-8:] in talkers.run("ps").stdout
     (talkers.work / "go").touch()
     assert talkers.run("wait", id, "--timeout", "30s").exit_code == 0

@@ -349,7 +349,7 @@ async def test_its_own_schedules_do_not_fire(house: RealHouse) -> None:
 
 @both
 async def test_two_starts_at_once(house: RealHouse) -> None:
-    """Of all of relit while nothing runs, and of the agent while it is stopped: one process each time, which answers."""
+    """Of all of relit while nothing runs, and of the agent while it is stopped: one process each time."""
     await house.ready("one")
     await house.relit("down", timeout=400)
     assert house.lives("one") == []

@@ -37,6 +37,9 @@ async def test_steps_are_read_back_as_they_were(store: Store) -> None:
     assert (await store.journal(run.id)).steps == steps
     assert await store.steps(run.id) == steps
     assert await store.steps(run.id, after=1, limit=1) == steps[1:]
+    assert await store.last_steps(run.id) == steps[-1:]
+    assert await store.last_steps(run.id, 5) == steps
+    assert await store.last_steps("nobody") == []
 
 
 async def test_many_runs_append_at_once(store: Store) -> None:

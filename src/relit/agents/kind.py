@@ -30,7 +30,7 @@ Span = Annotated[
 Size = Annotated[
     str, Meta(pattern=r"^\s*\d+(\.\d+)?\s*[KMGTkmgt]?(i?[bB])?\s*$", extra_json_schema={"format": "relit-size"})
 ]
-_LATER = ("nonce", "session")
+_LATER = ("nonce", "session", "text")
 _NAMED = re.compile(r"\{([a-z]+(?::[a-z_]+)?)\}")
 
 
@@ -137,14 +137,21 @@ class RepairTable(_Table, frozen=True, kw_only=True):
 
 
 class Inject(_Table, frozen=True, kw_only=True):
-    """How a message gets into it: an OpenAI-compatible chat completion, streamed."""
+    """How a message gets into it: an OpenAI-compatible chat completion, streamed, or (``post``: a webhook, JSON-RPC)
+    any JSON that is answered with the whole."""
 
-    style: Literal["openai"] = "openai"
+    style: Literal["openai", "post"] = "openai"
     url: str
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {}  # may name {session}
     model: str = "default"
+    body: dict[str, Any] = {}  # of a post: may name {text} and {session}; of a completion what is added: {session}
+    answer: str = ""  # of a post: where its answer has the text, keys joined by dots; empty: all of it is the text
     failures: list[str] = []  # an answer that begins so is none: its model did not answer
     hangup: Literal["cancels", "finishes"] = "finishes"  # what a caller that goes away does to the turn
+
+    def __post_init__(self) -> None:
+        if self.style == "post" and "{text}" not in str(self.body):
+            raise ValueError("a message is posted in `body`, which must name {text}")
 
 
 class Aside(_Table, frozen=True, kw_only=True):

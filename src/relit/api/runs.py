@@ -45,10 +45,11 @@ class ShownQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JournalQuery(ShownQuery, frozen=True, forbid_unknown_fields=True):
-    """A page of a journal."""
+    """A page of a journal: of the steps after a number, or (``last``) of the newest ones."""
 
     after: int = 0
     limit: Limit = 200
+    last: bool = False
 
 
 class WaitQuery(ShownQuery, frozen=True, forbid_unknown_fields=True):
@@ -130,9 +131,12 @@ async def journal(call: Call) -> documents.Steps:
     """What a run did."""
     query: JournalQuery = call.query
     run = await call.store.run(await find(call))
-    steps = await call.store.steps(run.id, query.after, query.limit)
+    if query.last:
+        steps = await call.store.last_steps(run.id, query.limit)
+    else:
+        steps = await call.store.steps(run.id, query.after, query.limit)
     rendered = [await call.api.render.step(step, query.payloads) for step in steps]
-    return documents.Steps(steps=rendered, next=steps[-1].seq if len(steps) == query.limit else None)
+    return documents.Steps(steps=rendered, next=steps[-1].seq if len(steps) == query.limit and not query.last else None)
 
 
 async def waits(call: Call) -> documents.Waits:

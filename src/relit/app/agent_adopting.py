@@ -72,7 +72,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done. ``schedules``: what it did by itself; relit has switched it off, where ``switched_off``."""
+    """What was done. ``schedules``: what it did by itself; relit has switched it off, where ``switched_off``.
+    ``blind``: its kind has a canary, which cannot be sent: its calls to models do not pass relit."""
 
     added: Added
     source: str
@@ -82,6 +83,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     switched_off: bool
     snapshot: int
     moved: bool
+    blind: bool = False
 
 
 def guessed(settings: Settings, asked: Asked) -> Asked:
@@ -135,6 +137,7 @@ async def adopt(
         switched_off=_adopt(kind).switches_off,
         snapshot=number,
         moved=asked.move,
+        blind=kind.probes.canary is not None and (asked.model or OWN) == OWN,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from relit.agents.adapter import Fitted
+from relit.agents.kind import Inject
 from relit.api.volumes_port import Volumes
 from relit.app import agents
 from relit.app.attended import keeper_of_volumes
@@ -25,7 +26,7 @@ from relit.node import parked, probe
 from relit.settings import Settings
 from relit.settings.noted import noted_token
 from relit.store.values import Mailbox
-from relit.turns.chat import Chat
+from relit.turns.chat import Chat, Door, Post
 from relit.turns.outsider import outsider
 
 TURN = "turn"  # the name of the snapshot from before the message that is worked on: what has one is never pruned
@@ -43,7 +44,7 @@ class LocalDoor:
         self._parked = parked.beside(str(hold))
         assert made.inject is not None, "only for kinds that say how"
         self._inject = made.inject
-        self._chat = Chat(http, made.inject.url, made.inject.headers, made.inject.model, made.inject.failures)
+        self._chat = _door(http, made.inject)
         self._ready: Probe | None = made.ready
         self._restart = restart
         self._replays = replays
@@ -99,6 +100,12 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
     async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
         found = [_definition(settings, http, name) for name in agents.outsiders(settings)]
         await work(settings, found, steady=True, began=began)  # it is agents that messages kill
+
+
+def _door(http: httpx.AsyncClient, way: Inject) -> Door:
+    if way.style == "post":
+        return Post(http, way.url, way.headers, way.body, way.answer, way.failures)
+    return Chat(http, way.url, way.headers, way.model, way.failures, way.body)
 
 
 def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relit.cli.patient import Finding, Patient
+from relit.settings.model import OWN
 
 
 def sandbox(patient: Patient) -> Iterator[Finding]:
@@ -42,6 +43,18 @@ def ports(patient: Patient) -> Iterator[Finding]:
         message = f"the ports of {', '.join(asked)} are not limited: that needs a sandbox, and Linux 6.7"
         fix = 'a newer kernel and sandbox = "on"; or take connect out'
         yield Finding(checkId="ports", severity="warning", message=message, fixHint=fix)
+
+
+def canaries(patient: Patient) -> Iterator[Finding]:
+    """Who cannot be asked anything without harm, since its calls to models do not pass relit."""
+    from relit.app.agents import kind_of
+
+    for name, agent in patient.settings.agents.items():
+        kind = kind_of(patient.settings, name)
+        if agent.model == OWN and kind is not None and kind.probes.canary is not None:
+            message = f"{name} has no canary: its model is its own, and a question would cost what it costs there"
+            fix = f'relit agent edit {name}: model = "default" (a table of [models]) lets its calls pass relit'
+            yield Finding(checkId="canaries", severity="info", message=message, fixHint=fix)
 
 
 def runtimes(patient: Patient) -> Iterator[Finding]:

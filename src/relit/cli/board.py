@@ -42,7 +42,8 @@ SHAPES: dict[str, tuple[str, str, str]] = {
 _GAP = "  "
 _REASON = "REASON"
 _REASON_LEAST = 20
-_STEADY = {"STATE": 13, "TURN": 12, "MEM": 6}  # least widths, for what changes all the time
+_STEP_MOST = 14
+_STEADY = {"STATE": 13, "TURN": 12, "STEP": 12, "MEM": 6, "COST": 6}  # least widths, for what changes all the time
 
 
 class Column(NamedTuple):
@@ -58,10 +59,12 @@ COLUMNS = (
     Column("KIND", 8),
     Column("STATE", 0),
     Column("TURN", 3),
+    Column("STEP", 9),
     Column("MEM", 4, right=True),
     Column("SNAPSHOT", 6, right=True),
     Column("QUEUE", 2, right=True),
     Column("RESTARTS", 5, right=True),
+    Column("COST", 7, right=True),
     Column(_REASON, 1),
 )
 
@@ -111,10 +114,12 @@ class Board:
             "KIND": row.kind,
             "STATE": f"{self.shape(row.state)} {row.state}",
             "TURN": _turn(row, now),
+            "STEP": _step(row),
             "MEM": _memory(row),
             "SNAPSHOT": "" if row.snapshot_at is None else span(now - row.snapshot_at),
             "QUEUE": str(row.queued) if row.queued else "",
             "RESTARTS": str(row.restarts) if row.restarts else "",
+            "COST": _cost(row.cost),
             _REASON: _reason(row, now),
         }
 
@@ -142,6 +147,18 @@ def _turn(row: Row, now: int) -> str:
         return ""
     more = f" +{row.turn.others}" if row.turn.others else ""
     return f"{short(row.turn.run)} {span(now - row.turn.since)}{more}"
+
+
+def _step(row: Row) -> str:
+    turn = row.turn
+    return f"{turn.number} {cut(clean(turn.step), _STEP_MOST)}" if turn is not None and turn.step else ""
+
+
+def _cost(cost: float | None) -> str:
+    """In US dollars; nothing for nothing."""
+    if not cost:
+        return ""
+    return "<$0.01" if cost < 0.005 else f"${cost:.2f}"
 
 
 def _memory(row: Row) -> str:

@@ -255,6 +255,7 @@ LOCAL: dict[str, Check] = {
     "node": _node,
     "sandbox": agent_checks.sandbox,
     "ports": agent_checks.ports,
+    "canaries": agent_checks.canaries,
     "runtimes": agent_checks.runtimes,
     "server": _server,
 }

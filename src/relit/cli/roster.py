@@ -19,11 +19,14 @@ _WORST = ("down", "healing", "backing-off", "draining", "starting", "frozen", "w
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent works on: its oldest run that is running. ``since``: ms since 1970."""
+    """What an agent works on: its oldest run that is running. ``since``: ms since 1970; ``step``: the name of the last
+    step that it has done, the ``number``-th."""
 
     run: str
     since: int
     others: int = 0
+    step: str = ""
+    number: int = 0
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +37,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """One agent. ``reason``: why it is not simply ready; ``failed`` and the counts before it are of its runs."""
+    """One agent. ``reason``: why it is not simply ready; ``failed`` and the counts before it are of its runs. ``cost``:
+    of its calls to models today (UTC), in US dollars, where it is known."""
 
     agent: str
     state: str
@@ -55,19 +59,23 @@ class Row(msgspec.Struct, kw_only=True):
     memory: int | None = None
     limit: int | None = None
     snapshot_at: int | None = None
+    cost: float | None = None
     reason: str = ""
     last_exit: str = ""
     retry_at: int | None = None
 
 
 class Known(msgspec.Struct, kw_only=True):
-    """What was found out. ``housed``: by instance, the agents whose code it runs; the server's part may be empty."""
+    """What was found out. ``housed``: by instance, the agents whose code it runs; ``steps``: the last one of each run.
+    The server's part may be empty."""
 
     instances: Sequence[InstanceStatus] = ()
     housed: Mapping[str, Collection[str]] = {}
     memory: Mapping[str, Memory] = {}
     agents: Sequence[documents.Agent] = ()
     runs: Sequence[documents.Run] = ()
+    costs: Mapping[str, float] = {}
+    steps: Mapping[str, documents.Step] = {}
     snapshots: Mapping[str, int | None] = {}
 
 
@@ -75,7 +83,7 @@ def roster(known: Known) -> list[Row]:
     """All agents, by name."""
     told = {each.name: each for each in known.agents}
     mine = _by_agent(known, told)
-    turns = _turns(known.runs)
+    turns = {name: _stepped(turn, known.steps.get(turn.run)) for name, turn in turns_of(known.runs).items()}
     return [
         _row(name, told.get(name), mine.get(name, []), turns.get(name), known)
         for name in sorted(told.keys() | mine.keys())
@@ -108,7 +116,8 @@ def owner_of(instance: str) -> str:
     return name if name and number.isdecimal() else instance
 
 
-def _turns(runs: Iterable[documents.Run]) -> dict[str, Turn]:
+def turns_of(runs: Iterable[documents.Run]) -> dict[str, Turn]:
+    """What each agent works on."""
     found: dict[str, Turn] = {}
     for run in runs:
         begun, seen = run.started_at or run.created_at, found.get(run.agent)
@@ -118,6 +127,10 @@ def _turns(runs: Iterable[documents.Run]) -> dict[str, Turn]:
         else:
             found[run.agent] = Turn(run=run.id, since=begun, others=others)
     return found
+
+
+def _stepped(turn: Turn, step: documents.Step | None) -> Turn:
+    return turn if step is None else msgspec.structs.replace(turn, step=step.name or step.kind, number=step.seq)
 
 
 def _row(
@@ -139,6 +152,7 @@ def _row(
         memory=sum(each.bytes for each in held) if held else None,
         limit=_limit(held),
         snapshot_at=known.snapshots.get(name),
+        cost=known.costs.get(name),
         reason=_reason(agent, worst),
         last_exit=worst.last_exit if worst else "",
         retry_at=worst.retry_at_ms if worst else None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,10 @@ import msgspec
 
 from relit import documents
 from relit.cli import roster
-from relit.cli.http import Api
+from relit.cli.http import Api, segment
 from relit.cli.roster import OWN, TOOLS, Known, Memory, Row
 from relit.cli.session import Session
-from relit.errors import RelitError, ServerUnreachable
+from relit.errors import NotFound, RelitError, ServerUnreachable
 from relit.lib import footprint
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.node import gauge, status
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from relit.node.status import Running
 
 _RUNS_MOST = 200
+_STEPS_MOST = 30  # agents whose last step is asked for
 _MEMORY_EVERY = 2  # looks: going through /proc is the dearest part of one
 _NOBODY = status.Running(keeper=None, node=None, instances=[])
 
@@ -64,6 +67,7 @@ class Survey:
         self._limits: dict[int, int | None] = {}
         self._held: dict[str, Memory] = {}
         self._asks: list[str] = []
+        self._costs: dict[str, float] = {}
 
     def look(self) -> Found:
         """Everything as it is now. Raises what the server says, and ``ServerUnreachable`` when nothing runs here."""
@@ -113,7 +117,26 @@ class Survey:
             self._workers = self._api.get("/v1/workers", documents.Workers).workers
             self._snapshots = self._newest()
             self._asks = self._asked()
-        known.snapshots = self._snapshots
+            self._costs = self._spent()
+        known.snapshots, known.costs = self._snapshots, self._costs
+        known.steps = self._steps(known.runs)
+
+    def _spent(self) -> dict[str, float]:
+        """What each agent's calls to models have cost today."""
+        found: dict[str, float] = defaultdict(float)
+        for each in self._api.get("/v1/usage", documents.UsageReport, days=1).usage:
+            found[each.agent] += each.cost
+        return found
+
+    def _steps(self, runs: Sequence[documents.Run]) -> dict[str, documents.Step]:
+        """The last step of what each agent works on; of a run that is gone meanwhile, none."""
+        found = {}
+        for turn in [*roster.turns_of(runs).values()][:_STEPS_MOST]:
+            with contextlib.suppress(NotFound):
+                path = f"/v1/runs/{segment(turn.run)}/journal"
+                for step in self._api.get(path, documents.Steps, last=True, limit=1, payloads="none").steps:
+                    found[turn.run] = step
+        return found
 
     def _newest(self) -> dict[str, int | None]:
         """When the last snapshot of each agent was taken; nothing where the server keeps no volumes, or cannot say."""

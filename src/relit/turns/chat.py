@@ -1,8 +1,10 @@
-"""One turn of an agent over an OpenAI-compatible chat completion: asked, streamed, read. No retries here."""
+"""One turn of an agent over HTTP: an OpenAI-compatible chat completion, streamed, or any JSON. No retries here."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ import msgspec
 
 CONNECT_S = 5.0
 _BEGINNING = 200
+_NAMED = re.compile(r"\{(session|text)\}")
 IDLE_S = 900.0  # without a byte: a tool may take long, and agents send keep-alives or nothing
 
 
@@ -31,8 +34,9 @@ class Refused(Exception):
 
 
 class Chat:
-    """A door of an agent. ``headers`` may hold ``{session}``. An answer that begins with one of ``failures`` is none:
-    so its agent says that its model did not answer."""
+    """A door of an agent that speaks OpenAI's protocol. ``headers`` and ``body`` (beside what the protocol wants) may
+    hold ``{session}``. An answer that begins with one of ``failures`` is none: so its agent says that its model did not
+    answer."""
 
     def __init__(
         self,
@@ -41,8 +45,10 @@ class Chat:
         headers: Mapping[str, str],
         model: str,
         failures: Sequence[str] = (),
+        body: Mapping[str, Any] | None = None,
     ) -> None:
         self._http = http
+        self._body = body or {}
         self._failures = tuple(failures)
         self._url = url
         self._headers = headers
@@ -50,23 +56,90 @@ class Chat:
 
     async def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """Deliver a message; yields the answer's text as it comes. Raises ``Lost``, ``Refused``."""
+        names = {"session": session}
         body = {"model": self._model, "stream": True, "messages": [{"role": "user", "content": text}]}
-        headers = {name: value.replace("{session}", session) for name, value in self._headers.items()}
-        timeout = httpx.Timeout(IDLE_S, connect=CONNECT_S)
+        body |= _filled(self._body, names)
         begun = ""
+        async with _asked(self._http, self._url, _filled(self._headers, names), body) as answer:
+            async for piece in _pieces(answer):
+                begun += piece if len(begun) < _BEGINNING else ""
+                if self._failures and begun.startswith(self._failures):
+                    raise Refused(502, begun + piece)
+                yield piece
+
+
+class Post:
+    """A door of an agent that takes a message as JSON and answers with the whole: a webhook, or JSON-RPC. ``headers``
+    and ``body`` may hold ``{session}``, ``body`` also ``{text}``; ``answer`` is where the text stands in the reply
+    (keys joined by dots; empty: it is the reply)."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any],
+        answer: str = "",
+        failures: Sequence[str] = (),
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._headers = headers
+        self._body = body
+        self._answer = answer
+        self._failures = tuple(failures)
+
+    async def turn(self, text: str, session: str) -> AsyncIterator[str]:
+        """As ``Chat.turn``, in one piece."""
+        names = {"session": session}
+        body = _filled(self._body, names | {"text": text})
+        async with _asked(self._http, self._url, _filled(self._headers, names), body) as answer:
+            said = self._read(await answer.aread())
+        if self._failures and said.startswith(self._failures):
+            raise Refused(502, said[:_BEGINNING])
+        yield said
+
+    def _read(self, raw: bytes) -> str:
         try:
-            async with self._http.stream("POST", self._url, json=body, headers=headers, timeout=timeout) as answer:
-                if answer.status_code >= 400:
-                    raise Refused(answer.status_code, _said(await answer.aread()))
-                async for piece in _pieces(answer):
-                    begun += piece if len(begun) < _BEGINNING else ""
-                    if self._failures and begun.startswith(self._failures):
-                        raise Refused(502, begun + piece)
-                    yield piece
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Lost(f"it does not answer at {self._url}: {error or type(error).__name__}", taken=False) from error
-        except httpx.HTTPError as error:
-            raise Lost(f"it went away: {error or type(error).__name__}", taken=True) from error
+            found = msgspec.json.decode(raw)
+        except msgspec.MsgspecError:
+            found = raw.decode(errors="replace")
+        if isinstance(found, dict) and found.get("error"):
+            raise Refused(500, _said(raw))
+        for key in self._answer.split(".") if self._answer else ():
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is None:
+            raise Refused(502, f"its answer has no {self._answer}: {_said(raw)}")
+        return found if isinstance(found, str) else msgspec.json.encode(found).decode()
+
+
+Door = Chat | Post
+
+
+@asynccontextmanager
+async def _asked(
+    http: httpx.AsyncClient, url: str, headers: Mapping[str, str], body: Any
+) -> AsyncIterator[httpx.Response]:
+    """The answer, whose body is read inside. Lost, Refused."""
+    timeout = httpx.Timeout(IDLE_S, connect=CONNECT_S)
+    try:
+        async with http.stream("POST", url, json=body, headers=headers, timeout=timeout) as answer:
+            if answer.status_code >= 400:
+                raise Refused(answer.status_code, _said(await answer.aread()))
+            yield answer
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise Lost(f"it does not answer at {url}: {error or type(error).__name__}", taken=False) from error
+    except httpx.HTTPError as error:
+        raise Lost(f"it went away: {error or type(error).__name__}", taken=True) from error
+
+
+def _filled(value: Any, names: Mapping[str, str]) -> Any:
+    """With the texts that it names: what these say is not looked into."""
+    if isinstance(value, str):
+        return _NAMED.sub(lambda match: names.get(match[1], match[0]), value)
+    if isinstance(value, Mapping):
+        return {key: _filled(each, names) for key, each in value.items()}
+    return [_filled(each, names) for each in value] if isinstance(value, list | tuple) else value
 
 
 async def _pieces(answer: httpx.Response) -> AsyncIterator[str]:

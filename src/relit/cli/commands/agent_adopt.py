@@ -76,6 +76,8 @@ def _tell(session: Session, done: Adopted) -> None:
             ["KEY", "WAS", "IS"], [[each.key, brief(each.before, 40), brief(each.after, 40)] for each in done.changes]
         )
     _tell_schedules(session, done)
+    if done.blind:
+        screen.note("it has no canary: its calls go to its own model; `--model default` lets them pass relit's gateway")
     if not done.moved:
         screen.note(f"{done.source} is as it was; do not start it beside this one: both would answer for you")
 

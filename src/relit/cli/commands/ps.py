@@ -25,8 +25,9 @@ from relit.settings.noted import noted_start
 def ps(session: Session, everything: bool) -> int:
     """Agents: what they do now. Exit code 3 when one of them needs a person or has no worker.
 
-    TURN: the run that it works on and for how long. MEM: what its processes hold, and its limit. SNAPSHOT: how long
-    ago the last version of its home was taken. QUEUE: messages that wait. Works while the server is away, too.
+    TURN: the run that it works on and for how long. STEP: the last one that it has done there. MEM: what its processes
+    hold, and its limit. SNAPSHOT: how long ago the last version of its home was taken. QUEUE: messages that wait.
+    COST: of its calls to models today. Works while the server is away, too.
     """
     found = Survey(session, session.api(), noted_start(session.data)).look()
     screen = session.screen

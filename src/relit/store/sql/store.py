@@ -307,6 +307,9 @@ class SqlStore:
     async def steps(self, run: str, after: int = 0, limit: int = 1000) -> list[Step]:
         return [rows.step(row) for row in await self._read("steps_of", run, after, limit)]
 
+    async def last_steps(self, run: str, limit: int = 1) -> list[Step]:
+        return [rows.step(row) for row in await self._read("steps_last", run, limit)][::-1]
+
     async def stream(self, run: str, after: int = -1, limit: int = 1000) -> list[StreamItem]:
         return [rows.stream_item(row) for row in await self._read("stream_of", run, after, limit)]
 

@@ -37,6 +37,11 @@ SELECT id FROM runs WHERE (id >= ?1 AND id < ?2) OR id LIKE ?3 LIMIT ?4
 SELECT seq, pos, kind, name, hash, result, error, started_at, finished_at, attempts
 FROM steps WHERE run = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3
 
+-- name: steps_last
+-- params: run, limit
+SELECT seq, pos, kind, name, hash, result, error, started_at, finished_at, attempts
+FROM steps WHERE run = ?1 ORDER BY seq DESC LIMIT ?2
+
 -- name: waits_of
 -- params: run
 SELECT pos, kind, name, wake_at, data FROM waits WHERE run = ?1 ORDER BY pos
