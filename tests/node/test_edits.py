@@ -58,7 +58,10 @@ async def test_a_life_that_was_found_alive_is_asked_about(scene: Scene) -> None:
     assert scene.asked == ["first"]
 
 
-async def test_an_edit_is_shown_to_its_own_check_when_it_is_over_and_once(scene: Scene) -> None:
+async def test_an_edit_is_shown_to_its_own_check_when_it_is_over_and_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edits, "ASK_S", 0.0)
     ours = scene.edits()
     scene.file.write_text("second")
     assert await ours.look() == ""
@@ -94,7 +97,8 @@ async def test_a_ruin_is_told_by_the_rules_and_its_own_check_is_not_asked(scene:
     assert scene.notes == [("config.broken", "no rule allows it")]
 
 
-async def test_a_check_that_says_nothing_proves_nothing(scene: Scene) -> None:
+async def test_a_check_that_says_nothing_proves_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edits, "ASK_S", 0.0)
     ours = scene.edits()
     scene.file.write_text("slow")
     scene.says["slow"] = None
@@ -105,14 +109,17 @@ async def test_a_check_that_says_nothing_proves_nothing(scene: Scene) -> None:
 
 
 async def test_its_own_check_is_not_asked_more_often_than_once_a_minute(scene: Scene) -> None:
-    ours = scene.edits()
-    for text in ("one", "two", "three"):
-        scene.file.write_text(text)
-        await ours.look()
-        await ours.look()
-    assert scene.asked == ["one"]
-    assert await ours.good(), "but before a home is taken for good"
-    assert scene.asked == ["one", "three"]
+    """Nor in the first minute of a life: amid starts everybody has other things to do."""
+    for fresh, asked in ((True, []), (False, ["one"])):
+        scene.asked.clear()
+        ours = scene.edits(fresh=fresh)
+        for text in ("one", "two", "three"):
+            scene.file.write_text(text)
+            await ours.look()
+            await ours.look()
+        assert scene.asked == asked
+        assert await ours.good(), "but before a home is taken for good"
+        assert scene.asked == [*asked, "three"]
 
 
 async def test_an_edit_while_it_is_asked_is_not_good(scene: Scene) -> None:
@@ -131,4 +138,5 @@ async def test_an_edit_while_it_is_asked_is_not_good(scene: Scene) -> None:
 
 async def test_what_has_no_configuration_is_good(scene: Scene) -> None:
     scene.spec = InstanceSpec(name="ada", argv=["true"])
-    assert await asyncio.wait_for(scene.edits().good(), 1)
+    for fresh in (True, False):
+        assert await asyncio.wait_for(scene.edits(fresh=fresh).good(), 1)

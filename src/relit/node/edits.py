@@ -42,7 +42,7 @@ class Edits:
         self._wrong = ""
         self._told = ""
         self._good = self._mark() if fresh else None  # with what it was it has started
-        self._asked = -ASK_S
+        self._asked = self._time() if fresh else -ASK_S  # amid starts nobody is asked
         self._turn = asyncio.Lock()
 
     async def look(self) -> str:
@@ -71,10 +71,9 @@ class Edits:
         return "" if self._spec.care is None else await self._checks.check(self._spec.care)
 
     async def _ask(self, now: Mark) -> None:
-        if self._spec.care is None:
-            return
+        care = self._spec.care
         self._asked = self._time()
-        said = await self._checks.validate(self._spec, self._spec.care)
+        said = await self._checks.validate(self._spec, care) if care is not None else ""
         if said:
             self._wrong = said
         elif said is not None:
