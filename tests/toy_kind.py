@@ -101,7 +101,10 @@ every = "200ms"
 [adopt]
 marks = ["toy.json"]
 into = "state"
-folders = [{ key = "workspace", into = "work", usual = "workspace" }]
+folders = [
+  { key = "workspace", into = "work", usual = "workspace" },
+  { key = "rooms.*.folder", into = "rooms/{n}", usual = "room-{id}" },
+]
 without = ["cache/", "**/*.sock"]
 pids = ["toy.pid"]
 ports = { http = "port" }

@@ -122,6 +122,44 @@ def test_move_removes_the_original(quiet: AgentHouse, old: Old) -> None:
     assert (quiet.home("ann") / "work/diary.md").exists()
 
 
+def test_every_workspace_comes_along_and_is_given_back(quiet: AgentHouse, old: Old, tmp_path: Path) -> None:
+    """Those that a list names, one that it does not name since it lies in its usual place, and one inside another."""
+    apart, inside, usual = tmp_path / "owner" / "apart", old.work / "sub", old.place / "room-b"
+    for each in (apart, inside, usual):
+        each.mkdir()
+        (each / "notes.md").write_text(each.name)
+    rooms = [
+        {"id": "a", "folder": str(apart)}, {"id": "b"}, {"id": "c", "folder": str(inside)}, {"id": "gone"},
+        {"id": "d", "folder": f"{old.place}/deep"},
+    ]  # fmt: skip
+    (old.place / "toy.json").write_text(json.dumps(old.config | {"rooms": rooms}))
+    done = quiet.run("--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move", "--no-start")
+    assert done.exit_code == 0, done.output
+    assert not apart.exists()
+    home = quiet.home("ann")
+    found = json.loads((home / "state/toy.json").read_text())["rooms"]
+    assert found == [
+        {"id": "a", "folder": str(home / "rooms/0")},
+        {"id": "b", "folder": str(home / "state/room-b")},
+        {"id": "c", "folder": str(home / "work/sub")},
+        {"id": "gone"},
+        {"id": "d", "folder": str(home / "state/deep")},
+    ]
+    assert [(Path(each["folder"]) / "notes.md").read_text() for each in found[:3]] == ["apart", "room-b", "sub"]
+    (home / "extra").mkdir()
+    (home / "extra/of-its-own").write_text("work")
+    dest = tmp_path / "given"
+    back = quiet.run("agent", "release", "ann", str(dest))
+    assert back.exit_code == 0, back.output
+    again = json.loads((dest / "toy.json").read_text())["rooms"]
+    assert [each.get("folder") for each in again] == [
+        str(dest / "room-a"), str(dest / "room-b"), str(dest / "workspace/sub"), None, str(dest / "deep"),
+    ]  # fmt: skip
+    assert [(Path(each["folder"]) / "notes.md").read_text() for each in again[:3]] == ["apart", "room-b", "sub"]
+    assert (dest / "from-relit/extra/of-its-own").read_text() == "work"
+    assert str(dest / "from-relit/extra") in back.output
+
+
 def test_an_adopted_agent_runs_at_its_old_port_and_is_given_back(lively: AgentHouse, old: Old, tmp_path: Path) -> None:
     done = lively.run("agent", "adopt", str(old.place), "--name", "ann")
     assert done.exit_code == 0, done.output

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,8 +66,20 @@ def test_a_version_that_fails_in_the_clone_never_reaches_the_agent(lively: Agent
 
 
 def test_a_version_that_fails_only_for_real_is_gone_back_from(lively: AgentHouse) -> None:
+    """And nothing is lost of what the agent did while its clone was tried."""
     before = starts(lively, "dan")
+    clone, meanwhile = lively.data / "agents/dan.trial/log", lively.home("dan") / "state/meanwhile"
+
+    def work() -> None:
+        while not clone.exists():
+            time.sleep(0.005)
+        meanwhile.write_text("done")
+
+    working = threading.Thread(target=work)
+    working.start()
     done = lively.run("--yes", "agent", "upgrade", "dan", "4.0")
+    working.join()
+    assert meanwhile.read_text() == "done"
     assert done.exit_code == 1, done.output
     assert "it is back at 1.0" in done.output
     assert starts(lively, "dan") == [*before, "1.0 True"]

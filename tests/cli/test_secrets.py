@@ -62,7 +62,7 @@ def test_what_relit_toml_wants_is_listed_and_asked_for(house: AgentHouse) -> Non
     assert checked.exit_code == exits.CONFIG
     assert "relit secret set" in checked.output
     put(house, "provider", "sk-1")
-    put(house, "tick", "t-1")
+    put(house, "tick", "tick-secret-1")
     assert places(house) == {"provider": "vault", "tick": "vault"}
     assert house.run("config", "check").exit_code == 0
 
@@ -80,7 +80,7 @@ def test_no_value_is_shown_or_lies_in_plain_sight(house: AgentHouse) -> None:
 
 def test_every_use_is_in_the_trail(house: AgentHouse) -> None:
     put(house, "provider", "sk-1")
-    put(house, "tick", "t-1")
+    put(house, "tick", "tick-secret-1")
     house.run("config", "check")
     entries = house.json("secret", "audit", "tick")["entries"]
     assert [(each["what"], each["who"], each["whom"]) for each in entries] == [
@@ -89,7 +89,7 @@ def test_every_use_is_in_the_trail(house: AgentHouse) -> None:
 
 
 def test_what_is_in_use_is_not_removed_by_chance(house: AgentHouse) -> None:
-    put(house, "tick", "t-1")
+    put(house, "tick", "tick-secret-1")
     refused = house.run("--yes", "secret", "rm", "tick")
     assert refused.exit_code == exits.CONFLICT
     assert "agents.tick" in refused.output
@@ -118,7 +118,7 @@ def test_what_opens_the_vault_stays_in_the_file(house: AgentHouse) -> None:
 
 def test_from_the_key_to_a_passphrase_and_to_another(house: AgentHouse, tmp_path: Path) -> None:
     put(house, "provider", "sk-1")
-    put(house, "tick", "t-1")
+    put(house, "tick", "tick-secret-1")
     house.environment["RELIT_VAULT__PASSPHRASE"] = "horse"
     assert "does not open the vault" in house.run("config", "check").output
     assert house.run("secret", "rotate").exit_code == 0
@@ -133,19 +133,19 @@ def test_from_the_key_to_a_passphrase_and_to_another(house: AgentHouse, tmp_path
 @pytest.mark.slow
 def test_an_agent_and_the_gateway_use_a_new_value_at_once(house: AgentHouse) -> None:
     put(house, "provider", "sk-1")
-    put(house, "tick", "t-1")
+    put(house, "tick", "tick-secret-1")
     house.up()
     try:
         key = house.home("tick") / "key"
-        until(lambda: key.exists() and key.read_text() == "t-1\n")
+        until(lambda: key.exists() and key.read_text() == "tick-secret-1\n")
         before = {each["name"]: each["pid"] for each in pids(house)}
-        put(house, "tick", "t-2")
-        until(lambda: key.read_text() == "t-2\n")
+        put(house, "tick", "tick-secret-2")
+        until(lambda: key.read_text() == "tick-secret-2\n")
         put(house, "provider", "sk-2")
         until(lambda: {each["name"]: each["pid"] for each in pids(house)}["gateway"] not in (None, before["gateway"]))
         after = {each["name"]: each["pid"] for each in pids(house)}
         assert after["volumes"] is not None
-        assert "t-1" not in (house.data / "run" / "node.json").read_text()
+        assert "tick-secret-1" not in (house.data / "run" / "node.json").read_text()
     finally:
         house.down()
 

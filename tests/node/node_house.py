@@ -107,6 +107,7 @@ class Server:
         self.incidents: list[Incident] = []
         self.asked: list[tuple[str | int, ...]] = []
         self.good = KnownGood()
+        self.thought_broken: list[bool] = []  # of a configuration, whenever what is good was asked for
         self.broken: dict[int, str] = {}  # snapshots on which a clone does not come up, and why
         self.nodes: list[NodeInfo] = []
         self.wish = Desired(version=1)
@@ -138,6 +139,7 @@ class Server:
 
     async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
         self.asked.append(("known_good", agent, *files))
+        self.thought_broken.append(broken)
         return self.good
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from relit.control.care import Care, ConfigFile
@@ -25,6 +26,8 @@ class Scene:
         self.notes: list[tuple[str, Any]] = []
         care = Care(agent="ada", kind="command", home=str(folder), config=[ConfigFile(path="a.json", format="json")])
         self.spec = InstanceSpec(name="ada", argv=["true"], care=care)
+
+    busy = False
 
     async def check(self, care: Care) -> str:
         text = self.file.read_text()
@@ -108,18 +111,53 @@ async def test_a_check_that_says_nothing_proves_nothing(scene: Scene, monkeypatc
     assert scene.notes == []
 
 
-async def test_its_own_check_is_not_asked_more_often_than_once_a_minute(scene: Scene) -> None:
-    """Nor in the first minute of a life: amid starts everybody has other things to do."""
-    for fresh, asked in ((True, []), (False, ["one"])):
-        scene.asked.clear()
-        ours = scene.edits(fresh=fresh)
-        for text in ("one", "two", "three"):
-            scene.file.write_text(text)
-            await ours.look()
-            await ours.look()
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_its_own_check_is_not_asked_more_often_than_once_a_minute(
+    scene: Scene, fresh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in the first minute of a life, or of its node: amid starts everybody has other things to do."""
+    now = 1000.0
+    monkeypatch.setattr(Edits, "_time", lambda ours: now)
+    ours = scene.edits(fresh=fresh)
+    for after, text, asked in ((0, "one", []), (59, "one", []), (1, "two", ["two"]), (59, "three", ["two"])):
+        now += after
+        scene.file.write_text(text)
+        await ours.look()
+        await ours.look()
         assert scene.asked == asked
-        assert await ours.good(), "but before a home is taken for good"
-        assert scene.asked == [*asked, "three"]
+    assert await ours.good(), "but before a home is taken for good"
+    assert scene.asked == ["two", "three"]
+
+
+async def test_while_others_are_asked_it_waits_and_the_rules_do_not(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edits, "ASK_S", 0.0)
+    monkeypatch.setattr(edits, "LOOK_S", 0.01)
+    scene.busy = True
+    ours = scene.edits()
+    assert await ours.good(), "it is what it has started with"
+    scene.file.write_text("second")
+    await ours.look()
+    await ours.look()
+    asking = asyncio.ensure_future(ours.good())
+    scene.file.write_text("ruin")
+    assert await ours.look() == "no rule allows it"
+    scene.file.write_text("third")
+    assert not asking.done()
+    assert scene.asked == []
+    scene.busy = False
+    assert await asking
+    assert scene.asked == ["third"]
+
+
+async def test_what_is_told_of_a_ruin_holds_no_secret(scene: Scene) -> None:
+    scene.spec = msgspec.structs.replace(scene.spec, secrets=["s3cret-s3cret"])
+    ours = scene.edits()
+    scene.file.write_text("key: s3cret-s3cret")
+    scene.says["key: s3cret-s3cret"] = "line 1: key: s3cret-s3cret"
+    assert not await ours.good()
+    assert scene.notes == [("config.broken", "line 1: key: [redacted:secret]")]
 
 
 async def test_an_edit_while_it_is_asked_is_not_good(scene: Scene) -> None:

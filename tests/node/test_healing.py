@@ -17,7 +17,7 @@ from log_house import fill, mounted
 from node_house import Bell, Server, gone, kill, rings, running, spec
 
 from relit.control.care import Care, ConfigFile, Entry, Incident, KnownGood, Ladder, Repair, Tried, Went
-from relit.control.values import Backoff, InstanceSpec, Probe
+from relit.control.values import Backoff, InstanceSpec, Probe, lives_of
 from relit.errors import ServerUnreachable, VolumeError
 from relit.lib.clock import SystemClock
 from relit.node.client import KeeperClient
@@ -270,6 +270,66 @@ async def test_a_life_whose_configuration_was_ruined_meanwhile_is_not_known_good
             server.events.clear()
             await server.saw("instance.known_good")
     assert server.incidents == []
+
+
+@pytest.mark.parametrize(("check", "broken"), [("exit 0", False), ("exit 1", True), (None, True)])
+async def test_an_exit_code_that_has_other_causes_is_shown_to_its_own_check(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, check: str | None, broken: bool
+) -> None:
+    """Of 78 without such a check it is believed that the configuration is wrong."""
+    validate = ["sh", "-c", check] if check else []
+    file = msgspec.structs.replace(home.care.config[0], validate=validate)
+    care = msgspec.structs.replace(home.care, config=[file])
+    server.good = KnownGood(number=4, at_ms=2**60, newest=4)
+    async with running(keeper, run_dir, server, [home.spec(["sh", "-c", "exit 78"], care)]):
+        await server.saw("instance.healed")
+    assert server.thought_broken[0] is broken
+
+
+async def test_a_check_that_cannot_be_started_proves_nothing_and_harms_nobody(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    rounds = home.tmp / "rounds"
+    rounds.touch()
+    canary = Probe(kind="command", argv=["/bin/sh", "-c", f"echo >> {rounds}"], every_ms=60_000)
+    file = msgspec.structs.replace(home.care.config[0], validate=[str(home.home / "nothing")])
+    care = msgspec.structs.replace(home.care, config=[file])
+    wanted = msgspec.structs.replace(home.spec(rings(bell), care), canary=canary)
+    async with running(keeper, run_dir, server, [wanted]) as node:
+        pid = int(await bell.next())
+        await server.saw("instance.ready")
+        home.config.write_text('{"mode": "local", "port": 7, "more": 1}')
+        asked = len(rounds.read_text())
+        while len(rounds.read_text()) < asked + 5:
+            await asyncio.sleep(0.01)
+        [status] = node.status()
+        assert (status.pid, status.state, node.trouble) == (pid, "ready", "")
+        await keeper_has_only(keeper, "ada")
+
+
+async def keeper_has_only(keeper: KeeperClient, name: str) -> None:
+    """Nothing of a command beside it is left."""
+    async with asyncio.timeout(5):
+        while {each.name for each in await keeper.lives()} != {name}:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_repair_ends_when_anybody_holds_the_home(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, tmp_path: Path
+) -> None:
+    """A restore, for example: it must not write where the repair does."""
+    began, hold = tmp_path / "began", tmp_path / "hold"
+    repair = Repair(argv=["sh", "-c", f"echo $$ > {began}.draft; mv {began}.draft {began}; sleep 600"])
+    care = msgspec.structs.replace(home.care, repair=repair)
+    wanted = msgspec.structs.replace(home.spec(["sh", "-c", "exit 3"], care), hold=str(hold))
+    async with running(keeper, run_dir, server, [wanted]) as node:
+        while not began.exists():
+            await asyncio.sleep(0.01)
+        assert {each.name for each in await keeper.lives()} <= {*lives_of(["ada"])}
+        hold.write_text("its files go back\nada\n")
+        await gone(int(began.read_text()))
+        while node.status()[0].state != "stopped":
+            await asyncio.sleep(0.01)
 
 
 async def test_a_death_that_is_over_at_once_is_an_incident_that_disturbs_nobody(

@@ -22,6 +22,7 @@ class Service:
     def __init__(self) -> None:
         self.replies: list[tuple[int, bytes]] = []
         self.asked: list[tuple[dict[str, str], Any]] = []
+        self.kind = "application/json"
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,6 +31,7 @@ class Service:
                 service.asked.append((dict(self.headers), body))
                 status, reply = service.replies.pop(0)
                 self.send_response(status)
+                self.send_header("Content-Type", service.kind)
                 self.send_header("Content-Length", str(len(reply)))
                 self.end_headers()
                 self.wfile.write(reply)
@@ -91,6 +93,30 @@ async def test_one_that_is_not_there_has_begun_nothing() -> None:
         with pytest.raises(Lost) as lost:
             [_ async for _ in Post(http, "http://127.0.0.1:9/", {}, RPC).turn("hello", "main")]
     assert not lost.value.taken
+
+
+@pytest.mark.parametrize(
+    ("reply", "how"),
+    [
+        (b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\ndata: {"choi', Lost),
+        (b"data: [1]\n\ndata: 7\n\n", Lost),
+        (b"<html>a page</html>", Refused),
+        (b'{"choices": []}', Refused),
+        (b"[]", Refused),
+    ],
+)
+async def test_what_is_no_completion_is_lost_or_refused(service: Service, reply: bytes, how: type[Exception]) -> None:
+    """And never tried again as if the agent had not begun."""
+    service.replies.append((200, reply))
+    service.kind = "text/event-stream" if reply.startswith(b"data:") else "application/json"
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(how) as told:
+            [_ async for _ in Chat(http, service.url, {}, "m").turn("hello", "main")]
+    if isinstance(told.value, Lost):
+        assert told.value.taken
+    else:
+        assert isinstance(told.value, Refused)
+        assert told.value.status == 502
 
 
 async def test_a_completion_may_carry_the_session_in_its_body(service: Service) -> None:

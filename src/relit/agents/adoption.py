@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from relit.agents import config
-from relit.agents.kind import Adopt, Kind
+from relit.agents.kind import Adopt, Aside, Kind
 from relit.lib import proc
 
 _ASK_S = 1.0
+_NAME = re.compile(r"[\w-]{1,80}")  # of an entry that a folder is named after
 
 
 class Living(msgspec.Struct, frozen=True):
@@ -52,10 +54,41 @@ def tree(source: Path, kind: Kind) -> dict[str, Any]:
 def said(found: Any, key: str) -> Any:
     """The value at a dotted key; ``None`` when it is not there."""
     for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return None
-        found = found[part]
+        found = config.at(found, part)
     return found
+
+
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that a configuration names, or may name: under ``key``; where it goes below the home, and where it lies
+    when nothing is said (empty: nowhere). ``many``: one of several that the kind's file tells of together."""
+
+    key: str
+    into: str
+    usual: str = ""
+    many: bool = False
+
+
+def named(found: Any, folders: Sequence[Aside]) -> list[Named]:
+    """All of them: a ``*`` in a key stands for each entry, ``{n}`` and ``{id}`` for its place and its own ``id``."""
+    return [
+        _named(each, key, entry)
+        for each in folders
+        for key, entry in config.matching(found, each.key)
+        if "*" not in each.key or _NAME.fullmatch(_place_in(each, key))
+    ]
+
+
+def _place_in(folder: Aside, key: str) -> str:
+    """Which entry of its list or table a key is about; empty: there is no ``*``."""
+    parts = zip(folder.key.split("."), key.split("."), strict=True)
+    return next((made for asked, made in reversed([*parts]) if asked == "*"), "")
+
+
+def _named(folder: Aside, key: str, entry: Any) -> Named:
+    id = str(entry.get("id") or "") if isinstance(entry, Mapping) else ""
+    into = folder.into.replace("{n}", _place_in(folder, key))
+    usual = folder.usual.replace("{id}", id) if "{id}" not in folder.usual or _NAME.fullmatch(id) else ""
+    return Named(key=key, into=into, usual=usual, many="*" in folder.key)
 
 
 def door_said(source: Path, found: Mapping[str, Any], where: str) -> Any:

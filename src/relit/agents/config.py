@@ -95,32 +95,72 @@ def dump(tree: Mapping[str, Any], form: Format) -> bytes:
 
 
 def keep(tree: dict[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Make the tree say what is wanted, by dotted keys. Answers whether it did not yet."""
+    """Make the tree say what is wanted, by dotted keys (in a list: the place of an entry that is there). Answers
+    whether it did not yet."""
     changed = False
     for key, value in wanted.items():
         *above, last = key.split(".")
-        table = tree
+        table: Any = tree
         for part in above:
-            below = table.get(part)
-            if not isinstance(below, dict):
-                below = table[part] = {}
+            below = at(table, part)
+            if not isinstance(below, dict | list):
+                below = {}
+                _put(table, part, below)
                 changed = True
             table = below
-        if last not in table or table[last] != value:
-            table[last] = value
+        if at(table, last, _ABSENT) != value:
+            _put(table, last, value)
             changed = True
     return changed
 
 
-def texts(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Every text in its tables, by dotted key; lists, and keys that hold a dot, are passed over."""
+_ABSENT = object()
+
+
+def at(table: Any, part: str, otherwise: Any = None) -> Any:
+    """What a table has under that name, or a list in that place."""
+    if isinstance(table, Mapping):
+        return table.get(part, otherwise)
+    if isinstance(table, list) and part.isdecimal() and int(part) < len(table):
+        return table[int(part)]
+    return otherwise
+
+
+def _put(table: Any, part: str, value: Any) -> None:
+    table[int(part) if isinstance(table, list) else part] = value
+
+
+def texts(tree: Any, above: str = "") -> list[tuple[str, str]]:
+    """Every text in its tables and lists, by dotted key; keys that hold a dot are passed over."""
     found: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        if isinstance(value, str) and "." not in str(key):
+    entries = enumerate(tree) if isinstance(tree, list) else tree.items()
+    for key, value in entries:
+        if "." in str(key):
+            continue
+        if isinstance(value, str):
             found.append((f"{above}{key}", value))
-        elif isinstance(value, Mapping) and "." not in str(key):
+        elif isinstance(value, Mapping | list):
             found += texts(value, f"{above}{key}.")
     return found
+
+
+def matching(tree: Any, key: str) -> list[tuple[str, Any]]:
+    """The keys that a dotted one with ``*`` in it stands for, each with the innermost entry that a ``*`` is; the last
+    part need not be there. Without a ``*`` it stands for itself."""
+    found: list[tuple[str, Any]] = [("", tree)]
+    entry: dict[str, Any] = {"": None}
+    for part in key.split("."):
+        below = []
+        for above, table in found:
+            names = [part]
+            if part == "*":
+                names = [str(n) for n in range(len(table))] if isinstance(table, list) else [*map(str, table or ())]
+            for name in names:
+                made = f"{above}.{name}" if above else name
+                below.append((made, at(table, name)))
+                entry[made] = below[-1][1] if part == "*" else entry[above]
+        found = below
+    return [(made, entry[made]) for made, _ in found]
 
 
 def wrong(file: ConfigFile, tree: dict[str, Any]) -> str:

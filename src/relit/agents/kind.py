@@ -155,7 +155,8 @@ class Inject(_Table, frozen=True, kw_only=True):
 
 
 class Aside(_Table, frozen=True, kw_only=True):
-    """A folder of an installation that its configuration names: ``key`` (dotted), else ``usual`` below it."""
+    """A folder of an installation that its configuration names: ``key`` (dotted), else ``usual`` below it. A ``*`` in
+    the key stands for each entry of a list or table; ``{n}`` is its place (or its name), ``{id}`` its own ``id``."""
 
     key: str
     into: str  # below the agent's home

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ import msgspec
 
 from relit.agents import adoption, config, door, moving, place, state, timetables
 from relit.agents.adapter import Place, configs_of
+from relit.agents.adoption import Named
 from relit.agents.kind import Adopt, Kind, fill
 from relit.agents.moving import Copied
 from relit.agents.timetables import Timetable
@@ -155,6 +157,7 @@ class Moving:
         self._end = end
         self._tree: dict[str, Any] = {}
         self._asides: list[Aside] = []
+        self._within: list[Aside] = []  # that lie in one of these
         self.copied = Copied()
         self.schedules: list[Timetable] = []
         self.settings: Settings
@@ -170,16 +173,27 @@ class Moving:
             raise Invalid(
                 f"the configuration of {source} cannot be read", why=str(error), fix="mend it first: it would not start"
             ) from error
-        self._asides = [
-            aside for each in self._adopt.folders if (aside := self._aside(each.key, each.into, each.usual))
-        ]
+        for each in adoption.named(self._tree, self._adopt.folders):
+            self._see_aside(each)
         self._see_still()
 
-    def _aside(self, key: str, into: str, usual: str) -> Aside | None:
-        """A folder that is there. Relative paths and ``~`` mean the owner's home."""
-        named = adoption.said(self._tree, key)
-        path = self._asked.source / usual if not isinstance(named, str) else self._expanded(named)
-        return Aside(key=key, path=str(path), into=into) if path.is_dir() else None
+    def _see_aside(self, each: Named) -> None:
+        """A folder that is there comes along, once. Relative paths and ``~`` mean the owner's home."""
+        said = adoption.said(self._tree, each.key)
+        if not isinstance(said, str) and not each.usual:
+            return
+        path = self._asked.source / each.usual if not isinstance(said, str) else self._expanded(said)
+        path = Path(os.path.normpath(path))
+        if not path.is_dir():
+            return
+        own = [Aside(key="", path=str(self._asked.source), into=self._adopt.into)] if each.many else []
+        for known in (*self._asides, *own):  # it lies in one that comes along, or is the same
+            if path.is_relative_to(known.path):
+                inner = path.relative_to(known.path).as_posix()
+                into = known.into if inner == "." else f"{known.into}/{inner}"
+                self._within.append(Aside(key=each.key, path=str(path), into=into))
+                return
+        self._asides.append(Aside(key=each.key, path=str(path), into=each.into))
 
     def _expanded(self, named: str) -> Path:
         return self._owner / named[2:] if named.startswith("~/") else (self._owner / named)
@@ -298,7 +312,8 @@ class Moving:
         except FileNotFoundError:
             config.make(home, msgspec.structs.replace(file, keep=fill(file.keep, where.names())))
             return []
-        wanted = {**self._moved(tree), **fill(file.keep, where.names())}
+        led = {each.key: str(home / each.into) for each in (*self._asides, *self._within)}
+        wanted = {**self._moved(tree), **led, **fill(file.keep, where.names())}
         changes = [
             Change(key=key, before=_shown(key, adoption.said(tree, key)), after=_shown(key, value))
             for key, value in wanted.items()

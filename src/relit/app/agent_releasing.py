@@ -22,11 +22,13 @@ from relit.errors import Conflict, Invalid, RelitError
 from relit.settings import Settings
 
 _NOTHING = object()
+REST = "from-relit"  # the folder, in the one that it is given back to, of what has no place there
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
     """What was made. ``undone``: keys that are as before relit, or as an agent without relit needs them. ``model``:
-    keys that still name relit's gateway, and the owner has to set."""
+    keys that still name relit's gateway, and the owner has to set. ``beside``: folders with what else it had in its
+    home (where it worked, its HOME), which an installation of its owner's has elsewhere."""
 
     name: str
     dest: str
@@ -34,6 +36,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     undone: list[str]
     start: str
     model: list[str] = []
+    beside: list[str] = []
 
 
 def see(settings: Settings, name: str, dest: Path) -> tuple[Kind, Adopt, Path]:
@@ -75,16 +78,53 @@ class _Release:
         ours = [*self._kind.stale, *(path for each in self._kind.config for path in each.beside)]
         skip = [each.removeprefix(f"{self._adopt.into}/") for each in ours]
         copied = moving.copy(self._home / self._adopt.into, self._dest, [*self._adopt.without, *skip])
-        for each in self._adopt.folders:
-            if (self._home / each.into).is_dir():
-                more = moving.copy(self._home / each.into, self._dest / (each.usual or each.into), [])
-                copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
+        asides = dict(self._asides().values())
+        for folder, dest in asides.items():
+            if not asides.keys() & {*folder.parents}:
+                self._add(copied, folder, dest, [])
+        beside = self._rest(copied)
         self._settle()
         undone = self._undo(configs_of(self._kind, self._place)[0]) if adoption.inside(self._kind) else []
         start = self._adopt.start.replace("{dest}", str(self._dest))
         return Released(
-            name=self._name, dest=str(self._dest), copied=copied, undone=undone, start=start, model=self._model()
-        )
+            name=self._name, dest=str(self._dest), copied=copied, undone=undone, start=start, model=self._model(),
+            beside=beside,
+        )  # fmt: skip
+
+    def _asides(self) -> dict[str, tuple[Path, Path]]:
+        """Folders that its configuration names beside its own: by key, where each lies and where it goes."""
+        path = self._home / self._adopt.into / adoption.inside(self._kind)
+        found: dict[str, tuple[Path, Path]] = {}
+        tree = config.load(path.read_bytes(), self._kind.config[0].format) if path.is_file() else {}
+        for each in adoption.named(tree, self._adopt.folders):
+            said = adoption.said(tree, each.key)
+            folder = Path(said) if isinstance(said, str) and each.many else self._home / each.into
+            apart = folder.is_relative_to(self._home) and not folder.is_relative_to(self._home / self._adopt.into)
+            if apart and folder != self._home and folder.is_dir():
+                around = [dest / folder.relative_to(it) for it, dest in found.values() if folder.is_relative_to(it)]
+                made = [*around, self._dest / (each.usual or folder.relative_to(self._home))]
+                found[each.key] = (folder, made[0])
+        return found
+
+    def _rest(self, copied: Copied) -> list[str]:
+        """What else is in its home, into a folder of its own: the agent may have worked there. Answers what."""
+        taken = {self._adopt.into, *(folder.relative_to(self._home).parts[0] for folder, _ in self._asides().values())}
+        made = []
+        for each in sorted(self._home.iterdir()):
+            if each.name in taken or not each.is_dir() or each.is_symlink():
+                continue
+            skip = [e.removeprefix(f"{each.name}/") for e in self._kind.exclude if e.startswith(f"{each.name}/")]
+            if moving.room(each, skip, self._dest).needed:
+                self._add(copied, each, self._dest / REST / each.name, skip)
+                made.append(str(self._dest / REST / each.name))
+        return made
+
+    def _add(self, copied: Copied, folder: Path, dest: Path, skip: list[str]) -> None:
+        more = moving.copy(folder, dest, skip)
+        copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
+        name = folder.relative_to(self._home)
+        copied.outside += [f"{name}/{each}" for each in more.outside]
+        copied.left += [f"{name}/{each}" for each in more.left]
 
     def _model(self) -> list[str]:
         """Of an agent that never had a model of its own."""
@@ -116,15 +156,14 @@ class _Release:
         wanted = {
             key: self._was(original, key, value) for key, value in kept.items() if adoption.said(tree, key) == value
         }
-        wanted |= self._home_again(tree)
+        wanted |= self._home_again(tree) | {key: str(dest) for key, (_, dest) in self._asides().items()}
         changed = [key for key, value in wanted.items() if _set(tree, key, value)]
         agent_files.put(file, config.dump(tree, form).decode())
         return changed
 
     def _was(self, original: dict[str, Any] | None, key: str, value: Any) -> Any:
-        aside = next((each for each in self._adopt.folders if each.key == key), None)
-        if aside is not None:
-            return str(self._dest / (aside.usual or aside.into))
+        if (aside := self._asides().get(key)) is not None:
+            return str(aside[1])
         token = next((name for name, where in self._adopt.tokens.items() if where == key), None)
         if original is not None:
             was = adoption.said(original, key)

@@ -21,6 +21,7 @@ from relit.agents.kind import Kind, fill
 from relit.app import agents
 from relit.app.agent_clone import mark_of
 from relit.app.agents import machine
+from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
 from relit.app.up import spec_of
 from relit.control.box import Box
@@ -29,10 +30,13 @@ from relit.control.values import InstanceSpec, Probe
 from relit.drivers import tenant
 from relit.drivers.boxed import boxed
 from relit.drivers.machine import LANDLOCK_PORTS
+from relit.errors import StartFailed
 from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.durations import size
 from relit.lib.proc import MARK, kill_marked
 from relit.lib.service import finished
-from relit.node import probe
+from relit.node import gauge, probe
+from relit.node.gauge import Gauge
 from relit.node.healing import launch_of
 from relit.node.judging import PATIENCE
 from relit.node.redact import Redactor, telling, telling_names
@@ -40,9 +44,15 @@ from relit.settings import Environment, Settings
 
 _LOOK_S = 0.2
 _END_S = 20.0
+ROOM_S, _ROOM_LOOK_S = 600.0, 1.0  # for want of memory a clone waits so long
 _LINES = 8
 _TAIL = 4_000  # bytes of its log that are looked at
 _LOG_MOST = 8 << 20
+
+
+def lacks(node: Gauge | None, needs: int) -> int:
+    """Bytes that a start which takes so many would lack; 0 where no node tells."""
+    return 0 if node is None else max(0, needs + node.reserved + node.amber - node.free)
 
 
 class Trial:
@@ -81,7 +91,9 @@ class Trial:
         )
 
     async def run(self, *, models: bool, within_s: float = math.inf) -> Tried:
-        """Whether it becomes ready, and (``models``: they can be reached) answers. Nothing of it goes on afterwards."""
+        """Whether it becomes ready, and (``models``: they can be reached) answers. Nothing of it goes on afterwards.
+        StartFailed: there is no room for it."""
+        await self._room()
         began = SYSTEM_CLOCK.monotonic()
         self._until = began + within_s
         if wrong := await self._prepare():
@@ -89,6 +101,18 @@ class Trial:
         await asyncio.to_thread(self._log.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         with await asyncio.to_thread(open, self._log, "ab") as log:
             return self._verdict(await self._tried(log, models), began)
+
+    async def _room(self) -> None:
+        """It is a start like others, and must not push anybody out: it waits until the node has room for it."""
+        needs, until = agents.demand_of(self._settings, self._name).peak, SYSTEM_CLOCK.monotonic() + ROOM_S
+        while (short := lacks(gauge.read(run_dir(self._settings), SYSTEM_CLOCK.now_ms()), needs)) > 0:
+            if SYSTEM_CLOCK.monotonic() > until:
+                raise StartFailed(
+                    f"no clone of {self._name} was started",
+                    why=f"it may take {size(needs)}, and {size(short)} of that are missing",
+                    fix="relit node shows who has the memory; then again",
+                )
+            await asyncio.sleep(_ROOM_LOOK_S)
 
     def _verdict(self, why: str, began: float) -> Tried:
         took = round((SYSTEM_CLOCK.monotonic() - began) * 1000)

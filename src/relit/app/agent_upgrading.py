@@ -83,7 +83,7 @@ class Upgrade:
                 f"{self._kind_name} {version} failed in a clone of {self._name}, which runs on with {self.before}",
                 why=trial.why, fix=f"relit agent upgrade {self._name} VERSION takes another one",
             )  # fmt: skip
-        pid = await finished(self._switched(version, snapshot))
+        pid, snapshot = await finished(self._switched(version))
         known = agent_versions.steps(self._settings, self._name)
         made = Step(before=self.before, after=version, snapshot=snapshot, at_ms=SYSTEM_CLOCK.now_ms())
         agent_versions.put_steps(self._settings, self._name, [*known, made])
@@ -127,19 +127,21 @@ class Upgrade:
 
     # --- for good ----------------------------------------------------------------------------------------------
 
-    async def _switched(self, version: str, snapshot: int) -> int | None:
-        """The agent itself with that version, and ready; else as it was. The pid, if it runs."""
+    async def _switched(self, version: str) -> tuple[int | None, int]:
+        """The agent itself with that version, and ready; else as it was when it was stopped for that: it has worked on
+        while its clone was tried. The pid, if it runs, and the snapshot from before."""
         hand = Hand(self._settings, self._name, [])
         held = hand.held
         self._step(f"restarting {self._name} with {version}")
         await hand.stop(reason=f"it is being upgraded to {version}", mine=not held)
         try:
+            snapshot = await self._snapshot(version)
             await self._put(version)
         except RelitError:
             await self._back(hand, self.before, 0, held)
             raise  # nothing was tried: it is not the version's fault
         try:
-            return await self._started(hand, held)
+            return await self._started(hand, held), snapshot
         except RelitError as error:
             self._step(f"going back to {self.before}")
             why = f"{error.what}: {error.why}"

@@ -8,6 +8,7 @@ from relit.app.agents import grace_of
 from relit.app.folder import run_dir
 from relit.app.instances import home_of, homes_of, residence
 from relit.app.stillness import InstanceHolder, Instances
+from relit.control.values import lives_of
 from relit.errors import Conflict
 from relit.settings import Settings
 from relit.volumes.due import to_be_laid
@@ -18,7 +19,7 @@ def holder_of(settings: Settings, agent: str) -> InstanceHolder:
 
     def instances() -> Instances:
         now = residence(settings, agent)
-        return Instances(now.instances, now.holds)
+        return Instances(lives_of(now.instances), now.holds)
 
     return InstanceHolder(run_dir(settings), agent, instances, grace_s=grace_of(settings, agent))
 

@@ -11,6 +11,7 @@ from relit.app.instances import homes_of, instances_of, residence
 from relit.app.parts import database
 from relit.app.shipping import BLOBS, STORE
 from relit.app.stillness import InstanceFreezer, NoFreezer, NoHolder
+from relit.control.values import lives_of
 from relit.settings import Settings
 from relit.settings.model import Snapshots
 from relit.volumes.limits import Limits
@@ -74,7 +75,7 @@ def make_mount(settings: Settings, agent: str) -> Mount:
         agent=agent,
         home=place.home,
         work=place.work,
-        freezer=InstanceFreezer(run_dir(settings), lambda: instances_of(settings, agent)),
+        freezer=InstanceFreezer(run_dir(settings), lambda: lives_of(instances_of(settings, agent))),
         holder=holder_of(settings, agent),
         patterns=(*(kind.exclude if kind else ()), *wanted.exclude),
         carry_over=tuple(each.rstrip("/").encode() for each in (kind.carry_over if kind else ())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -58,6 +59,14 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     stable_ms: int = 600_000  # a life this long makes the next restart immediate again
     window_ms: int = 600_000  # deaths inside it are counted …
     flapping: int = 5  # … and from this many on the instance flaps
+
+
+REPAIR, VALIDATE = "repair", "validate"  # commands of an agent's that run in its place, or beside it
+
+
+def lives_of(instances: Sequence[str]) -> list[str]:
+    """The names of all lives that these instances may have: their own, and those of such commands."""
+    return [name for each in instances for name in (each, f"{each}.{REPAIR}", f"{each}.{VALIDATE}")]
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from relit.control.care import Care
 from relit.control.values import InstanceSpec
+from relit.node.race import beat
+from relit.node.redact import Redactor, telling
 
 LOOK_S = 5.0  # between looks; what is the same at two of them is no longer being written
 FRESH_MS = 2000  # a life that is younger has begun with the configuration as it is
@@ -30,6 +32,11 @@ class Checks(Protocol):
         """By the agent's own check; ``None``: it said nothing."""
         ...
 
+    @property
+    def busy(self) -> bool:
+        """Whether that can wait."""
+        ...
+
 
 class Edits:
     """Of one life. ``fresh``: it starts just now, with the configuration as it is."""
@@ -42,7 +49,7 @@ class Edits:
         self._wrong = ""
         self._told = ""
         self._good = self._mark() if fresh else None  # with what it was it has started
-        self._asked = self._time() if fresh else -ASK_S  # amid starts nobody is asked
+        self._asked = self._time()  # amid starts, and when a node begins, nobody is asked
         self._turn = asyncio.Lock()
 
     async def look(self) -> str:
@@ -52,13 +59,16 @@ class Edits:
             if now != self._seen:
                 self._seen, settled = now, False
                 self._wrong = await self._by_rules()
-            if settled and not self._wrong and now != self._good and self._time() - self._asked >= ASK_S:
+            due = settled and not self._wrong and now != self._good and self._time() - self._asked >= ASK_S
+            if due and not self._checks.busy:  # else at another look: the rules do not wait
                 await self._ask(now)
             self._tell()
             return self._wrong
 
     async def good(self) -> bool:
         """Whether the next start would take it: what the agent has not started with is shown to its own check."""
+        while self._checks.busy and await asyncio.to_thread(self._mark) != self._good:
+            await beat(LOOK_S)
         async with self._turn:
             now = await asyncio.to_thread(self._mark)
             self._seen, self._wrong = now, await self._by_rules()
@@ -84,7 +94,11 @@ class Edits:
         if care is None or self._wrong == self._told:
             return
         if self._wrong:
-            self._note("config.broken", agent=care.agent, why=self._wrong)
+            known = Redactor(
+                {*self._spec.secrets, *telling(self._spec.env)}
+            )  # a parser shows the line that it fails at
+            why = known.redact(self._wrong.encode(errors="replace"))[0].decode(errors="replace")
+            self._note("config.broken", agent=care.agent, why=why)
         else:
             self._note("config.mended", agent=care.agent)
         self._told = self._wrong

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
 from relit.agents import config, leftovers, state
 from relit.agents.door import is_free
 from relit.control.base import Control
-from relit.control.care import Care, KnownGood, Repair, Tried
-from relit.control.values import InstanceSpec
+from relit.control.care import Care, ConfigFile, KnownGood, Repair, Tried
+from relit.control.values import REPAIR, VALIDATE, InstanceSpec
 from relit.drivers.base import Driver, Exit, Launch
 from relit.errors import KeeperUnreachable, RelitError, ServerUnreachable
 from relit.lib.clock import Clock
@@ -27,7 +29,9 @@ from relit.pressure.shedding import fresh_score
 
 LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
 TRIES = 6  # so often an action's budget for clones of older homes: each may take as long as a start
-VALIDATE_S, _SAID = 60.0, 600  # for an agent's own check of its configuration; bytes of what it says
+VALIDATE_S = 60.0  # for an agent's own check of its configuration
+_READ, _SAID = 64 << 10, 600  # bytes of what it says that are looked through for secrets; characters that are told
+_LOG = logging.getLogger(__name__)
 ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
 
 
@@ -49,9 +53,10 @@ def launch_of(spec: InstanceSpec, *, name: str = "", argv: Sequence[str] = ()) -
 
 
 class Healing:
-    """The hands of one node."""
+    """The hands of one node. ``calm``: whether memory is ample."""
 
-    def __init__(self, control: Control, driver: Driver, clock: Clock) -> None:
+    def __init__(self, control: Control, driver: Driver, clock: Clock, *, calm: Callable[[], bool]) -> None:
+        self._calm = calm
         self._control = control
         self._driver = driver
         self._clock = clock
@@ -76,26 +81,51 @@ class Healing:
         wrong = [await asyncio.to_thread(config.check, Path(care.home), each) for each in care.config]
         return "\n".join(filter(None, wrong))
 
+    @property
+    def busy(self) -> bool:
+        """Whether an agent's own check can wait: it costs as much as a start, so it is one at a time, and none while
+        memory is short."""
+        return self._validating.locked() or not self._calm()
+
     async def validate(self, spec: InstanceSpec, care: Care) -> str | None:
-        """What the agent's own check says of it, in another process of its; empty for nothing, ``None`` where it comes
-        to no end. It costs as much as a start, so it is one at a time."""
+        """What the agent's own check says of it, in another process of its; empty for nothing, ``None`` where it could
+        not be asked, or came to no end."""
         async with self._validating:
             for each in care.config:
                 if each.validate:
-                    words = _Words(spec)
-                    end = await self._aside(spec, "validate", each.validate, VALIDATE_S, words.log)
-                    if end is None or end.code is None:
+                    try:
+                        wrong = await self._validated(spec, each)
+                    except RelitError as error:  # of an agent whose runtime or folder is gone its next start tells more
+                        _LOG.info("the configuration of %s was not checked: %s", spec.name, error)
                         return None
-                    if end.code != 0:
-                        return f"{each.path}: {await asyncio.to_thread(words.said) or f'its own check says {end}'}"
+                    if wrong != "":
+                        return wrong
         return ""
 
-    async def known_good(self, care: Care, ending: Ending) -> KnownGood | None:
+    async def _validated(self, spec: InstanceSpec, file: ConfigFile) -> str | None:
+        with _Words(spec) as words:
+            end = await self._aside(spec, VALIDATE, file.validate, VALIDATE_S, words.log)
+            if end is None or end.code is None:
+                return None
+            if end.code == 0:
+                return ""
+            return f"{file.path}: {await asyncio.to_thread(words.said) or f'its own check says {end}'}"
+
+    async def _is_wrong(self, spec: InstanceSpec, care: Care) -> bool:
+        """Of one that ended as if it were: an exit code may have other causes, which its own check tells from that."""
+        if await self.check(care):
+            return True
+        if any(each.validate for each in care.config):
+            return bool(await self.validate(spec, care))
+        return True
+
+    async def known_good(self, spec: InstanceSpec, care: Care, ending: Ending) -> KnownGood | None:
         """What it could go back to after that; ``None`` when nobody answers."""
+        broken = ending == "config" and await self._is_wrong(spec, care)
         try:
             async with asyncio.timeout(ASK_S):
                 files = [each.path for each in care.config]
-                return await self._control.known_good(care.agent, files, broken=ending == "config")
+                return await self._control.known_good(care.agent, files, broken=broken)
         except (TimeoutError, ServerUnreachable):
             return None
 
@@ -163,7 +193,7 @@ class Healing:
 
     async def _repair(self, spec: InstanceSpec, repair: Repair) -> str:
         """The agent's own command, in the agent's place."""
-        end = await self._aside(spec, "repair", repair.argv, repair.timeout_ms / 1000)
+        end = await self._aside(spec, REPAIR, repair.argv, repair.timeout_ms / 1000)
         if end is None:
             return f"{repair.argv[-1]}: no end in {repair.timeout_ms // 1000} s, killed"
         return f"{' '.join(repair.argv[-4:])}: {end}"
@@ -177,48 +207,50 @@ class Healing:
         if log is not None:
             launch = msgspec.structs.replace(launch, log=log)
         try:
-            await self._driver.start(launch)
-            end = await self._end_of(launch.key, within_s)
-            await self._driver.forget(launch.key)
+            await finished(self._driver.start(launch))  # a start that nobody waited for could not be ended
+            async with asyncio.timeout(within_s):
+                return await self._driver.wait(launch.key)
+        except TimeoutError:
+            return None
         except KeeperUnreachable:
             return Exit()
-        return end
+        finally:
+            await finished(self._over(launch.key))
 
-    async def _end_of(self, key: str, within_s: float) -> Exit | None:
-        try:
-            async with asyncio.timeout(within_s):
-                return await self._driver.wait(key)
-        except TimeoutError:
-            await self._kill(key)
-            return None
-        except asyncio.CancelledError:
-            await finished(self._kill(key))
-            raise
-
-    async def _kill(self, key: str) -> None:
+    async def _over(self, key: str) -> None:
+        """Nothing of it is left, whether it had ended or not."""
         with contextlib.suppress(KeeperUnreachable):
             await self._driver.kill(key)
             await self._driver.wait(key)
+            await self._driver.forget(key)
 
 
 class _Words:
-    """What another command of an agent's says, without its secrets. ``log``: where it goes meanwhile."""
+    """What another command of an agent's says, without its secrets. ``log``: where it goes meanwhile, and is removed
+    from in the end."""
 
     def __init__(self, spec: InstanceSpec) -> None:
         self._redactor = Redactor({*spec.secrets, *telling(spec.env)})
         self.log = str(Path(spec.log).with_name("check.log")) if spec.log else ""
-        if self.log:
-            Path(self.log).unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        self._remove()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.log:
+                Path(self.log).unlink(missing_ok=True)
 
     def said(self) -> str:
         """The end of it, on one line."""
-        if not self.log:
-            return ""
-        path = Path(self.log)
         with contextlib.suppress(OSError):
-            text = self._redactor.redact(path.read_bytes()[-_SAID:])[0].decode(errors="replace")
-            path.unlink()
-            return " ".join(text.split())
+            if self.log:
+                whole, _ = self._redactor.redact(Path(self.log).read_bytes()[-_READ:])
+                return " ".join(whole.decode(errors="replace").split())[-_SAID:]
         return ""
 
 

@@ -335,7 +335,7 @@ class Instance:
         care, known = self.spec.care, None
         if care is not None and asks(self.history, ending, care):
             self._become("healing", reason=f"{SAID[ending]}: looking for what was good")
-            known = await self._unless_stopped(self._healing.known_good(care, ending))
+            known = await self._unless_stopped(self._healing.known_good(self.spec, care, ending))
         verdict = decide(
             self.history,
             ending,
@@ -353,7 +353,7 @@ class Instance:
         await self._follower.drop()
         if care is not None and verdict.action != "restart":
             verdict = await self._heal(verdict, care, known or KnownGood())
-        await self._back_off(verdict, end or why, storm_s)
+        await self._back_off(verdict, end or self.trouble.without_secrets(why), storm_s)
 
     async def _heal(self, verdict: Verdict, care: Care, known: KnownGood) -> Verdict:
         """Answers the same verdict, or that it is to be done again: it was cut short, or could not be asked for."""
@@ -362,7 +362,8 @@ class Instance:
         self.trouble.does(verdict)
         began, cut = self._clock.now_ms(), False
         try:
-            outcome = await self._unless_stopped(self._healing.act(self.spec, care, verdict, known))
+            work = self._healing.act(self.spec, care, verdict, known)
+            outcome = await self._unless_stopped(work, by_any=verdict.action == "repair")  # which writes in its home
             cut = outcome is None
         except RelitError as error:
             outcome, cut = told(error), error.retry
@@ -373,19 +374,16 @@ class Instance:
             self.history = verdict.history
         return verdict
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """``None``: it was asked to stop, or a person holds it now."""
-        done: T | None = (await race(work, self._asked.wait(), self.hold.taken()))[0]
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T], *, by_any: bool = False) -> T | None:
+        """``None``: it was asked to stop, or a person (``by_any``: anybody) holds it now."""
+        done: T | None = (await race(work, self._asked.wait(), self.hold.there() if by_any else self.hold.taken()))[0]
         return done
 
     def _restarting(self, verdict: Verdict) -> None:
         self._note(
-            "instance.restarting",
-            delay_ms=verdict.delay_ms,
-            restarts=verdict.history.restarts,
-            reason=verdict.reason,
+            "instance.restarting", delay_ms=verdict.delay_ms, restarts=verdict.history.restarts, reason=verdict.reason,
             flapping=verdict.flapping,
-        )
+        )  # fmt: skip
 
     async def _back_off(self, verdict: Verdict, last: str, storm_s: float) -> None:
         delay_ms = max(verdict.delay_ms, round(storm_s * 1000))

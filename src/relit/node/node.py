@@ -87,7 +87,7 @@ class Node:
         self._desired = before.desired if before else Desired()
         self._histories = before.histories if before and before.process.boot == proc.boot_id() else {}
         self._link = Link(control, clock, info=self.info, wanted=self._want)
-        self._healing = Healing(control, driver, clock)
+        self._healing = Healing(control, driver, clock, calm=lambda: self.semaphore.pressure.level == "green")
         self._logs = logs
         self._ping = ping
         self._incidents = Incidents(self._link.incident, logs)

@@ -54,7 +54,7 @@ class Trouble:
 
     def ended(self, verdict: Verdict, ending: Ending, end: str, why: str) -> None:
         """A life ended, and that is what will be done about it."""
-        why = self._without_secrets(why)
+        why = self.without_secrets(why)
         if (home := _on_full_disk(self._spec)) is not None:
             why = "; ".join(filter(None, [why, f"the disk of {home} is full"]))
         said = cause = f"{end}: {why}" if why and end else why or end
@@ -87,7 +87,7 @@ class Trouble:
             Entry(
                 at_ms=began_ms,
                 what=text,
-                outcome=self._without_secrets(outcome),
+                outcome=self.without_secrets(outcome),
                 took_ms=self._clock.now_ms() - began_ms,
             )
         )
@@ -95,10 +95,11 @@ class Trouble:
     def differs(self, config: dict[str, str]) -> None:
         """How its configuration differs from known-good."""
         if self._incident is not None and config:
-            told = {path: self._without_secrets(text) for path, text in config.items()}
+            told = {path: self.without_secrets(text) for path, text in config.items()}
             self._incident = msgspec.structs.replace(self._incident, config=told)
 
-    def _without_secrets(self, text: str) -> str:
+    def without_secrets(self, text: str) -> str:
+        """As it may be told."""
         return self._redactor.redact(text.encode(errors="replace"))[0].decode(errors="replace")
 
     def weighs(self, size: int) -> None:

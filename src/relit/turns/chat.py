@@ -145,7 +145,7 @@ def _filled(value: Any, names: Mapping[str, str]) -> Any:
 async def _pieces(answer: httpx.Response) -> AsyncIterator[str]:
     """The text of a streamed answer, or of one that came whole. ``Lost`` when it ends before its end."""
     if "text/event-stream" not in answer.headers.get("content-type", ""):
-        yield _text(msgspec.json.decode(await answer.aread()), "message")
+        yield _whole(await answer.aread())
         return
     async for line in answer.aiter_lines():
         if not line.startswith("data:"):
@@ -153,17 +153,34 @@ async def _pieces(answer: httpx.Response) -> AsyncIterator[str]:
         data = line[5:].strip()
         if data == "[DONE]":
             return
-        chunk = msgspec.json.decode(data)
-        if "error" in chunk:
+        try:
+            chunk = msgspec.json.decode(data)
+        except msgspec.MsgspecError as error:
+            raise Lost("its answer broke off in the middle of a line", taken=True) from error
+        if isinstance(chunk, dict) and "error" in chunk:
             raise Refused(500, _said(data.encode()))
         if piece := _text(chunk, "delta"):
             yield piece
     raise Lost("its answer broke off", taken=True)
 
 
+def _whole(body: bytes) -> str:
+    """Of a completion that came in one piece. ``Refused`` for what is none: its agent has worked on it all the same."""
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Refused(502, f"its answer is no JSON: {_said(body)}") from error
+    if not isinstance(document, dict) or not document.get("choices"):
+        raise Refused(502, f"its answer is no completion: {_said(body)}")
+    return _text(document, "message")
+
+
 def _text(document: Any, part: str) -> str:
-    choices = document.get("choices") or [{}]
-    content = (choices[0].get(part) or {}).get("content")
+    """The content of the first choice; empty where there is none."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    held = first.get(part) if isinstance(first, dict) else None
+    content = held.get("content") if isinstance(held, dict) else None
     return content if isinstance(content, str) else ""
 
 

@@ -114,6 +114,12 @@ def release(session: Session, name: str, dest: Path) -> int:
         screen.json(done)
         return OK
     screen.line(f"{name} is in {done.dest}: {done.copied.files} files, {size(done.copied.bytes)}")
+    for each in done.beside:
+        screen.note(f"and what it had beside that, for you to put where it belongs: {each}")
+    for each in done.copied.outside:
+        screen.note(f"a link that leads out, kept as it is: {clean(each)}")
+    for each in done.copied.left:
+        screen.note(f"not taken along: {clean(each)}")
     if done.undone:
         screen.note(f"as before relit: {', '.join(done.undone)}")
     if done.model:
