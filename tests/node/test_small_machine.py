@@ -119,5 +119,5 @@ async def test_while_relit_stands_still_the_kernel_kills_who_would_have_gone_fir
     small.process.send_signal(signal.SIGCONT)
     await small.server.saw("instance.died", instance="hog")
     assert {name: small.pid(name) for name in QUIET} == pids
-    [told] = small.server.named("instance.restarting", "hog")
+    told, *_ = small.server.named("instance.restarting", "hog")  # it goes on, if it may
     assert told["reason"] == "the kernel killed it, since no memory was left"
