@@ -43,7 +43,7 @@ class Quiet:
         await asyncio.sleep(wait_s)
         return Desired(version=max(1, version))
 
-    async def known_good(self, agent: str, files: Sequence[str] = ()) -> KnownGood:
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
         return KnownGood()
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:

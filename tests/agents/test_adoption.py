@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from relit.agents import adoption, moving, timetables
+from relit.agents.config import keep
 from relit.agents.kind import Adopt, builtin
 
 ADOPT = Adopt(marks=["x.json"], into="state", pids=["x.pid"], ports={"web": "net.port"}, usual_ports={"web": 1})
@@ -67,6 +69,41 @@ def test_the_schedules_of_openclaw_are_read(tmp_path: Path) -> None:
         ("once", None, None, None, ""),
     ]
     assert found[-1].told == "it runs at, which schedules do not"
+
+
+def test_heartbeats_of_openclaws_single_agents_are_read_and_switched_off(tmp_path: Path) -> None:
+    entries = {
+        "mia": {"heartbeat": {"every": "30m", "prompt": "Up?"}},
+        "leo": {},
+        "ida": {"heartbeat": {"every": "0m"}},
+    }
+    config: dict[str, Any] = {"agents": {"entries": entries}}
+    [found] = timetables.read("openclaw", tmp_path, config)
+    assert (found.name, found.every, found.message) == ("heartbeat-mia", "30m", "Up?")
+    assert "not to this one" in found.told
+    kind = builtin()["openclaw"]
+    assert keep(config, kind.config[0].file(model=False, silent=True).keep)
+    assert entries["mia"] == {"heartbeat": {"every": "0m", "prompt": "Up?"}}
+    assert entries["leo"] == {}
+
+
+def test_all_workspaces_of_openclaws_agents_are_known() -> None:
+    adopt = builtin()["openclaw"].adopt
+    assert adopt is not None
+    entries = {"mia": {"workspace": "/srv/mia"}, "leo": {}, "../x": {"workspace": "/etc"}}
+    found = adoption.named({"agents": {"entries": entries}}, adopt.folders)
+    assert [(each.key, each.into, each.usual) for each in found] == [
+        ("agents.defaults.workspace", "workspace", "workspace"),
+        ("agents.entries.mia.workspace", "workspaces/mia", "workspace-mia"),
+        ("agents.entries.leo.workspace", "workspaces/leo", "workspace-leo"),
+        ("agents.entries.mia.agentDir", "agentdirs/mia", ""),
+        ("agents.entries.leo.agentDir", "agentdirs/leo", ""),
+    ]
+    older = {"agents": {"list": [{"id": "a", "workspace": "/srv/a"}, {"id": "b"}]}}
+    assert [(each.key, each.into, each.usual) for each in adoption.named(older, adopt.folders)][1:3] == [
+        ("agents.list.0.workspace", "workspaces/0", "workspace-a"),
+        ("agents.list.1.workspace", "workspaces/1", "workspace-b"),
+    ]
 
 
 def test_the_schedules_of_hermes_are_read(tmp_path: Path) -> None:

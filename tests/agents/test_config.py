@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from relit.agents import config
 from relit.agents.checks import hermes, openclaw
+from relit.agents.config import keep, matching, texts
 from relit.control.care import ConfigFile, Format
 
 
@@ -87,6 +89,19 @@ def test_nothing_is_read_or_written_through_what_an_agent_put_there(tmp_path: Pa
         (home / "state" / "c.json").write_bytes(b" " * (config.LARGEST + 1))
     assert config.fit(home, [file(port=1)]) != ""
     assert (outside / "c.json").read_text() == "{}"
+
+
+def test_keys_lead_into_lists_and_stand_for_all_entries() -> None:
+    tree: dict[str, Any] = {"rooms": [{"id": "a"}, {"id": "b", "beat": {"every": "1m"}}], "odd": [], "by": {"x": {}}}
+    assert texts(tree) == [("rooms.0.id", "a"), ("rooms.1.id", "b"), ("rooms.1.beat.every", "1m")]
+    assert keep(tree, {"rooms.0.id": "c", "rooms.*.beat.every": "0m", "by.*.beat.every": "0m", "gone.*.beat.every": 1})
+    assert tree["rooms"] == [{"id": "c"}, {"id": "b", "beat": {"every": "0m"}}]
+    assert tree["by"] == {"x": {}}
+    assert "gone" not in tree
+    assert keep(tree, {"odd.mode": "local", "rooms.7.id": "d"}), "a list where a table is wanted is replaced"
+    assert (tree["odd"], len(tree["rooms"])) == ({"mode": "local"}, 2), "and nothing is added to one"
+    found = matching(tree, "by.*.beat")
+    assert [(key, entry) for key, entry in found] == [("by.x.beat", {})]
 
 
 def test_hermes_must_have_the_types_that_it_uses() -> None:

@@ -48,7 +48,8 @@ async def test_before_the_first_known_good_one_it_is_what_it_was_last(volumes: L
     await volumes.snapshot(AGENT)
     (home / "a.json").write_text("broken\n")
     await volumes.snapshot(AGENT)
-    found = await rescue.known_good(volumes, AGENT, FILES)
+    assert (await rescue.known_good(volumes, AGENT, FILES)).config == {}, "nobody says that it is broken"
+    found = await rescue.known_good(volumes, AGENT, FILES, broken=True)
     assert (found.number, found.was) == (0, 3)
     assert "-second\n+broken" in found.config["a.json"]
 

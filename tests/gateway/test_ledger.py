@@ -20,12 +20,12 @@ from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, provider, 
 from spool_house import left_by
 
 from relit.gateway.ledger import Ledger
-from relit.gateway.listener import Life, Lives
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Known, Patience, Route
 from relit.gateway.server import Gateway
 from relit.gateway.spool import Spool
 from relit.lib import proc
+from relit.lib.lives import Life, Lives
 from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.calls import USD, day_of
 from relit.store.sql.sqlite.store import SqliteStore

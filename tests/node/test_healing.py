@@ -284,6 +284,7 @@ async def test_an_exit_code_that_has_other_causes_is_shown_to_its_own_check(
     async with running(keeper, run_dir, server, [home.spec(["sh", "-c", "exit 78"], care)]):
         await server.saw("instance.healed")
     assert server.thought_broken[0] is broken
+    assert actions(server)[0] == "recreate", "there is no configuration to go back to"
 
 
 async def test_a_check_that_cannot_be_started_proves_nothing_and_harms_nobody(

@@ -126,6 +126,12 @@ def test_what_does_not_apply_is_left_out() -> None:
     assert did(climb(3, "config", care=CARE, facts=same)) == ["recreate", "repair", "restart"]
 
 
+def test_a_configuration_that_its_own_check_accepts_is_not_the_first_to_go() -> None:
+    valid = msgspec.structs.replace(FACTS, valid=True)
+    assert did(climb(5, "config", care=CARE, facts=valid)) == ["recreate", "repair", "config:7", "volume:7", "volume:5"]
+    assert did(climb(9, "config", care=CARE, facts=valid))[-2:] == ["restart", "restart"]
+
+
 def test_without_a_known_good_one_a_broken_configuration_becomes_what_it_was() -> None:
     bare, was = Care(agent="ada", kind="command", home="/home"), Facts(config=3)
     assert did(climb(3, "config", care=bare, facts=was)) == ["config:3", "recreate", "config:3"]

@@ -242,6 +242,15 @@ async def test_one_message_at_a_time_in_order(house: House) -> None:
     assert toy.most == 1
 
 
+async def test_one_that_may_work_on_is_settled_before_the_message_comes_again(house: House) -> None:
+    """It went away, and perhaps only its connection did."""
+    toy = Toy("half an…", "done")
+    await house.work(toy)
+    assert await house.answer(await house.send("do it")) == "done "
+    assert toy.settles == 1
+    assert toy.heard == ["main: do it", f"main: {AGAIN}do it"]
+
+
 async def test_another_worker_settles_what_the_dead_one_began(house: House) -> None:
     """The step was begun by another process: its caller is gone, and the agent may still be at it."""
     toy = Toy("first", "second")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,6 +30,8 @@ class Service:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 service.asked.append((dict(self.headers), body))
+                while not service.replies:
+                    time.sleep(0.01)
                 status, reply = service.replies.pop(0)
                 self.send_response(status)
                 self.send_header("Content-Type", service.kind)
@@ -117,6 +120,24 @@ async def test_what_is_no_completion_is_lost_or_refused(service: Service, reply:
     else:
         assert isinstance(told.value, Refused)
         assert told.value.status == 502
+
+
+async def test_what_only_python_takes_for_a_lines_end_is_text(service: Service) -> None:
+    text = "a\u2028b\u2029c\x85d\x0be"
+    chunk = json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False)
+    service.replies.append((200, f"data: {chunk}\r\n\r\ndata: [DONE]\n\n".encode()))
+    service.kind = "text/event-stream"
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert [piece async for piece in Chat(http, service.url, {}, "m").turn("hello", "main")] == [text]
+
+
+async def test_one_that_says_nothing_for_too_long_is_lost_and_may_work_on(service: Service) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        door = Post(http, service.url, {}, RPC, idle_s=0.05)
+        with pytest.raises(Lost) as lost:
+            [_ async for _ in door.turn("slow", "main")]
+    assert lost.value.taken
+    service.replies.append((200, b"at last"))
 
 
 async def test_a_completion_may_carry_the_session_in_its_body(service: Service) -> None:

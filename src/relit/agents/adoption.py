@@ -87,7 +87,8 @@ def _place_in(folder: Aside, key: str) -> str:
 def _named(folder: Aside, key: str, entry: Any) -> Named:
     id = str(entry.get("id") or "") if isinstance(entry, Mapping) else ""
     into = folder.into.replace("{n}", _place_in(folder, key))
-    usual = folder.usual.replace("{id}", id) if "{id}" not in folder.usual or _NAME.fullmatch(id) else ""
+    usual = folder.usual.replace("{n}", _place_in(folder, key))
+    usual = usual.replace("{id}", id) if "{id}" not in usual or _NAME.fullmatch(id) else ""
     return Named(key=key, into=into, usual=usual, many="*" in folder.key)
 
 

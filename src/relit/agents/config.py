@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyjson5
 from ruamel.yaml import YAML
@@ -98,12 +99,12 @@ def keep(tree: dict[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Make the tree say what is wanted, by dotted keys (in a list: the place of an entry that is there). Answers
     whether it did not yet."""
     changed = False
-    for key, value in wanted.items():
-        *above, last = key.split(".")
-        table: Any = tree
-        for part in above:
+    for key, value in expanded(tree, wanted).items():
+        parts = key.split(".")
+        last, table = parts[-1], cast("Any", tree)
+        for part, next in pairwise(parts):
             below = at(table, part)
-            if not isinstance(below, dict | list):
+            if not isinstance(below, dict) and not (isinstance(below, list) and next.isdecimal()):
                 below = {}
                 _put(table, part, below)
                 changed = True
@@ -117,6 +118,22 @@ def keep(tree: dict[str, Any], wanted: Mapping[str, Any]) -> bool:
 _ABSENT = object()
 
 
+def expanded(tree: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """With a key of its own for each that one with ``*`` in it stands for: where the table that it is in is there."""
+    found: dict[str, Any] = {}
+    for key, value in wanted.items():
+        above, _, last = key.rpartition(".")
+        keys = [f"{made}.{last}" for made, _ in matching(tree, above) if isinstance(_said(tree, made), dict)]
+        found |= dict.fromkeys(keys, value) if "*" in above else {key: value}
+    return found
+
+
+def _said(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = at(tree, part)
+    return tree
+
+
 def at(table: Any, part: str, otherwise: Any = None) -> Any:
     """What a table has under that name, or a list in that place."""
     if isinstance(table, Mapping):
@@ -127,7 +144,11 @@ def at(table: Any, part: str, otherwise: Any = None) -> Any:
 
 
 def _put(table: Any, part: str, value: Any) -> None:
-    table[int(part) if isinstance(table, list) else part] = value
+    """Nothing is put into a list where no entry is."""
+    if not isinstance(table, list):
+        table[part] = value
+    elif int(part) < len(table):
+        table[int(part)] = value
 
 
 def texts(tree: Any, above: str = "") -> list[tuple[str, str]]:
@@ -155,7 +176,7 @@ def matching(tree: Any, key: str) -> list[tuple[str, Any]]:
             names = [part]
             if part == "*":
                 names = [str(n) for n in range(len(table))] if isinstance(table, list) else [*map(str, table or ())]
-            for name in names:
+            for name in (each for each in names if "." not in each):
                 made = f"{above}.{name}" if above else name
                 below.append((made, at(table, name)))
                 entry[made] = below[-1][1] if part == "*" else entry[above]

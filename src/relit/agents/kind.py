@@ -148,6 +148,7 @@ class Inject(_Table, frozen=True, kw_only=True):
     answer: str = ""  # of a post: where its answer has the text, keys joined by dots; empty: all of it is the text
     failures: list[str] = []  # an answer that begins so is none: its model did not answer
     hangup: Literal["cancels", "finishes"] = "finishes"  # what a caller that goes away does to the turn
+    idle: Span = "15m"  # without a byte of its answer: then it counts as lost. A post says nothing before its end
 
     def __post_init__(self) -> None:
         if self.style == "post" and "{text}" not in str(self.body):

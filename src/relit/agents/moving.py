@@ -41,7 +41,7 @@ class Room(msgspec.Struct, frozen=True):
 
 def room(source: Path, skip: Sequence[str], into: Path) -> Room:
     """Whether it fits where ``into`` is to be. OSError."""
-    needed = sum(each.stat(follow_symlinks=False).st_blocks * 512 for each in _entries(source, skip) if each.is_file())
+    needed = sum(each.stat(follow_symlinks=False).st_blocks * 512 for each in entries(source, skip) if each.is_file())
     place = next(path for path in (into, *into.parents) if path.exists())
     return Room(needed, shutil.disk_usage(place).free)
 
@@ -51,7 +51,7 @@ def copy(source: Path, into: Path, skip: Sequence[str], stopped: Callable[[], bo
     done = Copied()
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
     folders: list[tuple[Path, Path]] = [(source, into)]
-    for entry in _entries(source, skip, done.left):
+    for entry in entries(source, skip, done.left):
         if stopped():
             raise Stopped
         inside = os.path.relpath(entry.path, source)
@@ -93,7 +93,7 @@ def _dress(old: Path, new: Path) -> None:
 def differences(source: Path, copied: Path, skip: Sequence[str]) -> list[str]:
     """What is not in the copy as it is in the source now, in words; the first few."""
     found: list[str] = []
-    for entry in _entries(source, skip):
+    for entry in entries(source, skip):
         inside = os.path.relpath(entry.path, source)
         if not (entry.is_dir(follow_symlinks=False) or entry.is_symlink() or entry.is_file(follow_symlinks=False)):
             continue
@@ -104,7 +104,7 @@ def differences(source: Path, copied: Path, skip: Sequence[str]) -> list[str]:
 
 def remove(folder: Path, patterns: Sequence[str]) -> None:
     """What the patterns name, with what is in it. OSError."""
-    for entry in list(_entries(folder, [])):
+    for entry in list(entries(folder, [])):
         inside = os.path.relpath(entry.path, folder)
         if any(_skipped(inside, entry, pattern) for pattern in patterns) and os.path.lexists(entry.path):
             if entry.is_dir(follow_symlinks=False):
@@ -125,7 +125,7 @@ def _differs(was: os.stat_result, target: Path) -> str:
     return ""
 
 
-def _entries(folder: Path, skip: Sequence[str], left: list[str] | None = None) -> Iterator[os.DirEntry[str]]:
+def entries(folder: Path, skip: Sequence[str], left: list[str] | None = None) -> Iterator[os.DirEntry[str]]:
     """All below, folders before what is in them; nothing that ``skip`` names."""
     todo = [str(folder)]
     while todo:

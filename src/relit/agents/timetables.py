@@ -12,6 +12,7 @@ import apsw
 import msgspec
 
 from relit.agents.adoption import said
+from relit.agents.config import matching
 from relit.lib import durations
 
 _NAME = re.compile(r"[^a-z0-9._-]+")
@@ -50,6 +51,12 @@ def _openclaw(folder: Path, config: Mapping[str, Any]) -> Iterator[Timetable]:
     if isinstance(every, str) and not every.startswith("0"):
         message = said(config, "agents.defaults.heartbeat.prompt")
         yield Timetable(name="heartbeat", every=every, message=str(message or HEARTBEAT))
+    for key, _ in matching(config, "agents.entries.*"):
+        every = said(config, f"{key}.heartbeat.every")
+        if isinstance(every, str) and not every.startswith("0"):
+            message = said(config, f"{key}.heartbeat.prompt") or said(config, "agents.defaults.heartbeat.prompt")
+            name, told = key.rpartition(".")[2], "it goes to the agent as a whole, not to this one of its agents"
+            yield Timetable(name=_slug(f"heartbeat-{name}"), every=every, message=str(message or HEARTBEAT), told=told)
     if said(config, "cron.enabled") is False:
         return
     for job in _jobs(folder / "state" / "openclaw.sqlite"):
@@ -83,9 +90,13 @@ def _hermes(folder: Path, config: Mapping[str, Any]) -> Iterator[Timetable]:
             yield _timetable(job.get("name"), job.get("schedule") or {}, str(job.get("prompt") or ""))
 
 
+def _slug(name: Any) -> str:
+    return _NAME.sub("-", str(name or "job").lower()).strip("-._")[:40] or "job"
+
+
 def _timetable(name: object, schedule: object, message: str) -> Timetable:
     """Of a job of either: both name kinds ``cron``, and an interval."""
-    plain = _NAME.sub("-", str(name or "job").lower()).strip("-._")[:40] or "job"
+    plain = _slug(name)
     if not isinstance(schedule, Mapping):
         return Timetable(name=plain, message=message, told=f"its schedule is {schedule}")
     match schedule.get("kind"):

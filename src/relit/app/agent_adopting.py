@@ -313,7 +313,7 @@ class Moving:
             config.make(home, msgspec.structs.replace(file, keep=fill(file.keep, where.names())))
             return []
         led = {each.key: str(home / each.into) for each in (*self._asides, *self._within)}
-        wanted = {**self._moved(tree), **led, **fill(file.keep, where.names())}
+        wanted = {**self._moved(tree), **led, **config.expanded(tree, fill(file.keep, where.names()))}
         changes = [
             Change(key=key, before=_shown(key, adoption.said(tree, key)), after=_shown(key, value))
             for key, value in wanted.items()
@@ -340,8 +340,9 @@ class Moving:
 
     def remove(self) -> None:
         """The original: what was copied is in a snapshot."""
-        for folder, _, _ in reversed(self._parts()):
-            shutil.rmtree(folder, ignore_errors=False)
+        folders = {Path(folder) for folder, _, _ in self._parts()}
+        for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):  # one may lie in another
+            shutil.rmtree(folder)
 
 
 def _shown(key: str, value: Any) -> Any:

@@ -60,7 +60,7 @@ def release(settings: Settings, name: str, dest: Path) -> Released:
     kind, adopt, place = see(settings, name, dest)
     try:
         return _Release(settings, name, kind, adopt, place).make()
-    except (OSError, shutil.Error) as error:
+    except (OSError, ValueError, shutil.Error) as error:
         raise RelitError(f"{name} was not given back", why=str(error), fix=f"remove {place}, then again") from error
 
 
@@ -81,7 +81,7 @@ class _Release:
         asides = dict(self._asides().values())
         for folder, dest in asides.items():
             if not asides.keys() & {*folder.parents}:
-                self._add(copied, folder, dest, [])
+                self._add(copied, folder, dest)
         beside = self._rest(copied)
         self._settle()
         undone = self._undo(configs_of(self._kind, self._place)[0]) if adoption.inside(self._kind) else []
@@ -108,19 +108,18 @@ class _Release:
 
     def _rest(self, copied: Copied) -> list[str]:
         """What else is in its home, into a folder of its own: the agent may have worked there. Answers what."""
-        taken = {self._adopt.into, *(folder.relative_to(self._home).parts[0] for folder, _ in self._asides().values())}
-        made = []
-        for each in sorted(self._home.iterdir()):
-            if each.name in taken or not each.is_dir() or each.is_symlink():
-                continue
-            skip = [e.removeprefix(f"{each.name}/") for e in self._kind.exclude if e.startswith(f"{each.name}/")]
-            if moving.room(each, skip, self._dest).needed:
-                self._add(copied, each, self._dest / REST / each.name, skip)
-                made.append(str(self._dest / REST / each.name))
-        return made
+        taken = [str(folder.relative_to(self._home)) + "/" for folder, _ in self._asides().values()]
+        skip = [f"{self._adopt.into}/", *taken, *self._kind.exclude]
+        there = moving.entries(self._home, skip)
+        made = sorted({Path(each.path).relative_to(self._home).parts[0] for each in there if not each.is_dir()})
+        if made:
+            more = moving.copy(self._home, self._dest / REST, skip)
+            copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
+            copied.outside += more.outside
+        return [str(self._dest / REST / each) for each in made]
 
-    def _add(self, copied: Copied, folder: Path, dest: Path, skip: list[str]) -> None:
-        more = moving.copy(folder, dest, skip)
+    def _add(self, copied: Copied, folder: Path, dest: Path) -> None:
+        more = moving.copy(folder, dest, [])
         copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
         name = folder.relative_to(self._home)
         copied.outside += [f"{name}/{each}" for each in more.outside]
@@ -151,7 +150,7 @@ class _Release:
         if not file.exists():
             return []
         tree, form = config.load(file.read_bytes(), each.format), each.format
-        kept = fill(each.keep, self._place.names())
+        kept = config.expanded(tree, fill(each.keep, self._place.names()))
         original = config.load(self._record.config.encode(), form) if self._record and self._record.config else None
         wanted = {
             key: self._was(original, key, value) for key, value in kept.items() if adoption.said(tree, key) == value

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -59,8 +59,10 @@ class Trial:
     """Of one agent and version, in the folder ``clone``, which holds a snapshot of its home."""
 
     def __init__(
-        self, settings: Settings, environment: Environment, name: str, kind: Kind, version: str, clone: Path
-    ) -> None:
+        self, settings: Settings, environment: Environment, name: str, kind: Kind, version: str, clone: Path,
+        step: Callable[[str], None] = lambda said: None,
+    ) -> None:  # fmt: skip
+        self._step = step
         self._name = name
         self._kind = kind
         self._clone = clone
@@ -105,7 +107,11 @@ class Trial:
     async def _room(self) -> None:
         """It is a start like others, and must not push anybody out: it waits until the node has room for it."""
         needs, until = agents.demand_of(self._settings, self._name).peak, SYSTEM_CLOCK.monotonic() + ROOM_S
+        told = False
         while (short := lacks(gauge.read(run_dir(self._settings), SYSTEM_CLOCK.now_ms()), needs)) > 0:
+            if not told:
+                self._step(f"waiting for memory: {size(short)} are missing for a clone")
+                told = True
             if SYSTEM_CLOCK.monotonic() > until:
                 raise StartFailed(
                     f"no clone of {self._name} was started",
@@ -146,7 +152,7 @@ class Trial:
         """Its configuration names its home: it lies elsewhere now."""
         home = agents.place_of(self._settings, self._name, self._kind).home
         for each in configs_of(self._kind, self._place):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # what cannot be read is told when it is looked at
                 tree = config.read(self._clone, each)
                 moved = {
                     key: str(self._clone) + value.removeprefix(home)

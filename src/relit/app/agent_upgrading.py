@@ -116,7 +116,9 @@ class Upgrade:
         async with self._clone.of(snapshot) as home:
             self._step(f"trying {version} in the clone")
             await for_agent(self._settings, self._name, "agent upgrade")
-            trial = Trial(self._settings, self._environment, self._name, self._kind, version, home)
+            trial = Trial(
+                self._settings, self._environment, self._name, self._kind, version, home, self._step
+            )  # fmt: skip
             return await trial.run(models=await reachable(self._settings))
 
     async def _is_well(self) -> bool:

@@ -21,13 +21,12 @@ from relit.app.agents import CLONE, MODEL, kind_of
 from relit.app.alone import alone
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of
+from relit.app.lives import Recorded
 from relit.app.refusing import refusals
 from relit.app.stopping import running, until_signal
 from relit.app.vaulted import hold
-from relit.control.paths import NODE_RECORD
 from relit.errors import ConfigError, Conflict
 from relit.gateway.ledger import Ledger
-from relit.gateway.listener import Life, Lives
 from relit.gateway.matching import Mask, masks
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Patience, Route, digest
@@ -35,7 +34,7 @@ from relit.gateway.server import Gateway
 from relit.gateway.spool import Spool
 from relit.gateway.tools import guard
 from relit.gateway.tools.desk import Desk
-from relit.node import record
+from relit.lib.lives import Lives
 from relit.settings import Secrets, Settings
 from relit.settings.model import Budget as Allowance
 from relit.settings.model import Model
@@ -84,31 +83,6 @@ def _room_for_files() -> None:
     """Each call has two connections and a file: the usual 1,024 are soon used up."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-class Recorded:
-    """Agents' lives, as their node writes them down."""
-
-    def __init__(self, place: Path) -> None:
-        self._path = place / NODE_RECORD
-        self._stamp: tuple[int, int] | None = None
-        self._known: dict[str, Life] = {}
-
-    def __call__(self, agent: str) -> Life | None:
-        """Its life now."""
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        if self._stamp != (found.st_mtime_ns, found.st_ino):
-            self._stamp = (found.st_mtime_ns, found.st_ino)
-            known = record.read(self._path.parent)
-            self._known = {
-                each.agent: Life(each.pid, each.start)
-                for each in (known.instances if known else [])
-                if each.pid is not None and each.start is not None
-            }
-        return self._known.get(agent)
 
 
 def compose(

@@ -36,7 +36,7 @@ async def known_good(volumes: Volumes, agent: str, files: Sequence[str], *, brok
             others=[(each.number, each.at) for each in found if _is_before(each, good[0])][:_TRIED],
             config=await _changes(volumes, agent, good[0].number, files),
         )
-    if known.config or (good and not broken):
+    if known.config or not broken:
         return known
     return await _unproven(volumes, agent, files, known, found[:_TRIED])
 

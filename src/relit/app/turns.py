@@ -18,10 +18,13 @@ from relit.app.declared import mailbox
 from relit.app.folder import run_dir
 from relit.app.holding import holder_of
 from relit.app.instances import hold_of
+from relit.app.lives import Recorded
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
+from relit.lib import durations
 from relit.lib.clock import SYSTEM_CLOCK
+from relit.lib.lives import Life, Lives, died
 from relit.node import parked, probe
 from relit.settings import Settings
 from relit.settings.noted import noted_token
@@ -39,7 +42,10 @@ class LocalDoor:
     def __init__(
         self, http: httpx.AsyncClient, made: Fitted, restart: Callable[[], Awaitable[None]], replays: bool,
         volumes: Callable[[], AbstractAsyncContextManager[Volumes]], hold: Path, record: Sequence[str] = (),
+        lives: Lives = lambda agent: None,
     ) -> None:  # fmt: skip
+        self._lives = lives
+        self._took: Life | None = None  # who was given the last message
         self._record = record
         self._parked = parked.beside(str(hold))
         assert made.inject is not None, "only for kinds that say how"
@@ -67,6 +73,7 @@ class LocalDoor:
 
     def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """Delivers a message."""
+        self._took = self._lives(self._agent)
         return self._chat.turn(text, session)
 
     @property
@@ -86,8 +93,11 @@ class LocalDoor:
             await volumes.restore(self._agent, str(mark), [each.encode() for each in self._record], exact=True)
 
     async def settled(self) -> None:
-        """A kind that cancels a turn whose caller is gone is given a moment; any other one is started again: it
-        finishes its turn first, if it can."""
+        """Nothing is to be done where the life that took it has ended. A kind that cancels a turn whose caller is gone
+        is given a moment; any other one is started again: it finishes its turn first, if it can."""
+        took, self._took = self._took, None
+        if await died(took):
+            return
         if self._inject.hangup == "cancels":
             await asyncio.sleep(CANCELS_S)
         else:
@@ -103,9 +113,10 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
 
 
 def _door(http: httpx.AsyncClient, way: Inject) -> Door:
+    idle_s = durations.to_ms(way.idle) / 1000
     if way.style == "post":
-        return Post(http, way.url, way.headers, way.body, way.answer, way.failures)
-    return Chat(http, way.url, way.headers, way.model, way.failures, way.body)
+        return Post(http, way.url, way.headers, way.body, way.answer, way.failures, idle_s)
+    return Chat(http, way.url, way.headers, way.model, way.failures, way.body, idle_s)
 
 
 def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:
@@ -123,6 +134,7 @@ def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent
     agent, kind = settings.agents[name], agents.kind_of(settings, name)
     record = kind.record if kind is not None and agent.tools == "strict" else []
     door = LocalDoor(
-        http, agents.fitted(settings, name), restart, agent.resume == "replay", volumes, hold_of(settings, name), record
-    )
+        http, agents.fitted(settings, name), restart, agent.resume == "replay", volumes, hold_of(settings, name),
+        record, Recorded(run_dir(settings)),
+    )  # fmt: skip
     return outsider(name, door, box)

@@ -9,11 +9,13 @@ NAME = "relit.service"
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """``command``: the node in the foreground. ``user``: whose unit it is; else the system's, run by ``account``."""
+    """``command``: the node in the foreground. ``user``: whose unit it is; else the system's, run by ``account``.
+    ``variables``: settings that came from the environment."""
 
     command: list[str]
     folder: str
     path: str
+    variables: dict[str, str] = {}
     user: bool = True
     account: str = ""
 
@@ -32,6 +34,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
             f"{account}"
             f"WorkingDirectory={_escaped(self.folder)}\n"
             f"Environment={_quoted('PATH=' + self.path)}\n"
+            f"{self._variables()}"
             f"ExecStart={' '.join(map(_quoted, self.command))}\n"
             "ExecReload=/bin/kill -HUP $MAINPID\n"
             "Restart=always\n"
@@ -43,6 +46,9 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
             "[Install]\n"
             f"WantedBy={wanted}\n"
         )
+
+    def _variables(self) -> str:
+        return "".join(f"Environment={_quoted(f'{name}={text}')}\n" for name, text in sorted(self.variables.items()))
 
 
 def _escaped(word: str) -> str:

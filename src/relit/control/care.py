@@ -86,6 +86,7 @@ class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int = 0
     at_ms: int = 0
+    valid: bool = False  # its own check accepts the configuration as it is now: what it ended by is something else
     older: list[tuple[int, int]] = []
     others: list[tuple[int, int]] = []
     clones: bool = False

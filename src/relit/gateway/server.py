@@ -23,7 +23,7 @@ from relit.gateway.entry import Entry
 from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
 from relit.gateway.ledger import Ledger, Question
-from relit.gateway.listener import Life, Listener, Lives, died
+from relit.gateway.listener import Listener
 from relit.gateway.naming import named, renamed
 from relit.gateway.patient import Patient
 from relit.gateway.providers import Answer, Call, Providers, silent
@@ -35,6 +35,7 @@ from relit.gateway.tools.endpoint import PATH, Endpoint
 from relit.gateway.work import Work
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import system_random
+from relit.lib.lives import Life, Lives, died
 from relit.vault.refusals import Refusals
 
 _LOG = logging.getLogger(__name__)

@@ -8,17 +8,19 @@ from typing import NamedTuple
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
+_BOX = b"bwrap"
 _LIFE = "/relit-"  # groups that the keeper makes begin so
 
 
 class Seen(NamedTuple):
     """A process: whose child it is, its session, its resident bytes, and its CPU seconds with those of children that
-    ended."""
+    ended; whether it is a sandbox's."""
 
     parent: int
     session: int
     resident: int
     cpu_s: float = 0.0
+    box: bool = False
 
 
 def look() -> dict[int, Seen]:
@@ -41,8 +43,12 @@ def _seen(pid: str) -> Seen | None:
         return None
     finally:
         os.close(file)
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return Seen(int(fields[1]), int(fields[3]), int(fields[21]) * _PAGE, sum(map(int, fields[11:15])) / _TICK)
+    end = stat.rindex(b")")
+    fields = stat[end + 2 :].split()
+    cpu_s = sum(map(int, fields[11:15])) / _TICK
+    return Seen(
+        int(fields[1]), int(fields[3]), int(fields[21]) * _PAGE, cpu_s, stat[stat.index(b"(") + 1 : end] == _BOX
+    )
 
 
 class Forest:
@@ -69,13 +75,23 @@ class Forest:
         return sum(seen.cpu_s for pid in self.members(root) if (seen := self._processes.get(pid)) is not None)
 
     def members(self, root: int) -> set[int]:
-        """The pids of the same, whether they are alive or not."""
+        """The pids of the same, whether they are alive or not. Of a program in a sandbox all that is in it: there its
+        orphans are the sandbox's children."""
+        root = self._top(root)
         todo, found = [root], {root}
         while todo:
             young = [each for each in self._children.get(todo.pop(), ()) if each not in found]
             found.update(young)
             todo += young
         return found
+
+    def _top(self, root: int) -> int:
+        while (seen := self._processes.get(root)) is not None:
+            above = self._processes.get(seen.parent)
+            if above is None or not above.box:
+                break
+            root = seen.parent
+        return root
 
 
 def limit(pid: int) -> int | None:

@@ -122,10 +122,12 @@ class Healing:
     async def known_good(self, spec: InstanceSpec, care: Care, ending: Ending) -> KnownGood | None:
         """What it could go back to after that; ``None`` when nobody answers."""
         broken = ending == "config" and await self._is_wrong(spec, care)
+        valid = ending == "config" and not broken
         try:
             async with asyncio.timeout(ASK_S):
                 files = [each.path for each in care.config]
-                return await self._control.known_good(care.agent, files, broken=broken)
+                found = await self._control.known_good(care.agent, files, broken=broken)
+                return msgspec.structs.replace(found, valid=valid)
         except (TimeoutError, ServerUnreachable):
             return None
 
@@ -138,6 +140,7 @@ class Healing:
             age_ms=max(0, now - found.at_ms),
             config=(found.was or found.number) if found.config else 0,
             changed=found.newest != found.number,
+            valid=found.valid,
             older=tuple((number, max(0, now - at_ms)) for number, at_ms in older),
             clones=found.clones,
         )

@@ -85,12 +85,14 @@ class History(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent could go back to. ``good``: its newest known-good snapshot (0: none), ``age_ms`` its age;
     ``config``: the snapshot whose configuration is another than now (it, or where its is the same an unproven one; 0:
-    none); ``changed``: whether anything differs from it; ``older``: those before it (number, age in ms), newest first:
-    where ``clones`` can be made to try them in, all of them, else those that are known-good, too."""
+    none); ``valid``: the agent's own check accepts it as it is; ``changed``: whether anything differs; ``older``: those
+    before it (number, age in ms), newest first: where ``clones`` can be made to try them in, all of them, else those
+    that are known-good, too."""
 
     good: int = 0
     age_ms: int = 0
     config: int = 0
+    valid: bool = False
     changed: bool = False
     older: tuple[tuple[int, int], ...] = ()
     clones: bool = False
@@ -149,7 +151,7 @@ def decide(
         return _again(history, ending, policy, chance, most=care is None and ending == "config")
     action, to = _next(history, ending, care, facts or Facts())
     if action is None:
-        again = facts.config if facts is not None and ending == "config" else 0
+        again = facts.config if facts is not None and ending == "config" and not facts.valid else 0
         return _slow(history, ending, care.ladder, policy, chance, again)
     tried = (*history.tried, _name(action, to))
     after = msgspec.structs.replace(history, tried=tried, rung=max(history.rung, RUNG[action]))
@@ -198,7 +200,7 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
         case "clean" | "again":
             can = recreate + files  # nothing failed: its work is not taken from it
         case "config":
-            can = files + recreate + repair + volume
+            can = recreate + repair + files + volume if facts.valid else files + recreate + repair + volume
         case _:
             can = recreate + files + repair + volume
     for action, to, applies in can:

@@ -46,8 +46,10 @@ class Chat:
         model: str,
         failures: Sequence[str] = (),
         body: Mapping[str, Any] | None = None,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._http = http
+        self._idle_s = idle_s
         self._body = body or {}
         self._failures = tuple(failures)
         self._url = url
@@ -60,7 +62,7 @@ class Chat:
         body = {"model": self._model, "stream": True, "messages": [{"role": "user", "content": text}]}
         body |= _filled(self._body, names)
         begun = ""
-        async with _asked(self._http, self._url, _filled(self._headers, names), body) as answer:
+        async with _asked(self._http, self._url, _filled(self._headers, names), body, self._idle_s) as answer:
             async for piece in _pieces(answer):
                 begun += piece if len(begun) < _BEGINNING else ""
                 if self._failures and begun.startswith(self._failures):
@@ -81,8 +83,10 @@ class Post:
         body: Mapping[str, Any],
         answer: str = "",
         failures: Sequence[str] = (),
+        idle_s: float = IDLE_S,
     ) -> None:
         self._http = http
+        self._idle_s = idle_s
         self._url = url
         self._headers = headers
         self._body = body
@@ -93,7 +97,7 @@ class Post:
         """As ``Chat.turn``, in one piece."""
         names = {"session": session}
         body = _filled(self._body, names | {"text": text})
-        async with _asked(self._http, self._url, _filled(self._headers, names), body) as answer:
+        async with _asked(self._http, self._url, _filled(self._headers, names), body, self._idle_s) as answer:
             said = self._read(await answer.aread())
         if self._failures and said.startswith(self._failures):
             raise Refused(502, said[:_BEGINNING])
@@ -118,10 +122,10 @@ Door = Chat | Post
 
 @asynccontextmanager
 async def _asked(
-    http: httpx.AsyncClient, url: str, headers: Mapping[str, str], body: Any
+    http: httpx.AsyncClient, url: str, headers: Mapping[str, str], body: Any, idle_s: float
 ) -> AsyncIterator[httpx.Response]:
     """The answer, whose body is read inside. Lost, Refused."""
-    timeout = httpx.Timeout(IDLE_S, connect=CONNECT_S)
+    timeout = httpx.Timeout(idle_s, connect=CONNECT_S)
     try:
         async with http.stream("POST", url, json=body, headers=headers, timeout=timeout) as answer:
             if answer.status_code >= 400:
@@ -147,7 +151,7 @@ async def _pieces(answer: httpx.Response) -> AsyncIterator[str]:
     if "text/event-stream" not in answer.headers.get("content-type", ""):
         yield _whole(await answer.aread())
         return
-    async for line in answer.aiter_lines():
+    async for line in _lines(answer):
         if not line.startswith("data:"):
             continue
         data = line[5:].strip()
@@ -162,6 +166,16 @@ async def _pieces(answer: httpx.Response) -> AsyncIterator[str]:
         if piece := _text(chunk, "delta"):
             yield piece
     raise Lost("its answer broke off", taken=True)
+
+
+async def _lines(answer: httpx.Response) -> AsyncIterator[str]:
+    """As server-sent events have them: JSON may hold what else counts as a line's end to Python (U+2028)."""
+    rest = b""
+    async for piece in answer.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r").decode(errors="replace")
+    yield rest.decode(errors="replace")
 
 
 def _whole(body: bytes) -> str:

@@ -71,7 +71,8 @@ class Door(Protocol):
         ...
 
     async def settled(self) -> None:
-        """Make sure that no earlier delivery is under way in it: its caller is gone, and it may not have noticed."""
+        """Make sure that no earlier delivery is under way in it: its caller is gone, and it may not have noticed. At
+        once when the life that took it has ended."""
         ...
 
 
@@ -151,6 +152,8 @@ class Delivery:
             except Lost as error:
                 if error.taken:
                     shed = self._door.made_room()
+                    if not shed and not self._mark:
+                        await self._door.settled()
                     return {"answered": False, "failed": shed, "why": error.why}
                 self._fresh = True
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery

@@ -163,9 +163,12 @@ def _talks(settings: Settings, name: str) -> bool:
 @pass_session
 def down(session: Session, timeout: int | None) -> int:
     """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
+    from relit.cli.commands.service import stop_unit
     from relit.settings.noted import noted_start
 
-    ended = _end(session.run_dir() or session.data / "run", timeout)
+    run_dir = session.run_dir() or session.data / "run"
+    stop_unit(session, run_dir)
+    ended = _end(run_dir, timeout)
     screen = session.screen
     if screen.as_json:
         screen.json(ended)

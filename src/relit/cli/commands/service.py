@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,9 @@ import click
 from relit.cli.commands.aliases import Aliased
 from relit.cli.session import Session, pass_session
 from relit.errors import ConfigError, RelitError
+from relit.node.redact import telling_names
+
+_NOT_IN_UNIT = ("RELIT_CONFIG", "RELIT_DATA", "RELIT_SERVER", "RELIT_HOME")  # in its command, or about other commands
 
 
 @click.group(cls=Aliased)
@@ -26,6 +30,8 @@ def service() -> None:
 @pass_session
 def install(session: Session, system: bool, account: str | None, only_print: bool) -> int:
     """Write the unit, enable and start it. An older one is replaced."""
+    if account and account != _me():
+        _see_reachable(session, account)
     text = _text(session, system=system, account=account or "")
     if only_print:
         session.screen.line(text.rstrip())
@@ -38,6 +44,7 @@ def install(session: Session, system: bool, account: str | None, only_print: boo
         _linger(session)
     _systemctl(system, "daemon-reload")
     _systemctl(system, "enable", "--now", place.name)
+    _systemctl(system, "is-active", place.name)
     session.screen.line("relit is a service now: it starts with the machine")
     session.screen.hint(_told(system, "status"), "relit ps")
     return 0
@@ -72,13 +79,49 @@ def _text(session: Session, *, system: bool, account: str) -> str:
     from relit.app.up import command
 
     settings = session.settings()
+    ours = {name: text for name, text in session.environment.all.items() if name.startswith("RELIT_")}
+    secret = telling_names(ours)
+    for name in secret:
+        session.screen.note(f"{name} is not in the unit, which everybody may read: systemctl edit {_name()} adds it")
     return Unit(
+        variables={name: text for name, text in ours.items() if name not in {*secret, *_NOT_IN_UNIT}},
         command=command(settings, "node", "run"),
         folder=str(settings.folder),
         path=session.environment.get("PATH") or os.defpath,
         user=not system,
         account=account,
     ).text()
+
+
+def _me() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _see_reachable(session: Session, account: str) -> None:
+    """ConfigError unless that account can work in the data folder, which by default is the installer's own."""
+    try:
+        known = pwd.getpwnam(account)
+    except KeyError:
+        raise ConfigError(f"there is no account {account}", fix=f"useradd --system --create-home {account}") from None
+    data = session.data
+    try:
+        owner = data.stat().st_uid
+    except OSError:
+        owner = None
+    if owner != known.pw_uid:
+        why = "it is not there" if owner is None else f"it is {_named(owner)}'s"
+        raise ConfigError(
+            f"{account} cannot work in {data}", why=why,
+            fix=f"install -d -m 700 -o {account} /var/lib/relit; relit --data /var/lib/relit service install --system "
+            f"--account {account}",
+        )  # fmt: skip
+
+
+def _named(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _name() -> str:
@@ -117,7 +160,7 @@ def _systemctl(system: bool, *words: str) -> None:
 
 
 def _told(system: bool, *words: str) -> str:
-    named = [_name()] if words == ("status",) else []
+    named = [_name()] if words in (("status",), ("stop",)) else []
     return " ".join(["systemctl", *([] if system else ["--user"]), *words, *named])
 
 
@@ -126,3 +169,27 @@ def _linger(session: Session) -> None:
     done = subprocess.run(["loginctl", "enable-linger"], capture_output=True, text=True, check=False)
     if done.returncode:
         session.screen.note(f"it will end when you log out: loginctl enable-linger ({done.stderr.strip()})")
+
+
+def stop_unit(session: Session, run_dir: Path) -> None:
+    """Stop the unit that the node there runs in: systemd would start it again. RelitError when that may not be."""
+    from relit.node import record
+
+    known = record.read(run_dir)
+    if known is None or not record.alive(known):
+        return
+    groups = _groups(known.process.pid)
+    if not groups.rstrip("\n").endswith(f"/{_name()}"):
+        return
+    system = "/user.slice/" not in groups
+    session.screen.note(f"it is a service: {_told(system, 'stop')}")
+    _systemctl(system, "stop", _name())
+
+
+def _groups(pid: int) -> str:
+    """The control group that systemd put a process into."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(("0::", "1:name=systemd:"))), "")
