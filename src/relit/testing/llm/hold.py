@@ -23,7 +23,7 @@ class Hold:
         self._released = asyncio.Event()
         self._caught = asyncio.Event()
 
-    async def caught(self, timeout: float = 10.0) -> Exchange:
+    async def caught(self, timeout: float = 30.0) -> Exchange:
         """The longest waiting one, when there is one. Raises ``TimeoutError``."""
         try:
             async with asyncio.timeout(timeout):
