@@ -111,23 +111,22 @@ class Healing:
                 return ""
             return f"{file.path}: {await asyncio.to_thread(words.said) or f'its own check says {end}'}"
 
-    async def _is_wrong(self, spec: InstanceSpec, care: Care) -> bool:
-        """Of one that ended as if it were: an exit code may have other causes, which its own check tells from that."""
-        if await self.check(care):
+    async def _is_wrong(self, spec: InstanceSpec, care: Care) -> bool | None:
+        """Of one that ended as if it were: an exit code may have other causes, which its own check tells from that.
+        ``None``: it said nothing."""
+        if await self.check(care) or not any(each.validate for each in care.config):
             return True
-        if any(each.validate for each in care.config):
-            return bool(await self.validate(spec, care))
-        return True
+        said = await self.validate(spec, care)
+        return None if said is None else said != ""
 
     async def known_good(self, spec: InstanceSpec, care: Care, ending: Ending) -> KnownGood | None:
         """What it could go back to after that; ``None`` when nobody answers."""
-        broken = ending == "config" and await self._is_wrong(spec, care)
-        valid = ending == "config" and not broken
+        wrong = await self._is_wrong(spec, care) if ending == "config" else None
         try:
             async with asyncio.timeout(ASK_S):
                 files = [each.path for each in care.config]
-                found = await self._control.known_good(care.agent, files, broken=broken)
-                return msgspec.structs.replace(found, valid=valid)
+                found = await self._control.known_good(care.agent, files, broken=wrong is True)
+                return msgspec.structs.replace(found, valid=wrong is False)
         except (TimeoutError, ServerUnreachable):
             return None
 
