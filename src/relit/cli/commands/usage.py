@@ -12,8 +12,12 @@ from relit.cli.commands.aliases import Aliased
 from relit.cli.http import segment
 from relit.cli.screen import brief, short, when
 from relit.cli.session import Session, pass_session
-from relit.errors import NotFound
+from relit.errors import Invalid, NotFound
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.durations import human
+
+_CALLS = 1000  # the most that the server tells at once
+_DAY_MS = 86_400_000
 
 _BY: dict[str, Callable[[documents.UsageSum], str]] = {
     "day": lambda each: each.day,
@@ -25,10 +29,18 @@ _BY: dict[str, Callable[[documents.UsageSum], str]] = {
 @click.command()
 @click.argument("agent", required=False)
 @click.option("--days", type=click.IntRange(1, 3660), default=7, show_default=True, help="Up to today (UTC).")
-@click.option("--by", type=click.Choice(list(_BY)), default="agent", show_default=True, help="What sums are made of.")
+@click.option(
+    "--by", type=click.Choice([*_BY, "run"]), default="agent", show_default=True,
+    help="What sums are made of. run: those of AGENT's newest thousand calls.",
+)  # fmt: skip
 @pass_session
 def usage(session: Session, agent: str | None, days: int, by: str) -> None:
     """What agents (or AGENT) have used of models, what it cost, and what is left of today's budgets."""
+    if by == "run":
+        if agent is None:
+            raise Invalid("runs are an agent's", why="none is named", fix="relit usage AGENT --by run")
+        _by_run(session, agent, SYSTEM_CLOCK.now_ms() - days * _DAY_MS)
+        return
     screen = session.screen
     found = session.api().get("/v1/usage", documents.UsageReport, days=days, agent=agent)
     if screen.as_json:
@@ -44,6 +56,38 @@ def usage(session: Session, agent: str | None, days: int, by: str) -> None:
     screen.table(heads, rows, "no call to a model was made through the gateway")
     for budget in found.budgets:
         screen.note(f"{budget.scope}: {_usd(budget.spent)} spent today, {_usd(budget.reserved)} reserved")
+
+
+def _by_run(session: Session, agent: str, since: int) -> None:
+    """The newest run first; what belongs to none is ``-``."""
+    screen = session.screen
+    path = f"/v1/agents/{segment(agent)}/calls"
+    calls = session.api().get(path, documents.ModelCalls, limit=_CALLS).calls
+    found: dict[str, list[documents.ModelCall]] = defaultdict(list)
+    for each in calls:
+        if each.started_at >= since:
+            found[each.run or "-"].append(each)
+    if screen.as_json:
+        screen.json({"runs": [{"run": run, **_counted(each)} for run, each in found.items()]})
+        return
+    rows = [[short(run), *_told(_counted(each))] for run, each in found.items()]
+    heads = ["RUN", "CALLS", "FAILED", "REPLAYED", "INPUT", "CACHED", "OUTPUT", "COST", "SAVED"]
+    screen.table(heads, rows, "no call to a model was made through the gateway")
+    if len(calls) == _CALLS:
+        screen.note(f"of its newest {_CALLS} calls; relit turn show {agent} RUN has one run in full")
+
+
+def _counted(calls: Sequence[documents.ModelCall]) -> dict[str, float]:
+    """An answer from the record costs nothing: it is counted apart."""
+    live = [each for each in calls if each.state != "replayed"]
+    sums = {name: sum(getattr(each, name) for each in live) for name in ("input", "cached", "output", "cost")}
+    failed = sum(each.state in ("failed", "cut", "cancelled") for each in live)
+    saved = sum(each.saved for each in calls)
+    return {"calls": len(live), "failed": failed, "replayed": len(calls) - len(live), **sums, "saved": saved}
+
+
+def _told(counted: dict[str, float]) -> list[str]:
+    return [_usd(each) if name in ("cost", "saved") else f"{each:.0f}" for name, each in counted.items()]
 
 
 def _sums(found: Sequence[documents.UsageSum]) -> list[str]:
