@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -227,10 +229,23 @@ async def test_a_large_result_lies_beside_the_database(tmp_path: Path) -> None:
         assert (await state(home)).blob is not None
 
 
-async def test_no_result_shows_a_secret(tmp_path: Path) -> None:
-    source = Scripted([mail()], lambda call, arguments: text("your key is geheimnis"))
+SPELT = {
+    "geheimnis": "geheimnis",
+    "base64": base64.b64encode(b"user:geheimnis").decode(),
+    "in a URL": quote("ä geheimnis/"),
+}
+
+
+@pytest.mark.parametrize("how", SPELT)
+async def test_no_result_shows_a_secret_however_it_is_written(tmp_path: Path, how: str) -> None:
+    source = Scripted([mail()], lambda call, arguments: text(f"your key is {SPELT[how]}"))
     async with house(tmp_path, source) as home:
-        assert await home.call(to="ann") == ("your key is [hidden]", False)
+        words, _ = await home.call(to="ann")
+        assert words.startswith("your key is ")
+        assert "[hidden]" in words
+        assert SPELT[how] not in words
+        assert "geheimnis" not in words
+        assert SPELT[how].encode() not in ((await state(home)).result or b"")
 
 
 async def test_a_secret_among_the_arguments_is_sent_and_not_written_down(tmp_path: Path) -> None:

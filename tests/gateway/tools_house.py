@@ -20,6 +20,7 @@ from relit.gateway.tools.base import Outcome, Tool, text
 from relit.gateway.tools.desk import Desk, Office
 from relit.gateway.tools.own import OwnTools
 from relit.gateway.tools.shelf import Grant, Shelf
+from relit.lib.spellings import spellings
 from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.tools import ToolCall
@@ -32,6 +33,7 @@ SCHEMA = {
     "required": ["to"],
     "additionalProperties": False,
 }
+SECRETS = tuple(sorted(spellings(["geheimnis"]), key=len, reverse=True))
 EVERYTHING = {"scout": Grant(("*",))}
 
 
@@ -141,7 +143,7 @@ async def house(
         calls=store.tools, turns=turns, blobs=blobs, subscribe=store.subscribe, tell=tell, me=me,
         is_dead=lambda other: other != me, refused=refused.saw, **{"hold_s": 10.0, **options},
     )  # fmt: skip
-    desk = Desk(office, Shelf([source, OwnTools(store.tools, blobs)], grants or EVERYTHING), ("geheimnis",))
+    desk = Desk(office, Shelf([source, OwnTools(store.tools, blobs)], grants or EVERYTHING), SECRETS)
     callers = Known(
         [Caller("scout", TOKEN, ""), Caller("other", "other-token", ""), Caller("scout", "clone", "", True)]
     )

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from relit.lib.spellings import LEAST
 from relit.node.lines import PIECE, Taken, take
 from relit.node.patterns import KEY_MOST
-from relit.node.redact import LEAST, REACH, Redactor, telling
+from relit.node.redact import REACH, Redactor, telling
 
 READ = PIECE + REACH + 5000  # more than what may be waited for
 

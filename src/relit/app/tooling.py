@@ -24,6 +24,7 @@ from relit.gateway.tools.plan import HttpTool, LookUp
 from relit.gateway.tools.shelf import Grant, Shelf
 from relit.lib import durations
 from relit.lib.ids import derived_id
+from relit.lib.spellings import spellings
 from relit.settings import Environment, Secrets, Settings
 from relit.settings.model import Agent
 from relit.settings.noted import noted_token
@@ -107,16 +108,17 @@ def _headers(name: str, table: Table, secrets: Secrets) -> dict[str, str]:
 
 
 def hidden_names(settings: Settings) -> set[str]:
-    """The secrets that no call and no result may show: those of all tools, and those that agents are given."""
-    return settings.secret_names("tools") | set(named([agent.env for agent in settings.agents.values()]))
+    """The secrets that no call and no result may show: those of tools and models, and those that agents are given."""
+    return settings.secret_names("tools", "models") | set(named([agent.env for agent in settings.agents.values()]))
 
 
-def _hidden(settings: Settings) -> tuple[str, ...]:
+def _hidden(settings: Settings) -> tuple[bytes, ...]:
     found = []
     for name in sorted(hidden_names(settings)):
         with contextlib.suppress(ConfigError):  # an agent that lacks a secret is told so when it starts
             found.append(settings.secrets.reveal(f"secret:{name}"))
-    return tuple(each for each in found if len(each) >= _SHORT)
+    ways = spellings([each for each in found if len(each) >= _SHORT])
+    return tuple(sorted(ways, key=lambda each: (-len(each), each)))
 
 
 class Teller:

@@ -29,7 +29,7 @@ from relit.node import parked, probe
 from relit.settings import Settings
 from relit.settings.noted import noted_token
 from relit.store.values import Mailbox
-from relit.turns.chat import Chat, Door, Post
+from relit.turns.chat import Chat, Post
 from relit.turns.outsider import outsider
 
 TURN = "turn"  # the name of the snapshot from before the message that is worked on: what has one is never pruned
@@ -50,7 +50,7 @@ class LocalDoor:
         self._parked = parked.beside(str(hold))
         assert made.inject is not None, "only for kinds that say how"
         self._inject = made.inject
-        self._chat = _door(http, made.inject)
+        self._chat = _way_in(http, made.inject)
         self._ready: Probe | None = made.ready
         self._restart = restart
         self._replays = replays
@@ -112,7 +112,7 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
         await work(settings, found, steady=True, began=began)  # it is agents that messages kill
 
 
-def _door(http: httpx.AsyncClient, way: Inject) -> Door:
+def _way_in(http: httpx.AsyncClient, way: Inject) -> Chat | Post:
     idle_s = durations.to_ms(way.idle) / 1000
     if way.style == "post":
         return Post(http, way.url, way.headers, way.body, way.answer, way.failures, idle_s)

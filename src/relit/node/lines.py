@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from relit.node.redact import LONGEST, REACH, Redactor, Span
+from relit.lib.spellings import LONGEST
+from relit.node.redact import REACH, Redactor, Span
 
 PIECE = 16 << 10  # bytes of a line that stay together
 

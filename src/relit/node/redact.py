@@ -8,21 +8,15 @@ ordinary words with them.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
-from urllib.parse import quote, quote_plus
 
+from relit.lib.spellings import spellings
 from relit.node.patterns import KEY_BEGIN, KEY_BEGINS, KEY_END, KEY_LINE, KEY_MOST, KEY_RUN, PATTERNS
 
-LEAST = 6  # characters of a secret
-LONGEST = 1536  # bytes that are looked for at once; of longer secrets, parts
 REACH = 4096  # this far behind a place it is known whether a secret lies across it
-_PART = 1024
-_BASE64_LEAST = 8
 _HALF = 4  # of a secret whose rest will never come
 _TELLING = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL")
 _TELLING_LEAST = 8  # shorter ones are more often a word than a secret
@@ -57,7 +51,7 @@ class Redactor:
     """Knows the secrets of one instance. ``repr`` shows none."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
-        self._needles = sorted(_needles(secrets), key=len, reverse=True)
+        self._needles = sorted(spellings(secrets), key=len, reverse=True)
         self._joined = b"\n".join(self._needles)
 
     def __repr__(self) -> str:
@@ -124,55 +118,6 @@ class Redactor:
 
 
 # --- secrets that were given -----------------------------------------------------------------------------------
-
-
-def _needles(secrets: Collection[str]) -> set[bytes]:
-    """What to look for: parts that are short enough, of every way in which a line of a secret may be written."""
-    lines = {line for secret in secrets if len(secret) >= LEAST for line in _lines(secret)}
-    return {part for line in lines for way in _ways(line) for part in _parts(way)}
-
-
-def _lines(secret: str) -> Iterator[str]:
-    for line in secret.split("\n"):
-        core = line.strip()
-        if len(line) >= LEAST:
-            yield core if len(core) >= LEAST else line
-
-
-def _ways(line: str) -> Iterator[bytes]:
-    plain = _bytes(line)
-    yield plain
-    yield plain.decode("utf-8", "backslashreplace").encode()
-    yield json.dumps(line)[1:-1].encode()
-    yield _bytes(json.dumps(line, ensure_ascii=False)[1:-1])
-    yield quote(plain, safe="").encode()
-    yield quote_plus(plain).encode()
-    yield from _base64(plain)
-
-
-def _bytes(text: str) -> bytes:
-    """As it stood in an environment; what never stood in one, as near as can be."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-
-
-def _base64(plain: bytes) -> Iterator[bytes]:
-    """As it looks inside longer base64, wherever it begins there: without what depends on its neighbours."""
-    for before in range(3):
-        coded = base64.b64encode(b"\0" * before + plain).rstrip(b"=")
-        whole = coded[(0, 2, 3)[before] : len(coded) - bool((before + len(plain)) % 3)]
-        if len(whole) >= _BASE64_LEAST:
-            yield whole
-            yield whole.translate(bytes.maketrans(b"+/", b"-_"))
-
-
-def _parts(way: bytes) -> Iterator[bytes]:
-    while len(way) > LONGEST:
-        yield way[:_PART]
-        way = way[_PART:]
-    yield way
 
 
 def _begun(text: bytes, needle: bytes) -> int:

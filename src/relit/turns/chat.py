@@ -117,9 +117,6 @@ class Post:
         return found if isinstance(found, str) else msgspec.json.encode(found).decode()
 
 
-Door = Chat | Post
-
-
 @asynccontextmanager
 async def _asked(
     http: httpx.AsyncClient, url: str, headers: Mapping[str, str], body: Any, idle_s: float

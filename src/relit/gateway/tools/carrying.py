@@ -37,10 +37,10 @@ class Trip:
 
 class Carrier:
     """Carries calls out, whose intents are on disk, and writes down what came of them. ``secrets``: what no result may
-    show. ``refused`` hears of those to where none may go."""
+    show, in every way in which it may be written. ``refused`` hears of those to where none may go."""
 
     def __init__(
-        self, calls: ToolCalls, blobs: Blobs, clock: Clock, secrets: tuple[str, ...], refused: Refused
+        self, calls: ToolCalls, blobs: Blobs, clock: Clock, secrets: tuple[bytes, ...], refused: Refused
     ) -> None:
         self._calls = calls
         self._blobs = blobs

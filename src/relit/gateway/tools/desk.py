@@ -68,7 +68,7 @@ class Unknown(Exception):
 class Desk:
     """Of one gateway."""
 
-    def __init__(self, office: Office, shelf: Shelf, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(self, office: Office, shelf: Shelf, secrets: tuple[bytes, ...] = ()) -> None:
         self._office = office
         self._calls = office.calls
         self._shelf = shelf

@@ -24,16 +24,17 @@ class Blobs(Protocol):
     async def get(self, hash: str) -> bytes: ...
 
 
-def hidden(outcome: Outcome, secrets: Iterable[str]) -> Outcome:
+def hidden(outcome: Outcome, secrets: Iterable[bytes]) -> Outcome:
     """Without what nobody may see: a service may say its key back."""
     raw = without(msgspec.json.encode(outcome.content), secrets)
     return Outcome(content=msgspec.json.decode(raw), failed=outcome.failed)
 
 
-def without(raw: bytes, secrets: Iterable[str]) -> bytes:
-    """JSON, with another word for each secret in it."""
+def without(raw: bytes, secrets: Iterable[bytes]) -> bytes:
+    """JSON, with another word for each way in it in which a secret is written (``relit.lib.spellings``; those that hold
+    others come first)."""
     for secret in secrets:
-        raw = raw.replace(msgspec.json.encode(secret)[1:-1], b"[hidden]")
+        raw = raw.replace(secret, b"[hidden]")
     return raw
 
 
