@@ -40,6 +40,7 @@ private = true
 description = "Post something. Nobody can say afterwards whether it was."
 url = "http://127.0.0.1:{port}/post/{{what}}"
 arguments = {{ what = {{ type = "string" }} }}
+timeout = "120s"
 private = true
 """
 
@@ -89,7 +90,7 @@ class CountingSink:
             held = self._held.get(what) if what not in self.arrived else None
             self.arrived.add(what)
         if held is not None:
-            held.wait(120)
+            held.wait(110)  # before its tool gives it up
         return {"ok": what}
 
     def ordered(self, key: str) -> list[str]:
