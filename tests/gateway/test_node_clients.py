@@ -163,8 +163,9 @@ async def test_their_own_retries_work(js: Client, vendor: Kind, status: int, tmp
         assert await at.states() == ["failed", "failed", "done"]
 
 
-async def test_leaving_a_stream_ends_the_call_at_the_provider(js: Client, at: Served) -> None:
-    with at.llm.hold(When(), after=5) as hold:
+async def test_leaving_a_stream_ends_the_call_at_the_provider(js: Client, vendor: Kind, at: Served) -> None:
+    """OpenAI's client is left at the first event, which is all that it has got by then."""
+    with at.llm.hold(When(), after=1 if vendor == "openai" else 5) as hold:
         await js.ask("leave", **to(at))
         call = await hold.caught()
         assert await js.heard() == {"value": None}
