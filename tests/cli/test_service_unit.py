@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from cli_house import House
 
+from relit.cli.commands.service import whose
+
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
@@ -35,6 +37,21 @@ def test_an_account_that_cannot_reach_the_data_is_told(house: House) -> None:
     os.chown(house.data, 65534, 65534)
     assert f"User={account}" in house.run("service", "install", "--system", "--account", account, "--print").stdout
     assert house.run("service", "install", "--system", "--account", "nobody-here", "--print").exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("groups", "system"),
+    [
+        ("0::/system.slice/relit.service", True),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/relit.service", False),
+        ("1:name=systemd:/system.slice/relit.service", True),
+        ("0::/user.slice/user-0.slice/session-3.scope", None),
+        ("0::/system.slice/other-relit.service.d", None),
+        ("", None),
+    ],
+)
+def test_the_unit_that_a_node_runs_in_is_known_by_its_group(groups: str, system: bool | None) -> None:
+    assert whose(groups) is system
 
 
 def test_down_asks_no_systemd_where_no_unit_runs_it(house: House) -> None:

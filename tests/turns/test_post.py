@@ -12,9 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
+from relit.agents.kind import Inject
 from relit.turns.chat import Chat, Lost, Post, Refused
 
 RPC = {"jsonrpc": "2.0", "id": "{session}", "method": "run", "params": {"prompt": "{text}", "parts": ["{text}", 7]}}
+
+
+def way(url: str, **options: Any) -> Inject:
+    return Inject(style="post", url=url, body=RPC, **options)
 
 
 class Service:
@@ -49,7 +54,7 @@ class Service:
     async def turn(self, text: str, reply: bytes, status: int = 200, answer: str = "result.text") -> str:
         self.replies.append((status, reply))
         async with httpx.AsyncClient(trust_env=False) as http:
-            door = Post(http, self.url, {"X-Thread": "t-{session}"}, RPC, answer, ["Error: "])
+            door = Post(http, way(self.url, headers={"X-Thread": "t-{session}"}, answer=answer, failures=["Error: "]))
             return "".join([piece async for piece in door.turn(text, "main")])
 
 
@@ -94,7 +99,7 @@ async def test_what_is_no_answer_is_a_refusal(service: Service, status: int, rep
 async def test_one_that_is_not_there_has_begun_nothing() -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         with pytest.raises(Lost) as lost:
-            [_ async for _ in Post(http, "http://127.0.0.1:9/", {}, RPC).turn("hello", "main")]
+            [_ async for _ in Post(http, way("http://127.0.0.1:9/")).turn("hello", "main")]
     assert not lost.value.taken
 
 
@@ -114,7 +119,7 @@ async def test_what_is_no_completion_is_lost_or_refused(service: Service, reply:
     service.kind = "text/event-stream" if reply.startswith(b"data:") else "application/json"
     async with httpx.AsyncClient(trust_env=False) as http:
         with pytest.raises(how) as told:
-            [_ async for _ in Chat(http, service.url, {}, "m").turn("hello", "main")]
+            [_ async for _ in Chat(http, Inject(url=service.url, model="m")).turn("hello", "main")]
     if isinstance(told.value, Lost):
         assert told.value.taken
     else:
@@ -128,12 +133,12 @@ async def test_what_only_python_takes_for_a_lines_end_is_text(service: Service) 
     service.replies.append((200, f"data: {chunk}\r\n\r\ndata: [DONE]\n\n".encode()))
     service.kind = "text/event-stream"
     async with httpx.AsyncClient(trust_env=False) as http:
-        assert [piece async for piece in Chat(http, service.url, {}, "m").turn("hello", "main")] == [text]
+        assert [piece async for piece in Chat(http, Inject(url=service.url, model="m")).turn("hello", "main")] == [text]
 
 
 async def test_one_that_says_nothing_for_too_long_is_lost_and_may_work_on(service: Service) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
-        door = Post(http, service.url, {}, RPC, idle_s=0.05)
+        door = Post(http, way(service.url, idle="50ms"))
         with pytest.raises(Lost) as lost:
             [_ async for _ in door.turn("slow", "main")]
     assert lost.value.taken
@@ -143,7 +148,7 @@ async def test_one_that_says_nothing_for_too_long_is_lost_and_may_work_on(servic
 async def test_a_completion_may_carry_the_session_in_its_body(service: Service) -> None:
     service.replies.append((200, b'{"choices": [{"message": {"content": "Hello."}}]}'))
     async with httpx.AsyncClient(trust_env=False) as http:
-        door = Chat(http, service.url, {}, "m", body={"session_id": "relit-{session}"})
+        door = Chat(http, Inject(url=service.url, model="m", body={"session_id": "relit-{session}"}))
         assert [piece async for piece in door.turn("hello {session}", "main")] == ["Hello."]
     [(_, body)] = service.asked
     assert (body["session_id"], body["stream"]) == ("relit-main", True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from relit.agents.kind import Inject
 from relit.testing.llm import Answer, Rule, ScriptedLLM, When
 from relit.turns.chat import Chat, Lost, Refused
 
@@ -28,7 +29,8 @@ async def llm() -> AsyncIterator[ScriptedLLM]:
 async def chat(llm: ScriptedLLM) -> AsyncIterator[Chat]:
     async with httpx.AsyncClient(trust_env=False) as http:
         headers = {"Authorization": "Bearer door", "x-session": "relit-{session}"}
-        yield Chat(http, f"{llm.url}/v1/chat/completions", headers, "agent", ["API call failed after "])
+        url, failures = f"{llm.url}/v1/chat/completions", ["API call failed after "]
+        yield Chat(http, Inject(url=url, headers=headers, model="agent", failures=failures))
 
 
 async def said(chat: Chat, text: str) -> str:
@@ -52,7 +54,7 @@ async def test_an_agent_that_goes_away_in_a_turn_may_have_begun(chat: Chat, text
 async def test_an_agent_that_is_not_there_has_begun_nothing() -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         with pytest.raises(Lost) as lost:
-            await said(Chat(http, "http://127.0.0.1:9/v1/chat/completions", {}, "agent"), "ping")
+            await said(Chat(http, Inject(url="http://127.0.0.1:9/v1/chat/completions")), "ping")
     assert not lost.value.taken
 
 

@@ -51,13 +51,6 @@ def tree(source: Path, kind: Kind) -> dict[str, Any]:
     return config.load((source / path).read_bytes(), kind.config[0].format)
 
 
-def said(found: Any, key: str) -> Any:
-    """The value at a dotted key; ``None`` when it is not there."""
-    for part in key.split("."):
-        found = config.at(found, part)
-    return found
-
-
 class Named(msgspec.Struct, frozen=True, kw_only=True):
     """A folder that a configuration names, or may name: under ``key``; where it goes below the home, and where it lies
     when nothing is said (empty: nowhere). ``many``: one of several that the kind's file tells of together."""
@@ -95,7 +88,7 @@ def _named(folder: Aside, key: str, entry: Any) -> Named:
 def door_said(source: Path, found: Mapping[str, Any], where: str) -> Any:
     """What it says of a port or token: a key of its configuration, or ``FILE:VARIABLE``."""
     if ":" not in where:
-        return said(found, where)
+        return config.said(found, where)
     file, _, variable = where.partition(":")
     try:
         lines = (source / file).read_text(errors="replace").splitlines()

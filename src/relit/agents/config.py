@@ -41,8 +41,8 @@ def check(home: Path, file: ConfigFile) -> str:
 def _fit(home: Path, file: ConfigFile) -> str:
     try:
         tree = read(home, file)
-        if said := wrong(file, tree):
-            return said
+        if faults := wrong(file, tree):
+            return faults
         if keep(tree, file.keep):
             place.write(home, file.path, dump(tree, file.format))
         settle(home, file)
@@ -123,12 +123,16 @@ def expanded(tree: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in wanted.items():
         above, _, last = key.rpartition(".")
-        keys = [f"{made}.{last}" for made, _ in matching(tree, above) if isinstance(_said(tree, made), dict)]
-        found |= dict.fromkeys(keys, value) if "*" in above else {key: value}
+        if "*" in above:
+            tables = [made for made, _ in matching(tree, above) if isinstance(said(tree, made), dict)]
+            found |= {f"{made}.{last}": value for made in tables}
+        else:
+            found[key] = value
     return found
 
 
-def _said(tree: Any, key: str) -> Any:
+def said(tree: Any, key: str) -> Any:
+    """The value at a dotted key; ``None`` when it is not there."""
     for part in key.split("."):
         tree = at(tree, part)
     return tree

@@ -11,8 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from relit.agents.adoption import said
-from relit.agents.config import matching
+from relit.agents.config import matching, said
 from relit.lib import durations
 
 _NAME = re.compile(r"[^a-z0-9._-]+")

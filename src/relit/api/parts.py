@@ -13,7 +13,7 @@ import msgspec
 from relit.api.volumes_port import Volumes
 from relit.durable.engine import Engine
 from relit.store.base import Subscription
-from relit.vault.refusals import Refused
+from relit.vault.refusals import OnRefusal
 
 
 class WebhookIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +102,7 @@ class Parts:
         engine: Engine,
         options: Options | None = None,
         volumes: Volumes | None = None,
-        refused: Refused = lambda who, code, why: None,
+        refused: OnRefusal = lambda who, code, why: None,
     ) -> None:
         self.engine = engine
         self.store = engine.store

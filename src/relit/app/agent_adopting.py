@@ -179,7 +179,7 @@ class Moving:
 
     def _see_aside(self, each: Named) -> None:
         """A folder that is there comes along, once. Relative paths and ``~`` mean the owner's home."""
-        said = adoption.said(self._tree, each.key)
+        said = config.said(self._tree, each.key)
         if not isinstance(said, str) and not each.usual:
             return
         path = self._asked.source / each.usual if not isinstance(said, str) else self._expanded(said)
@@ -315,9 +315,9 @@ class Moving:
         led = {each.key: str(home / each.into) for each in (*self._asides, *self._within)}
         wanted = {**self._moved(tree), **led, **config.expanded(tree, fill(file.keep, where.names()))}
         changes = [
-            Change(key=key, before=_shown(key, adoption.said(tree, key)), after=_shown(key, value))
+            Change(key=key, before=_shown(key, config.said(tree, key)), after=_shown(key, value))
             for key, value in wanted.items()
-            if adoption.said(tree, key) != value
+            if config.said(tree, key) != value
         ]
         if config.keep(tree, wanted):
             place.write(home, file.path, config.dump(tree, file.format))

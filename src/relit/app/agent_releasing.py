@@ -97,7 +97,7 @@ class _Release:
         found: dict[str, tuple[Path, Path]] = {}
         tree = config.load(path.read_bytes(), self._kind.config[0].format) if path.is_file() else {}
         for each in adoption.named(tree, self._adopt.folders):
-            said = adoption.said(tree, each.key)
+            said = config.said(tree, each.key)
             folder = Path(said) if isinstance(said, str) and each.many else self._home / each.into
             apart = folder.is_relative_to(self._home) and not folder.is_relative_to(self._home / self._adopt.into)
             if apart and folder != self._home and folder.is_dir():
@@ -153,7 +153,7 @@ class _Release:
         kept = config.expanded(tree, fill(each.keep, self._place.names()))
         original = config.load(self._record.config.encode(), form) if self._record and self._record.config else None
         wanted = {
-            key: self._was(original, key, value) for key, value in kept.items() if adoption.said(tree, key) == value
+            key: self._was(original, key, value) for key, value in kept.items() if config.said(tree, key) == value
         }
         wanted |= self._home_again(tree) | {key: str(dest) for key, (_, dest) in self._asides().items()}
         changed = [key for key, value in wanted.items() if _set(tree, key, value)]
@@ -165,7 +165,7 @@ class _Release:
             return str(aside[1])
         token = next((name for name, where in self._adopt.tokens.items() if where == key), None)
         if original is not None:
-            was = adoption.said(original, key)
+            was = config.said(original, key)
             return _NOTHING if was is None else was
         return self._place.door.tokens.get(token, value) if token else value
 
@@ -181,12 +181,12 @@ class _Release:
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> bool:
     """By a dotted key; answers whether it was otherwise."""
-    if adoption.said(tree, key) == value:
+    if config.said(tree, key) == value:
         return False
     if value is not _NOTHING:
         return config.keep(tree, {key: value})
     *above, last = key.split(".")
-    table = adoption.said(tree, ".".join(above)) if above else tree
+    table = config.said(tree, ".".join(above)) if above else tree
     if not isinstance(table, dict) or table.pop(last, None) is None:
         return False
     if above and not table:  # it was made for that

@@ -34,14 +34,14 @@ from relit.settings.tools import Tool as Table
 from relit.store.base import Store
 from relit.store.tools import Effect, ToolCall
 from relit.turns.message import MAIN, read
-from relit.vault.refusals import Refused
+from relit.vault.refusals import OnRefusal
 
 _LOG = logging.getLogger(__name__)
 _SHORT = 8  # characters: a shorter secret is part of too many words to be hidden
 
 
 async def desk(
-    settings: Settings, store: Store, me: str, is_dead: Callable[[str], bool], refused: Refused
+    settings: Settings, store: Store, me: str, is_dead: Callable[[str], bool], refused: OnRefusal
 ) -> Desk | None:
     """``None``: no agent is granted any. Raises ``ConfigError`` for a secret that is not set."""
     if not settings.granted:

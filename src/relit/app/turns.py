@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 
 from relit.agents.adapter import Fitted
-from relit.agents.kind import Inject
 from relit.api.volumes_port import Volumes
 from relit.app import agents
 from relit.app.attended import keeper_of_volumes
@@ -22,7 +21,6 @@ from relit.app.lives import Recorded
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
-from relit.lib import durations
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.lives import Life, Lives, died
 from relit.node import parked, probe
@@ -50,7 +48,7 @@ class LocalDoor:
         self._parked = parked.beside(str(hold))
         assert made.inject is not None, "only for kinds that say how"
         self._inject = made.inject
-        self._chat = _way_in(http, made.inject)
+        self._door = (Post if made.inject.style == "post" else Chat)(http, made.inject)
         self._ready: Probe | None = made.ready
         self._restart = restart
         self._replays = replays
@@ -74,7 +72,7 @@ class LocalDoor:
     def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """Delivers a message."""
         self._took = self._lives(self._agent)
-        return self._chat.turn(text, session)
+        return self._door.turn(text, session)
 
     @property
     def replays(self) -> bool:
@@ -110,13 +108,6 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
     async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
         found = [_definition(settings, http, name) for name in agents.outsiders(settings)]
         await work(settings, found, steady=True, began=began)  # it is agents that messages kill
-
-
-def _way_in(http: httpx.AsyncClient, way: Inject) -> Chat | Post:
-    idle_s = durations.to_ms(way.idle) / 1000
-    if way.style == "post":
-        return Post(http, way.url, way.headers, way.body, way.answer, way.failures, idle_s)
-    return Chat(http, way.url, way.headers, way.model, way.failures, way.body, idle_s)
 
 
 def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import msgspec
 
+from relit.agents import config
+from relit.agents.kind import Inject
+from relit.lib.durations import to_ms
+
 CONNECT_S = 5.0
 _BEGINNING = 200
 _NAMED = re.compile(r"\{(session|text)\}")
-IDLE_S = 900.0  # without a byte: a tool may take long, and agents send keep-alives or nothing
 
 
 class Lost(Exception):
@@ -34,74 +37,45 @@ class Refused(Exception):
 
 
 class Chat:
-    """A door of an agent that speaks OpenAI's protocol. ``headers`` and ``body`` (beside what the protocol wants) may
-    hold ``{session}``. An answer that begins with one of ``failures`` is none: so its agent says that its model did not
-    answer."""
+    """A door of an agent that speaks OpenAI's protocol, as its kind says: headers and body (beside what the protocol
+    wants) may hold ``{session}``; an answer that begins with one of its ``failures`` is none: so an agent says that its
+    model did not answer."""
 
-    def __init__(
-        self,
-        http: httpx.AsyncClient,
-        url: str,
-        headers: Mapping[str, str],
-        model: str,
-        failures: Sequence[str] = (),
-        body: Mapping[str, Any] | None = None,
-        idle_s: float = IDLE_S,
-    ) -> None:
+    def __init__(self, http: httpx.AsyncClient, way: Inject) -> None:
         self._http = http
-        self._idle_s = idle_s
-        self._body = body or {}
-        self._failures = tuple(failures)
-        self._url = url
-        self._headers = headers
-        self._model = model
+        self._way = way
 
     async def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """Deliver a message; yields the answer's text as it comes. Raises ``Lost``, ``Refused``."""
         names = {"session": session}
-        body = {"model": self._model, "stream": True, "messages": [{"role": "user", "content": text}]}
-        body |= _filled(self._body, names)
+        body = {"model": self._way.model, "stream": True, "messages": [{"role": "user", "content": text}]}
+        body |= _filled(self._way.body, names)
         begun = ""
-        async with _asked(self._http, self._url, _filled(self._headers, names), body, self._idle_s) as answer:
+        async with _asked(self._http, self._way, names, body) as answer:
             async for piece in _pieces(answer):
                 begun += piece if len(begun) < _BEGINNING else ""
-                if self._failures and begun.startswith(self._failures):
+                if begun.startswith(tuple(self._way.failures)):
                     raise Refused(502, begun + piece)
                 yield piece
 
 
 class Post:
-    """A door of an agent that takes a message as JSON and answers with the whole: a webhook, or JSON-RPC. ``headers``
-    and ``body`` may hold ``{session}``, ``body`` also ``{text}``; ``answer`` is where the text stands in the reply
-    (keys joined by dots; empty: it is the reply)."""
+    """A door of an agent that takes a message as JSON and answers with the whole: a webhook, or JSON-RPC. Its kind says
+    which headers and body, with ``{session}`` and ``{text}``, and where in the reply the ``answer`` stands."""
 
-    def __init__(
-        self,
-        http: httpx.AsyncClient,
-        url: str,
-        headers: Mapping[str, str],
-        body: Mapping[str, Any],
-        answer: str = "",
-        failures: Sequence[str] = (),
-        idle_s: float = IDLE_S,
-    ) -> None:
+    def __init__(self, http: httpx.AsyncClient, way: Inject) -> None:
         self._http = http
-        self._idle_s = idle_s
-        self._url = url
-        self._headers = headers
-        self._body = body
-        self._answer = answer
-        self._failures = tuple(failures)
+        self._way = way
 
     async def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """As ``Chat.turn``, in one piece."""
         names = {"session": session}
-        body = _filled(self._body, names | {"text": text})
-        async with _asked(self._http, self._url, _filled(self._headers, names), body, self._idle_s) as answer:
-            said = self._read(await answer.aread())
-        if self._failures and said.startswith(self._failures):
-            raise Refused(502, said[:_BEGINNING])
-        yield said
+        body = _filled(self._way.body, names | {"text": text})
+        async with _asked(self._http, self._way, names, body) as answer:
+            words = self._read(await answer.aread())
+        if words.startswith(tuple(self._way.failures)):
+            raise Refused(502, words[:_BEGINNING])
+        yield words
 
     def _read(self, raw: bytes) -> str:
         try:
@@ -110,19 +84,20 @@ class Post:
             found = raw.decode(errors="replace")
         if isinstance(found, dict) and found.get("error"):
             raise Refused(500, _said(raw))
-        for key in self._answer.split(".") if self._answer else ():
-            found = found.get(key) if isinstance(found, dict) else None
+        if self._way.answer:
+            found = config.said(found, self._way.answer)
         if found is None:
-            raise Refused(502, f"its answer has no {self._answer}: {_said(raw)}")
+            raise Refused(502, f"its answer has no {self._way.answer}: {_said(raw)}")
         return found if isinstance(found, str) else msgspec.json.encode(found).decode()
 
 
 @asynccontextmanager
 async def _asked(
-    http: httpx.AsyncClient, url: str, headers: Mapping[str, str], body: Any, idle_s: float
+    http: httpx.AsyncClient, way: Inject, names: Mapping[str, str], body: Any
 ) -> AsyncIterator[httpx.Response]:
     """The answer, whose body is read inside. Lost, Refused."""
-    timeout = httpx.Timeout(idle_s, connect=CONNECT_S)
+    url, headers = way.url, _filled(way.headers, names)
+    timeout = httpx.Timeout(to_ms(way.idle) / 1000, connect=CONNECT_S)
     try:
         async with http.stream("POST", url, json=body, headers=headers, timeout=timeout) as answer:
             if answer.status_code >= 400:

@@ -15,7 +15,7 @@ from relit.lib.service import Tasks
 _LOG = logging.getLogger(__name__)
 _MOST = 100  # kinds of refusals that are counted apart
 _EVERY_S = 60.0
-Refused = Callable[[str, str, str], None]  # who, relit's code, and why
+OnRefusal = Callable[[str, str, str], None]  # who, relit's code, and why
 
 
 class Refusal(NamedTuple):

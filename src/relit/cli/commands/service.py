@@ -178,12 +178,17 @@ def stop_unit(session: Session, run_dir: Path) -> None:
     known = record.read(run_dir)
     if known is None or not record.alive(known):
         return
-    groups = _groups(known.process.pid)
-    if not groups.rstrip("\n").endswith(f"/{_name()}"):
+    system = whose(_groups(known.process.pid))
+    if system is None:
         return
-    system = "/user.slice/" not in groups
     session.screen.note(f"it is a service: {_told(system, 'stop')}")
     _systemctl(system, "stop", _name())
+
+
+def whose(groups: str) -> bool | None:
+    """Of the control group that systemd put a process into: whether that is the system's unit of ours, or (``False``) a
+    user's; ``None``: neither."""
+    return "/user.slice/" not in groups if groups.endswith(f"/{_name()}") else None
 
 
 def _groups(pid: int) -> str:

@@ -18,7 +18,7 @@ from relit.gateway.tools.settling import Again, End, Look, Move
 from relit.lib import crashpoints
 from relit.lib.clock import Clock
 from relit.store.tools import ToolCall, ToolCalls, ToolEnd
-from relit.vault.refusals import Refused
+from relit.vault.refusals import OnRefusal
 
 POINTS = ("tool.before", "tool.after", "tool.receipt")
 _LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Carrier:
     show, in every way in which it may be written. ``refused`` hears of those to where none may go."""
 
     def __init__(
-        self, calls: ToolCalls, blobs: Blobs, clock: Clock, secrets: tuple[bytes, ...], refused: Refused
+        self, calls: ToolCalls, blobs: Blobs, clock: Clock, secrets: tuple[bytes, ...], refused: OnRefusal
     ) -> None:
         self._calls = calls
         self._blobs = blobs

@@ -26,7 +26,7 @@ from relit.lib.service import finished
 from relit.store.base import Subscription
 from relit.store.tools import GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd, ToolState
 from relit.store.values import Turn
-from relit.vault.refusals import Refused
+from relit.vault.refusals import OnRefusal
 
 _LOG = logging.getLogger(__name__)
 HOLD_S = 30.0  # a call is answered within this: clients of agents give up a little later
@@ -55,7 +55,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     tell: Tell
     me: str
     is_dead: Callable[[str], bool]
-    refused: Refused = lambda who, code, why: None
+    refused: OnRefusal = lambda who, code, why: None
     clock: Clock = SYSTEM_CLOCK
     hold_s: float = HOLD_S
     expire_s: float = EXPIRE_S

@@ -17,7 +17,7 @@ from relit.gateway.routes import Caller
 from relit.gateway.tools import mcp
 from relit.gateway.tools.desk import Desk, Unknown
 from relit.gateway.tools.mcp import INTERNAL, NO_METHOD, PARAMS, Reply, Request
-from relit.vault.refusals import Refused
+from relit.vault.refusals import OnRefusal
 
 PATH = "/mcp"
 BODY_MOST = 4 << 20  # bytes
@@ -29,7 +29,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 class Endpoint:
     """Answers what is posted there."""
 
-    def __init__(self, desk: Desk, refused: Refused) -> None:
+    def __init__(self, desk: Desk, refused: OnRefusal) -> None:
         self._desk = desk
         self._refused = refused
         self._version = version("relit")
