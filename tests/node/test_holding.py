@@ -24,6 +24,7 @@ from relit.lib import proc
 from relit.node import holds
 from relit.node.client import KeeperClient
 from relit.node.freeze import Freezing
+from relit.node.still import moving
 
 
 @pytest.fixture
@@ -200,6 +201,8 @@ async def test_a_hung_instance_is_killed_although_it_is_frozen_now_and_then(
         pid = int(await bell.next())
         os.kill(pid, signal.SIGSTOP)
         async with asyncio.timeout(50):
+            while moving(pid):  # before it stands, a freeze cannot know that it is not the one to let it go
+                await asyncio.sleep(0.001)
             while living(pid):
                 freezing = Freezing(run_dir, ["web"], 2_000)
                 with suppress(FreezeFailed):  # it is being killed, or the machine is busy
