@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relit.agents import config
+from relit.agents import adoption, config
 from relit.agents.checks import hermes, openclaw
 from relit.agents.config import keep, matching, texts
+from relit.agents.kind import Kind, builtin
 from relit.control.care import ConfigFile, Format
 
 
@@ -139,3 +140,40 @@ def test_rubbish_is_refused_and_never_breaks_anything(data: bytes) -> None:
     for form in ("json", "json5", "yaml"):
         with contextlib.suppress(config.Unreadable):
             assert isinstance(config.load(data, form), dict)
+
+
+# --- whatever an agent has made of its configuration ---------------------------------------------------------------
+
+KINDS = builtin()
+USED = sorted(
+    {
+        part
+        for kind in KINDS.values()
+        for made in kind.config
+        for key in made.file(model=True, silent=True, tools=True, strict=True).keep
+        for part in key.split(".")
+        if part != "*"
+    }
+    | {"channels", "workspace", "list", "id", "telegram", "0"}
+)
+TREES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(USED), inner))
+
+
+@given(tree=st.dictionaries(st.sampled_from(USED), TREES), kind=st.sampled_from([*KINDS.values()]))
+def test_whatever_it_says_it_can_be_made_to_say_what_relit_relies_on(tree: dict[str, Any], kind: Kind) -> None:
+    wanted = kind.config[0].file(model=True, silent=True, tools=True, strict=True).keep
+    keep(tree, wanted)
+    assert not keep(tree, wanted)
+    texts(tree)
+    assert kind.adopt is not None
+    adoption.named(tree, kind.adopt.folders)
+    for each in kind.channels:
+        matching(tree, each)
+
+
+@pytest.mark.parametrize("said", ["3", '"text"', "true", "null", "[3]", '{"a": 3}'])
+def test_it_starts_though_where_tables_of_agents_belong_is_rubbish(tmp_path: Path, said: str) -> None:
+    made = KINDS["openclaw"].config[0].file(model=False, silent=False)
+    for table in ("entries", "list"):
+        put(tmp_path, made.path, f'{{"gateway": {{"mode": "local"}}, "agents": {{"{table}": {said}}}}}')
+        assert config.fit(tmp_path, [made]) == ""

@@ -179,13 +179,20 @@ def matching(tree: Any, key: str) -> list[tuple[str, Any]]:
         for above, table in found:
             names = [part]
             if part == "*":
-                names = [str(n) for n in range(len(table))] if isinstance(table, list) else [*map(str, table or ())]
+                names = _entries(table)
             for name in (each for each in names if "." not in each):
                 made = f"{above}.{name}" if above else name
                 below.append((made, at(table, name)))
                 entry[made] = below[-1][1] if part == "*" else entry[above]
         found = below
     return [(made, entry[made]) for made, _ in found]
+
+
+def _entries(table: Any) -> list[str]:
+    """What may stand for a ``*`` in it; an agent may have written anything there."""
+    if isinstance(table, list):
+        return [str(number) for number in range(len(table))]
+    return [*map(str, table)] if isinstance(table, Mapping) else []
 
 
 def wrong(file: ConfigFile, tree: dict[str, Any]) -> str:

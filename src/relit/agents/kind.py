@@ -214,7 +214,11 @@ class FootprintTable(_Table, frozen=True, kw_only=True):
 
 
 class Kind(_Table, frozen=True, kw_only=True):
-    """One kind of agent."""
+    """One kind of agent.
+
+    ``channels``: dotted keys of its first configuration file (``*``: any; ``!`` before one: not that), or
+    ``FILE:VARIABLE`` of an environment file in its home. What is there and is not switched off counts.
+    """
 
     title: str
     licence: str = ""
@@ -241,6 +245,7 @@ class Kind(_Table, frozen=True, kw_only=True):
     clone: CloneTable = CloneTable()
     record: list[str] = []  # where it keeps what was said: in a strict replay this goes back, and work done stays
     footprint: FootprintTable | None = None
+    channels: list[str] = []  # where it says that it waits on connections of its own
     masks: list[str] = []  # patterns of what varies in its calls to a model, though they are the same
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from relit.agents import door
+from relit.agents import channels, door
 from relit.agents.adapter import Fitted, Model, Place, Tools, fit, furnish
 from relit.agents.kind import FootprintTable, Kind, fill
 from relit.app.instances import copies, folder_of, home_of
@@ -20,6 +20,7 @@ from relit.drivers.machine import look
 from relit.lib import durations
 from relit.settings import Settings
 from relit.settings.model import Agent
+from relit.settings.room import Idle
 from relit.volumes.due import to_be_laid
 
 _MINE = ("python", "command")
@@ -239,13 +240,23 @@ def memory_of(limit: str | None) -> int | None:
 
 
 def parking_of(settings: Settings, name: str) -> Parking:
-    """How it makes room for others."""
+    """How it makes room for others. One that waits on connections of its own would be deaf meanwhile."""
     idle = settings.agents[name].idle
+    if idle.then != "keep" and channels_of(settings, name):
+        idle = Idle()
     return Parking(
         then=idle.then,
         after_ms=None if idle.after is None else durations.to_ms(idle.after),
         wakes=name in outsiders(settings) or bool(settings.agents[name].front),
     )
+
+
+def channels_of(settings: Settings, name: str) -> list[str]:
+    """What its configuration says that it waits on, as of now; nobody asks where ``channels`` says it itself."""
+    agent, kind = settings.agents[name], kind_of(settings, name)
+    if kind is None or agent.channels != "auto":
+        return []
+    return channels.found(home_of(settings, name), kind, agent.env)
 
 
 def pool_of(settings: Settings, name: str, instance: str) -> PoolPlace | None:

@@ -57,6 +57,17 @@ def canaries(patient: Patient) -> Iterator[Finding]:
             yield Finding(checkId="canaries", severity="info", message=message, fixHint=fix)
 
 
+def channels(patient: Patient) -> Iterator[Finding]:
+    """Who stays awake, though it says that it may be parked."""
+    from relit.app.agents import channels_of
+
+    for name, agent in patient.settings.agents.items():
+        if agent.idle.then != "keep" and (found := channels_of(patient.settings, name)):
+            message = f"{name} is not parked while idle: it waits for messages of its own ({', '.join(found)})"
+            fix = f'relit agent edit {name}: channels = "none" parks it all the same; it is deaf meanwhile'
+            yield Finding(checkId="channels", severity="info", message=message, fixHint=fix)
+
+
 def runtimes(patient: Patient) -> Iterator[Finding]:
     """Whether what agents need is installed."""
     if all(agent.kind in ("python", "command") for agent in patient.settings.agents.values()):

@@ -256,6 +256,7 @@ LOCAL: dict[str, Check] = {
     "sandbox": agent_checks.sandbox,
     "ports": agent_checks.ports,
     "canaries": agent_checks.canaries,
+    "channels": agent_checks.channels,
     "runtimes": agent_checks.runtimes,
     "server": _server,
 }

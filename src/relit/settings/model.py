@@ -258,9 +258,13 @@ class Agent(Table, frozen=True):
         ),
     ] = {}
     channels: Annotated[
-        Literal["none", "inbound"],
-        Meta(description="`inbound`: it waits for messages on connections of its own, so its `idle.then` is `keep`."),
-    ] = "none"
+        Literal["auto", "none", "inbound"],
+        Meta(
+            description="`inbound`: it waits for messages on connections of its own (Telegram, WhatsApp), so its "
+            "`idle.then` is `keep`. `auto`: so where its own configuration has such, which kinds know the places of: "
+            "then it stays awake. `none`: it is parked all the same, and deaf meanwhile."
+        ),
+    ] = "auto"
     startup: Annotated[
         Duration | None, Meta(description="How long a start may take; one that visibly goes on gets three times that.")
     ] = None
