@@ -28,6 +28,7 @@ from relit.lib.ids import system_random
 from relit.node import record, status
 from relit.node.client import KeeperClient, ensure_keeper
 from relit.node.down import down
+from relit.node.holds import Hold
 from relit.node.node import Node
 from relit.settings import Environment, Settings, load
 
@@ -54,7 +55,7 @@ def hold(tmp_path: Path) -> Path:
     return tmp_path / "agents" / "web" / "run" / "hold"
 
 
-def holder(run_dir: Path, hold: Path, agent: str = "web", **options: float) -> InstanceHolder:
+def holder(run_dir: Path, hold: Path, agent: str = "web", **options: float | bool) -> InstanceHolder:
     return InstanceHolder(run_dir, agent, lambda: Instances(["web"], [hold]), **options)  # type: ignore[arg-type]
 
 
@@ -213,6 +214,32 @@ async def test_of_two_agents_in_one_process_one_is_held_at_a_time(run_dir: Path,
     assert hold.exists()
     await first.release()
     await second.hold("why")
+
+
+async def test_a_restart_neither_ends_a_restores_hold_nor_keeps_one_from_it(run_dir: Path, hold: Path) -> None:
+    """Else an agent starts in the middle of a restore, since a message is delivered to it again."""
+    restore, restart = holder(run_dir, hold), holder(run_dir, hold, brief=True)
+    await restore.hold("restore")
+    with pytest.raises(Conflict, match="web holds"):
+        await restart.hold("again")
+    await restart.release()
+    assert hold.read_text() == "restore\nweb\n"
+    await restore.release()
+
+    await restart.hold("again")
+    await restore.hold("restore")
+    await restart.release()
+    assert hold.read_text() == "restore\nweb\n"
+
+
+async def test_a_restart_whose_process_died_holds_nothing(run_dir: Path, hold: Path) -> None:
+    await holder(run_dir, hold, brief=True).hold("again")
+    text = hold.read_text()
+    assert Hold(str(hold)).look() == "again"
+    hold.write_text(text.replace(f'"start":{proc.myself().start}', '"start":1'))
+    assert hold.read_text() != text
+    assert Hold(str(hold)).look() is None
+    assert not hold.exists()
 
 
 async def test_what_a_person_holds_stays_held(run_dir: Path, hold: Path) -> None:

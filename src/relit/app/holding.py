@@ -14,14 +14,14 @@ from relit.settings import Settings
 from relit.volumes.due import to_be_laid
 
 
-def holder_of(settings: Settings, agent: str) -> InstanceHolder:
-    """What keeps an agent's instances stopped."""
+def holder_of(settings: Settings, agent: str, *, brief: bool = False) -> InstanceHolder:
+    """What keeps an agent's instances stopped; ``brief``: only to have them started again."""
 
     def instances() -> Instances:
         now = residence(settings, agent)
         return Instances(lives_of(now.instances), now.holds)
 
-    return InstanceHolder(run_dir(settings), agent, instances, grace_s=grace_of(settings, agent))
+    return InstanceHolder(run_dir(settings), agent, instances, grace_s=grace_of(settings, agent), brief=brief)
 
 
 def hold_homeless(settings: Settings) -> None:

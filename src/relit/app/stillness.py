@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from relit.errors import Conflict, FreezeFailed, RelitError
+from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.node.freeze import Freezing, KeeperLine, Refused, orphans
 from relit.volumes.disk import attempted
@@ -19,6 +22,7 @@ HOLD_MS = 2_000  # a freeze that lasts longer is ended by the keeper
 GRACE_S = 10.0  # as the node gives it between SIGTERM and SIGKILL
 MARGIN_S = 10.0
 _LOOK_S = 0.01
+_BRIEF = " (a restart)"  # in a hold file, behind the name of an agent
 
 
 class NoFreezer:
@@ -89,7 +93,8 @@ class Instances(msgspec.Struct, frozen=True):
 class InstanceHolder:
     """Keeps the instances that an agent lives in stopped, by files that outlive everybody: see ``InstanceSpec.hold``.
 
-    Works without a node and without a keeper, too. ``what`` is asked at every hold.
+    Works without a node and without a keeper, too. ``what`` is asked at every hold. ``brief``: it only has them started
+    again, gives way to who keeps an agent's volumes, and never ends a hold of theirs.
     """
 
     def __init__(
@@ -100,15 +105,18 @@ class InstanceHolder:
         *,
         grace_s: float = GRACE_S,
         clock: Clock = SYSTEM_CLOCK,
+        brief: bool = False,
     ) -> None:
         self._run_dir = run_dir
         self._agent = agent
+        self._me = agent + _BRIEF if brief else agent
+        self._while = f"{msgspec.json.encode(proc.myself()).decode()}\n" if brief else ""  # as long as we live
         self._what = what
         self._grace_s = grace_s
         self._clock = clock
 
     async def hold(self, reason: str) -> None:
-        """Return when no process of them lives. ``Conflict``: another agent holds one of them. Else it is released."""
+        """Return when no process of them lives. ``Conflict``: somebody else holds one of them. Else it is released."""
         what = self._what()
         try:
             with attempted(f"{self._agent} was not stopped: nothing was done"):
@@ -137,25 +145,29 @@ class InstanceHolder:
             self._write(path, reason)
 
     def _write(self, path: Path, reason: str) -> None:
-        other = _holder(path)
-        if other == "":
-            return  # a person holds it: that must not end when we release
-        if other not in (None, self._agent):
-            raise Conflict(
-                f"{self._agent} cannot be stopped now", why=f"{other} holds its process: {path}", fix="try again later"
-            )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{self._agent}")
-        try:
-            draft.write_text(f"{' '.join(reason.split())}\n{self._agent}\n")
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with _alone(path):
+            other = _holder(path)
+            if other == "":
+                return  # a person holds it: that must not end when we release
+            if other not in (None, self._me, self._agent + _BRIEF):
+                raise Conflict(
+                    f"{self._agent} cannot be stopped now", why=f"{other} holds its process: {path}",
+                    fix="try again later",
+                )  # fmt: skip
+            draft = path.with_name(f".{path.name}.{self._agent}")
+            try:
+                draft.write_text(f"{' '.join(reason.split())}\n{self._me}\n{self._while}")
+                os.replace(draft, path)
+            finally:
+                draft.unlink(missing_ok=True)
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in paths:
-            if _holder(path) == self._agent:
-                path.unlink(missing_ok=True)
+            if _holder(path) == self._me:
+                with _alone(path):
+                    if _holder(path) == self._me:  # still: who keeps the volumes may have come
+                        path.unlink(missing_ok=True)
 
     # --- the processes -----------------------------------------------------------------------------------------
 
@@ -200,6 +212,17 @@ class InstanceHolder:
             why=f"{', '.join(living.values())} still runs after {self._grace_s + MARGIN_S:.0f} s",
             fix="relit ps shows it; relit down ends it",
         )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else of us writes or removes a hold file meanwhile."""
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _holder(path: Path) -> str | None:

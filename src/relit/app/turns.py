@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from relit.app.folder import run_dir
 from relit.app.holding import holder_of
 from relit.app.instances import hold_of
 from relit.app.lives import Recorded
+from relit.app.stillness import InstanceHolder
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
+from relit.errors import Conflict
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.lives import Life, Lives, died
 from relit.node import parked, probe
@@ -31,6 +33,7 @@ from relit.turns.chat import Chat, Post
 from relit.turns.outsider import outsider
 
 TURN = "turn"  # the name of the snapshot from before the message that is worked on: what has one is never pruned
+HELD_LOOK_S = 0.5
 CANCELS_S = 5.0  # OpenClaw cancels within a second: docs/decisions/agents-found-out.md
 
 
@@ -38,7 +41,7 @@ class LocalDoor:
     """The door of an agent on this machine."""
 
     def __init__(
-        self, http: httpx.AsyncClient, made: Fitted, restart: Callable[[], Awaitable[None]], replays: bool,
+        self, http: httpx.AsyncClient, made: Fitted, holder: InstanceHolder, replays: bool,
         volumes: Callable[[], AbstractAsyncContextManager[Volumes]], hold: Path, record: Sequence[str] = (),
         lives: Lives = lambda agent: None,
     ) -> None:  # fmt: skip
@@ -50,7 +53,7 @@ class LocalDoor:
         self._inject = made.inject
         self._door = (Post if made.inject.style == "post" else Chat)(http, made.inject)
         self._ready: Probe | None = made.ready
-        self._restart = restart
+        self._holder = holder
         self._replays = replays
         self._agent = made.care.agent
         self._volumes = volumes
@@ -99,7 +102,17 @@ class LocalDoor:
         if self._inject.hangup == "cancels":
             await asyncio.sleep(CANCELS_S)
         else:
-            await self._restart()
+            await self._restarted()
+
+    async def _restarted(self) -> None:
+        """Not while somebody else keeps it stopped, for a restore: that must come to its end first."""
+        while True:
+            try:
+                await self._holder.hold("a message is delivered again")
+                break
+            except Conflict:
+                await asyncio.sleep(HELD_LOOK_S)
+        await self._holder.release()
 
 
 async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
@@ -111,11 +124,7 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
 
 
 def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:
-    holder = holder_of(settings, name)
-
-    async def restart() -> None:
-        await holder.hold("a message is delivered again")
-        await holder.release()
+    holder = holder_of(settings, name, brief=True)
 
     box = mailbox(name, settings.agents[name]) or Mailbox(name=name)
 
@@ -125,7 +134,7 @@ def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent
     agent, kind = settings.agents[name], agents.kind_of(settings, name)
     record = kind.record if kind is not None and agent.tools == "strict" else []
     door = LocalDoor(
-        http, agents.fitted(settings, name), restart, agent.resume == "replay", volumes, hold_of(settings, name),
+        http, agents.fitted(settings, name), holder, agent.resume == "replay", volumes, hold_of(settings, name),
         record, Recorded(run_dir(settings)),
     )  # fmt: skip
     return outsider(name, door, box)
