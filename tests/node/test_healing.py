@@ -20,6 +20,7 @@ from relit.control.care import Care, ConfigFile, Entry, Incident, KnownGood, Lad
 from relit.control.values import Backoff, InstanceSpec, Probe, lives_of
 from relit.errors import ServerUnreachable, VolumeError
 from relit.lib.clock import SystemClock
+from relit.node import record
 from relit.node.client import KeeperClient
 from relit.node.ladder import History, decide
 from relit.node.trouble import Trouble
@@ -162,6 +163,34 @@ async def test_the_newest_older_home_that_a_clone_comes_up_with_is_gone_back_to(
     assert done.outcome.startswith("snapshot 6, of 4 tried in a clone: 8 it ended with exit 1; 7 a database of its is")
 
 
+def remembered(run_dir: Path) -> History:
+    found = record.read(run_dir)
+    assert found is not None
+    return found.histories["ada"]
+
+
+async def test_a_person_who_stops_it_or_changes_its_table_ends_its_trouble(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, tmp_path: Path
+) -> None:
+    hold = tmp_path / "hold"
+    dies = msgspec.structs.replace(home.spec(["sh", "-c", "exit 3"]), hold=str(hold))
+    lives = msgspec.structs.replace(dies, argv=["sleep", "1000"])
+    async with running(keeper, run_dir, server, [dies], leave=True):
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+    async with running(keeper, run_dir, server, [dies], leave=True) as node:
+        assert remembered(run_dir).rung == 4
+        await node.apply([lives])
+        await server.saw("instance.ready")
+        await node.apply([dies])
+        await server.until(lambda: remembered(run_dir).rung == 4)
+        hold.write_text("stopped by hand\n")
+        await server.saw("instance.held")
+        async with asyncio.timeout(10):
+            while (now := remembered(run_dir)).quick:
+                await asyncio.sleep(0.01)
+        assert now == History(restarts=now.restarts, deaths=now.deaths)
+
+
 async def test_a_person_who_stops_it_meanwhile_ends_the_search(
     keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, tmp_path: Path
 ) -> None:
@@ -178,6 +207,8 @@ async def test_a_person_who_stops_it_meanwhile_ends_the_search(
     made = msgspec.structs.replace(home.spec(["sh", "-c", "exit 3"]), hold=str(hold))
     async with running(keeper, run_dir, slow, [made]) as node:
         await asyncio.wait_for(asked.wait(), 20)
+        now = remembered(run_dir)
+        assert (now.tried, now.cut) == (("recreate",), 1), "a node that dies in the middle of it has not tried it"
         hold.write_text("stopped by hand\n")
         await slow.saw("instance.held")
         assert [(each.state, each.reason) for each in node.status()] == [("stopped", "stopped by hand")]

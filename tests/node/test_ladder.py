@@ -21,6 +21,7 @@ from relit.node.ladder import (
     classify,
     count,
     decide,
+    over,
     reachable,
     undone,
 )
@@ -81,6 +82,15 @@ def test_a_stable_life_ends_the_trouble() -> None:
     fresh = climb(1, care=CARE, history=worn, lived_ms=POLICY.stable_ms)[0]
     assert (fresh.action, fresh.delay_ms, fresh.rung, fresh.first) == ("restart", 0, 1, True)
     assert fresh.history.restarts == worn.restarts + 1
+
+
+def test_after_a_trouble_is_over_the_next_one_begins_at_rung_1() -> None:
+    worn = climb(12, care=CARE)[-1].history
+    mended = climb(1, care=CARE, history=over(worn))[0]
+    assert (mended.action, mended.delay_ms, mended.rung, mended.first) == ("restart", 0, 1, True)
+    assert mended.history.restarts == worn.restarts + 1
+    assert over(worn, quick=1).quick == 1
+    assert over(worn).deaths == worn.deaths, "flapping is seen all the same"
 
 
 def test_what_nobody_cares_for_waits_long_after_a_configuration_error() -> None:

@@ -60,6 +60,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     begun_ms: int  # on the boot clock
     exit: Exit | None = None
+    ended_ms: int | None = None  # on the boot clock
     adopted: bool = False  # taken over from a keeper that died
     frozen_ms: int | None = None  # since when it stands still, on the boot clock
     thawed_ms: int = 0  # when it was last let go

@@ -352,7 +352,9 @@ def launch(run_dir: Path, groups: bool = True) -> bool:
 def _life(view: dict[str, Any]) -> Life:
     end = Exit(view["code"], view["signal"]) if view["state"] == "exited" else None
     names = ("key", "name", "tag", "pid", "start", "begun_ms", "adopted")
-    still = {name: view[name] for name in ("frozen_ms", "thawed_ms") if name in view}  # a keeper may be older than we
+    still = {
+        name: view[name] for name in ("ended_ms", "frozen_ms", "thawed_ms") if name in view
+    }  # a keeper may be older than we
     return Life(**{name: view[name] for name in names}, **still, exit=end)
 
 

@@ -35,6 +35,7 @@ from relit.node.ladder import (
     count,
     decide,
     never_at_once,
+    over,
     undone,
 )
 from relit.node.listener import Listener
@@ -134,9 +135,10 @@ class Instance:
         for life in found:
             if life.exit is not None:
                 ended = life.exit
-                self._report_end(life, life.exit)
                 ending = self._classify(life.exit, life)
-                self._count(ending, life)
+                if life.key != self.history.counted:  # else a node counted it, and died before it was forgotten
+                    self._report_end(life, life.exit)
+                    self._count(ending, life)
                 await self._forget(life)
             elif adopts(life.tag, self.spec.tag()):
                 ours = life
@@ -173,7 +175,7 @@ class Instance:
                 if self.hold.parked is None and why != self.hold.spare:
                     self._note("instance.held", reason=why)
                 self.trouble.over(f"it was stopped: {why}")
-                told = why
+                told, self.history = why, over(self.history) if self.hold.by_person else self.history
             await race(self.hold.change.wait(), self._asked.wait())
 
     # --- start -------------------------------------------------------------------------------------------------
@@ -323,10 +325,9 @@ class Instance:
 
     def _count(self, ending: Ending, life: Life | None) -> None:
         """Into the history, before it is decided what to do."""
-        now = self._clock.boot_ms()
-        self.history = count(
-            self.history, ending, lived_ms=now - life.begun_ms if life else 0, now_ms=now, policy=self.spec.backoff
-        )
+        now = (life.ended_ms if life else None) or self._clock.boot_ms()
+        lived_ms, key = (now - life.begun_ms, life.key) if life else (0, "")
+        self.history = count(self.history, ending, lived_ms=lived_ms, now_ms=now, policy=self.spec.backoff, key=key)
 
     async def _mend(self, ending: Ending, end: str, why: str) -> None:
         """Decide, do it, and wait for as long as it was decided. Returns at once on rung 1."""
@@ -344,14 +345,15 @@ class Instance:
             care=care,
             facts=self._healing.facts(known) if known else None,
         )
-        self.history = verdict.history
+        acts = care is not None and verdict.action != "restart"  # a node that dies in the middle has not tried it
+        self.history = (undone(verdict, policy=self.spec.backoff, chance=self._chance) if acts else verdict).history
         self.trouble.ended(verdict, ending, end, why)
         self._restarting(verdict)
         storm_s = self._tokens.wait_s()
         if verdict.action == "restart" and verdict.delay_ms == 0 and self._follower.there:
             return  # it was started already
         await self._follower.drop()
-        if care is not None and verdict.action != "restart":
+        if care is not None and acts:
             verdict = await self._heal(verdict, care, known or KnownGood())
         await self._back_off(verdict, end or self.trouble.without_secrets(why), storm_s)
 
@@ -370,8 +372,8 @@ class Instance:
         self.trouble.did(verdict, outcome or "cut short", began)
         self._note("instance.healed", rung=verdict.rung, action=verdict.action, outcome=outcome or "cut short")
         if cut:
-            verdict = undone(verdict, policy=self.spec.backoff, chance=self._chance)
-            self.history = verdict.history
+            return undone(verdict, policy=self.spec.backoff, chance=self._chance)
+        self.history = verdict.history
         return verdict
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T], *, by_any: bool = False) -> T | None:
@@ -442,6 +444,7 @@ class Instance:
             again = self.history.quick > 1  # it has died again and again: only a stable life is the end of that
             await self._well(watching, max(ladder.settled_ms, self.spec.backoff.stable_ms if again else 0))
             self.trouble.over()
+            self.history = over(self.history, quick=self.history.quick)
         while care is not None:
             await self._well(watching, ladder.good_after_ms)
             if await watching.proven() and (number := await self._healing.mark_good(care)):

@@ -71,7 +71,8 @@ RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3
 class History(msgspec.Struct, frozen=True):
     """What is remembered of an instance's lives. ``quick``: deaths in a row without a stable life between them;
     ``deaths``: recent ones (boot ms); ``tried``: what was done about the trouble that goes on; ``slow``: rounds on
-    rung 4; ``cut``: how often an action could not be brought to its end."""
+    rung 4; ``cut``: how often an action could not be brought to its end; ``counted``: the life that ended
+    last."""
 
     quick: int = 0
     restarts: int = 0
@@ -80,6 +81,7 @@ class History(msgspec.Struct, frozen=True):
     slow: int = 0
     rung: int = 0
     cut: int = 0
+    counted: str = ""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,15 +126,22 @@ def classify(end: Exit, exits: Mapping[str, Meaning] | None = None) -> Ending:
     return {**usual, **(exits or {})}.get(str(end.code), "failed")
 
 
-def count(history: History, ending: Ending, *, lived_ms: int, now_ms: int, policy: Backoff) -> History:
-    """The history after a life of ``lived_ms`` that ended at ``now_ms``: a stable one ended whatever trouble was. One
-    that ended by itself, in no trouble, is stable when it lived longer than any pause of rung 1: that is its way."""
+def count(history: History, ending: Ending, *, lived_ms: int, now_ms: int, policy: Backoff, key: str = "") -> History:
+    """The history after a life (``key``) of ``lived_ms`` that ended at ``now_ms``: a stable one ended whatever trouble
+    was. One that ended by itself, in no trouble, is stable when it lived longer than any pause of rung 1."""
     deaths = (*(at for at in history.deaths if at > now_ms - policy.window_ms), now_ms)[-100:]
     its_way = ending in _BY_ITSELF and not history.tried
     stable_ms = min(policy.most_ms, policy.stable_ms) if its_way else policy.stable_ms
     if lived_ms >= stable_ms:
-        return History(quick=1, restarts=history.restarts + 1, deaths=deaths)
-    return msgspec.structs.replace(history, quick=history.quick + 1, restarts=history.restarts + 1, deaths=deaths)
+        history = History(restarts=history.restarts)
+    more = {"quick": history.quick + 1, "restarts": history.restarts + 1}
+    return msgspec.structs.replace(history, **more, deaths=deaths, counted=key)
+
+
+def over(history: History, *, quick: int = 0) -> History:
+    """Of a trouble that is over, by itself or by a person: the next one begins at rung 1. ``quick``: deaths in a row
+    that still count, until a life is stable."""
+    return History(quick=quick, restarts=history.restarts, deaths=history.deaths)
 
 
 def asks(history: History, ending: Ending, care: Care | None) -> bool:

@@ -32,6 +32,7 @@ from relit.node.healing import Healing
 from relit.node.holds import Holds
 from relit.node.incidents import Incidents
 from relit.node.instance import Instance
+from relit.node.ladder import over
 from relit.node.learning import Learning
 from relit.node.link import Link
 from relit.node.listener import Listener
@@ -233,7 +234,9 @@ class Node:
             gone = [name for name, instance in self._instances.items() if wanted.get(name) != instance.spec]
             await self._stop_instances(gone)
             for name in gone:
+                self._histories[name] = over(self._instances[name].history)  # a person has changed it
                 if name not in wanted:
+                    del self._histories[name]
                     self._instances[name].trouble.over("it is wanted no more")
                 self._holds.remove(self._instances[name].hold)
                 if self._logs is not None:
