@@ -154,6 +154,23 @@ def test_one_that_is_killed_is_tidied_up_after(lively: AgentHouse) -> None:
     until(lambda: not (lively.data / "agents/fay.trial").exists(), "the clone's end")
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_one_that_ends_while_its_agent_is_switched_can_be_rolled_back(
+    lively: AgentHouse, number: signal.Signals
+) -> None:
+    file = lively.folder / "agents.d/fay.toml"
+    was = lively.listed("fay")["version"]
+    upgrade = begun(lively, "upgrade", "fay", "5.0")
+    until(lambda: 'version = "5.0"' in file.read_text(), "the switch")
+    upgrade.send_signal(number)
+    upgrade.communicate(timeout=60)
+    until(lambda: bool(lively.listed("fay")["state"] in ("ready", "idle")), "the agent, though nobody looks after it")
+    back = lively.run("--yes", "agent", "rollback", "fay")
+    assert back.exit_code == 0, back.output
+    assert lively.listed("fay")["version"] == was
+    assert lively.run("--yes", "agent", "rollback", "fay").exit_code == 4
+
+
 def node(house: AgentHouse) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((house.data / "run" / "node.json").read_bytes())["instances"]
     return found

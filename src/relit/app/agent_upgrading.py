@@ -84,11 +84,6 @@ class Upgrade:
                 why=trial.why, fix=f"relit agent upgrade {self._name} VERSION takes another one",
             )  # fmt: skip
         pid, snapshot = await finished(self._switched(version))
-        known = agent_versions.steps(self._settings, self._name)
-        made = Step(before=self.before, after=version, snapshot=snapshot, at_ms=SYSTEM_CLOCK.now_ms())
-        agent_versions.put_steps(self._settings, self._name, [*known, made])
-        if pid is not None:
-            agent_versions.mark_good(self._settings, self._kind_name, version)
         return Upgraded(name=self._name, before=self.before, after=version, snapshot=snapshot, pid=pid, trial=trial)
 
     def _text(self, version: str) -> str:
@@ -138,17 +133,23 @@ class Upgrade:
         await hand.stop(reason=f"it is being upgraded to {version}", mine=not held)
         try:
             snapshot = await self._snapshot(version)
+            self._went(version, snapshot)  # before it goes: whoever is killed from here on leaves a way back
             await self._put(version)
         except RelitError:
             await self._back(hand, self.before, 0, held)
+            self._came_back()
             raise  # nothing was tried: it is not the version's fault
         try:
-            return await self._started(hand, held), snapshot
+            pid = await self._started(hand, held)
+            if pid is not None:
+                agent_versions.mark_good(self._settings, self._kind_name, version)
+            return pid, snapshot
         except RelitError as error:
             self._step(f"going back to {self.before}")
             why = f"{error.what}: {error.why}"
             self._remember(version, why)
             await self._back(hand, self.before, snapshot, held)
+            self._came_back()
             raise RelitError(
                 f"{self._name} did not start with {version}; it is back at {self.before}", why=why,
                 fix=f"relit logs {self._name}",
@@ -179,9 +180,26 @@ class Upgrade:
 
     # --- back --------------------------------------------------------------------------------------------------
 
+    def _went(self, version: str, snapshot: int) -> None:
+        made = Step(before=self.before, after=version, snapshot=snapshot, at_ms=SYSTEM_CLOCK.now_ms())
+        agent_versions.put_steps(self._settings, self._name, [*self._steps(), made])
+
+    def _came_back(self) -> None:
+        """To the version that it has again."""
+        agent_versions.put_steps(self._settings, self._name, self._steps())
+
+    def _steps(self) -> list[Step]:
+        """The upgrades that it has gone. One that was killed before it went, or after it came back, is none."""
+        known = agent_versions.steps(self._settings, self._name)
+        now = load(self._settings.path, environment=self._environment, data=self._settings.data)
+        version = version_of(now.agents[self._name], self._kind)
+        while known and known[-1].before == version:
+            known.pop()
+        return known
+
     def last(self) -> Step:
         """The upgrade that a rollback undoes. NotFound."""
-        known = agent_versions.steps(self._settings, self._name)
+        known = self._steps()
         if not known:
             raise NotFound(
                 f"{self._name} was not upgraded", why="nothing is known to go back to",
@@ -196,6 +214,10 @@ class Upgrade:
         await agent_installing.ensure(self._settings, self._environment.all, self._kind_name, step.before, self._say)
         self._step(f"going back to {step.before} and snapshot {step.snapshot}")
         hand = Hand(self._settings, self._name, [])
-        pid = await finished(self._back(hand, step.before, step.snapshot, hand.held))
-        agent_versions.put_steps(self._settings, self._name, agent_versions.steps(self._settings, self._name)[:-1])
+        pid = await finished(self._undone(hand, step))
         return Upgraded(name=self._name, before=self.before, after=step.before, snapshot=step.snapshot, pid=pid)
+
+    async def _undone(self, hand: Hand, step: Step) -> int | None:
+        pid = await self._back(hand, step.before, step.snapshot, hand.held)
+        self._came_back()
+        return pid
