@@ -74,6 +74,29 @@ def test_all_comes_along_and_the_original_stays(quiet: AgentHouse, old: Old) -> 
     assert old.seen() == before
 
 
+@pytest.mark.parametrize("move", [False, True])
+def test_links_lead_to_what_came_along_whatever_it_is_called(quiet: AgentHouse, old: Old, move: bool) -> None:
+    """The installation and its workspace lie on another disk, and links lead there."""
+    disk = old.place.parent / "disk"
+    disk.mkdir()
+    for each in (old.place, old.work):
+        each.rename(disk / each.name)
+        each.symlink_to(disk / each.name)
+    (old.place / "deep" / "absolute").symlink_to(old.place / "deep" / "mood")
+    (old.place / "deep" / "around").symlink_to("../../.toy/deep/mood")
+    done = quiet.run("agent", "adopt", str(old.place), "--name", "ann", "--no-start", *(["--move", "--yes"] * move))
+    assert done.exit_code == 0, done.output
+    home = quiet.home("ann")
+    if move:
+        assert not (disk / ".toy").exists()
+        assert not (disk / "notes").exists()
+    for each in ("absolute", "around", "in"):
+        assert (home / "state/deep" / each).resolve() == (home / "state/deep/mood").resolve()
+    assert (home / "work/diary.md").read_text() == "Dear diary"
+    told = json.loads((home / "state/toy.json").read_text())
+    assert (told["mood"], told["workspace"]) == (f"{home}/state/deep/mood", f"{home}/work")
+
+
 def test_what_relit_changed_is_told_and_the_port_stays(quiet: AgentHouse, old: Old) -> None:
     done = quiet.run("--json", "agent", "adopt", str(old.place), "--name", "ann", "--no-start")
     told = next(row for row in map(json.loads, done.stdout.splitlines()) if row["event"] == "adopted")

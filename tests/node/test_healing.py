@@ -23,7 +23,7 @@ from relit.lib.clock import SystemClock
 from relit.node import record
 from relit.node.client import KeeperClient
 from relit.node.ladder import History, decide
-from relit.node.trouble import Trouble
+from relit.node.trouble import Trouble, left_open
 
 QUICK = Ladder(restarts=1, settled_ms=50, good_after_ms=60, slow_first_ms=5, slow_most_ms=5)
 SOON = Backoff(first_ms=1, most_ms=1)
@@ -455,6 +455,21 @@ async def test_what_its_ports_are_waited_for_is_not_why_it_died(
 
 def timeline(server: Server) -> list[Entry]:
     return server.incidents[-1].timeline if server.incidents else []
+
+
+async def test_the_incident_of_one_that_was_taken_away_while_no_node_ran_ends(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
+) -> None:
+    folder = run_dir.parent / "agents" / "ada" / "incidents"
+    wanted = msgspec.structs.replace(home.spec(["sh", "-c", "exit 1"]), record=str(folder))
+    async with running(keeper, run_dir, server, [wanted]):
+        await server.until(lambda: server.incidents)
+    assert left_open(folder) is not None
+    async with running(keeper, run_dir, server, [wanted], leave=True):
+        assert left_open(folder) is not None, "it is wanted"
+    async with running(keeper, run_dir, server, []):
+        assert (await server.over()).timeline[-1].what == "it is wanted no more"
+    assert left_open(folder) is None
 
 
 @pytest.mark.parametrize("how", ["held", "removed"])

@@ -60,7 +60,7 @@ def copy(source: Path, into: Path, skip: Sequence[str], stopped: Callable[[], bo
             target.mkdir(mode=0o700, exist_ok=True)
             folders.append((Path(entry.path), target))
         elif entry.is_symlink():
-            _link(entry, target, source, inside, done)
+            _link(entry, source, into, done)
         elif entry.is_file(follow_symlinks=False):
             shutil.copyfile(entry.path, target)
             _dress(Path(entry.path), target)
@@ -73,13 +73,24 @@ def copy(source: Path, into: Path, skip: Sequence[str], stopped: Callable[[], bo
     return done
 
 
-def _link(entry: os.DirEntry[str], target: Path, source: Path, inside: str, done: Copied) -> None:
-    leads = os.readlink(entry.path)
+def _link(entry: os.DirEntry[str], source: Path, into: Path, done: Copied) -> None:
+    """One that leads to something that comes along leads to the copy of it."""
+    inside = os.path.relpath(entry.path, source)
+    target = into / inside
+    leads, folder = os.readlink(entry.path), os.path.dirname(entry.path)
+    real = os.path.normpath(os.path.join(folder, leads))
+    if not _within(real, source):
+        real = os.path.realpath(real)  # it may go by another name of the folder
+    if not _within(real, source):
+        done.outside.append(f"{inside} -> {leads}")
+    elif os.path.isabs(leads) or not _within(os.path.normpath(os.path.join(os.path.dirname(target), leads)), into):
+        leads = os.path.relpath(real, folder)
     os.symlink(leads, target)
     _dress(Path(entry.path), target)
-    real = os.path.normpath(os.path.join(os.path.dirname(entry.path), leads))
-    if real != str(source) and not real.startswith(f"{source}/"):
-        done.outside.append(f"{inside} -> {leads}")
+
+
+def _within(path: str, folder: Path) -> bool:
+    return path == str(folder) or path.startswith(f"{folder}/")
 
 
 def _dress(old: Path, new: Path) -> None:

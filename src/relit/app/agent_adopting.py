@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
@@ -62,9 +61,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be taken over. ``name`` and ``kind`` are guessed when empty."""
+    """What is to be taken over. ``name`` and ``kind`` are guessed when empty; ``known_as``: how ``source`` was named,
+    which a link may have led from."""
 
     source: Path
+    known_as: Path | None = None
     name: str = ""
     kind: str = ""
     version: str = ""
@@ -90,7 +91,8 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
 
 def guessed(settings: Settings, asked: Asked) -> Asked:
     """With name and kind. NotFound: no such folder, or of no kind that relit knows; Invalid."""
-    source = asked.source.expanduser().absolute()
+    known_as = asked.known_as or asked.source.expanduser().absolute()
+    source = known_as.resolve()
     if not source.is_dir():
         raise NotFound(f"there is no folder {source}", fix="name the folder of an installation: ~/.openclaw")
     kinds = settings.kinds()
@@ -101,7 +103,7 @@ def guessed(settings: Settings, asked: Asked) -> Asked:
         raise NotFound(
             f"{source} is no installation that relit can take over", why=marks, fix="--kind NAME says which it is"
         )
-    return msgspec.structs.replace(asked, source=source, kind=found[0], name=asked.name or found[0])
+    return msgspec.structs.replace(asked, source=source, known_as=known_as, kind=found[0], name=asked.name or found[0])
 
 
 def _adopt(kind: Kind) -> Adopt:
@@ -124,12 +126,12 @@ async def adopt(
     step("taking a snapshot of it as it was")
     number = await snapshot(asked.name)
     changes = await asyncio.to_thread(moving_in.fit)
-    if asked.move:
-        step(f"removing {asked.source}")
-        await finished(asyncio.to_thread(moving_in.remove))
     if asked.start:
         by_hand.let(moving_in.settings, asked.name)
     node = await tell(settings, before, asked.name)
+    if asked.move:  # last: the agent does not depend on it
+        step(f"removing {asked.source}")
+        await finished(asyncio.to_thread(moving_in.remove))
     return Adopted(
         added=msgspec.structs.replace(added, start=asked.start, node=node),
         source=str(asked.source),
@@ -183,7 +185,7 @@ class Moving:
         if not isinstance(said, str) and not each.usual:
             return
         path = self._asked.source / each.usual if not isinstance(said, str) else self._expanded(said)
-        path = Path(os.path.normpath(path))
+        path = path.resolve()
         if not path.is_dir():
             return
         own = [Aside(key="", path=str(self._asked.source), into=self._adopt.into)] if each.many else []
@@ -269,7 +271,9 @@ class Moving:
 
     def _settled(self, made: Settings, home: Path) -> str:
         """What must be put right in the copy, and what is to be kept of the original."""
-        settle = self._adopt.settled(str(self._asked.source), str(home / self._adopt.into))
+        settle = [
+            each for name in self._names() for each in self._adopt.settled(str(name), str(home / self._adopt.into))
+        ]
         if settle:
             care = Care(agent=self._asked.name, kind=self._asked.kind, home=str(home), settle=settle)
             if wrong := asyncio.run(state.look(care)):
@@ -324,10 +328,15 @@ class Moving:
         config.settle(home, file)
         return changes
 
+    def _names(self) -> list[Path]:
+        """What the original is called: a link may have led to it."""
+        return [*dict.fromkeys([self._asked.source, self._asked.known_as or self._asked.source])]
+
     def _moved(self, tree: dict[str, Any]) -> dict[str, str]:
         """Settings that name something in the original's folder: where it is now."""
-        home, source = home_of(self.settings, self._asked.name), str(self._asked.source)
-        names = [source, *([f"~/{self._asked.source.relative_to(self._owner)}"] if self._is_owners() else [])]
+        home, known = home_of(self.settings, self._asked.name), self._names()
+        names = [str(each) for each in known]
+        names += [f"~/{each.relative_to(self._owner)}" for each in known if each.is_relative_to(self._owner)]
         found = {}
         for key, value in config.texts(tree):
             for name in names:
@@ -335,14 +344,17 @@ class Moving:
                     found[key] = str(home / self._adopt.into) + value.removeprefix(name)
         return found
 
-    def _is_owners(self) -> bool:
-        return self._asked.source.is_relative_to(self._owner)
-
     def remove(self) -> None:
         """The original: what was copied is in a snapshot."""
         folders = {Path(folder) for folder, _, _ in self._parts()}
-        for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):  # one may lie in another
-            shutil.rmtree(folder)
+        try:
+            for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):  # one may lie in another
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise RelitError(
+                f"{self._asked.name} was taken over, but not all of {self._asked.source} removed", why=str(error),
+                fix=f"rm -r {self._asked.source}",
+            ) from error  # fmt: skip
 
 
 def _shown(key: str, value: Any) -> Any:

@@ -44,7 +44,7 @@ from relit.node.roll import Roll
 from relit.node.semaphore import Semaphore
 from relit.node.share import Share
 from relit.node.storm import Tokens
-from relit.node.trouble import left_open
+from relit.node.trouble import UNWANTED, forsaken, left_open
 from relit.pressure.admission import Room
 from relit.pressure.meter import Meter
 
@@ -141,6 +141,8 @@ class Node:
         self._gauge = GaugeFile(self._dir)
         self.semaphore.look()
         await self._apply(found)
+        for incident, folder in await asyncio.to_thread(self._forsaken):
+            self._incidents.change(incident, str(folder))
         self._tasks.spawn(self._roll.run(), "node-roll")
         self._tasks.spawn(self._gate.run(), "node-gate")
         self._tasks.spawn(self.semaphore.run(), "node-semaphore")
@@ -237,7 +239,7 @@ class Node:
                 self._histories[name] = over(self._instances[name].history)  # a person has changed it
                 if name not in wanted:
                     del self._histories[name]
-                    self._instances[name].trouble.over("it is wanted no more")
+                    self._instances[name].trouble.over(UNWANTED)
                 self._holds.remove(self._instances[name].hold)
                 if self._logs is not None:
                     self._logs.remove(name)
@@ -248,6 +250,12 @@ class Node:
                 if spec.name not in self._instances:
                     self._run(spec, found)
             self._changed()
+
+    def _forsaken(self) -> list[tuple[Incident, Path]]:
+        """Incidents of those that were taken away while no node ran."""
+        kept, now = {spec.record for spec in self._wanted().values()}, self._clock.now_ms()
+        folders = [each for each in (self._dir.parent / "agents").glob("*/incidents") if str(each) not in kept]
+        return [(incident, each) for each in folders if (incident := forsaken(each, now)) is not None]
 
     def _leftover(self, name: str) -> InstanceSpec:
         """Stands for a life that nobody wants any more, until it is stopped."""

@@ -20,6 +20,7 @@ from relit.node.redact import Redactor, telling
 
 MEMORY_MOST = 60  # values of the memory curve
 KEPT = 50  # incidents of one instance on its node's disk
+UNWANTED = "it is wanted no more"
 ENTRIES_MOST = 200  # of a timeline: the first ones and the newest stay
 _FIRST = 50
 
@@ -196,6 +197,15 @@ def left_open(folder: Path) -> Incident | None:
     except (OSError, msgspec.MsgspecError):
         return None
     return newest if newest is not None and newest.resolved_ms is None else None
+
+
+def forsaken(folder: Path, now_ms: int) -> Incident | None:
+    """The one that is open there, ended: nobody will any more, since its instance is not wanted."""
+    left = left_open(folder)
+    if left is None:
+        return None
+    entry = Entry(at_ms=now_ms, what=UNWANTED)
+    return msgspec.structs.replace(left, resolved_ms=now_ms, next="", timeline=[*left.timeline, entry])
 
 
 def told(error: RelitError) -> str:
