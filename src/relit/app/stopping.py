@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from relit.lib.service import Service
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -38,21 +38,21 @@ class Stop:
 
 
 @asynccontextmanager
-async def until_signal() -> AsyncIterator[Stop]:
-    """Turn SIGTERM and SIGINT into an orderly stop. A second one ends the process the hard way."""
+async def until_signal(signals: Sequence[signal.Signals] = SIGNALS) -> AsyncIterator[Stop]:
+    """Turn them (SIGTERM and SIGINT) into an orderly stop. A second one ends the process the hard way."""
     stop, loop = Stop(), asyncio.get_running_loop()
 
     def caught(number: signal.Signals) -> None:
         stop.ask(number)
-        for each in _SIGNALS:
+        for each in signals:
             loop.remove_signal_handler(each)  # from now on the default holds
 
-    for number in _SIGNALS:
+    for number in signals:
         loop.add_signal_handler(number, caught, number)
     try:
         yield stop
     finally:
-        for number in _SIGNALS:
+        for number in signals:
             loop.remove_signal_handler(number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import signal
@@ -16,7 +17,7 @@ from relit.app import agents, folder, front
 from relit.app.folder import run_dir
 from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
-from relit.app.stopping import running, until_signal
+from relit.app.stopping import SIGNALS, running, until_signal
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
@@ -60,7 +61,7 @@ log = logging.getLogger("relit.node")
 def specs(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> list[InstanceSpec]:
     """Every instance that this machine's node keeps alive. Raises ``ConfigError``."""
     check_names(settings, modules)
-    base = _environment(environment)
+    base = _environment(environment) | {"RELIT_CODE_OF": _code()}
     # Who reads settings and secrets once is started again when they change.
     digest = {"RELIT_SETTINGS_OF": _digest(settings), "RELIT_SECRETS_OF": settings.secrets.stamp(_ours(settings))}
     found = [_server(settings, base | digest), _volumes(settings, base | digest)]
@@ -99,6 +100,12 @@ def _for_agents(settings: Settings) -> dict[str, str]:
 def _ours(settings: Settings) -> set[str]:
     """The secrets that processes of relit's own read."""
     return settings.secret_names("models", "tools", "webhooks", "subscribers", "alerts")
+
+
+@functools.cache
+def _code() -> str:
+    """Which relit this is: its own processes are started again by another one. Agents that it did not write live on."""
+    return str(Path(__file__).stat().st_ctime_ns)  # every installation writes it anew
 
 
 def _digest(settings: Settings) -> str:
@@ -316,7 +323,8 @@ async def up(
     modules: Sequence[str] = (),
     again: Callable[[], Settings] | None = None,
 ) -> None:
-    """Be the node until a signal comes; then stop everything. SIGHUP: ask ``again`` for the settings, and do what is
+    """Be the node until a signal comes; then stop everything. SIGUSR2, or a fault of the node: end it alone, and leave
+    everything to the next one. SIGHUP: ask ``again`` for the settings, and do what is
     new in them; when they are wrong all stays as it is."""
     folder.check_clock(SYSTEM_CLOCK)
     folder.prepare(settings.data)
@@ -338,15 +346,20 @@ async def up(
             most=None if settings.file.node.memory is None else durations.to_bytes(settings.file.node.memory),
         )
         reload = Reload(node, lambda: asked(again or (lambda: settings), environment, modules))
-        async with until_signal() as stop, running([node, reload]):
+        async with until_signal((*SIGNALS, signal.SIGUSR2)) as stop, running([node, reload]):
             memlock.lock()  # it has to act when memory is short
             watching = Tasks(stop.fail)
             watching.spawn(node.wait(), "relit-node-faults")
+            leaves = True
             try:
                 await stop.wait()
+                leaves = stop.signal == signal.SIGUSR2
             finally:
                 await watching.stop()
-        await keeper.shutdown()
+                if leaves:
+                    await node.detach()
+        if not leaves:
+            await keeper.shutdown()
     finally:
         await keeper.stop()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Box(msgspec.Struct, frozen=True, kw_only=True):
+class Box(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A sandbox: the machine's files, read-only, and of them only what is not hidden. Paths are absolute.
 
     ``home`` stays at its own path (``stand_in``: another folder is seen there instead, as for a clone); ``tmp`` is a
@@ -31,7 +31,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     network: bool = True
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Resource limits of each process of an instance, soft and hard; ``None`` leaves the machine's.
 
     They can be lowered, not raised. ``nproc`` counts all processes of the user, those of one box where it has a user

@@ -10,7 +10,7 @@ Format = Literal["json", "json5", "yaml"]
 Meaning = Literal["clean", "failed", "config", "again"]
 
 
-class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A configuration file of an agent, in its home.
 
     ``keep`` is what relit sees to before every start: dotted keys and the values that they must have (ports, tokens,
@@ -29,21 +29,21 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
     beside: dict[str, str] = {}
 
 
-class Settle(msgspec.Struct, frozen=True, kw_only=True):
+class Settle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """SQL for a database of the home before each start: what a dead process left in it, and a new one would act on."""
 
     database: str
     sql: str
 
 
-class Repair(msgspec.Struct, frozen=True, kw_only=True):
+class Repair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The agent's own repair command. It runs in the agent's place, while the agent is stopped."""
 
     argv: list[str]
     timeout_ms: int = 120_000
 
 
-class Ladder(msgspec.Struct, frozen=True, kw_only=True):
+class Ladder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far and how fast trouble climbs. Times in ms."""
 
     restarts: int = 3  # rung 1: quick deaths in a row before rung 2
@@ -56,7 +56,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     slow_most_ms: int = 600_000  # … and later so often
 
 
-class Care(msgspec.Struct, frozen=True, kw_only=True):
+class Care(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An agent as its node looks after it. ``home`` and ``tmp`` are folders; ``stale`` are glob patterns below
     ``home`` of what a dead process leaves behind and the next one must not find (locks, pid files). ``databases`` are
     looked at before a start; ``ports`` are loopback ports that must be free then, and ``needs`` a folder that must be

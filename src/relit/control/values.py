@@ -21,7 +21,7 @@ def over_unix(socket: Path, path: str) -> str:
     return f"{UNIX}://{quote(str(socket), safe='')}{path}"
 
 
-class Probe(msgspec.Struct, frozen=True, kw_only=True):
+class Probe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A question asked of an instance.
 
     ``tcp`` (``host:port``) and ``unix`` (a path) connect; ``file`` wants a file, which the node removes before each
@@ -49,7 +49,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 3  # in a row before the answer counts as no; after the first it is asked more than twice as often
 
 
-class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+class Backoff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How restarts slow down: the first is immediate, then ``first_ms`` growing by ``factor`` up to ``most_ms``."""
 
     first_ms: int = 1_000
@@ -69,7 +69,7 @@ def lives_of(instances: Sequence[str]) -> list[str]:
     return [name for each in instances for name in (each, f"{each}.{REPAIR}", f"{each}.{VALIDATE}")]
 
 
-class Demand(msgspec.Struct, frozen=True, kw_only=True):
+class Demand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a start needs, until it was measured. ``of``: equal for what needs the same (a kind and its version); bytes
     at its ``peak`` and once it has ``settled``; CPU seconds. Of 100 points of ``priority`` more start first."""
 
@@ -80,7 +80,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float = 0.0
 
 
-class Parking(msgspec.Struct, frozen=True, kw_only=True):
+class Parking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How it makes room while it has nothing to do: ``stop``; ``freeze``: it stands still, out of memory as far as
     there is swap (else it is stopped); ``keep``: only when memory is about to run out.
     ``after_ms``: also without need, after so long. ``wakes``: its next message does; else its node, when there is
@@ -98,7 +98,7 @@ class Load(msgspec.Struct, frozen=True):
     running: int
 
 
-class PoolPlace(msgspec.Struct, frozen=True, kw_only=True):
+class PoolPlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of one of ``least`` to ``most`` workers with one agent's code (``of``), which begin ``places`` runs each at once.
     ``number``: from 1."""
 
@@ -129,7 +129,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     seen: int
 
 
-class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
+class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the node keeps alive. A changed spec restarts the instance.
 
     Instances are stopped from the highest ``order`` to the lowest, those of one order together.
@@ -165,7 +165,8 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     secrets: list[str] = []  # values that no log and no incident may tell
 
     def tag(self) -> str:
-        """The spec's hash: equal for equal specs."""
+        """The spec's hash: equal for equal specs, also of another version of relit that says more (``omit_defaults``):
+        agents live on while relit is upgraded."""
         import hashlib  # brings OpenSSL: `relit ps` reads these values without it
 
         return hashlib.blake2b(msgspec.json.encode(self, order="sorted"), digest_size=16).hexdigest()

@@ -51,7 +51,15 @@ async def down(run_dir: Path, *, timeout_s: float | None = None) -> Ended:
     return Ended(node, [life.name for life in living])
 
 
-async def _end_node(node: proc.ProcessId, timeout_s: float) -> bool:
+async def leave(run_dir: Path, *, timeout_s: float | None = None) -> bool:
+    """End the node alone, with SIGUSR2: what it keeps alive lives on. False: none runs."""
+    known = record.read(run_dir)
+    if known is None or not known.running:
+        return False
+    return await _end_node(known.process, LEAST_S if timeout_s is None else timeout_s, signal.SIGUSR2)
+
+
+async def _end_node(node: proc.ProcessId, timeout_s: float, by: signal.Signals = signal.SIGTERM) -> bool:
     if node == proc.myself():
         return False  # a node of our own is stopped by its owner
     try:
@@ -61,7 +69,7 @@ async def _end_node(node: proc.ProcessId, timeout_s: float) -> bool:
     try:
         if proc.identify(node.pid) != node:
             return False  # the number is somebody else's by now
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, by)
         if not await _readable(pidfd, timeout_s):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             await _readable(pidfd, timeout_s)

@@ -160,13 +160,22 @@ def _talks(settings: Settings, name: str) -> bool:
 
 @click.command()
 @click.option("--timeout", type=DURATION, help="Then the node is killed. Default: as long as its agents may take.")
+@click.option(
+    "--leave", is_flag=True, help="End the node alone; all that it keeps lives on, and the next one takes over."
+)
 @pass_session
-def down(session: Session, timeout: int | None) -> int:
-    """Stop everything that `relit up` started. Work goes on at the next `relit up`."""
+def down(session: Session, timeout: int | None, leave: bool) -> int:
+    """Stop everything that `relit up` started. Work goes on at the next `relit up`.
+
+    With --leave only the node ends, as for an upgrade of relit: agents live on, and the next `relit up` (a unit does it
+    by itself) takes them over and starts relit's own processes again where they are another version's.
+    """
     from relit.cli.commands.service import stop_unit
     from relit.settings.noted import noted_start
 
     run_dir = session.run_dir() or session.data / "run"
+    if leave:
+        return _leave(session, run_dir, timeout)
     stop_unit(session, run_dir)
     ended = _end(run_dir, timeout)
     screen = session.screen
@@ -176,6 +185,22 @@ def down(session: Session, timeout: int | None) -> int:
         screen.line(f"relit is down; its work is on disk and goes on at the next: {noted_start(session.data)}")
     else:
         screen.line("nothing was running")
+    return 0
+
+
+def _leave(session: Session, run_dir: Path, timeout: int | None) -> int:
+    from relit.node.down import leave
+    from relit.settings.noted import noted_start
+
+    ended = asyncio.run(leave(run_dir, timeout_s=None if timeout is None else timeout / 1000))
+    screen = session.screen
+    if screen.as_json:
+        screen.json({"node": ended})
+    elif ended:
+        screen.line(f"the node has ended, and nobody heals what lives on, until: {noted_start(session.data)}")
+        screen.note(screen.dim("where it runs in a unit, systemd starts the next one within a second"))
+    else:
+        screen.line("no node was running")
     return 0
 
 
