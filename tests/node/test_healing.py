@@ -6,73 +6,20 @@ import asyncio
 import json
 import os
 import signal
-import socket
-from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 
 import msgspec
 import pytest
+from healing_house import GOOD, QUICK, Home, Rescuer
 from log_house import fill, mounted
-from node_house import Bell, Server, gone, kill, rings, running, spec
+from node_house import Bell, Server, gone, kill, rings, running
 
-from relit.control.care import Care, ConfigFile, Entry, Incident, KnownGood, Ladder, Repair, Tried, Went
-from relit.control.values import Backoff, InstanceSpec, Probe, lives_of
+from relit.control.care import KnownGood, Repair, Tried
+from relit.control.values import Probe, lives_of
 from relit.errors import ServerUnreachable, VolumeError
-from relit.lib.clock import SystemClock
 from relit.node import record
 from relit.node.client import KeeperClient
-from relit.node.ladder import History, decide
-from relit.node.trouble import Trouble, left_open
-
-QUICK = Ladder(restarts=1, settled_ms=50, good_after_ms=60, slow_first_ms=5, slow_most_ms=5)
-SOON = Backoff(first_ms=1, most_ms=1)
-GOOD = '{"mode": "local"}\n'
-
-
-class Home:
-    """An agent's home with a configuration that its process wants to be JSON, and a server that can put it back."""
-
-    def __init__(self, folder: Path, server: Server) -> None:
-        self.home, self.tmp, self.record = folder / "home", folder / "tmp", folder / "incidents"
-        for each in (self.home, self.tmp):
-            each.mkdir(parents=True)
-        self.config = self.home / "a.json"
-        self.config.write_text(GOOD)
-        self.server = server
-        self.care = Care(
-            agent="ada",
-            kind="command",
-            home=str(self.home),
-            tmp=str(self.tmp),
-            config=[ConfigFile(path="a.json", format="json", keep={"port": 7})],
-            stale=["*.lock"],
-            ladder=QUICK,
-        )
-
-    def spec(self, argv: list[str], care: Care | None = None) -> InstanceSpec:
-        return spec("ada", argv, care=care or self.care, record=str(self.record), backoff=SOON)
-
-    def incidents(self) -> list[Incident]:
-        return [msgspec.json.decode(each.read_bytes(), type=Incident) for each in sorted(self.record.glob("*.json"))]
-
-
-class Rescuer(Server):
-    """A server whose volumes hold a good configuration."""
-
-    home: Home
-    fails: VolumeError | None = None
-
-    async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
-        went = await super().go_back(agent, number, files)
-        if self.fails is not None:
-            raise self.fails
-        self.home.config.write_text(GOOD)
-        return went
-
-    async def over(self) -> Incident:
-        await self.until(lambda: any(each.resolved_ms for each in self.incidents))
-        return self.incidents[-1]
+from relit.node.ladder import History
 
 
 @pytest.fixture
@@ -433,100 +380,3 @@ async def test_a_full_disk_is_named_as_the_cause(
                 kill(int(await bell.next()))
             await server.until(lambda: server.incidents[-1].next == f"df -h {home.home}")
             await bell.next()
-
-
-# --- what an incident says ------------------------------------------------------------------------------------------
-
-
-async def test_what_its_ports_are_waited_for_is_not_why_it_died(
-    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        port = door.getsockname()[1]
-    care = msgspec.structs.replace(home.care, ports=[port])
-    async with running(keeper, run_dir, server, [home.spec(rings(bell), care)]):
-        pid = int(await bell.next())
-        with socket.create_server(("127.0.0.1", port)):
-            kill(pid)
-            await server.until(lambda: any("is taken" in entry.what for entry in timeline(server)))
-            assert server.incidents[-1].cause == "signal 9"
-        await bell.next()
-
-
-def timeline(server: Server) -> list[Entry]:
-    return server.incidents[-1].timeline if server.incidents else []
-
-
-async def test_the_incident_of_one_that_was_taken_away_while_no_node_ran_ends(
-    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
-) -> None:
-    folder = run_dir.parent / "agents" / "ada" / "incidents"
-    wanted = msgspec.structs.replace(home.spec(["sh", "-c", "exit 1"]), record=str(folder))
-    async with running(keeper, run_dir, server, [wanted]):
-        await server.until(lambda: server.incidents)
-    assert left_open(folder) is not None
-    async with running(keeper, run_dir, server, [wanted], leave=True):
-        assert left_open(folder) is not None, "it is wanted"
-    async with running(keeper, run_dir, server, []):
-        assert (await server.over()).timeline[-1].what == "it is wanted no more"
-    assert left_open(folder) is None
-
-
-@pytest.mark.parametrize("how", ["held", "removed"])
-async def test_the_incident_of_who_is_wanted_no_more_ends(
-    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, how: str, tmp_path: Path
-) -> None:
-    hold = tmp_path / "hold"
-    wanted = msgspec.structs.replace(home.spec(["sh", "-c", "exit 1"]), hold=str(hold))
-    async with running(keeper, run_dir, server, [wanted]) as node:
-        await server.until(lambda: server.incidents)
-        if how == "held":
-            hold.write_text("a person wants it so")
-        else:
-            await node.apply([])
-        ended = await server.over()
-        assert ended.timeline[-1].what in ("it was stopped: a person wants it so", "it is wanted no more")
-
-
-async def test_what_cannot_be_started_says_why(
-    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
-) -> None:
-    async with running(keeper, run_dir, server, [home.spec(["no-such-program"])]):
-        await server.until(lambda: server.incidents)
-        assert "no-such-program" in server.incidents[0].cause
-
-
-async def test_the_end_of_a_life_that_no_node_saw_is_in_the_incident_too(
-    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
-) -> None:
-    async with running(keeper, run_dir, server, [home.spec(rings(bell))], leave=True):
-        pid = int(await bell.next())
-        await server.saw("instance.ready")
-    kill(pid)
-    await gone(pid)
-    async with running(keeper, run_dir, server, [home.spec(rings(bell))]):
-        await bell.next()
-        ended = await server.over()
-    assert [each.what for each in ended.timeline] == ["it was killed (signal 9)", "ready again", "it is over"]
-
-
-def test_the_impact_counts_the_time_that_it_was_away() -> None:
-    clock, told = Stopped(), list[Incident]()
-    trouble = Trouble(spec("ada", ["true"]), clock, told.append)
-    verdict = decide(History(quick=1), "killed", policy=SOON, chance=Random(1), facts=None)
-    for away_ms, alive_ms in ((2_000, 100_000), (3_000, 5_000)):
-        trouble.ended(verdict, "killed", "signal 9", "")
-        verdict = msgspec.structs.replace(verdict, first=False)
-        clock.now += away_ms
-        trouble.ready()
-        clock.now += alive_ms
-    assert told[-1].impact == "did not answer for 5.0s"
-
-
-class Stopped(SystemClock):
-    """Only its wall clock is asked for."""
-
-    now = 1_000_000
-
-    def now_ms(self) -> int:
-        return self.now
