@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from node_house import ENV, Bell, Server, gone, kill, living, memory_kb, rings, running, sh, spec
 
@@ -296,6 +297,27 @@ async def test_what_nobody_wants_any_more_is_stopped(
         await gone(pid)
         await server.saw("instance.stopped")
     assert await keeper.lives() == []
+
+
+async def test_one_that_takes_its_time_to_end_keeps_nobody_waiting(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell
+) -> None:
+    busy = sh("busy", f"trap '' TERM; echo $$ > {bell.path}; while :; do sleep 0.1; done", grace_ms=60_000)
+    changed = msgspec.structs.replace(busy, env={**busy.env, "NEW": "1"})
+    async with running(keeper, run_dir, server, [busy]) as node:
+        pid = int(await bell.next())
+        async with asyncio.timeout(10):
+            await node.take([changed, sh("other", "sleep 1000")])
+            while not any(each.name == "other" and each.state == "ready" for each in node.status()):
+                await asyncio.sleep(0.01)
+            await node.take([sh("third", "sleep 1000")])  # it is wanted no more, and neither is its successor
+            while {each.name for each in node.status()} != {"busy", "third"}:
+                await asyncio.sleep(0.01)
+        assert living(pid)
+        kill(pid)
+        async with asyncio.timeout(10):
+            await node.apply([sh("third", "sleep 1000")])
+        assert [each.name for each in node.status()] == ["third"]
 
 
 async def test_flapping_is_remembered_across_nodes(keeper: KeeperClient, run_dir: Path, server: Server) -> None:

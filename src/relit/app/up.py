@@ -400,4 +400,4 @@ class Reload:
             except (RelitError, OSError) as error:
                 log.error("the settings stay as they were: %s", error)
                 continue
-            await self._node.apply(wanted)
+            await self._node.take(wanted)

@@ -84,6 +84,7 @@ class Node:
         self._name = name
         self._instances: dict[str, Instance] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
         before = record.read(run_dir)
         self._desired = before.desired if before else Desired()
         self._histories = before.histories if before and before.process.boot == proc.boot_id() else {}
@@ -215,7 +216,14 @@ class Node:
         self._instances[name].hurry()
 
     async def apply(self, specs: Sequence[InstanceSpec]) -> None:
-        """Replace the node's own specs: new ones start, changed ones restart, missing ones stop."""
+        """Replace the node's own specs: new ones start, changed ones restart, missing ones stop. Returns when all have
+        stopped that are to."""
+        await self.take(specs)
+        while self._leaving:
+            await asyncio.wait(list(self._leaving.values()))
+
+    async def take(self, specs: Sequence[InstanceSpec]) -> None:
+        """The same, without waiting for those that finish what they do first."""
         self._own = list(specs)
         await self._apply()
 
@@ -233,22 +241,36 @@ class Node:
             if self._stopping:
                 return
             wanted = self._wanted()
-            gone = [name for name, instance in self._instances.items() if wanted.get(name) != instance.spec]
-            await self._stop_instances(gone)
-            for name in gone:
-                self._histories[name] = over(self._instances[name].history)  # a person has changed it
-                if name not in wanted:
-                    del self._histories[name]
-                    self._instances[name].trouble.over(UNWANTED)
-                self._holds.remove(self._instances[name].hold)
-                if self._logs is not None:
-                    self._logs.remove(name)
-                del self._instances[name], self._running[name]
+            for name, instance in self._instances.items():
+                if wanted.get(name) != instance.spec and name not in self._leaving:
+                    self._leaving[name] = self._tasks.spawn(self._leave(instance), f"leave-{name}")
             for name in {life.name for life in found} - wanted.keys():
                 self._run(self._leftover(name), found).stop()
             for spec in sorted(wanted.values(), key=lambda spec: spec.order):
                 if spec.name not in self._instances:
                     self._run(spec, found)
+            self._changed()
+
+    async def _leave(self, instance: Instance) -> None:
+        """Stop one, which may take its whole grace and keeps nobody else waiting; then its successor begins, as wanted
+        by then."""
+        name = instance.spec.name
+        instance.stop()
+        await asyncio.wait([self._running[name]])
+        async with self._applying:
+            del self._leaving[name]
+            if self._stopping:
+                return
+            del self._instances[name], self._running[name]
+            self._holds.remove(instance.hold)
+            if self._logs is not None:
+                self._logs.remove(name)
+            self._histories.pop(name, None)
+            if (spec := self._wanted().get(name)) is not None:
+                self._histories[name] = over(instance.history)  # a person has changed it
+                self._run(spec, ())
+            else:
+                instance.trouble.over(UNWANTED)
             self._changed()
 
     def _forsaken(self) -> list[tuple[Incident, Path]]:
