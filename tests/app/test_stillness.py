@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from relit.app import instances, stillness, up
+from relit.app import by_hand, instances, stillness, up
 from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances
 from relit.control.local import LocalControl
 from relit.control.values import Death, Desired, InstanceSpec, NodeInfo
@@ -25,7 +25,7 @@ from relit.drivers.process import ProcessDriver
 from relit.errors import Conflict, FreezeFailed, RelitError
 from relit.lib import proc
 from relit.lib.ids import system_random
-from relit.node import record, status
+from relit.node import holdfile, record, status
 from relit.node.client import KeeperClient, ensure_keeper
 from relit.node.down import down
 from relit.node.holds import Hold
@@ -247,8 +247,54 @@ async def test_what_a_person_holds_stays_held(run_dir: Path, hold: Path) -> None
     hold.write_text("I am looking into it\n")
     held = holder(run_dir, hold)
     await held.hold("restore")
+    now = Hold(str(hold))
+    assert (now.look(), now.by_person) == ("restore", True)
     await held.release()
     assert hold.read_text() == "I am looking into it\n"
+
+
+async def test_neither_a_person_nor_a_restore_ends_the_others_hold(run_dir: Path, hold: Path) -> None:
+    """Else an agent starts in the middle of a restore, because somebody stops it and starts it again."""
+    text = 'agents = { web = { kind = "command", command = ["x"] } }\n'
+    made = settings(run_dir.parent, text)
+    hold = instances.hold_of(made, "web")
+    restore = holder(run_dir, hold)
+    await restore.hold("restore")
+    by_hand.hold(made, "web")
+    assert by_hand.held(made, "web")
+    by_hand.let(made, "web")
+    assert Hold(str(hold)).look() == "restore"
+    assert not by_hand.held(made, "web")
+    by_hand.hold(made, "web", "I look into it")
+    await restore.release()
+    assert Hold(str(hold)).look() == "I look into it"
+    await restore.hold("again")
+    by_hand.let(made, "web")
+    assert Hold(str(hold)).look() == "again"
+    await restore.release()
+    assert not hold.exists()
+
+
+async def test_a_command_that_dies_under_a_restore_takes_only_its_own_word_along(run_dir: Path, hold: Path) -> None:
+    restore = holder(run_dir, hold)
+    await restore.hold("restore")
+    dead = holdfile.mine().replace(f'"start":{proc.myself().start}', '"start":1')
+    with holdfile.changing(hold) as change:
+        change.now = change.was._replace(person=f"an upgrade\n\n{dead}\n")
+    now = Hold(str(hold))
+    assert (now.look(), now.by_person) == ("restore", False)
+    await restore.release()
+    assert not hold.exists()
+
+
+def test_who_changes_a_hold_file_now_is_not_waited_for_by_a_node(hold: Path) -> None:
+    hold.parent.mkdir(parents=True)
+    dead = holdfile.mine().replace(f'"start":{proc.myself().start}', '"start":1')
+    hold.write_text(f"an upgrade\n\n{dead}\n")
+    now = Hold(str(hold))
+    with holdfile.changing(hold):
+        assert now.look() is not None, "it is looked at again"
+    assert now.look() is None
 
 
 # --- which instances ------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +15,8 @@ from relit.app.instances import copies, hold_of, owners_of
 from relit.app.stillness import InstanceHolder, Instances
 from relit.control.values import SPARE, InstanceStatus
 from relit.errors import Conflict, NotFound, RelitError, WaitTimeout
-from relit.lib import durations, proc
-from relit.node import parked
+from relit.lib import durations
+from relit.node import holdfile, parked
 from relit.node.status import Running
 from relit.settings import Settings
 from relit.settings.check import nearest
@@ -55,7 +54,7 @@ class Hand:
     @property
     def held(self) -> bool:
         """Whether a person has stopped it."""
-        return _holder(self._path) == ""
+        return holdfile.read(self._path).person is not None
 
     async def stop(self, timeout_s: float | None = None, reason: str = BY_HAND, *, mine: bool = False) -> Done:
         """It runs no more, and will not until a person starts it: also after a reboot. WaitTimeout; the file stays.
@@ -89,12 +88,12 @@ class Hand:
         found = await node_word.running(self._dir)
         changed = self.held
         if changed:
-            self._path.unlink(missing_ok=True)
+            _let(self._path)
         for each in parked.all_beside(self._path):
             parked.wake(each)
-        if other := _holder(self._path):
-            why = self._path.read_text(errors="replace").partition("\n")[0]
-            return Done(agent=self._name, outcome="held", node=found.node is not None, reason=f"{why} ({other})")
+        if (other := holdfile.read(self._path).ours) is not None:
+            why = f"{other.reason} ({other.holder})"
+            return Done(agent=self._name, outcome="held", node=found.node is not None, reason=why)
         if found.node is None:
             return Done(agent=self._name, outcome="waits", changed=changed, node=False)
         started = not self._live(found)
@@ -103,12 +102,15 @@ class Hand:
 
     async def restart(self, timeout_s: float | None = None) -> Done:
         """Stop, then start. Conflict while something else holds it."""
-        if other := _holder(self._path):
+        if (other := holdfile.read(self._path).ours) is not None:
             raise Conflict(
-                f"{self._name} cannot be restarted now", why=f"{other} holds it: {self._path}", fix="try again later"
-            )
+                f"{self._name} cannot be restarted now", why=f"{other.holder} holds it: {self._path}",
+                fix="try again later",
+            )  # fmt: skip
         await self.stop(timeout_s, f"{BY_HAND}, to be started again at once", mine=True)
         done = await self.start(timeout_s)
+        if done.outcome == "held":  # a restore came in between, and starts it
+            return done
         return msgspec.structs.replace(done, outcome="restarted" if done.node else "waits")
 
     async def ready(self, timeout_s: float | None = None) -> InstanceStatus:
@@ -177,38 +179,31 @@ def hold(settings: Settings, name: str, reason: str = BY_HAND) -> None:
 
 def held(settings: Settings, name: str) -> bool:
     """Whether a person has stopped it."""
-    return _holder(hold_of(settings, name)) == ""
+    return holdfile.read(hold_of(settings, name)).person is not None
 
 
 def let(settings: Settings, name: str) -> None:
     """Take a person's hold away, if there is one."""
     if held(settings, name):
-        hold_of(settings, name).unlink(missing_ok=True)
+        _let(hold_of(settings, name))
 
 
 def _write(path: Path, reason: str, *, mine: bool = False) -> None:
-    """Whoever else holds it goes on, and does not take ours away. ``mine``: see ``relit.node.holds``."""
+    """Whoever else holds it goes on, and does not take ours away. ``mine``: only as long as this process lives."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        whose = msgspec.json.encode(proc.myself()).decode() if mine else ""
-        draft.write_text(f"{reason}\n\n{whose}\n" if mine else f"{reason}\n")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with holdfile.changing(path) as change:
+        change.now = change.was._replace(person=f"{reason}\n\n{holdfile.mine()}\n" if mine else f"{reason}\n")
+
+
+def _let(path: Path) -> None:
+    """Relit's own hold, if there is one, stays."""
+    if path.parent.is_dir():
+        with holdfile.changing(path) as change:
+            change.now = change.was._replace(person=None)
 
 
 def _is_up(now: InstanceStatus) -> bool:
     return now.state in UP or now.reason.startswith(SPARE)
-
-
-def _holder(path: Path) -> str | None:
-    """Who holds by this file: empty for a person, ``None`` when it is not there."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return None
-    return lines[1] if len(lines) > 1 else ""
 
 
 def _late(name: str, instance: str, now: Running) -> WaitTimeout:

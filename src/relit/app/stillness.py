@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
 from relit.errors import Conflict, FreezeFailed, RelitError
-from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
+from relit.node import holdfile
 from relit.node.freeze import Freezing, KeeperLine, Refused, orphans
+from relit.node.holdfile import Word
 from relit.volumes.disk import attempted
 
 HOLD_MS = 2_000  # a freeze that lasts longer is ended by the keeper
@@ -109,8 +107,8 @@ class InstanceHolder:
     ) -> None:
         self._run_dir = run_dir
         self._agent = agent
+        self._brief = brief
         self._me = agent + _BRIEF if brief else agent
-        self._while = f"{msgspec.json.encode(proc.myself()).decode()}\n" if brief else ""  # as long as we live
         self._what = what
         self._grace_s = grace_s
         self._clock = clock
@@ -146,28 +144,24 @@ class InstanceHolder:
 
     def _write(self, path: Path, reason: str) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _alone(path):
-            other = _holder(path)
-            if other == "":
-                return  # a person holds it: that must not end when we release
+        with holdfile.changing(path) as change:
+            if self._brief and change.was.ours is None and change.was.person is not None:
+                return  # it is started again when that person wants it
+            other = change.was.ours.holder if change.was.ours is not None else None
             if other not in (None, self._me, self._agent + _BRIEF):
                 raise Conflict(
                     f"{self._agent} cannot be stopped now", why=f"{other} holds its process: {path}",
                     fix="try again later",
                 )  # fmt: skip
-            draft = path.with_name(f".{path.name}.{self._agent}")
-            try:
-                draft.write_text(f"{' '.join(reason.split())}\n{self._me}\n{self._while}")
-                os.replace(draft, path)
-            finally:
-                draft.unlink(missing_ok=True)
+            word = Word(reason, self._me, holdfile.mine() if self._brief else "")
+            change.now = change.was._replace(ours=word)
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in paths:
-            if _holder(path) == self._me:
-                with _alone(path):
-                    if _holder(path) == self._me:  # still: who keeps the volumes may have come
-                        path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                with holdfile.changing(path) as change:
+                    if change.was.ours is not None and change.was.ours.holder == self._me:
+                        change.now = change.was._replace(ours=None)
 
     # --- the processes -----------------------------------------------------------------------------------------
 
@@ -212,26 +206,6 @@ class InstanceHolder:
             why=f"{', '.join(living.values())} still runs after {self._grace_s + MARGIN_S:.0f} s",
             fix="relit ps shows it; relit down ends it",
         )
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Nobody else of us writes or removes a hold file meanwhile."""
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _holder(path: Path) -> str | None:
-    """Which agent holds by this file; empty when a person wrote it, ``None`` when it is not there."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return None
-    return lines[1] if len(lines) > 1 else ""
 
 
 def _living(told: dict[str, list[dict[str, str]]], names: Sequence[str]) -> dict[str, str]:

@@ -1,8 +1,5 @@
-"""Hold files: while an instance's is there, it does not run. The file is the truth; the keeper asks it once more.
-
-Its first line says why; the second who holds, and is empty for a person; the third, where there is one, is the process
-that works in the person's name (an upgrade, a restart): when that is dead, the file is taken away.
-"""
+"""Hold files: while an instance's is there, it does not run. The file (``holdfile``) is the truth; the keeper asks it
+once more."""
 
 from __future__ import annotations
 
@@ -12,12 +9,10 @@ import ctypes
 import os
 from pathlib import Path
 
-import msgspec
-
 from relit.control.values import PARKED
-from relit.lib import proc
 from relit.lib.service import Tasks
-from relit.node import parked
+from relit.node import holdfile, parked
+from relit.node.holdfile import NOBODY
 from relit.node.parked import Parked
 
 POLL_S = 0.04  # between looks where the kernel gives no events
@@ -107,39 +102,13 @@ def _read(path: str) -> tuple[str | None, bool]:
     if not os.path.lexists(path):
         return None, False
     try:
-        with open(path, "rb") as file:
-            lines = file.read(4096).decode(errors="replace").split("\n")
-    except OSError as error:
+        found = holdfile.read(path)
+        if found.alive() != found:
+            with holdfile.changing(path, wait=False) as change:
+                found = change.now = change.was.alive()
+    except OSError as error:  # or somebody changes it right now: it is looked at again
         return (f"{path}: {error.strerror}", False) if os.path.lexists(path) else (None, False)
-    if len(lines) > 2 and _is_dead(lines[2]):
-        return (None, False) if _taken_away(path, lines) else _read(path)
-    return lines[0].strip() or "it is held", not (len(lines) > 1 and lines[1].strip())
-
-
-def _taken_away(path: str, lines: list[str]) -> bool:
-    """Whether the file that said this is gone now. Another one that came in between is put back."""
-    aside = f"{path}.{os.getpid()}"
-    try:
-        os.rename(path, aside)
-        with open(aside, "rb") as file:
-            same = file.read(4096).decode(errors="replace").split("\n") == lines
-        if not same:
-            os.link(aside, path)
-        os.unlink(aside)
-    except OSError:  # somebody else was first: it is looked at again
-        return not os.path.lexists(path)
-    return same
-
-
-def _is_dead(text: str) -> bool:
-    """Whether that names a process of this boot that is no more."""
-    try:
-        named = msgspec.json.decode(text, type=proc.ProcessId)
-    except msgspec.MsgspecError:
-        return False
-    if named.boot != proc.boot_id():
-        return True
-    return named.namespace == proc.pid_namespace() and proc.start_time(named.pid) != named.start
+    return (None, False) if found == NOBODY else (found.reason, found.person is not None)
 
 
 class Holds:
