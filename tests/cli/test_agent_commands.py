@@ -6,7 +6,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,34 @@ def test_a_start_that_takes_too_long_ends_with_5(lively: AgentHouse) -> None:
     assert lively.run("agent", "stop", "bob").exit_code == 0
     assert lively.run("agent", "start", "bob", "--timeout", "1ms").exit_code == 5
     assert lively.run("agent", "start", "bob").exit_code == 0
+
+
+def test_an_installation_that_fails_leaves_no_agent_held(lively: AgentHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they lack is told, and they are back as soon as it is there."""
+    assert lively.run("agent", "add", "dan", "--kind", "toy").exit_code == 0
+    program = next((lively.data / "runtimes/toy/1.0").rglob("toyagent.py"))
+    program.write_text("broken")
+    with monkeypatch.context() as patch:
+        patch.setitem(lively.environment, "PIP_FIND_LINKS", str(lively.folder / "nowhere"))
+        failed = lively.run("agent", "install", "dan")
+    assert failed.exit_code == 1, failed.output
+    assert "No matching distribution" in failed.output
+    for name in ("bob", "dan"):
+        assert "by hand" not in str(lively.listed(name)["reason"])
+        assert "being installed" not in str(lively.listed(name)["reason"])
+    until(lambda: "relit agent install dan" in str(lively.listed("dan")["reason"]), "why it does not run")
+    assert lively.run("agent", "install", "dan").exit_code == 0
+    for name in ("bob", "dan"):
+        assert lively.run("agent", "start", name).exit_code == 0
+        assert lively.listed(name)["state"] == "ready"
+    assert lively.run("--yes", "agent", "rm", "dan").exit_code == 0
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
 
 
 def test_added_and_removed_while_a_node_runs(lively: AgentHouse) -> None:

@@ -11,7 +11,7 @@ from relit.agents.kind import Kind
 from relit.agents.recipes import Recipe, recipe_of
 from relit.agents.runtimes import Progress, Runtime, Runtimes
 from relit.app.agents import kind_of, version_of
-from relit.app.by_hand import Hand
+from relit.app.by_hand import Hand, let
 from relit.errors import ConfigError
 from relit.settings import Settings
 
@@ -67,18 +67,20 @@ async def mend(settings: Settings, env: Mapping[str, str], agent: str, say: Say)
 
 async def _anew(settings: Settings, known: Runtimes, wanted: Recipe, told: Installed, users: list[str]) -> Installed:
     hands = [hand for hand in (Hand(settings, name, []) for name in users) if not hand.held]
-    for hand in hands:
-        await hand.stop(reason=f"{wanted.kind} {wanted.version} is being installed anew")
     try:
+        for hand in hands:
+            await hand.stop(reason=f"{wanted.kind} {wanted.version} is being installed anew", mine=True)
         node = told.troubles and any(trouble.startswith("Node ") for trouble in told.troubles)
         under = known.find(wanted.kind, wanted.version)
         await asyncio.to_thread(known.remove, wanted.kind, wanted.version)
         if node and under is not None and under.node:
             await asyncio.to_thread(known.remove, "node", under.node)
         made = await known.install(wanted)
-    finally:
+    finally:  # also of one that failed: an agent that lacks what it needs says so, and is told of
         for hand in hands:
-            await hand.start()
+            let(settings, hand.name)
+    for hand in hands:
+        await hand.start()
     return msgspec.structs.replace(told, path=str(made.path), restarted=[hand.name for hand in hands])
 
 
