@@ -134,7 +134,7 @@ class Instance:
         ours = ended = ending = None
         for life in found:
             if life.exit is not None:
-                ended = life.exit
+                ended = life
                 ending = self._classify(life.exit, life)
                 if life.key != self.history.counted:  # else a node counted it, and died before it was forgotten
                     self._report_end(life, life.exit)
@@ -148,8 +148,8 @@ class Instance:
             if not self.hold.freezes:  # it was woken while nobody looked
                 await self._driver.wake(ours.key)
             self._note("instance.adopted", pid=ours.pid)
-        elif ended is not None and ending is not None:
-            await self._mend(ending, str(ended), "")
+        elif ended is not None and ending is not None and ended.key != self.history.answered:
+            await self._mend(ending, str(ended.exit), "")
         return ours
 
     async def _forget(self, life: Life) -> None:
@@ -373,7 +373,7 @@ class Instance:
         self._note("instance.healed", rung=verdict.rung, action=verdict.action, outcome=outcome or "cut short")
         if cut:
             return undone(verdict, policy=self.spec.backoff, chance=self._chance)
-        self.history = verdict.history
+        self.history = msgspec.structs.replace(verdict.history, answered=verdict.history.counted)
         return verdict
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T], *, by_any: bool = False) -> T | None:

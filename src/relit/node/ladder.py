@@ -72,7 +72,7 @@ class History(msgspec.Struct, frozen=True):
     """What is remembered of an instance's lives. ``quick``: deaths in a row without a stable life between them;
     ``deaths``: recent ones (boot ms); ``tried``: what was done about the trouble that goes on; ``slow``: rounds on
     rung 4; ``cut``: how often an action could not be brought to its end; ``counted``: the life that ended
-    last."""
+    last, ``answered``: the one about which an action was done."""
 
     quick: int = 0
     restarts: int = 0
@@ -82,6 +82,7 @@ class History(msgspec.Struct, frozen=True):
     rung: int = 0
     cut: int = 0
     counted: str = ""
+    answered: str = ""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +136,7 @@ def count(history: History, ending: Ending, *, lived_ms: int, now_ms: int, polic
     if lived_ms >= stable_ms:
         history = History(restarts=history.restarts)
     more = {"quick": history.quick + 1, "restarts": history.restarts + 1}
-    return msgspec.structs.replace(history, **more, deaths=deaths, counted=key)
+    return msgspec.structs.replace(history, **more, deaths=deaths, counted=key or history.counted)
 
 
 def over(history: History, *, quick: int = 0) -> History:
