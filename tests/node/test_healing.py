@@ -12,12 +12,10 @@ import msgspec
 import pytest
 from healing_house import GOOD, QUICK, Home, Rescuer
 from log_house import fill, mounted
-from node_house import ENV, Bell, Server, gone, kill, rings, running, spec
+from node_house import Bell, Server, gone, kill, rings, running, spec
 
 from relit.control.care import KnownGood, Repair, Tried
 from relit.control.values import Demand, Probe, lives_of
-from relit.drivers.base import Launch
-from relit.drivers.process import ProcessDriver
 from relit.errors import ServerUnreachable, VolumeError
 from relit.node import record
 from relit.node.client import KeeperClient
@@ -170,15 +168,21 @@ async def test_what_was_done_about_a_death_is_given_its_chance_by_the_next_node(
     """It waits for room to start on the configuration that was put back: the next node must not go a rung further."""
     server.good = KnownGood(number=4, at_ms=2**60, newest=6, config={"a.json": "-x"})
     large = Demand(of="large", peak=1 << 50, settled=1 << 50)
-    wanted = msgspec.structs.replace(home.spec(["sleep", "1000"]), demand=large)
-    life = await keeper.start_life(Launch(key="k", name="ada", argv=["sh", "-c", "exit 78"], env=ENV))
-    await ProcessDriver(keeper).wait(life.key)
+    care = msgspec.structs.replace(home.care, repair=Repair(argv=["true"]))
+    go = run_dir / "go"
+    dies = ["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.01; done; exit 78"]
+    wanted = msgspec.structs.replace(home.spec(dies, care), demand=large)
     never = Probe(kind="file", target=str(run_dir / "never"))
-    first = spec("first", ["sleep", "1000"], demand=large, ready=never, order=-1)
-    async with running(keeper, run_dir, server, [first, wanted], leave=True, reserve=1 << 50):
+    other = spec("other", ["sleep", "1000"], demand=large, ready=never)
+    async with running(keeper, run_dir, server, [wanted], leave=True, reserve=1 << 50) as node:
+        await server.saw("instance.ready")
+        await node.take([wanted, other])
+        await server.saw("instance.started", instance="other")
+        go.touch()
         await server.saw("instance.waiting", instance="ada")
+    go.unlink()
     async with running(keeper, run_dir, server, [wanted]):
-        await server.saw("instance.started", instance="ada")
+        await server.saw("instance.started", 2, "ada")
     assert actions(server) == ["config"]
     assert [each["code"] for each in server.named("instance.died", "ada")] == [78, None], (
         "once, and the end of the test"
