@@ -118,8 +118,10 @@ def test_a_program_of_strangers_is_told_nothing_of_our_environment(tmp_path: Pat
     assert not {"OPENAI_API_KEY", "RELIT_TOKEN", "RELIT_SERVER__DATABASE"} & specs["tool"].env.keys()
     assert specs["tool"].env["LANG"] == "C"
     assert specs["clerk-1"].env["OPENAI_API_KEY"] == "sk-1", "a worker is its owner's own code"
-    more = {each.name: each for each in up.specs(given, Environment(around | {"VIRTUAL_ENV": "/x"}))}
+    other = around | {"VIRTUAL_ENV": "/x", "PATH": "/x/bin:/bin", "LANG": "de_DE.UTF-8"}
+    more = {each.name: each for each in up.specs(given, Environment(other))}
     assert more["tool"].tag() == specs["tool"].tag(), "another shell is no reason to start it anew"
+    assert more["tool"].env["PATH"] == "/x/bin:/bin"
 
 
 def test_limits_and_ports_of_an_agent_reach_its_process(tmp_path: Path) -> None:

@@ -233,13 +233,16 @@ def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, ins
         worker = _worker(settings, env | home | own, name, agent, instance)
         return msgspec.structs.replace(worker, secrets=sorted(_revealed(agent, own)))
     if agent.kind == "command":
-        made, around = agents.command(settings, name), _plain(env) | _for_agents(settings)
+        made, told = agents.command(settings, name), _for_agents(settings)
     else:
-        made, around = agents.fitted(settings, name), _plain(env)
+        made, told = agents.fitted(settings, name), {}
+    told = told | home | made.env | own
+    around = _plain(env)
     return InstanceSpec(
         name=instance,
         argv=made.argv,
-        env=around | home | made.env | own,
+        env=around | told,
+        passed=sorted(around.keys() - told.keys()),
         cwd=made.cwd,
         log=_log(settings, instance),
         ready=made.ready,

@@ -163,13 +163,16 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     park: str | None = None  # a file: while it is there it makes room; not said: beside ``hold``
     pool: PoolPlace | None = None  # it runs only while its pool needs it
     secrets: list[str] = []  # values that no log and no incident may tell
+    passed: list[str] = []  # of ``env``: what came from the terminal that relit was started in
 
     def tag(self) -> str:
         """The spec's hash: equal for equal specs, also of another version of relit that says more (``omit_defaults``):
-        agents live on while relit is upgraded."""
+        agents live on while relit is upgraded, from whatever terminal."""
         import hashlib  # brings OpenSSL: `relit ps` reads these values without it
 
-        return hashlib.blake2b(msgspec.json.encode(self, order="sorted"), digest_size=16).hexdigest()
+        own = {name: value for name, value in self.env.items() if name not in self.passed}
+        made = msgspec.structs.replace(self, env=own, passed=[])
+        return hashlib.blake2b(msgspec.json.encode(made, order="sorted"), digest_size=16).hexdigest()
 
 
 InstanceState = Literal[
