@@ -84,6 +84,8 @@ def test_links_lead_to_what_came_along_whatever_it_is_called(quiet: AgentHouse, 
         each.symlink_to(disk / each.name)
     (old.place / "deep" / "absolute").symlink_to(old.place / "deep" / "mood")
     (old.place / "deep" / "around").symlink_to("../../.toy/deep/mood")
+    (old.place / "deep" / "diary").symlink_to(old.work / "diary.md")
+    (old.work / "mood").symlink_to("../.toy/deep/mood")
     done = quiet.run("agent", "adopt", str(old.place), "--name", "ann", "--no-start", *(["--move", "--yes"] * move))
     assert done.exit_code == 0, done.output
     home = quiet.home("ann")
@@ -92,9 +94,17 @@ def test_links_lead_to_what_came_along_whatever_it_is_called(quiet: AgentHouse, 
         assert not (disk / "notes").exists()
     for each in ("absolute", "around", "in"):
         assert (home / "state/deep" / each).resolve() == (home / "state/deep/mood").resolve()
-    assert (home / "work/diary.md").read_text() == "Dear diary"
+    assert (home / "work/diary.md").read_text() == (home / "state/deep/diary").read_text() == "Dear diary"
+    assert (home / "work/mood").read_text() == "good"
+    assert "diary -> " not in done.output
     told = json.loads((home / "state/toy.json").read_text())
     assert (told["mood"], told["workspace"]) == (f"{home}/state/deep/mood", f"{home}/work")
+    place = old.place if move else old.place.parent / "back"
+    back = quiet.run("--yes", "agent", "release", "ann", str(place))
+    assert back.exit_code == 0, back.output
+    assert os.readlink(place / "deep/absolute") == "mood"
+    assert (place / "deep/diary").read_text() == "Dear diary"
+    assert not (place / "deep/diary").resolve().is_relative_to(quiet.data)
 
 
 def test_what_relit_changed_is_told_and_the_port_stays(quiet: AgentHouse, old: Old) -> None:

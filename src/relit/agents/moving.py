@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -46,9 +46,17 @@ def room(source: Path, skip: Sequence[str], into: Path) -> Room:
     return Room(needed, shutil.disk_usage(place).free)
 
 
-def copy(source: Path, into: Path, skip: Sequence[str], stopped: Callable[[], bool] = lambda: False) -> Copied:
-    """Copy what is in ``source`` but for ``skip`` (patterns of paths below it). OSError; ``Stopped``."""
-    done = Copied()
+Places = Mapping[Path, Path]
+"""Folders that come along, and where each goes."""
+
+
+def copy(
+    source: Path, into: Path, skip: Sequence[str], stopped: Callable[[], bool] = lambda: False,
+    places: Places | None = None,
+) -> Copied:  # fmt: skip
+    """Copy what is in ``source`` but for ``skip`` (patterns of paths below it). ``places``: what else comes along, for
+    links that lead there. OSError; ``Stopped``."""
+    done, places = Copied(), {**(places or {}), source: into}
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
     folders: list[tuple[Path, Path]] = [(source, into)]
     for entry in entries(source, skip, done.left):
@@ -60,7 +68,7 @@ def copy(source: Path, into: Path, skip: Sequence[str], stopped: Callable[[], bo
             target.mkdir(mode=0o700, exist_ok=True)
             folders.append((Path(entry.path), target))
         elif entry.is_symlink():
-            _link(entry, source, into, done)
+            _link(entry, source, into, places, done)
         elif entry.is_file(follow_symlinks=False):
             shutil.copyfile(entry.path, target)
             _dress(Path(entry.path), target)
@@ -73,24 +81,26 @@ def copy(source: Path, into: Path, skip: Sequence[str], stopped: Callable[[], bo
     return done
 
 
-def _link(entry: os.DirEntry[str], source: Path, into: Path, done: Copied) -> None:
+def _link(entry: os.DirEntry[str], source: Path, into: Path, places: Places, done: Copied) -> None:
     """One that leads to something that comes along leads to the copy of it."""
     inside = os.path.relpath(entry.path, source)
-    target = into / inside
-    leads, folder = os.readlink(entry.path), os.path.dirname(entry.path)
-    real = os.path.normpath(os.path.join(folder, leads))
-    if not _within(real, source):
-        real = os.path.realpath(real)  # it may go by another name of the folder
-    if not _within(real, source):
+    target, leads = into / inside, os.readlink(entry.path)
+    real = os.path.normpath(os.path.join(os.path.dirname(entry.path), leads))
+    copied = _copied(real, places) or _copied(os.path.realpath(real), places)  # it may go by another name of it
+    if copied is None:
         done.outside.append(f"{inside} -> {leads}")
-    elif os.path.isabs(leads) or not _within(os.path.normpath(os.path.join(os.path.dirname(target), leads)), into):
-        leads = os.path.relpath(real, folder)
+    elif os.path.isabs(leads) or os.path.normpath(target.parent / leads) != str(copied):
+        leads = os.path.relpath(copied, target.parent)
     os.symlink(leads, target)
     _dress(Path(entry.path), target)
 
 
-def _within(path: str, folder: Path) -> bool:
-    return path == str(folder) or path.startswith(f"{folder}/")
+def _copied(path: str, places: Places) -> Path | None:
+    """Where that is in the copy; ``None``: it does not come along."""
+    for folder, into in sorted(places.items(), key=lambda each: len(each[0].parts), reverse=True):  # the innermost
+        if Path(path).is_relative_to(folder):
+            return into / Path(path).relative_to(folder)
+    return None
 
 
 def _dress(old: Path, new: Path) -> None:

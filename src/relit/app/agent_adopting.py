@@ -220,8 +220,9 @@ class Moving:
         self._see_room(home)
         self._step(f"copying {source}")
         try:
+            places = {Path(folder): home / into for folder, into, _ in self._parts()}
             for folder, into, skip in self._parts():
-                done = moving.copy(Path(folder), home / into, skip, self._end.is_set)
+                done = moving.copy(Path(folder), home / into, skip, self._end.is_set, places)
                 self._add(done, into)
             self._step("comparing the copy")
             self._compare(home)
@@ -350,6 +351,8 @@ class Moving:
         try:
             for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):  # one may lie in another
                 shutil.rmtree(folder)
+            if self._asked.known_as is not None and self._asked.known_as.is_symlink():
+                self._asked.known_as.unlink()  # it led there
         except OSError as error:
             raise RelitError(
                 f"{self._asked.name} was taken over, but not all of {self._asked.source} removed", why=str(error),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def see(settings: Settings, name: str, dest: Path) -> tuple[Kind, Adopt, Path]:
             f"{name} cannot be given back", why="its kind says nothing of how it lives without relit",
             fix=f"its files are in {home_of(settings, name)}: copy them",
         )  # fmt: skip
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+    if os.path.lexists(dest) and (not dest.is_dir() or any(dest.iterdir())):
         raise Conflict(f"{dest} is there already", why="nothing is overwritten", fix="name a folder that is new")
     return kind, kind.adopt, dest
 
@@ -73,15 +75,17 @@ class _Release:
         self._home = home_of(settings, name)
         self._place: Place = place_of(settings, name, kind)
         self._record: Record | None = kept_record(settings, name)
+        self._places: dict[Path, Path] = {}  # what is copied, and where it goes
 
     def make(self) -> Released:
         ours = [*self._kind.stale, *(path for each in self._kind.config for path in each.beside)]
         skip = [each.removeprefix(f"{self._adopt.into}/") for each in ours]
-        copied = moving.copy(self._home / self._adopt.into, self._dest, [*self._adopt.without, *skip])
         asides = dict(self._asides().values())
-        for folder, dest in asides.items():
+        self._places = {self._home: self._dest / REST, self._home / self._adopt.into: self._dest, **asides}
+        copied = self._copied(self._home / self._adopt.into, [*self._adopt.without, *skip])
+        for folder in asides:
             if not asides.keys() & {*folder.parents}:
-                self._add(copied, folder, dest)
+                self._add(copied, folder)
         beside = self._rest(copied)
         self._settle()
         undone = self._undo(configs_of(self._kind, self._place)[0]) if adoption.inside(self._kind) else []
@@ -113,13 +117,16 @@ class _Release:
         there = moving.entries(self._home, skip)
         made = sorted({Path(each.path).relative_to(self._home).parts[0] for each in there if not each.is_dir()})
         if made:
-            more = moving.copy(self._home, self._dest / REST, skip)
+            more = self._copied(self._home, skip)
             copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
             copied.outside += more.outside
         return [str(self._dest / REST / each) for each in made]
 
-    def _add(self, copied: Copied, folder: Path, dest: Path) -> None:
-        more = moving.copy(folder, dest, [])
+    def _copied(self, folder: Path, skip: Sequence[str]) -> Copied:
+        return moving.copy(folder, self._places[folder], skip, places=self._places)
+
+    def _add(self, copied: Copied, folder: Path) -> None:
+        more = self._copied(folder, [])
         copied.files, copied.bytes = copied.files + more.files, copied.bytes + more.bytes
         name = folder.relative_to(self._home)
         copied.outside += [f"{name}/{each}" for each in more.outside]

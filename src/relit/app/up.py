@@ -51,7 +51,7 @@ GATEWAY = "gateway"
 FRONT = "front"
 RAW = "raw.log"  # what an instance writes; the node makes out.log of it, without secrets
 STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
-# Workers stop first: the server still takes their reports, and a snapshot may need them frozen.
+# When all ends, workers stop first: the server still takes their reports, and a snapshot may need them frozen.
 SERVER_ORDER, VOLUMES_ORDER, WORKER_ORDER = 0, 5, 10
 
 

@@ -132,7 +132,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the node keeps alive. A changed spec restarts the instance.
 
-    Instances are stopped from the highest ``order`` to the lowest, those of one order together.
+    When a node ends, instances are stopped from the highest ``order`` to the lowest, those of one order together.
     ``ready`` says when it has started (within ``startup_ms``, or three times that while it visibly goes on) and whether
     it is ready later: not ready is shown, and never kills. ``live`` and ``canary`` kill a process that hangs, or that
     answers no message, and restart it. Without ``ready`` a started process counts as ready. ``care``: how it is healed
