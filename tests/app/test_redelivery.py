@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from relit.app import agents, turns
+from relit.app.budgets import Purse
 from relit.app.instances import hold_of
 from relit.app.stillness import InstanceHolder, Instances
 from relit.app.turns import LocalDoor
 from relit.settings import Environment, load
+from relit.store.sql.sqlite.store import SqliteStore
 
 FILE = '[models.default]\nurl = "https://x"\n[agents.ada]\nkind = "hermes"\n'
 
@@ -37,7 +39,8 @@ async def test_a_restore_that_goes_on_is_waited_for(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(turns.asyncio, "sleep", looked)
     async with httpx.AsyncClient() as http:
-        door = LocalDoor(http, agents.fitted(settings, "ada"), brief, False, none, hold)
+        purse = Purse(settings, SqliteStore(tmp_path / "relit.db"))
+        door = LocalDoor(http, agents.fitted(settings, "ada"), brief, False, none, hold, purse)
         await door.settled()
     assert looks == ["restore of snapshot 7\nada\n"] * 3
     assert not hold.exists()

@@ -80,6 +80,35 @@ async def test_what_has_no_room_is_refused_and_nothing_is_reserved(calls: SqlCal
     assert [each.id for each in await calls.open_calls()] == ["a"]
 
 
+async def test_what_a_turn_was_refused_for_want_of_money_is_on_record_once_in_each_of_its_lives(
+    calls: SqlCalls, store: Store
+) -> None:
+    for id, life in (("a", "1"), ("b", "1"), ("c", "2")):
+        with pytest.raises(BudgetSpent):
+            await calls.open(call(id, run="r1", life=life, reserved=5 * USD), [AGENT, MODEL])
+    with pytest.raises(BudgetSpent):
+        await calls.open(call("d", reserved=5 * USD), [MODEL])
+    found = await calls.of_run("r1")
+    assert [(each.id, each.number, each.state, each.status) for each in found] == [
+        ("a", 1, "refused", 402), ("c", 2, "refused", 402),
+    ]  # fmt: skip
+    assert found[0].budgets == f"{day_of(await store.now_ms())} model:default"
+    assert (found[0].reserved, found[0].cost) == (5 * USD, 0)
+    assert await calls.of_agent("scout") == found[::-1]
+    assert await calls.usage("2000-01-01") == await calls.open_calls() == []
+
+
+async def test_a_refusal_is_no_other_way_that_a_turn_has_gone(calls: SqlCalls) -> None:
+    turn = {"run": "r1", "lane": "main", "key": "k"}
+    was = await calls.open(call("a", life="1", **turn), [MODEL])
+    await calls.end(done(was), Answer(head=b"{}", body=b"x"))
+    with pytest.raises(BudgetSpent):
+        await calls.open(call("b", life="2", reserved=5 * USD, **turn | {"key": "other"}), [MODEL])
+    again = await calls.replay(call("c", life="2", **turn))
+    assert again is not None
+    assert again.id == "a"
+
+
 async def test_concurrent_calls_cannot_overshoot(calls: SqlCalls, open_store: OpenStore, store: Store) -> None:
     other = open_store()
     assert isinstance(other, SqlStore)

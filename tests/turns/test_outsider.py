@@ -15,10 +15,12 @@ from relit.durable.retry import Retry
 from relit.durable.ticker import Ticker
 from relit.durable.worker import Worker
 from relit.errors import RunFailed, TurnFailed
+from relit.node.redact import Redactor
 from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
+from relit.turns.money import Shortage
 from relit.turns.outsider import AGAIN, DELIVERIES, Ways, outsider
 
 Act = Callable[[str], str]
@@ -31,7 +33,10 @@ class Toy:
         self.script = list(script)
         self.heard: list[str] = []
         self.replays = self.shed = False
+        self.hides = Redactor(["hunter2 and more"], looks=False)
         self.unready: list[str] = []
+        self.short: list[Shortage | None] = []  # what is said of its money, look by look
+        self.looks: list[str] = []
         self.at_once = self.most = self.settles = 0
         self.hold = asyncio.Event()
         self.hold.set()
@@ -45,6 +50,10 @@ class Toy:
 
     def made_room(self) -> bool:
         return self.shed
+
+    async def shortage(self, run: str) -> Shortage | None:
+        self.looks.append(run)
+        return self.short.pop(0) if self.short else None
 
     async def mark(self) -> int:
         self.heard.append("marked")
@@ -233,6 +242,29 @@ async def test_a_passing_trouble_is_tried_again_and_a_refusal_is_not(house: Hous
     assert len(toy.heard) == 3
 
 
+async def test_a_message_waits_while_its_budget_is_spent_and_no_failure_is_counted(house: House) -> None:
+    broke = Refused(402, "the budget is spent")
+    toy = Toy(*[broke] * 9, "paid")
+    toy.short = [Shortage("no money", 10), Shortage("no money", 1), Shortage("no money")] * 9
+    await house.work(toy)
+    run = await house.send("do it")
+    assert await house.answer(run) == "paid "
+    assert toy.looks == [run] * 27
+    assert len(toy.heard) == 10
+    told = await house.told(run)
+    assert told[:2] == [{"waiting": "no money"}, {"redelivered": 2}]
+    assert told[-1] == {"text": "paid "}
+
+
+async def test_a_message_that_no_days_budget_can_pay_ends_and_says_so(house: House) -> None:
+    toy = Toy(Refused(402, "the budget is spent"))
+    toy.short = [Shortage("more than a day's", hopeless=True)]
+    await house.work(toy)
+    with pytest.raises(RunFailed, match="cannot pay for a message"):
+        await house.answer(await house.send("do it"))
+    assert len(toy.heard) == 1
+
+
 async def test_one_message_at_a_time_in_order(house: House) -> None:
     toy = Toy("a", "b", "c")
     await house.work(toy)
@@ -316,3 +348,18 @@ async def test_what_is_no_message_is_refused_with_what_would_be_one(house: House
     await house.work(Toy())
     with pytest.raises(RunFailed, match="no message for this agent"):
         await house.answer(await house.send(message))
+
+
+async def test_no_secret_of_the_agent_is_told_or_kept(house: House) -> None:
+    await house.work(Toy("it is hunter2 and more or hunter2 and", "no: hunter2 and more"))
+    run = await house.send("say it")
+    assert await house.answer(run) == "it is [redacted:secret] or hunter2 and "
+    told = [each["text"] for each in await house.told(run)]
+    assert told == ["it ", "is ", "[redacted:secret] ", "or ", "hunter2 and "]
+
+
+async def test_why_an_agent_failed_shows_no_secret_either(house: House) -> None:
+    await house.work(Toy(Refused(400, "no access with hunter2 and more")))
+    with pytest.raises(RunFailed) as caught:
+        await house.answer(await house.send("do it"))
+    assert "no access with [redacted:secret]" in str(caught.value.why)

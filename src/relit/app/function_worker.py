@@ -47,7 +47,8 @@ def describe(settings: Settings) -> bytes:
 
 async def serve(settings: Settings, began: Callable[[list[str]], None]) -> None:
     """Carry calls out until a signal comes."""
-    await work(settings, [_workflow(name, each) for name, each in load(settings).items()], began=began)
+    found = [_workflow(name, each) for name, each in load(settings).items()]
+    await work(settings, lambda engine: found, began=began)
 
 
 def _workflow(name: str, tool: Function[..., Any]) -> Workflow[Any]:

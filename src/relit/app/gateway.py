@@ -16,7 +16,7 @@ import msgspec
 import uvloop
 
 from relit.agents import door
-from relit.app import parts, tooling
+from relit.app import budgets, parts, tooling
 from relit.app.agents import CLONE, MODEL, kind_of
 from relit.app.alone import alone
 from relit.app.folder import run_dir
@@ -36,11 +36,8 @@ from relit.gateway.tools import guard
 from relit.gateway.tools.desk import Desk
 from relit.lib.lives import Lives
 from relit.settings import Secrets, Settings
-from relit.settings.model import Budget as Allowance
 from relit.settings.model import Model
 from relit.store.base import Store
-from relit.store.sql.calls import USD
-from relit.store.values import Budget
 from relit.vault.refusals import Refusals
 
 _LOG = logging.getLogger(__name__)
@@ -108,8 +105,7 @@ def compose(
 def ledger(settings: Settings, store: Store) -> Ledger:
     """Where calls are written down, with the budgets of relit.toml."""
     own = {name: msgspec.convert(msgspec.to_builtins(each), Price) for name, each in settings.file.prices.items()}
-    agents = {name: each for name, agent in settings.agents.items() if (each := _budget("agent", name, agent.budget))}
-    models = {name: each for name, model in settings.models.items() if (each := _budget("model", name, model.budget))}
+    agents, models = budgets.of_agents(settings), budgets.of_models(settings)
     return Ledger(
         store.calls, own, agents, models, blobs=parts.open_blobs(settings), masks=_masks(settings),
         spool=Spool(run_dir(settings) / "answers"), alone=isinstance(parts.database(settings), Path),
@@ -119,13 +115,6 @@ def ledger(settings: Settings, store: Store) -> Ledger:
 
 def _masks(settings: Settings) -> dict[str, list[Mask]]:
     return {name: masks(kind.masks) for name in settings.agents if (kind := kind_of(settings, name)) and kind.masks}
-
-
-def _budget(word: str, name: str, table: Allowance) -> Budget | None:
-    if table.day is None:
-        return None
-    limit = round(float(table.day.removesuffix("USD")) * USD)
-    return Budget(scope=f"{word}:{name}", limit=limit, warn=limit * table.warn // 100)
 
 
 def routes(settings: Settings) -> dict[str, Route]:

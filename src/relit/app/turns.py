@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -13,23 +14,29 @@ from relit.agents.adapter import Fitted
 from relit.api.volumes_port import Volumes
 from relit.app import agents
 from relit.app.attended import keeper_of_volumes
+from relit.app.budgets import Purse
 from relit.app.declared import mailbox
 from relit.app.folder import run_dir
 from relit.app.holding import holder_of
 from relit.app.instances import hold_of
 from relit.app.lives import Recorded
 from relit.app.stillness import InstanceHolder
+from relit.app.vaulted import hand_out
 from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
-from relit.errors import Conflict
+from relit.durable.engine import Engine
+from relit.errors import ConfigError, Conflict
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.lives import Life, Lives, died
 from relit.node import parked, probe
+from relit.node.redact import Redactor
 from relit.settings import Settings
 from relit.settings.noted import noted_token
+from relit.settings.secrets import named
 from relit.store.values import Mailbox
 from relit.turns.chat import Chat, Post
+from relit.turns.money import Shortage
 from relit.turns.outsider import outsider
 
 TURN = "turn"  # the name of the snapshot from before the message that is worked on: what has one is never pruned
@@ -42,9 +49,11 @@ class LocalDoor:
 
     def __init__(
         self, http: httpx.AsyncClient, made: Fitted, holder: InstanceHolder, replays: bool,
-        volumes: Callable[[], AbstractAsyncContextManager[Volumes]], hold: Path, record: Sequence[str] = (),
-        lives: Lives = lambda agent: None,
+        volumes: Callable[[], AbstractAsyncContextManager[Volumes]], hold: Path, purse: Purse,
+        secrets: Collection[str] = (), record: Sequence[str] = (), lives: Lives = lambda agent: None,
     ) -> None:  # fmt: skip
+        self._purse = purse
+        self._hides = Redactor({*made.secrets, *secrets}, looks=False)
         self._lives = lives
         self._took: Life | None = None  # who was given the last message
         self._record = record
@@ -72,10 +81,19 @@ class LocalDoor:
         """Whether it is parked now."""
         return parked.read(self._parked) is not None
 
+    async def shortage(self, run: str) -> Shortage | None:
+        """By what is on record of the run's calls, and by today's budgets."""
+        return await self._purse.shortage(run)
+
     def turn(self, text: str, session: str) -> AsyncIterator[str]:
         """Delivers a message."""
         self._took = self._lives(self._agent)
         return self._door.turn(text, session)
+
+    @property
+    def hides(self) -> Redactor:
+        """The secrets that it was given, and its own tokens; not what only looks like one: it may be asked for that."""
+        return self._hides
 
     @property
     def replays(self) -> bool:
@@ -117,13 +135,27 @@ class LocalDoor:
 
 async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
     """Work until a signal comes."""
+    await hand_out(settings, settings.secret_names("agents"), "turns")
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
-        found = [_definition(settings, http, name) for name in agents.outsiders(settings)]
-        await work(settings, found, steady=True, began=began)  # it is agents that messages kill
+
+        def define(engine: Engine) -> list[Agent[str]]:
+            purse = Purse(settings, engine.store)
+            return [_definition(settings, http, purse, name) for name in agents.outsiders(settings)]
+
+        await work(settings, define, steady=True, began=began)  # it is agents that messages kill
 
 
-def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent[str]:
+def _secrets(settings: Settings, name: str) -> set[str]:
+    """Those that its environment names."""
+    found = set()
+    for each in named(settings.agents[name].env):
+        with contextlib.suppress(ConfigError):  # an agent that lacks a secret is told so when it starts
+            found.add(settings.secrets.reveal(f"secret:{each}"))
+    return found
+
+
+def _definition(settings: Settings, http: httpx.AsyncClient, purse: Purse, name: str) -> Agent[str]:
     holder = holder_of(settings, name, brief=True)
 
     box = mailbox(name, settings.agents[name]) or Mailbox(name=name)
@@ -135,6 +167,6 @@ def _definition(settings: Settings, http: httpx.AsyncClient, name: str) -> Agent
     record = kind.record if kind is not None and agent.tools == "strict" else []
     door = LocalDoor(
         http, agents.fitted(settings, name), holder, agent.resume == "replay", volumes, hold_of(settings, name),
-        record, Recorded(run_dir(settings)),
+        purse, _secrets(settings, name), record, Recorded(run_dir(settings)),
     )  # fmt: skip
     return outsider(name, door, box)

@@ -71,7 +71,8 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
     found += [_module(settings, base, module) for module in modules]
     if any(agent.front for agent in settings.agents.values()):
         found.append(_own(settings, base | {"RELIT_FRONTS_OF": front.stamp(settings)}, FRONT))
-    return found + _for_outsiders(settings, base | digest)
+    more = {"RELIT_SECRETS_OF": settings.secrets.stamp(_ours(settings) | settings.secret_names("agents"))}
+    return found + _for_outsiders(settings, base | digest | more)
 
 
 async def asked(

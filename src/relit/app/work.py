@@ -55,15 +55,17 @@ def worker(
 
 async def work(
     settings: Settings,
-    found: Sequence[Definition],
+    define: Callable[[Engine], Sequence[Definition]],
     *,
     concurrency: int | None = None,
     steady: bool = False,
     began: Callable[[list[str]], None] = lambda targets: None,
 ) -> None:
-    """Execute runs until a signal comes. ``began`` is told the targets; ``steady``: see ``WorkerInfo``."""
-    targets = [each.target for each in workflows(found)]
+    """Execute runs of what is defined until a signal comes. ``began`` is told the targets; ``steady``: see
+    ``WorkerInfo``."""
     async with until_signal() as stop, parts.engine(settings) as engine:
+        found = define(engine)
+        targets = [each.target for each in workflows(found)]
         working = Draining(worker(settings, engine, found, stop.fail, concurrency, steady=steady))
         services: list[Service] = [*upkeep(settings, engine, stop.fail), working]
         async with running(services, lambda: began(targets)):

@@ -48,9 +48,10 @@ def telling(env: Mapping[str, str]) -> set[str]:
 
 
 class Redactor:
-    """Knows the secrets of one instance. ``repr`` shows none."""
+    """Knows the secrets of one instance. ``repr`` shows none. Without ``looks`` only those that were given count."""
 
-    def __init__(self, secrets: Collection[str] = ()) -> None:
+    def __init__(self, secrets: Collection[str] = (), *, looks: bool = True) -> None:
+        self._looks = looks
         self._needles = sorted(spellings(secrets), key=len, reverse=True)
         self._joined = b"\n".join(self._needles)
 
@@ -60,13 +61,13 @@ class Redactor:
     def redact(self, text: bytes, inside: int = 0) -> tuple[bytes, int]:
         """``text`` (whole lines) without its secrets. ``inside`` goes from call to call: bytes in which the rest of a
         private key may still come."""
-        text, inside = _without_keys(text, inside)
+        text, inside = _without_keys(text, inside) if self._looks else (text, 0)
         spans = self.spans(text)
         return (self._again(self._replaced(text, spans)) if spans else text), inside
 
     def spans(self, text: bytes) -> list[Span]:
         """Where secrets are, in order; neighbours are one."""
-        return _merged([*self._given(text), *_seen(text)])
+        return _merged([*self._given(text), *(_seen(text) if self._looks else ())])
 
     def unfinished(self, text: bytes) -> int:
         """Where something begins at the end of ``text`` that may be, or become, a secret; else its length."""

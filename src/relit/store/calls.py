@@ -35,7 +35,8 @@ class Calls(Protocol):
 
     async def open(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
         """Write it down, and reserve ``call.reserved`` in each of these budgets: what concurrent calls reserve and have
-        spent never exceeds a limit. BudgetSpent: in one there is no room; nothing was reserved."""
+        spent never exceeds a limit. BudgetSpent: in one there is no room; nothing was reserved, and a turn has it on
+        record as ``refused``."""
         ...
 
     async def end(self, call: ModelCall, answer: Answer | None = None) -> bool:

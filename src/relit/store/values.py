@@ -15,7 +15,7 @@ RunState = Literal[
     "available", "scheduled", "running", "waiting", "parked", "completed", "failed", "cancelled", "discarded"
 ]
 FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "discarded"})
-CallState = Literal["open", "done", "failed", "cancelled", "cut", "replayed"]
+CallState = Literal["open", "done", "failed", "cancelled", "cut", "replayed", "refused"]
 RunKind = Literal["message", "schedule", "call"]
 WaitKind = Literal["timer", "signal", "child", "retry"]
 Doubt = Literal["key", "lookup", "ask"]
@@ -363,7 +363,7 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     ``cost`` and ``reserved`` (while it is open) in billionths of a US dollar. ``budgets``: the scopes that it is
     counted in, and the day (UTC). ``life`` is the turn's: another one after each redelivery; ``lane`` the conversation
     in it; ``key`` equal for calls that ask the same. ``replayed``: it got the answer of ``source``, which had cost
-    ``saved``."""
+    ``saved``. ``refused``: the budget that is named in ``budgets`` had no room for what it would have ``reserved``."""
 
     id: str
     agent: str

@@ -2,7 +2,8 @@
 
 A delivery is a step. When the agent dies in the middle of one, the message waits until it is back and is delivered
 again; so many deaths in a row are the message's fault, and it becomes a dead letter. One that the agent itself failed
-is delivered again, too, ever more slowly. Each delivery is another life of the turn: what it asks may be on record.
+is delivered again, too, ever more slowly; one that it failed because its budget is spent, when there is money again.
+Each delivery is another life of the turn: what it asks may be on record.
 Only one delivery of a message is ever under way.
 
 It comes back in one of two ways. **continue**: the agent keeps its state, and the message is marked as one that was
@@ -26,9 +27,12 @@ from relit.durable.retry import ONCE, Retry
 from relit.errors import TurnFailed
 from relit.lib.durations import to_ms
 from relit.lib.ids import new_id
+from relit.node.redact import Redactor
 from relit.store.values import Mailbox
 from relit.turns.chat import Lost, Refused
+from relit.turns.hiding import Hiding
 from relit.turns.message import read
+from relit.turns.money import Shortage
 from relit.turns.released import Assembled, Item, Telling
 
 DELIVERIES = 5  # of one message, before it is given up: it kills its agent each time
@@ -55,6 +59,15 @@ class Door(Protocol):
 
     def made_room(self) -> bool:
         """Whether it was ended for want of memory: no message's fault."""
+        ...
+
+    async def shortage(self, run: str) -> Shortage | None:
+        """Whether the last that this run asked of a model was refused by a budget."""
+        ...
+
+    @property
+    def hides(self) -> Redactor:
+        """What no answer shows."""
         ...
 
     @property
@@ -107,7 +120,9 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
             if done["answered"]:
                 return str(done["text"])
             taken += done.get("taken", True)
-            if done.get("failed"):
+            if done.get("short"):
+                await _money(ctx, door, ways.retry)
+            elif done.get("failed"):
                 failures += 1
                 await ctx.sleep(pause_s(failures, ways.retry))
             else:
@@ -123,6 +138,20 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
     return Agent(handler, mailbox)
 
 
+async def _money(ctx: Context, door: Door, retry: Retry) -> None:
+    """Until there is some: no message's fault, and no agent's."""
+
+    async def missing_ms() -> int:
+        short = await door.shortage(ctx.run_id)
+        return short.wait_ms if short is not None else 0
+
+    await ctx.sleep(pause_s(1, retry))
+    looks = 0
+    while wait_ms := await ctx.step(missing_ms, name="budget", retry=retry):
+        looks += 1
+        await ctx.sleep(min(wait_ms / 1000, pause_s(looks, retry)))
+
+
 class Delivery:
     """One attempt to bring a message in. Not ``fresh``: another process began it, and may have got far. ``mark``: what
     the agent goes back to before a redelivery; 0: it keeps its state."""
@@ -133,10 +162,11 @@ class Delivery:
         self._pause_s = pause_s
         self._run = run
         self._fresh = fresh
+        self._hiding = Hiding(door.hides)
 
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
         """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile, or (``failed``) says that
-        it could not, for now; ``taken``: it may have begun."""
+        it could not, for now, or (``short``) had no money for it; ``taken``: it may have begun."""
         while True:
             again = number > 1 or not self._fresh
             if again and self._mark:
@@ -154,22 +184,38 @@ class Delivery:
                     shed = self._door.made_room()
                     if not shed and not self._mark:
                         await self._door.settled()
-                    return {"answered": False, "failed": shed, "why": error.why}
+                    return {"answered": False, "failed": shed, "why": self._hiding.whole(error.why)}
                 self._fresh = True
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
+                why = self._hiding.whole(str(error))
+                if await self._is_short():
+                    return {"answered": False, "short": True, "why": why}
                 if error.status in PASSING:
-                    taken = error.status not in UNTAKEN
-                    return {"answered": False, "failed": True, "taken": taken, "why": str(error)}
-                raise TurnFailed("the agent refused a message", why=str(error)) from error
+                    return {"answered": False, "failed": True, "taken": error.status not in UNTAKEN, "why": why}
+                raise TurnFailed("the agent refused a message", why=why) from error
+
+    async def _is_short(self) -> bool:
+        """Whether that is why the agent failed it. What no day's budget can pay fails for good."""
+        short = await self._door.shortage(self._run.run_id)
+        if short is not None and short.hopeless:
+            raise TurnFailed(
+                "the agent cannot pay for a message", why=short.why,
+                fix="raise the budget in relit.toml, or lower the most tokens of an answer; then relit requeue RUN",
+            )  # fmt: skip
+        if short is not None:
+            self._tell({"waiting": short.why})
+        return short is not None
 
     async def _turn(self, text: str, session: str) -> str:
         pieces: list[str] = []
         telling = Telling(await self._released())
+        self._hiding = Hiding(self._door.hides)
         async for piece in self._door.turn(text, session):
-            pieces.append(piece)
-            self._tell(*telling.piece(piece))
-        self._tell(*telling.end())
+            pieces.append(self._hiding.piece(piece))
+            self._tell(*telling.piece(pieces[-1]))
+        pieces.append(self._hiding.end())
+        self._tell(*telling.piece(pieces[-1]), *telling.end())
         return "".join(pieces)
 
     async def _released(self) -> Assembled:

@@ -101,7 +101,7 @@ def worker(
     found = definitions(settings, modules, agents)
     for owner in [*map(module_name, modules), *agents]:
         join(settings, owner, {each.agent for each in workflows(found)})
-    run_async(session, work(settings, found, concurrency=concurrency, began=began))
+    run_async(session, work(settings, lambda engine: found, concurrency=concurrency, began=began))
 
 
 def definitions(settings: Settings, modules: tuple[str, ...], agents: tuple[str, ...] = ()) -> list[Definition]:

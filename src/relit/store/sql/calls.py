@@ -155,6 +155,7 @@ async def _opened(tx: Tx, purse: _Purse, day: str, call: ModelCall, budgets: Seq
     for each in budgets:
         if (left := purse.left((each.scope, day), each.limit)) < max(1, call.reserved):
             await purse.tell(each, day, 2)
+            await _refused(tx, call, each, day)
             return Refusal(each, left)
     for each in budgets:
         await purse.change((each.scope, day), reserved=call.reserved)
@@ -167,6 +168,19 @@ async def _opened(tx: Tx, purse: _Purse, day: str, call: ModelCall, budgets: Seq
     )
     await tx.many("call_add", [_row(made)])
     return made
+
+
+async def _refused(tx: Tx, call: ModelCall, budget: Budget, day: str) -> None:
+    """On record once in a life of a turn: the message waits for the money. One of no turn is only told."""
+    counted = f"{day} {budget.scope}"
+    if not call.run or await tx.many("call_refused", [(call.run, call.life, counted)]):
+        return
+    [(_, number)] = await tx.many("call_number", [(call.run,)])
+    made = msgspec.structs.replace(
+        call, number=number, state="refused", status=402, why=f"the budget of {budget.scope} had no room for it",
+        started_at=tx.now, ended_at=tx.now, budgets=counted,
+    )  # fmt: skip
+    await tx.many("call_add", [_row(made)])
 
 
 def _usd(amount: int) -> str:

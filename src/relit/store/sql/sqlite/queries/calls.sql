@@ -15,6 +15,11 @@ UPDATE calls SET state = ?2, status = ?3, why = ?4, ended_at = ?5, model = ?6, i
   output = ?8, cached = ?9, written = ?10, estimated = ?11, cost = ?12
 WHERE id = ?1 AND state = 'open'
 
+-- Whether that life of a turn was refused for want of that money: once is enough on record.
+-- name: call_refused
+-- params: run, life, budgets
+SELECT 1 FROM calls WHERE run = ?1 AND run <> '' AND life = ?2 AND budgets = ?3 AND state = 'refused' LIMIT 1
+
 -- name: calls_lock
 -- params: id
 SELECT {CALL} FROM calls WHERE id = ?1 AND state = 'open'
@@ -78,7 +83,7 @@ SELECT {CALL} FROM calls
 WHERE run = ?1 AND run <> '' AND key = ?4 AND life <> ?2 AND state = 'done'
   AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.source = calls.id)
-  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state <> 'replayed')
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state NOT IN ('replayed', 'refused'))
 ORDER BY number, id LIMIT 1
 
 -- What an earlier life asked at this place of that conversation, whatever is asked there now.
@@ -88,7 +93,7 @@ SELECT {CALL} FROM calls
 WHERE run = ?1 AND run <> '' AND lane = ?3 AND life <> ?2 AND state = 'done'
   AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.source = calls.id)
-  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state <> 'replayed')
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state NOT IN ('replayed', 'refused'))
 ORDER BY number, id LIMIT 1
 
 -- name: answer_add
