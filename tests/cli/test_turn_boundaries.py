@@ -3,18 +3,23 @@ middle of each: three of those write, and a sink counts. Six cells are in `make 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from cli_house import House, free_port
+
+from relit.node import status
 
 PROGRAM = """
 import http.client, json, os, sys, time, urllib.parse
@@ -37,10 +42,12 @@ def calls():
 
 
 def die(point):
-    if WANTED in (point, "stay-" + point) and not os.path.exists(marker()):
+    if WANTED in (point, "stay-" + point, "wait-" + point) and not os.path.exists(marker()):
         open(marker(), "w").close()
-        time.sleep(600 if WANTED != point else 0)
-        os._exit(9)
+        while WANTED != point and not os.path.exists(os.path.join(PLACE, "go-" + NAME)):
+            time.sleep(0.01)
+        if not WANTED.startswith("wait-"):
+            os._exit(9)
 
 
 def marker():
@@ -263,6 +270,40 @@ def test_a_turn_whose_home_goes_back_to_before_it_is_answered_from_the_record(wo
     assert World.bought[name] == 12
 
 
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def kill(house: House, victim: str) -> None:
+    """As the kernel would. Of what relit does not start again itself, a person does."""
+    run = Path(house.folder) / "data" / "run"
+    known = status.read(run)
+    if victim == "gateway":
+        os.kill(next(each.pid for each in known.instances if each.name == "gateway" and each.pid), signal.SIGKILL)
+        return
+    for pid in (known.keeper, known.node, *(each.pid for each in known.instances)):
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    until(lambda: status.read(run).node is None, "the node is dead")
+    done = house.spawn("up", "--timeout", "60s", timeout=90)
+    assert done.returncode == 0, done.stderr
+
+
+def decide(house: House, run: str) -> None:
+    """A person says whether what is in doubt was done: of `post` nobody else can know."""
+    while (state := house.json("show", run)["run"]["state"]) not in ("completed", "failed"):
+        for each in house.json("effects", "ls", "--run", run, "--state", "in_doubt")["tools"]:
+            if each["effect"] == "ask":
+                happened = World.writes[each["arguments"]["what"]] > 0
+                house.run("effects", "resolve", each["id"], "--done" if happened else "--not-done")
+        time.sleep(0.1)
+    assert state == "completed"
+
+
 POINTS = [f"{when}-{number}" for number in range(CALLS) for when in ("before", "in")]
 CELLS = ("in-3", "before-8", "in-5", "in-11", "in-17", "before-17")
 
@@ -289,14 +330,38 @@ def test_an_agent_that_goes_on_as_it_is_does_nothing_twice_either(workers: House
     cut(workers, "continue", point)
 
 
-def cut(house: House, resume: str, point: str) -> None:
-    """One turn, in which the agent dies there."""
-    name = f"{resume}-{point}-{time.monotonic_ns()}"
-    run = str(house.json("send", resume, f"Do it: {name} {point}")["id"])
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("victim", "point"), [("gateway", "in-9"), ("everything", "in-11")])
+def test_a_turn_is_finished_when_what_is_around_its_agent_dies(workers: House, victim: str, point: str) -> None:
+    cut(workers, "replay", point, victim)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("resume", ["replay", "continue"])
+@pytest.mark.parametrize("victim", ["gateway", "everything"])
+def test_whatever_dies_at_any_boundary_nothing_is_done_twice(
+    workers: House, victim: str, resume: str, point: str
+) -> None:
+    cut(workers, resume, point, victim)
+
+
+def cut(house: House, resume: str, point: str, victim: str = "agent") -> None:
+    """One turn, in which the agent dies there, or stands there while others do."""
+    name = f"{resume}-{victim}-{point}-{time.monotonic_ns()}"
+    reached = Path(house.folder) / f"died-{name}"
+    run = str(house.json("send", resume, f"Do it: {name} {point if victim == 'agent' else f'wait-{point}'}")["id"])
+    if victim != "agent":
+        until(reached.exists, "it got there")
+        kill(house, victim)
+        (Path(house.folder) / f"go-{name}").touch()
+    decide(house, run)
     assert house.json("wait", run, "--timeout", "150s")["output"] == f"Finished {name}"
-    assert (Path(house.folder) / f"died-{name}").exists(), "it was killed"
+    assert reached.exists(), "it was killed"
     assert [World.writes[f"{name}-{number}"] for number in WRITES] == [1, 1, 1]
     if resume == "replay":
-        assert World.bought[name] == 12, "no call was bought twice"
+        assert 12 <= World.bought[name] <= 12 + (victim != "agent"), "no call was bought twice"
     tools = house.json("turn", "show", resume, run)["tools"]
     assert {each["state"] for each in tools} <= {"done", "replayed"}

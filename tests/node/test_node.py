@@ -325,6 +325,7 @@ async def test_flapping_is_remembered_across_nodes(keeper: KeeperClient, run_dir
     async with running(keeper, run_dir, server, patient, leave=True):
         await server.saw("instance.restarting", 2)
     async with running(keeper, run_dir, server, patient, leave=True) as node:
+        assert node.status()[0].restarts > 0, "those of before are none of this start"
         await server.saw("instance.restarting", 3)
         assert node.status()[0].restarts == 2, "a death that both saw counts once"
     assert len(server.named("instance.died")) == 2

@@ -245,7 +245,7 @@ async def test_a_passing_trouble_is_tried_again_and_a_refusal_is_not(house: Hous
 async def test_a_message_waits_while_its_budget_is_spent_and_no_failure_is_counted(house: House) -> None:
     broke = Refused(402, "the budget is spent")
     toy = Toy(*[broke] * 9, "paid")
-    toy.short = [Shortage("no money", 10), Shortage("no money", 1), Shortage("no money")] * 9
+    toy.short = [Shortage(f"c{number // 3}", "no money", 2 - number % 3) for number in range(27)]
     await house.work(toy)
     run = await house.send("do it")
     assert await house.answer(run) == "paid "
@@ -256,9 +256,19 @@ async def test_a_message_waits_while_its_budget_is_spent_and_no_failure_is_count
     assert told[-1] == {"text": "paid "}
 
 
+async def test_an_agent_that_fails_without_asking_for_more_has_failed(house: House) -> None:
+    """Some ask nothing for a while after they were refused; some have another trouble."""
+    toy = Toy(*[Refused(402, "the budget is spent")] * 9)
+    toy.short = [Shortage("c", "no money")] * 9
+    await house.work(toy)
+    with pytest.raises(RunFailed, match="did not finish a message"):
+        await house.answer(await house.send("do it"))
+    assert len(toy.heard) == 1 + 3
+
+
 async def test_a_message_that_no_days_budget_can_pay_ends_and_says_so(house: House) -> None:
     toy = Toy(Refused(402, "the budget is spent"))
-    toy.short = [Shortage("more than a day's", hopeless=True)]
+    toy.short = [Shortage("c", "more than a day's", hopeless=True)]
     await house.work(toy)
     with pytest.raises(RunFailed, match="cannot pay for a message"):
         await house.answer(await house.send("do it"))

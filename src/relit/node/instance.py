@@ -74,7 +74,7 @@ class Instance:
         incident: Incident | None = None,
     ) -> None:
         self.spec = spec
-        self.history = history or History()
+        self.history = history = history or History()
         self.hold = hold or Hold()
         self._driver = driver
         self._tell = listener
@@ -88,11 +88,11 @@ class Instance:
         self.trouble = Trouble(spec, clock, listener.incident, incident)
         self._clock = clock
         self._chance = chance
-        self._asked = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._whose = (spec.care.agent, spec.care.kind) if spec.care else ("", "")
-        agent, kind = self._whose
-        self.status = InstanceStatus(name=spec.name, state="stopped", agent=agent, kind=kind, since_ms=clock.now_ms())
+        self._asked, self._hurry = asyncio.Event(), asyncio.Event()
+        agent, kind = self._whose = (spec.care.agent, spec.care.kind) if spec.care else ("", "")
+        self.status = InstanceStatus(
+            name=spec.name, state="stopped", agent=agent, kind=kind, since_ms=clock.now_ms(), restarts=history.restarts
+        )
 
     async def run(self, found: Sequence[Life] = ()) -> None:
         """Keep it alive. ``found`` are lives of this name that an earlier node left."""

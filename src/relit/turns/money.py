@@ -17,9 +17,10 @@ _DAY_MS = 86_400_000
 
 
 class Shortage(msgspec.Struct, frozen=True):
-    """``why``: which budget. ``wait_ms``: until it is certainly there; 0: it is. ``hopeless``: that call may
-    cost more than a whole day's budget."""
+    """``call``: the one that was refused. ``why``: which budget. ``wait_ms``: until there certainly is money for it; 0:
+    there is. ``hopeless``: it may cost more than a whole day's budget."""
 
+    call: str
     why: str
     wait_ms: int = 0
     hopeless: bool = False
@@ -37,12 +38,12 @@ def shortage(
     why = f"the budget of {scope} for today is spent"
     limit = limits.get(scope)
     if limit is None:
-        return Shortage(why)
+        return Shortage(last.id, why)
     wants = max(1, last.reserved)
     if wants > limit:
-        return Shortage(f"a call of it may cost more than the whole budget of {scope}", hopeless=True)
+        return Shortage(last.id, f"a call of it may cost more than the whole budget of {scope}", hopeless=True)
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     used = sum(each.spent + each.reserved for each in spent if each.scope == scope)
     if day != now.date().isoformat() or limit - used >= wants:
-        return Shortage(why)
-    return Shortage(why, _DAY_MS - now_ms % _DAY_MS + SOON_MS)
+        return Shortage(last.id, why)
+    return Shortage(last.id, why, _DAY_MS - now_ms % _DAY_MS + SOON_MS)

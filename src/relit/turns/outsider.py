@@ -113,6 +113,7 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
         replays = ctx.patched("resume") and await ctx.step(lambda: door.replays, name="replays")
         mark = await ctx.step(door.mark, name="snapshot", retry=ways.retry) if replays else 0
         taken = deaths = failures = 0
+        unpaid = None  # the call that a budget refused
         while deaths < DELIVERIES and failures < ways.retry.attempts:
             begun = await ctx.step(me, name="begin")
             delivery = Delivery(door, ctx, ways.pause_s, fresh=begun == ways.me, mark=mark)
@@ -120,7 +121,8 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
             if done["answered"]:
                 return str(done["text"])
             taken += done.get("taken", True)
-            if done.get("short"):
+            if done.get("unpaid") not in (None, unpaid):  # else it has not even asked again
+                unpaid = done["unpaid"]
                 await _money(ctx, door, ways.retry)
             elif done.get("failed"):
                 failures += 1
@@ -166,7 +168,7 @@ class Delivery:
 
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
         """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile, or (``failed``) says that
-        it could not, for now, or (``short``) had no money for it; ``taken``: it may have begun."""
+        it could not, for now, because (``unpaid``) that call had no money; ``taken``: it may have begun."""
         while True:
             again = number > 1 or not self._fresh
             if again and self._mark:
@@ -189,23 +191,24 @@ class Delivery:
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
                 why = self._hiding.whole(str(error))
-                if await self._is_short():
-                    return {"answered": False, "short": True, "why": why}
+                if (unpaid := await self._unpaid()) is not None:
+                    return {"answered": False, "failed": True, "unpaid": unpaid, "why": why}
                 if error.status in PASSING:
                     return {"answered": False, "failed": True, "taken": error.status not in UNTAKEN, "why": why}
                 raise TurnFailed("the agent refused a message", why=why) from error
 
-    async def _is_short(self) -> bool:
-        """Whether that is why the agent failed it. What no day's budget can pay fails for good."""
+    async def _unpaid(self) -> str | None:
+        """The call for which there was no money. What no day's budget can pay fails the message for good."""
         short = await self._door.shortage(self._run.run_id)
         if short is not None and short.hopeless:
             raise TurnFailed(
                 "the agent cannot pay for a message", why=short.why,
                 fix="raise the budget in relit.toml, or lower the most tokens of an answer; then relit requeue RUN",
             )  # fmt: skip
-        if short is not None:
-            self._tell({"waiting": short.why})
-        return short is not None
+        if short is None:
+            return None
+        self._tell({"waiting": short.why})
+        return short.call
 
     async def _turn(self, text: str, session: str) -> str:
         pieces: list[str] = []
