@@ -9,6 +9,7 @@ import pytest
 from relit.api.volumes_local import LocalVolumes
 from relit.app import rescue
 from relit.control.care import KnownGood
+from relit.errors import VolumeTooLarge
 from relit.settings import Settings
 
 AGENT = "clerk"
@@ -71,3 +72,19 @@ async def test_one_that_is_as_broken_in_the_known_good_one_becomes_what_it_was_b
 async def test_what_was_never_another_has_nothing_to_go_back_to(volumes: LocalVolumes) -> None:
     found = await rescue.known_good(volumes, AGENT, FILES)
     assert (found.number, found.was, found.config, found.newest) == (0, 0, {}, 1)
+
+
+async def test_a_snapshot_that_cannot_be_taken_hides_none_that_was(
+    volumes: LocalVolumes, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = await rescue.mark_good(volumes, AGENT)
+    (home / "a.json").write_text("broken\n")
+
+    async def refused(*_: object, **__: object) -> None:
+        raise VolumeTooLarge("it is over its limits")
+
+    monkeypatch.setattr(volumes, "snapshot", refused)
+    found = await rescue.known_good(volumes, AGENT, FILES)
+    assert (found.number, list(found.config)) == (number, ["a.json"])
+    assert found.newest != number, "as it is now, it is none of those"
+    assert found.why == "no snapshot could be taken: it is over its limits"

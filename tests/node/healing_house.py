@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 from node_house import Server, spec
 
-from relit.control.care import Care, ConfigFile, Incident, Ladder, Went
+from relit.control.care import Care, ConfigFile, Incident, KnownGood, Ladder, Went
 from relit.control.values import Backoff, InstanceSpec
-from relit.errors import VolumeError
+from relit.errors import RelitError, VolumeError
 
 QUICK = Ladder(restarts=1, settled_ms=50, good_after_ms=60, slow_first_ms=5, slow_most_ms=5)
 SOON = Backoff(first_ms=1, most_ms=1)
@@ -49,6 +49,13 @@ class Rescuer(Server):
 
     home: Home
     fails: VolumeError | None = None
+    refuses: RelitError | None = None  # to say what is good
+
+    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
+        found = await super().known_good(agent, files, broken=broken)
+        if self.refuses is not None:
+            raise self.refuses
+        return found
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         went = await super().go_back(agent, number, files)

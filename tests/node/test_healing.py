@@ -16,7 +16,7 @@ from node_house import Bell, Server, gone, kill, rings, running, spec
 
 from relit.control.care import KnownGood, Repair, Tried
 from relit.control.values import Demand, Probe, lives_of
-from relit.errors import ServerUnreachable, VolumeError
+from relit.errors import FreezeFailed, RelitError, ServerUnreachable, StoreFull, VolumeError, VolumeTooLarge
 from relit.node import record
 from relit.node.client import KeeperClient
 from relit.node.ladder import History
@@ -221,6 +221,19 @@ async def test_when_no_older_home_comes_up_the_agent_keeps_its_own(
     assert not [each for each in server.asked if each[0] == "go_back"]
     [done] = [each for each in server.incidents[-1].timeline if each.what.startswith("looked for an older home")]
     assert done.outcome == ("failed: no older home of ada came up in a clone (8 it ended with exit 1; 7 not in 60 s)")
+
+
+@pytest.mark.parametrize("error", [StoreFull("no room"), VolumeTooLarge("no room"), FreezeFailed("no room")])
+@pytest.mark.parametrize("code", [3, 78])
+async def test_volumes_that_refuse_to_say_what_is_good_keep_nobody_from_being_told(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, error: RelitError, code: int
+) -> None:
+    server.refuses = error
+    async with running(keeper, run_dir, server, [home.spec(["sh", "-c", f"exit {code}"])]):
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+    told = server.incidents[-1]
+    assert told.severity == "critical"
+    assert ("looked for what was good", "failed: no room") in [(each.what, each.outcome) for each in told.timeline]
 
 
 async def test_what_could_not_be_done_is_told_and_the_next_thing_is_tried(

@@ -15,11 +15,12 @@ from node_house import ENV, Bell, Server, gone, kill, living, memory_kb, rings, 
 from relit.control.local import LocalControl
 from relit.control.unix import UnixControl, UnixControlServer
 from relit.control.values import Backoff, InstanceSpec, Probe
-from relit.drivers.base import Exit
+from relit.drivers.base import Exit, Launch, Life
 from relit.drivers.process import ProcessDriver
 from relit.errors import Conflict
 from relit.lib import proc
 from relit.lib.ids import system_random
+from relit.node import storm
 from relit.node.client import KeeperClient
 from relit.node.node import Node
 
@@ -75,6 +76,26 @@ async def test_a_fault_in_the_nodes_own_code_leaves_nothing_unwatched(
     kill(pid)
     assert int(await bell.next()) != pid
     await node.stop()
+
+
+async def test_a_fault_that_comes_again_and_again_is_told_and_slows_down(
+    keeper: KeeperClient, run_dir: Path, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Faulty(ProcessDriver):
+        faults = 0
+
+        async def start(self, launch: Launch) -> Life:
+            self.faults += 1
+            raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(storm, "FAULT_S", 0.01)
+    driver, wanted = Faulty(keeper), spec("web", ["true"], record=str(tmp_path / "incidents"))
+    node = Node(LocalControl(server), driver, [wanted], run_dir=run_dir, chance=Random(1))
+    await node.start()
+    await server.until(lambda: any(each.severity == "critical" for each in server.incidents))
+    assert "ZeroDivisionError" in server.incidents[-1].cause
+    await node.stop()
+    assert driver.faults < 10, "it does not spin"
 
 
 async def test_a_death_is_reported_with_the_process_that_died(

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import pyjson5
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from relit.agents import place
 from relit.agents.checks import CHECKS
@@ -79,7 +78,7 @@ def load(data: bytes, form: Format) -> dict[str, Any]:
         tree = _LOAD[form](data.decode())
     except pyjson5.Json5Exception as error:
         raise Unreadable(f"it is not JSON5: {error.args[0]}") from error
-    except (ValueError, YAMLError, RecursionError) as error:
+    except Exception as error:  # parsers of agents' texts raise whatever they like
         raise Unreadable(f"it is not {form.upper()}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(tree, dict):
         raise Unreadable(f"it is not a table of settings but {'empty' if tree is None else type(tree).__name__}")

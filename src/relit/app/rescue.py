@@ -9,10 +9,11 @@ import msgspec
 from relit import documents
 from relit.api.volumes_port import NOW, Volumes
 from relit.control.care import KnownGood, Went
-from relit.errors import Conflict, NotFound
+from relit.errors import Conflict, NotFound, RelitError
 from relit.lib.names import given
 from relit.manifest import KNOWN_GOOD
 
+_NONE = -1  # the number of no snapshot
 _LOOK = 500  # snapshots that are looked through, newest first
 _TRIED = 100  # of them, for an earlier configuration
 _KEPT = 21  # newest ones that keep their tag
@@ -21,15 +22,19 @@ _KEPT = 21  # newest ones that keep their tag
 async def known_good(volumes: Volumes, agent: str, files: Sequence[str], *, broken: bool = False) -> KnownGood:
     """See ``ControlBackend``."""
     try:
-        await volumes.snapshot(agent)
-        found = (await volumes.log(agent, limit=_LOOK)).snapshots
+        now = (await volumes.snapshot(agent)).snapshot.number
     except NotFound:
         return KnownGood()
+    except RelitError as error:  # what it was is on record all the same; as it is now, it is none of those
+        now, why = _NONE, f"no snapshot could be taken: {error.what}"
+    else:
+        why = ""
+    found = (await volumes.log(agent, limit=_LOOK)).snapshots
     good = [each for each in found if KNOWN_GOOD in each.tags]
-    known = KnownGood(newest=found[0].number if found else 0)
+    known = KnownGood(newest=now, why=why)
     if good:
-        known = KnownGood(
-            newest=known.newest,
+        known = msgspec.structs.replace(
+            known,
             number=good[0].number,
             at_ms=good[0].at,
             older=[(each.number, each.at) for each in good[1:_KEPT]],

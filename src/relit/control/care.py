@@ -82,7 +82,8 @@ class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
     its moment; ``older`` further ones (number, moment), newest first; ``others`` those before it that nobody tagged;
     ``clones``: whether these can be tried in a clone; ``newest`` the newest snapshot; ``config``: which of the files
     asked for differ from it, with a text diff each. Without a known-good one, or when they are broken there, too,
-    ``config`` compares with ``was``: the newest snapshot in which one of the files was another than now."""
+    ``config`` compares with ``was``: the newest snapshot in which one of the files was another than now. ``why``
+    something of this is not known."""
 
     number: int = 0
     at_ms: int = 0
@@ -93,6 +94,7 @@ class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
     newest: int = 0
     was: int = 0
     config: dict[str, str] = {}
+    why: str = ""
 
 
 class Went(msgspec.Struct, frozen=True, kw_only=True):

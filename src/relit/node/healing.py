@@ -25,6 +25,7 @@ from relit.lib.service import finished
 from relit.node import bisect
 from relit.node.ladder import Ending, Facts, Verdict, reachable
 from relit.node.redact import Redactor, telling
+from relit.node.trouble import told
 from relit.pressure.shedding import fresh_score
 
 LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
@@ -120,15 +121,18 @@ class Healing:
         return None if said is None else said != ""
 
     async def known_good(self, spec: InstanceSpec, care: Care, ending: Ending) -> KnownGood | None:
-        """What it could go back to after that; ``None`` when nobody answers."""
+        """What it could go back to after that; ``None`` when nobody answers. What volumes refuse to tell is as good as
+        not there: the ladder goes on, and in the end a person is told."""
         wrong = await self._is_wrong(spec, care) if ending == "config" else None
         try:
             async with asyncio.timeout(ASK_S):
                 files = [each.path for each in care.config]
                 found = await self._control.known_good(care.agent, files, broken=wrong is True)
-                return msgspec.structs.replace(found, valid=wrong is False)
         except (TimeoutError, ServerUnreachable):
             return None
+        except RelitError as error:
+            found = KnownGood(why=told(error))
+        return msgspec.structs.replace(found, valid=wrong is False)
 
     def facts(self, found: KnownGood) -> Facts:
         """The same for the ladder."""
@@ -150,7 +154,7 @@ class Healing:
             async with asyncio.timeout(_budget_ms(care, verdict) / 1000):
                 match verdict.action:
                     case "recreate":
-                        return await asyncio.to_thread(leftovers.clear, care)
+                        return await self._clear(care)
                     case "config":
                         went = await self._control.go_back(care.agent, verdict.to, sorted(found.config))
                         return f"{', '.join(sorted(found.config))} as in snapshot {went.to}" + _kept(went.replaced)
@@ -168,6 +172,12 @@ class Healing:
             raise RelitError(
                 f"{verdict.action} of {care.agent} was not done in {_budget_ms(care, verdict) // 1000} s"
             ) from error
+
+    async def _clear(self, care: Care) -> str:
+        try:
+            return await asyncio.to_thread(leftovers.clear, care)
+        except OSError as error:
+            raise RelitError(f"what {care.agent} left behind could not be cleared away", why=str(error)) from error
 
     async def mark_good(self, care: Care) -> int:
         """Take a snapshot that is known to be good; 0 when that cannot be now."""

@@ -348,6 +348,7 @@ class Instance:
         acts = care is not None and verdict.action != "restart"  # a node that dies in the middle has not tried it
         self.history = (undone(verdict, policy=self.spec.backoff, chance=self._chance) if acts else verdict).history
         self.trouble.ended(verdict, ending, end, why)
+        self.trouble.knows(known or KnownGood())
         self._restarting(verdict)
         storm_s = self._tokens.wait_s()
         if verdict.action == "restart" and verdict.delay_ms == 0 and self._follower.there:
@@ -360,7 +361,6 @@ class Instance:
     async def _heal(self, verdict: Verdict, care: Care, known: KnownGood) -> Verdict:
         """Answers the same verdict, or that it is to be done again: it was cut short, or could not be asked for."""
         self._become("healing", reason=f"rung {verdict.rung}, {verdict.action}: {verdict.reason}")
-        self.trouble.differs(known.config)
         self.trouble.does(verdict)
         began, cut = self._clock.now_ms(), False
         try:

@@ -251,6 +251,14 @@ def _slow(history: History, ending: Ending, ladder: Ladder, policy: Backoff, cha
     )
 
 
+def fault(history: History) -> Verdict:
+    """What is told when relit itself fails at an instance again and again."""
+    return Verdict(
+        action="restart", delay_ms=0, reason="relit itself fails at it",
+        history=msgspec.structs.replace(history, rung=4), first=history.rung == 0,
+    )  # fmt: skip
+
+
 def undone(verdict: Verdict, *, policy: Backoff, chance: Random) -> Verdict:
     """The verdict on an action that was cut short: it is not spent, and comes again after a wait. Not for ever."""
     history = verdict.history

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ from relit.node.healing import Healing
 from relit.node.holds import Holds
 from relit.node.incidents import Incidents
 from relit.node.instance import Instance
-from relit.node.ladder import over
+from relit.node.ladder import fault, over
 from relit.node.learning import Learning
 from relit.node.link import Link
 from relit.node.listener import Listener
@@ -43,13 +44,13 @@ from relit.node.redact import telling
 from relit.node.roll import Roll
 from relit.node.semaphore import Semaphore
 from relit.node.share import Share
-from relit.node.storm import Tokens
+from relit.node.storm import Faults, Tokens
 from relit.node.trouble import UNWANTED, forsaken, left_open
 from relit.pressure.admission import Room
 from relit.pressure.meter import Meter
 
+_LOG = logging.getLogger(__name__)
 FLUSH_S = 1.0
-FAULT_S = 1.0  # after a fault in an instance's task
 
 
 class Node:
@@ -318,13 +319,18 @@ class Node:
         return instance
 
     async def _keep(self, instance: Instance, found: Sequence[Life]) -> None:
-        """Run an instance; a fault in our own code must not leave its process unwatched."""
+        """Run an instance; a fault in our own code must not leave its process unwatched, nor a person untold."""
+        faults = Faults()
         while True:
             try:
                 return await instance.run(found)
             except Exception as error:  # noqa: BLE001 - whatever it is: it is shown, and the instance taken over anew
                 self.trouble = f"{instance.spec.name}: {error!r}"
-            await asyncio.sleep(FAULT_S)
+                _LOG.error("a fault at %s", instance.spec.name, exc_info=error)
+                wait_s = faults.another(asyncio.get_running_loop().time())
+                if faults.many:
+                    instance.trouble.ended(fault(instance.history), "not-started", "", f"relit failed: {error!r}")
+            await asyncio.sleep(wait_s)
             with contextlib.suppress(RelitError):  # then the next round finds it by its name
                 found = [life for life in await self._driver.lives() if life.name == instance.spec.name]
 

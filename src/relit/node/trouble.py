@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from relit.control.care import Entry, Incident, Severity
+from relit.control.care import Entry, Incident, KnownGood, Severity
 from relit.control.values import InstanceSpec
 from relit.errors import RelitError
 from relit.lib.clock import Clock
@@ -93,11 +93,13 @@ class Trouble:
             )
         )
 
-    def differs(self, config: dict[str, str]) -> None:
-        """How its configuration differs from known-good."""
-        if self._incident is not None and config:
-            told = {path: self.without_secrets(text) for path, text in config.items()}
+    def knows(self, known: KnownGood) -> None:
+        """How its configuration differs from known-good, and what could not be found out."""
+        if self._incident is not None and known.config:
+            told = {path: self.without_secrets(text) for path, text in known.config.items()}
             self._incident = msgspec.structs.replace(self._incident, config=told)
+        if known.why:
+            self._note(Entry(at_ms=self._clock.now_ms(), what="looked for what was good", outcome=known.why))
 
     def without_secrets(self, text: str) -> str:
         """As it may be told."""
