@@ -142,7 +142,9 @@ def test_rubbish_is_refused_and_never_breaks_anything(data: bytes) -> None:
             assert isinstance(config.load(data, form), dict)
 
 
-@pytest.mark.parametrize("text", ["a: !!omap 5", "model: &a {<<: *a}", "a: !!timestamp x", "? [1, {b: *c}]", "a: !!set 7"])
+@pytest.mark.parametrize(
+    "text", ["a: !!omap 5", "model: &a {<<: *a}", "a: !!timestamp x", "? [1, {b: *c}]", "a: !!set 7"]
+)
 def test_what_breaks_the_parser_itself_is_refused_as_well(text: str) -> None:
     with pytest.raises(config.Unreadable):
         config.load(text.encode(), "yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,22 @@ def test_a_first_start_finds_its_folders_and_configuration(name: str, tmp_path: 
     made.unlink()
     furnish(kind, where)
     assert not made.exists(), "one that was lost is not made anew: that would hide the loss"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_an_agent_put_in_the_place_of_its_folders_stays_and_leads_nowhere(name: str, tmp_path: Path) -> None:
+    where, kind, outside = place(tmp_path, KINDS[name]), KINDS[name], tmp_path / "outside"
+    furnish(kind, where)
+    outside.mkdir()
+    for number, folder in enumerate(kind.folders):
+        each = tmp_path / "home" / folder
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+            [each.touch, lambda at=each: at.symlink_to("/nowhere/at/all"), lambda at=each: at.symlink_to(outside)][
+                number % 3
+            ]()
+    furnish(kind, where)
+    assert not any(outside.iterdir())
 
 
 def test_ports_and_tokens_stay_and_are_nobody_elses(tmp_path: Path) -> None:

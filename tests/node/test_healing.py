@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from healing_house import GOOD, QUICK, Home, Rescuer
 from log_house import fill, mounted
-from node_house import Bell, Server, gone, kill, rings, running, spec
+from node_house import Bell, Server, gone, kill, living, rings, running, spec
 
 from relit.control.care import KnownGood, Repair, Tried
-from relit.control.values import Demand, Probe, lives_of
+from relit.control.values import Activity, Demand, Probe, lives_of
 from relit.errors import FreezeFailed, RelitError, ServerUnreachable, StoreFull, VolumeError, VolumeTooLarge
 from relit.node import record
 from relit.node.client import KeeperClient
@@ -375,6 +375,23 @@ async def test_an_agent_that_answers_no_message_is_started_again(
         flag.unlink()
         assert await bell.next() != first
         flag.touch()
+        assert "answers no message" in (await server.saw("instance.restarting"))["reason"]
+
+
+async def test_one_in_the_middle_of_a_call_is_not_killed_for_its_silence(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    canary = Probe(kind="command", argv=["/bin/sh", "-c", f"echo >> {asked}; exit 1"], every_ms=10, failures=2)
+    server.activity_now = Activity(busy=["ada"], calls=["ada"])
+    async with running(keeper, run_dir, server, [msgspec.structs.replace(home.spec(rings(bell)), canary=canary)]):
+        pid = int(await bell.next())
+        async with asyncio.timeout(20):
+            while not asked.exists() or len(asked.read_text()) < 8:
+                await asyncio.sleep(0.01)
+        assert living(pid)
+        server.activity_now = Activity(busy=["ada"])  # a message waits for it: that proves nothing
+        assert int(await bell.next()) != pid
         assert "answers no message" in (await server.saw("instance.restarting"))["reason"]
 
 

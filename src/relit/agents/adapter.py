@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import msgspec
 from relit.agents import config
 from relit.agents.door import Door
 from relit.agents.kind import Inject, Kind, Probes, fill
+from relit.agents.place import make
 from relit.control.care import Care, ConfigFile, Ladder
 from relit.control.values import Probe
 from relit.lib import durations
@@ -139,11 +141,13 @@ def _filled(value: T, names: Mapping[str, Any]) -> T:
 
 
 def furnish(kind: Kind, place: Place) -> None:
-    """Make what a first start needs: folders, and configuration files in a home that is still empty. OSError."""
+    """Make what a first start needs: folders, and configuration files in a home that is still empty. What an agent has
+    put in a folder's place stays: its next start tells whether it can live with that. OSError."""
     home = Path(place.home)
     fresh = not any(home.iterdir())
     for folder in kind.folders:
-        (home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            make(home, folder)
     Path(place.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)
     if fresh:
         for each in configs_of(kind, place):

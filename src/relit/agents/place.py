@@ -37,6 +37,12 @@ def _make(folder: int, name: str) -> None:
         return
 
 
+def make(home: Path, path: str) -> None:
+    """Make a folder, and those on the way to it. OSError when one is there that is none, or a link."""
+    with folder_of(home, f"{path}/in-it", make=True):
+        return
+
+
 def read(home: Path, path: str, most: int) -> bytes:
     """A plain file's content. OSError; ValueError when it is larger than ``most``, or no plain file."""
     with folder_of(home, path) as (folder, name):

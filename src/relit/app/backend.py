@@ -87,10 +87,10 @@ class StoreBackend:
             for owner in self._owners(target.partition("/")[0]):
                 known = loads.get(owner, Load(0, 0))
                 loads[owner] = Load(known.ready + ready, known.running + running)
-        busy = {*loads}
-        busy |= {call.agent for call in await self._store.calls.open_calls()}
+        calls = {call.agent for call in await self._store.calls.open_calls()}
         effects = {call.agent for call in await self._store.tools.waiting(["open", "approved"])}
-        return Activity(busy=sorted(busy | effects), effects=sorted(effects), loads=loads)
+        calls |= effects
+        return Activity(busy=sorted(calls.union(loads)), calls=sorted(calls), effects=sorted(effects), loads=loads)
 
     async def footprints(self, learnt: Sequence[Measured]) -> list[Measured]:
         """The store has them."""

@@ -111,9 +111,11 @@ class PoolPlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """Agents with something to do: a message that they work on, or that waits for them, or a call to a model under way;
-    and those with a call to a tool under way. ``loads``: by agent, where there are runs."""
+    those with a call to a tool under way, and those with one to either (``calls``). ``loads``: by agent, where there
+    are runs."""
 
     busy: list[str] = []
+    calls: list[str] = []
     loads: dict[str, Load] = {}
     effects: list[str] = []
 

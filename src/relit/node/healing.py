@@ -179,6 +179,13 @@ class Healing:
         except OSError as error:
             raise RelitError(f"what {care.agent} left behind could not be cleared away", why=str(error)) from error
 
+    async def works(self, care: Care | None) -> bool:
+        """Whether it is in the middle of a call to a model or a tool, for all that is known."""
+        try:
+            return care is not None and care.agent in (await self._control.activity()).calls
+        except ServerUnreachable:
+            return False
+
     async def mark_good(self, care: Care) -> int:
         """Take a snapshot that is known to be good; 0 when that cannot be now."""
         try:

@@ -409,16 +409,13 @@ class Instance:
             clock=self._clock,
             chance=self._chance,
             readiness=lambda why: self._readiness(life, why),
+            works=partial(self._healing.works, self.spec.care),
             edits=Edits(self.spec, self._healing, self._note, fresh=self._clock.boot_ms() - life.begun_ms < FRESH_MS),
         )
         if (never := await watching.started()) is not None:
             return never
-        trouble, *_ = await race(
-            watching.trouble(),
-            self._prosper(watching),
-            self._foresee(life),
-            self._roll.weigh(life.pid, self.trouble.weighs),
-        )
+        weighed = self._roll.weigh(life.pid, self.trouble.weighs)
+        trouble, *_ = await race(watching.trouble(), self._prosper(watching), self._foresee(life), weighed)
         assert trouble is not None, "the other never returns"
         return cast("Told", trouble)
 

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -24,6 +25,7 @@ from relit.lib import proc
 
 BODY_MOST = 1 << 20  # of an answer
 _LOOPBACK = "127.0.0.1"
+_LARGEST = 64 << 10  # bytes of a file that is read
 
 
 async def ask(probe: Probe, pid: int = 0) -> str | None:
@@ -71,12 +73,21 @@ async def _file(probe: Probe) -> str | None:
 
 async def _age(probe: Probe) -> str | None:
     if probe.field:
-        told = _at(msgspec.json.decode(await asyncio.to_thread(Path(probe.target).read_bytes)), probe.field)
+        told = _at(msgspec.json.decode(await asyncio.to_thread(_plain, probe.target)), probe.field)
         written = float(told) if isinstance(told, int | float) else datetime.fromisoformat(str(told)).timestamp()
     else:
         written = os.stat(probe.target).st_mtime
     old_s = time.time() - written  # noqa: TID251 - a file's time is on the wall clock
     return None if old_s * 1000 <= probe.max_age_ms else f"{probe.target} was last written {old_s:.0f} s ago"
+
+
+def _plain(path: str) -> bytes:
+    """A plain file: an agent may put whatever never ends in its place. OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is no plain file")
+        return file.read(_LARGEST)
 
 
 async def _command(probe: Probe) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import msgspec
@@ -40,7 +40,8 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Watching:
-    """One life. ``readiness`` is told whenever it changes: ``None`` for ready, else why not."""
+    """One life. ``readiness`` is told whenever it changes: ``None`` for ready, else why not. ``works``: whether it is
+    in the middle of a call."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Watching:
         clock: Clock,
         chance: Random,
         readiness: Callable[[str | None], None],
+        works: Callable[[], Awaitable[bool]],
         edits: Edits,
     ) -> None:
         self._spec = spec
@@ -61,6 +63,7 @@ class Watching:
         self._clock = clock
         self._chance = chance
         self._readiness = readiness
+        self._works = works
         self._edits = edits
         self.ready_at: float | None = None  # since when, by the loop's clock
 
@@ -149,9 +152,10 @@ class Watching:
         return Told("hung", await self._until(live, answers=False))
 
     async def _watch_answers(self, canary: Probe) -> Told:
-        """An answer that is another than expected is an answer: its agent lives, and must not be killed for it."""
+        """An answer that is another than expected is an answer: its agent lives, and must not be killed for it. One that
+        is in the middle of a call lives, too: it may have no place for another turn."""
         any_answer = msgspec.structs.replace(canary, contains="", want={})
-        return Told("no-answer", await self._until(any_answer, answers=False))
+        return Told("no-answer", await self._until(any_answer, answers=False, excuse=self._works))
 
     async def _watch_config(self) -> Told:
         """What breaks it is only taken back when its agent does not do well with it: most go on with what they have
@@ -164,14 +168,16 @@ class Watching:
             if ill >= ILL_ROUNDS:
                 return Told("config", wrong)
 
-    async def _until(self, question: Probe, *, answers: bool) -> str:
-        """Ask until the answer is yes, or until it was no as often in a row as the probe wants. The first time is
-        anywhere in its span, so that those of many agents are spread."""
+    async def _until(
+        self, question: Probe, *, answers: bool, excuse: Callable[[], Awaitable[bool]] | None = None
+    ) -> str:
+        """Ask until the answer is yes, or until it was no as often in a row as the probe wants, without an ``excuse``.
+        The first time is anywhere in its span, so that those of many agents are spread."""
         misses, span = Misses(question.failures), question.every_ms / 1000
         await beat(span * self._chance.random())
         while True:
             why = await self._ask(question)
-            misses = misses.heard(answered=why is None)
+            misses = misses.heard(answered=why is None or (excuse is not None and await excuse()))
             if answers and why is None:
                 return ""
             if not answers and misses.silent:
