@@ -23,7 +23,7 @@ from relit.agents.runtime_making import Made, aside, make, make_node, node_aside
 from relit.agents.runtime_pip import Python, running
 from relit.agents.runtime_record import Artifact as Artifact
 from relit.agents.runtime_record import Runtime as Runtime
-from relit.agents.runtime_record import read
+from relit.agents.runtime_record import read, use
 from relit.agents.runtime_steps import LIMIT_S, Steps
 from relit.agents.runtime_steps import Progress as Progress
 from relit.agents.runtime_sums import differences
@@ -84,6 +84,7 @@ class Runtimes:
         if recipe.kind == NODE:
             raise Invalid("Node is no kind of agent", why="it comes with the kinds that need it")
         if ready := self.find(recipe.kind, recipe.version):
+            use(ready.path)
             return ready
         try:
             return await self._install(recipe)
