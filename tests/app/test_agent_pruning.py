@@ -135,6 +135,13 @@ def test_a_node_goes_with_the_last_that_needs_it(place: Place) -> None:
     assert [each.name for each in (place.root / "node").glob("[!.]*")] == ["24.0.0"]
 
 
+def test_what_a_killed_installer_left_goes_too(place: Place) -> None:
+    (place.root / "toy/.9.0.partial-x/venv").mkdir(parents=True)
+    (place.root / "a file").touch()
+    agent_pruning.prune(place.settings, place.look())
+    assert list((place.root / "toy").glob(".*partial*")) == []
+
+
 def test_what_is_needed_by_now_stays(place: Place) -> None:
     asked = place.look()
     place.went("2.0", "3.0")

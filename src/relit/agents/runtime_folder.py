@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 from relit.lib.proc import kill_marked
@@ -72,6 +72,15 @@ def sweep(folder: Path) -> None:
     """Remove what dead installers have left behind."""
     for place in folder.glob(".*.partial-*"):
         _drop(place)
+
+
+def tidy(folder: Path) -> None:
+    """As ``sweep``, unless somebody makes or removes something there. What is not ours to remove stays."""
+    with suppress(OSError):
+        if any(folder.glob(".*.partial-*")):
+            with closing(Lock(folder)) as lock:
+                if lock.take():
+                    sweep(folder)
 
 
 def publish(place: Path, final: Path) -> None:

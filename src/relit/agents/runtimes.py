@@ -18,7 +18,7 @@ from pathlib import Path
 from relit.agents.recipes import NODE, checked
 from relit.agents.recipes import Recipe as Recipe
 from relit.agents.runtime_failures import wrong
-from relit.agents.runtime_folder import Lock, alone, discard
+from relit.agents.runtime_folder import Lock, alone, discard, tidy
 from relit.agents.runtime_making import Made, aside, make, make_node, node_aside
 from relit.agents.runtime_pip import Python, running
 from relit.agents.runtime_record import Artifact as Artifact
@@ -85,6 +85,7 @@ class Runtimes:
             raise Invalid("Node is no kind of agent", why="it comes with the kinds that need it")
         if ready := self.find(recipe.kind, recipe.version):
             use(ready.path)
+            await finished(asyncio.to_thread(tidy, ready.path.parent))
             return ready
         try:
             return await self._install(recipe)
@@ -163,6 +164,11 @@ class Runtimes:
                     raise Conflict(f"{kind} {version} cannot be removed now", why=f"{folder.name} is being installed")
             self._see_unused(kind, version)
             discard(place)
+
+    def tidy(self) -> None:
+        """Remove what killed installers have left behind. Not in an event loop."""
+        for folder in self._root.glob("[!.]*"):
+            tidy(folder)
 
     def _see_unused(self, kind: str, version: str) -> None:
         users = [f"{each.kind} {each.version}" for each in self.list() if kind == NODE and each.node == version]

@@ -70,8 +70,9 @@ def look(settings: Settings, rollbacks: int | None = None) -> Pruned:
 
 
 def prune(settings: Settings, asked: Pruned, rollbacks: int | None = None) -> Pruned:
-    """Remove what ``asked`` says, unless it is needed by now. Blocking."""
+    """Remove what ``asked`` says, unless it is needed by now, and what killed installers left. Blocking."""
     known, now = _runtimes(settings), look(settings, rollbacks)
+    known.tidy()
     going = {each.path for each in asked.removed}
     done = [
         msgspec.structs.replace(each, why=_removed(known, each)) for each in now.removed if each.path in going
