@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -310,6 +311,70 @@ async def test_what_stands_there_without_a_record_is_made_anew(house: House) -> 
     assert house.runtimes().list() == []
     made = await house.runtimes().install(shell("echo"))
     assert (house.runtimes().list(), house.left) == ([made], [])
+
+
+class Stillness:
+    """Who uses a runtime, and must be still while it is exchanged: what was there when it was asked to be."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self.asked: list[tuple[str, str]] = []
+
+    @asynccontextmanager
+    async def still(self, node: str) -> AsyncIterator[None]:
+        self.asked.append((node, (self._house.root / "bare/1/mood").read_text()))
+        yield
+
+
+async def test_a_new_one_is_whole_before_the_old_one_is_touched(house: House) -> None:
+    recipe, users = shell('echo "$PWD" > ../mood'), Stillness(house)
+    await house.runtimes().install(recipe)
+    (house.root / "bare/1/mood").write_text("old")
+    made = await house.runtimes().renew(recipe, users.still)
+    assert users.asked == [("", "old")]
+    assert await house.runtimes().verify(made) == []
+    assert (house.runtimes().list(), house.left) == ([made], [])
+
+
+async def test_one_that_cannot_be_made_anew_stays(house: House) -> None:
+    users = Stillness(house)
+    made = await house.runtimes().install(shell("echo > ../mood"))
+    with pytest.raises(RelitError, match="ended with 3"):
+        await house.runtimes().renew(shell("exit 3"), users.still)
+    assert users.asked == []
+    assert (house.runtimes().list(), house.left) == ([made], [])
+
+
+async def test_one_whose_users_do_not_stop_stays(house: House) -> None:
+    @asynccontextmanager
+    async def never(node: str) -> AsyncIterator[None]:
+        raise Conflict("it goes on")
+        yield
+
+    made = await house.runtimes().install(shell("echo"))
+    with pytest.raises(Conflict, match="it goes on"):
+        await house.runtimes().renew(shell("echo"), never)
+    assert (house.runtimes().list(), house.left) == ([made], [])
+
+
+@pytest.mark.slow
+async def test_a_damaged_node_is_made_anew_with_what_needs_it(house: House, npm: Registry) -> None:
+    runtimes, nodes = house.runtimes(), []
+
+    @asynccontextmanager
+    async def still(node: str) -> AsyncIterator[None]:
+        nodes.append(node)
+        yield
+
+    made = await runtimes.install(NPM)
+    (house.root / "node" / NODE / "bin/node").write_text("broken")
+    assert await runtimes.verify(made) == [f"Node {NODE}: bin/node was changed"]
+    anew = await runtimes.renew(NPM, still, node=NODE)
+    assert nodes == [NODE]
+    assert await runtimes.verify(anew) == []
+    assert os.readlink(anew.path / "node") == f"../../node/{NODE}"
+    assert output(anew.path / "node/bin/node", anew.path / "node_modules/small/index.js") == "2.0.0"
+    assert house.left == []
 
 
 async def test_a_removed_version_is_gone(house: House) -> None:

@@ -91,7 +91,8 @@ def test_links_lead_to_what_came_along_whatever_it_is_called(quiet: AgentHouse, 
     home = quiet.home("ann")
     if move:
         assert not (disk / ".toy").exists()
-        assert not (disk / "notes").exists()
+        assert not old.place.is_symlink()
+        assert (disk / "notes/diary.md").exists()
     for each in ("absolute", "around", "in"):
         assert (home / "state/deep" / each).resolve() == (home / "state/deep/mood").resolve()
     assert (home / "work/diary.md").read_text() == (home / "state/deep/diary").read_text() == "Dear diary"
@@ -147,12 +148,87 @@ def test_a_folder_of_no_kind_is_refused(quiet: AgentHouse, tmp_path: Path) -> No
     assert "openclaw has openclaw.json" in done.output
 
 
-def test_move_removes_the_original(quiet: AgentHouse, old: Old) -> None:
+def test_move_removes_the_original_and_nothing_beside_it(quiet: AgentHouse, old: Old) -> None:
+    """Also nothing of a folder that lies elsewhere: it was copied, and is told."""
+    done = quiet.run("--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move", "--no-start")
+    assert done.exit_code == 0, done.output
+    assert [each.name for each in old.place.parent.iterdir()] == ["notes"]
+    assert (old.work / "diary.md").read_text() == "Dear diary"
+    assert f"copied too, and left where it is: {old.work}" in done.output
+    assert (quiet.home("ann") / "work/diary.md").exists()
+
+
+def test_the_question_before_a_move_names_what_is_left(quiet: AgentHouse, old: Old) -> None:
+    done = quiet.run("agent", "adopt", str(old.place), "--name", "ann", "--move")
+    assert done.exit_code == 2
+    assert f"remove it there? Copied too, and left where they are: {old.work}." in done.output
+    assert not quiet.home("ann").exists()
+
+
+def move(house: AgentHouse, old: Old) -> subprocess.Popen[str]:
+    """In a process of its own, told step by step."""
+    words = ["--json", "--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move", "--no-start"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "relit.cli", *words], cwd=house.folder, env=house.environment, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def until_step(adopting: subprocess.Popen[str], step: str) -> None:
+    assert adopting.stdout is not None
+    assert any(step in line for line in adopting.stdout), f"it never came to {step}"
+
+
+def test_an_original_that_is_written_to_meanwhile_stays(quiet: AgentHouse, old: Old) -> None:
+    adopting = move(quiet, old)
+    until_step(adopting, "taking a snapshot")
+    times = (old.place / "deep/mood").stat()
+    (old.place / "deep/mood").write_text("evil")  # as long as before, and as old
+    os.utime(old.place / "deep/mood", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (old.place / "late").write_text("new")
+    rows = [json.loads(line) for line in adopting.communicate(timeout=50)[0].splitlines()]
+    told = next(row for row in rows if row["event"] == "adopted")
+    assert (adopting.returncode, told["moved"]) == (6, False)
+    assert "deep/mood was written to; late is new" in told["stays"]["why"]
+    assert f"rm -r {old.place}" in told["stays"]["fix"]
+    assert (old.place / "late").read_text() == "new"
+    assert [each.name for each in sorted(old.place.parent.iterdir())] == [".toy", "notes"]
+    assert (quiet.home("ann") / "state/deep/mood").read_text() == "good"
+    assert quiet.listed("ann")["reason"] == "stopped by hand"
+    again = quiet.run("--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move")
+    assert again.exit_code == 6
+    assert "ann is complete without it" in again.output
+
+
+def test_an_original_that_is_in_use_again_stays(quiet: AgentHouse, old: Old) -> None:
+    adopting = move(quiet, old)
+    until_step(adopting, "taking a snapshot")
+    with (old.place / "toy.json").open():  # by this process, which is another one
+        rows = [json.loads(line) for line in adopting.communicate(timeout=50)[0].splitlines()]
+    told = next(row for row in rows if row["event"] == "adopted")
+    assert (adopting.returncode, told["moved"]) == (6, False)
+    assert f"in use by pid {os.getpid()}" in told["stays"]["why"]
+    assert old.place.exists()
+
+
+def test_a_move_that_is_killed_before_the_agent_is_complete_begins_again(quiet: AgentHouse, old: Old) -> None:
+    before = old.seen()
+    adopting = move(quiet, old)
+    until_step(adopting, "taking a snapshot")
+    adopting.kill()
+    adopting.communicate()
+    assert old.seen() == before
+    again = quiet.run("--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move", "--no-start")
+    assert again.exit_code == 6
+    assert "that was cut short" in again.output
+    home = quiet.home("ann")
+    assert f"relit agent rm ann; mv {home} {home}.cut-short; then again" in again.output
+    assert quiet.run("--yes", "agent", "rm", "ann").exit_code == 0
+    home.rename(f"{home}.cut-short")
     done = quiet.run("--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move", "--no-start")
     assert done.exit_code == 0, done.output
     assert not old.place.exists()
-    assert not old.work.exists()
-    assert (quiet.home("ann") / "work/diary.md").exists()
+    assert json.loads((quiet.home("ann") / "state/toy.json").read_text())["heartbeat"] == "off"
 
 
 def test_every_workspace_comes_along_and_is_given_back(quiet: AgentHouse, old: Old, tmp_path: Path) -> None:
@@ -168,7 +244,8 @@ def test_every_workspace_comes_along_and_is_given_back(quiet: AgentHouse, old: O
     (old.place / "toy.json").write_text(json.dumps(old.config | {"rooms": rooms}))
     done = quiet.run("--yes", "agent", "adopt", str(old.place), "--name", "ann", "--move", "--no-start")
     assert done.exit_code == 0, done.output
-    assert not apart.exists()
+    assert (apart / "notes.md").exists()
+    assert not old.place.exists()
     home = quiet.home("ann")
     found = json.loads((home / "state/toy.json").read_text())["rooms"]
     assert found == [

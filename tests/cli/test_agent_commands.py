@@ -192,9 +192,12 @@ def test_a_start_that_takes_too_long_ends_with_5(lively: AgentHouse) -> None:
     assert lively.run("agent", "start", "bob").exit_code == 0
 
 
-def test_an_installation_that_fails_leaves_no_agent_held(lively: AgentHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they lack is told, and they are back as soon as it is there."""
+def test_an_installation_that_fails_stops_nobody_and_removes_nothing(
+    lively: AgentHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run on, on what they have; as soon as a new one can be had they are started on that."""
     assert lively.run("agent", "add", "dan", "--kind", "toy").exit_code == 0
+    before = {name: lively.listed(name)["pid"] for name in ("bob", "dan")}
     program = next((lively.data / "runtimes/toy/1.0").rglob("toyagent.py"))
     program.write_text("broken")
     with monkeypatch.context() as patch:
@@ -202,14 +205,16 @@ def test_an_installation_that_fails_leaves_no_agent_held(lively: AgentHouse, mon
         failed = lively.run("agent", "install", "dan")
     assert failed.exit_code == 1, failed.output
     assert "No matching distribution" in failed.output
-    for name in ("bob", "dan"):
-        assert "by hand" not in str(lively.listed(name)["reason"])
-        assert "being installed" not in str(lively.listed(name)["reason"])
-    until(lambda: "relit agent install dan" in str(lively.listed("dan")["reason"]), "why it does not run")
-    assert lively.run("agent", "install", "dan").exit_code == 0
-    for name in ("bob", "dan"):
-        assert lively.run("agent", "start", name).exit_code == 0
+    assert "what is there stays as it is, and no agent was stopped" in failed.output
+    assert {name: lively.listed(name)["pid"] for name in before} == before
+    assert program.read_text() == "broken"
+    assert list((lively.data / "runtimes/toy").glob(".*partial*")) == []
+    done = lively.run("agent", "install", "dan")
+    assert done.exit_code == 0, done.output
+    assert "restarted: bob, dan" in done.output
+    for name, pid in before.items():
         assert lively.listed(name)["state"] == "ready"
+        assert lively.listed(name)["pid"] != pid
     assert lively.run("--yes", "agent", "rm", "dan").exit_code == 0
 
 

@@ -123,6 +123,27 @@ def differences(source: Path, copied: Path, skip: Sequence[str]) -> list[str]:
     return found[:10]
 
 
+Stamps = Mapping[str, tuple[int, ...]]
+"""Of all that is in a folder: what no write to it leaves as it was. (A time of change cannot be set by hand.)"""
+
+
+def stamps(folder: Path) -> Stamps:
+    """As they are now. OSError."""
+    found = {}
+    for entry in entries(folder, []):
+        now = entry.stat(follow_symlinks=False)
+        found[os.path.relpath(entry.path, folder)] = (now.st_mode, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    return found
+
+
+def changed(was: Stamps, now: Stamps) -> list[str]:
+    """What is no longer as it was, in words; the first few."""
+    found = [f"{each} is new" for each in now.keys() - was.keys()]
+    found += [f"{each} is gone" for each in was.keys() - now.keys()]
+    found += [f"{each} was written to" for each in was.keys() & now.keys() if was[each] != now[each]]
+    return sorted(found)[:10]
+
+
 def remove(folder: Path, patterns: Sequence[str]) -> None:
     """What the patterns name, with what is in it. OSError."""
     for entry in list(entries(folder, [])):

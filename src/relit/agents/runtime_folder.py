@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 from relit.lib.proc import kill_marked
@@ -74,20 +74,34 @@ def sweep(folder: Path) -> None:
         _drop(place)
 
 
+def tidy(folder: Path) -> None:
+    """As ``sweep``, unless somebody makes or removes something there. What is not ours to remove stays."""
+    with suppress(OSError):
+        if any(folder.glob(".*.partial-*")):
+            with closing(Lock(folder)) as lock:
+                if lock.take():
+                    sweep(folder)
+
+
 def publish(place: Path, final: Path) -> None:
-    """Bring what was made to the disk, then under its name. What stood there before was not whole, and goes."""
+    """Bring what was made to the disk, then under its name. What stood there before goes, once this stands there."""
     _sync_filesystem(place)
-    if final.exists():
-        discard(final)
+    old = _put_aside(final) if final.exists() else None
     os.rename(place, final)
     _sync_folder(final.parent)
+    if old is not None:
+        _drop(old)
 
 
 def discard(final: Path) -> None:
     """Take a version away: at once it is no longer there, whatever happens then."""
+    _drop(_put_aside(final))
+
+
+def _put_aside(final: Path) -> Path:
     aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
     os.rename(final, aside / final.name)
-    _drop(aside)
+    return aside
 
 
 def _drop(place: Path) -> None:

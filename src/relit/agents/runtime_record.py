@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -56,6 +58,20 @@ def read(path: Path) -> Runtime | None:
 def at(path: Path, record: Record) -> Runtime:
     """The runtime that lies there."""
     return Runtime(path=path, **{name: getattr(record, name) for name in record.__struct_fields__})
+
+
+def use(path: Path) -> None:
+    """Somebody is about to need the one that lies there. It may be somebody else's, who is not told."""
+    with suppress(OSError):
+        os.utime(path / NAME)
+
+
+def used_ms(path: Path) -> int:
+    """When somebody last asked for it, or it was made; 0 when it is gone."""
+    try:
+        return (path / NAME).stat().st_mtime_ns // 1_000_000
+    except FileNotFoundError:
+        return 0
 
 
 def write(path: Path, record: Record) -> None:

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, closing, suppress
 from pathlib import Path
 
 from relit.agents.recipes import NODE, checked
 from relit.agents.recipes import Recipe as Recipe
 from relit.agents.runtime_failures import wrong
-from relit.agents.runtime_folder import Lock, alone, discard
-from relit.agents.runtime_making import make, make_node
+from relit.agents.runtime_folder import Lock, alone, discard, tidy
+from relit.agents.runtime_making import Made, aside, make, make_node, node_aside
 from relit.agents.runtime_pip import Python, running
 from relit.agents.runtime_record import Artifact as Artifact
 from relit.agents.runtime_record import Runtime as Runtime
-from relit.agents.runtime_record import read
+from relit.agents.runtime_record import read, use
 from relit.agents.runtime_steps import LIMIT_S, Steps
 from relit.agents.runtime_steps import Progress as Progress
 from relit.agents.runtime_sums import differences
@@ -35,6 +35,7 @@ from relit.lib.space import is_full
 
 Troubles = list[str]
 Found = list[Runtime]
+Still = Callable[[str], AbstractAsyncContextManager[None]]
 
 
 class Runtimes:
@@ -83,6 +84,8 @@ class Runtimes:
         if recipe.kind == NODE:
             raise Invalid("Node is no kind of agent", why="it comes with the kinds that need it")
         if ready := self.find(recipe.kind, recipe.version):
+            use(ready.path)
+            await finished(asyncio.to_thread(tidy, ready.path.parent))
             return ready
         try:
             return await self._install(recipe)
@@ -90,13 +93,52 @@ class Runtimes:
             raise wrong(recipe, str(error), f"df -h {self._root}" if is_full(error) else "") from error
 
     async def _install(self, recipe: Recipe) -> Runtime:
-        steps = Steps(recipe, env=self._env, say=self._say, clock=self._clock, limit_s=self._limit_s)
-        place = self._place(recipe.kind, recipe.version)
+        steps, place = self._steps(recipe), self._place(recipe.kind, recipe.version)
         async with alone(place.parent, lambda: steps.begin("wait", f"{recipe.kind} is being installed already")):
             if ready := self.find(recipe.kind, recipe.version):
                 return ready
             node = await self._node(steps) if recipe.node else ""
             return await make(steps, place, node, self._python)
+
+    def _steps(self, recipe: Recipe) -> Steps:
+        return Steps(recipe, env=self._env, say=self._say, clock=self._clock, limit_s=self._limit_s)
+
+    async def renew(self, recipe: Recipe, still: Still, *, node: str = "") -> Runtime:
+        """A new one in the place of one that is here and damaged. ``node``: a damaged Node under it, made anew too.
+
+        Both are made aside. Only when they are whole ``still`` is entered, with the Node that is exchanged, if any:
+        within it nobody may run on what goes. As ``install`` raises; as long as ``still`` was not entered, all that was
+        here is here.
+        """
+        try:
+            made = await self._renewed(recipe, still, node)
+        except OSError as error:
+            raise wrong(recipe, str(error), f"df -h {self._root}" if is_full(error) else "") from error
+        if node and made.node != node:
+            with suppress(Conflict):  # others need it still: they are mended by themselves
+                await finished(asyncio.to_thread(self.remove, NODE, node))
+        return made
+
+    async def _renewed(self, recipe: Recipe, still: Still, bad: str) -> Runtime:
+        steps, place = self._steps(recipe), self._place(recipe.kind, recipe.version)
+        async with AsyncExitStack() as held:
+            waiting = alone(place.parent, lambda: steps.begin("wait", f"{recipe.kind} is being installed already"))
+            await held.enter_async_context(waiting)
+            under = await self._node_aside(steps, held) if bad else None
+            if under is not None:
+                node, lies = under.record.version, under.place.name
+            else:
+                node, lies = await self._node(steps) if recipe.node else "", ""
+            made = await held.enter_async_context(aside(steps, place, node, self._python, lies))
+            async with still(bad if node == bad else ""):
+                if under is not None:
+                    await finished(asyncio.to_thread(under.publish))
+                return await finished(asyncio.to_thread(made.publish))
+
+    async def _node_aside(self, steps: Steps, held: AsyncExitStack) -> Made:
+        waiting = alone(self._root / NODE, lambda: steps.begin("wait", "Node is being installed already"))
+        await held.enter_async_context(waiting)
+        return await held.enter_async_context(node_aside(steps, self._root / NODE))
 
     async def _node(self, steps: Steps) -> str:
         """The version of the newest Node here that the recipe takes, else of a new one."""
@@ -115,12 +157,18 @@ class Runtimes:
             raise NotFound(f"{kind} {version} is not installed", why=f"there is no folder {place}")
         with ExitStack() as held:
             # Who installs another kind may just have chosen this Node.
-            for folder in [place.parent] if kind != NODE else sorted(self._root.iterdir()):
+            every = [each for each in sorted(self._root.iterdir()) if each.is_dir()]
+            for folder in every if kind == NODE else [place.parent]:
                 lock = held.enter_context(closing(Lock(folder)))
                 if not lock.take():
                     raise Conflict(f"{kind} {version} cannot be removed now", why=f"{folder.name} is being installed")
             self._see_unused(kind, version)
             discard(place)
+
+    def tidy(self) -> None:
+        """Remove what killed installers have left behind. Not in an event loop."""
+        for folder in self._root.glob("[!.]*"):
+            tidy(folder)
 
     def _see_unused(self, kind: str, version: str) -> None:
         users = [f"{each.kind} {each.version}" for each in self.list() if kind == NODE and each.node == version]

@@ -20,6 +20,7 @@ from relit.agents.timetables import Timetable
 from relit.app import agent_files, by_hand, node_word
 from relit.app.agent_adding import Added, Wanted, tell, write
 from relit.app.agent_installing import Say
+from relit.app.agent_original import Original, Stays, by_yourself
 from relit.app.agents import place_of
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
@@ -44,12 +45,13 @@ class Aside(msgspec.Struct, frozen=True, kw_only=True):
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of an adoption, in ``run/adopted/record.json``: what ``release`` undoes. ``config``: the original
-    text."""
+    text; ``done``: nothing of the agent's leads to the original any more."""
 
     source: str
     kind: str
     config: str = ""
     asides: list[Aside] = []
+    done: bool = True
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +78,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     """What was done. ``schedules``: what it did by itself; relit has switched it off, where ``switched_off``.
-    ``blind``: its kind has a canary, which cannot be sent: its calls to models do not pass relit."""
+    ``blind``: its kind has a canary, which cannot be sent: its calls to models do not pass relit. ``outside``: folders
+    beside the installation that were copied, and stay where they are, whether it was ``moved`` or not."""
 
     added: Added
     source: str
@@ -86,6 +89,8 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     switched_off: bool
     snapshot: int
     moved: bool
+    outside: list[str] = []
+    stays: Stays | None = None
     blind: bool = False
 
 
@@ -111,12 +116,42 @@ def _adopt(kind: Kind) -> Adopt:
     return kind.adopt
 
 
+def outside(settings: Settings, environment: Environment, asked: Asked) -> list[str]:
+    """Folders beside the installation that its configuration names: they are copied, and never removed. As ``adopt``
+    raises before it begins."""
+    looking = Moving(asked, settings.kinds()[asked.kind], environment, lambda said: None, threading.Event())
+    _see_new(settings, asked)
+    looking.see()
+    return looking.outside
+
+
+def _see_new(settings: Settings, asked: Asked) -> None:
+    """Conflict: it was taken over already. The one that did so may have been killed on its way."""
+    name, source = asked.name, asked.source
+    record = kept_record(settings, name) if name in settings.agents else None
+    if record is None or record.source != str(source):
+        return
+    home = home_of(settings, name)
+    if not record.done:
+        raise Conflict(
+            f"{name} was to be {source}, taken over, but that was cut short", why=f"nothing was removed from {source}",
+            fix=f"relit agent rm {name}; mv {home} {home}.cut-short; then again",
+        )  # fmt: skip
+    raise Conflict(
+        f"{source} was taken over already: {name} is complete without it",
+        why="its removal was not asked for, was refused or was cut short",
+        fix=by_yourself(source, home / _adopt(settings.kinds()[asked.kind]).into),
+    )
+
+
 async def adopt(
     settings: Settings, environment: Environment, asked: Asked, say: Say, step: Callable[[str], None],
     snapshot: Callable[[str], Awaitable[int]],
 ) -> Adopted:  # fmt: skip
-    """Take it over; the original is not touched, unless ``move``: then it is removed in the end. Conflict: it runs."""
+    """Take it over; the original is not touched, unless ``move``: then it is removed in the end, if it is still as it
+    was copied. Conflict: it runs."""
     asked = guessed(settings, asked)
+    _see_new(settings, asked)
     kind, end = settings.kinds()[asked.kind], threading.Event()
     moving_in = Moving(asked, kind, environment, step, end)
     await asyncio.to_thread(moving_in.see)
@@ -129,9 +164,10 @@ async def adopt(
     if asked.start:
         by_hand.let(moving_in.settings, asked.name)
     node = await tell(settings, before, asked.name)
+    stays = None
     if asked.move:  # last: the agent does not depend on it
         step(f"removing {asked.source}")
-        await finished(asyncio.to_thread(moving_in.remove))
+        stays = await finished(asyncio.to_thread(moving_in.remove))
     return Adopted(
         added=msgspec.structs.replace(added, start=asked.start, node=node),
         source=str(asked.source),
@@ -140,7 +176,9 @@ async def adopt(
         schedules=moving_in.schedules,
         switched_off=_adopt(kind).switches_off,
         snapshot=number,
-        moved=asked.move,
+        moved=asked.move and stays is None,
+        outside=moving_in.outside,
+        stays=stays,
         blind=kind.probes.canary is not None and (asked.model or OWN) == OWN,
     )
 
@@ -163,6 +201,7 @@ class Moving:
         self.copied = Copied()
         self.schedules: list[Timetable] = []
         self.settings: Settings
+        self._original: Original
 
     # --- before ------------------------------------------------------------------------------------------------
 
@@ -177,7 +216,8 @@ class Moving:
             ) from error
         for each in adoption.named(self._tree, self._adopt.folders):
             self._see_aside(each)
-        self._see_still()
+        self._original = Original(source, self._asked.known_as or source, self._adopt, self._tree)
+        self._original.see_still()
 
     def _see_aside(self, each: Named) -> None:
         """A folder that is there comes along, once. Relative paths and ``~`` mean the owner's home."""
@@ -200,14 +240,10 @@ class Moving:
     def _expanded(self, named: str) -> Path:
         return self._owner / named[2:] if named.startswith("~/") else (self._owner / named)
 
-    def _see_still(self) -> None:
-        found = adoption.living(self._asked.source, self._adopt, self._tree)
-        if found is not None:
-            who = f"pid {found.pid}" if found.pid else "a process"
-            raise Conflict(
-                f"{self._asked.source} is in use by {who}", why=f"{found.why}; a copy of what is written to is none",
-                fix=f"stop it, then again: {self._adopt.stop or f'kill {found.pid}'}",
-            )  # fmt: skip
+    @property
+    def outside(self) -> list[str]:
+        """Folders that come along and do not lie in the installation's own."""
+        return [each.path for each in self._asides if not Path(each.path).is_relative_to(self._asked.source)]
 
     # --- into the home -----------------------------------------------------------------------------------------
 
@@ -216,10 +252,14 @@ class Moving:
         self.settings = made
         home, source = home_of(made, self._asked.name), self._asked.source
         if home.is_dir() and any(home.iterdir()):
-            raise Conflict(f"{home} holds something already", why="it is another agent's", fix="--name NAME")
+            raise Conflict(
+                f"{home} holds something already", why="it is another agent's, or left of one that was killed",
+                fix=f"--name NAME; or look, and then: rm -r {home}",
+            )  # fmt: skip
         self._see_room(home)
         self._step(f"copying {source}")
         try:
+            self._original.mark()
             places = {Path(folder): home / into for folder, into, _ in self._parts()}
             for folder, into, skip in self._parts():
                 done = moving.copy(Path(folder), home / into, skip, self._end.is_set, places)
@@ -230,7 +270,7 @@ class Moving:
             raise RelitError("it was not taken over: it was to end") from error
         except (OSError, shutil.Error) as error:
             raise RelitError(f"{source} was not copied", why=str(error), fix="relit agent adopt, again") from error
-        self._see_still()
+        self._original.see_still()
         return self._settled(made, home)
 
     def _parts(self) -> list[tuple[str, str, list[str]]]:
@@ -301,7 +341,9 @@ class Moving:
         path = adoption.inside(self._kind)
         file = self._asked.source / path
         text = file.read_text() if path and file.exists() else ""
-        return Record(source=str(self._asked.source), kind=self._asked.kind, config=text, asides=self._asides)
+        return Record(
+            source=str(self._asked.source), kind=self._asked.kind, config=text, asides=self._asides, done=False
+        )
 
     # --- its configuration -------------------------------------------------------------------------------------
 
@@ -309,7 +351,10 @@ class Moving:
         """Make it say what relit relies on; answers what changed."""
         kind, home = self._kind, home_of(self.settings, self._asked.name)
         where = place_of(self.settings, self._asked.name, kind)
-        return [change for each in configs_of(kind, where) for change in self._fit(each, home, where)]
+        changes = [change for each in configs_of(kind, where) for change in self._fit(each, home, where)]
+        if (record := kept_record(self.settings, self._asked.name)) is not None:
+            keep_record(self.settings, self._asked.name, msgspec.structs.replace(record, done=True))
+        return changes
 
     def _fit(self, file: ConfigFile, home: Path, where: Place) -> list[Change]:
         try:
@@ -345,19 +390,9 @@ class Moving:
                     found[key] = str(home / self._adopt.into) + value.removeprefix(name)
         return found
 
-    def remove(self) -> None:
-        """The original: what was copied is in a snapshot."""
-        folders = {Path(folder) for folder, _, _ in self._parts()}
-        try:
-            for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):  # one may lie in another
-                shutil.rmtree(folder)
-            if self._asked.known_as is not None and self._asked.known_as.is_symlink():
-                self._asked.known_as.unlink()  # it led there
-        except OSError as error:
-            raise RelitError(
-                f"{self._asked.name} was taken over, but not all of {self._asked.source} removed", why=str(error),
-                fix=f"rm -r {self._asked.source}",
-            ) from error  # fmt: skip
+    def remove(self) -> Stays | None:
+        """The original: what was copied is in a snapshot. Answers why it stays, if it does."""
+        return self._original.remove(home_of(self.settings, self._asked.name) / self._adopt.into)
 
 
 def _shown(key: str, value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -12,7 +12,7 @@ from relit.agents.recipes import Recipe, recipe_of
 from relit.agents.runtimes import Progress, Runtime, Runtimes
 from relit.app.agents import kind_of, version_of
 from relit.app.by_hand import Hand, let
-from relit.errors import ConfigError
+from relit.errors import RelitError
 from relit.settings import Settings
 
 Say = Callable[[Progress], None]
@@ -61,39 +61,48 @@ async def mend(settings: Settings, env: Mapping[str, str], agent: str, say: Say)
     say(Progress(wanted.kind, wanted.version, "check", "comparing checksums", 0))
     if not (troubles := await known.verify(found)):
         return _told(agent, "whole", found)
-    users = _users(settings, wanted)
-    return await _anew(settings, known, wanted, _told(agent, "mended", found, troubles), users)
+    return await _anew(settings, known, wanted, _told(agent, "mended", found, troubles), found.node)
 
 
-async def _anew(settings: Settings, known: Runtimes, wanted: Recipe, told: Installed, users: list[str]) -> Installed:
-    hands = [hand for hand in (Hand(settings, name, []) for name in users) if not hand.held]
+async def _anew(settings: Settings, known: Runtimes, wanted: Recipe, told: Installed, node: str) -> Installed:
+    """The new one is whole before anybody is stopped; without it all goes on as it is."""
+    hands: list[Hand] | None = None
+
+    @asynccontextmanager
+    async def still(shared: str) -> AsyncIterator[None]:
+        nonlocal hands
+        hands = [hand for hand in _users(settings, known, wanted, shared) if not hand.held]
+        try:
+            for hand in hands:
+                await hand.stop(reason=f"{wanted.kind} {wanted.version} is being installed anew", mine=True)
+            yield
+        finally:  # also of one that failed: an agent that lacks what it needs says so, and is told of
+            for hand in hands:
+                let(settings, hand.name)
+
+    damaged = any(trouble.startswith("Node ") for trouble in told.troubles)
     try:
-        for hand in hands:
-            await hand.stop(reason=f"{wanted.kind} {wanted.version} is being installed anew", mine=True)
-        node = told.troubles and any(trouble.startswith("Node ") for trouble in told.troubles)
-        under = known.find(wanted.kind, wanted.version)
-        await asyncio.to_thread(known.remove, wanted.kind, wanted.version)
-        if node and under is not None and under.node:
-            await asyncio.to_thread(known.remove, "node", under.node)
-        made = await known.install(wanted)
-    finally:  # also of one that failed: an agent that lacks what it needs says so, and is told of
-        for hand in hands:
-            let(settings, hand.name)
-    for hand in hands:
+        made = await known.renew(wanted, still, node=node if damaged else "")
+    except RelitError as error:
+        if hands is None:
+            error.what += "; what is there stays as it is, and no agent was stopped"
+        raise
+    for hand in hands or []:
         await hand.start()
-    return msgspec.structs.replace(told, path=str(made.path), restarted=[hand.name for hand in hands])
+    restarted = [hand.name for hand in hands or []]
+    return msgspec.structs.replace(told, path=str(made.path), size_bytes=made.size_bytes, restarted=restarted)
 
 
-def _users(settings: Settings, wanted: Recipe) -> list[str]:
-    """The agents that run on that version."""
-    kind = settings.kinds().get(wanted.kind)
-    if kind is None:
-        raise ConfigError(f"there is no kind {wanted.kind}", fix="relit config check")
-    return [
-        name
-        for name, agent in settings.agents.items()
-        if agent.kind == wanted.kind and version_of(agent, kind) == wanted.version
-    ]
+def _users(settings: Settings, known: Runtimes, wanted: Recipe, node: str) -> Iterator[Hand]:
+    """The agents that run on that version, or on another with that Node."""
+    for name, agent in settings.agents.items():
+        kind = kind_of(settings, name)
+        if kind is None or not kind.installs:
+            continue
+        version = version_of(agent, kind)
+        other = known.find(agent.kind, version) if node else None
+        if (agent.kind, version) == (wanted.kind, wanted.version) or (other is not None and other.node == node):
+            yield Hand(settings, name, [])
 
 
 def _told(agent: str, outcome: str, found: Runtime, troubles: list[str] | None = None) -> Installed:

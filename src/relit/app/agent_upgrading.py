@@ -189,13 +189,9 @@ class Upgrade:
         agent_versions.put_steps(self._settings, self._name, self._steps())
 
     def _steps(self) -> list[Step]:
-        """The upgrades that it has gone. One that was killed before it went, or after it came back, is none."""
-        known = agent_versions.steps(self._settings, self._name)
         now = load(self._settings.path, environment=self._environment, data=self._settings.data)
         version = version_of(now.agents[self._name], self._kind)
-        while known and known[-1].before == version:
-            known.pop()
-        return known
+        return agent_versions.ways_back(self._settings, self._name, version)
 
     def last(self) -> Step:
         """The upgrade that a rollback undoes. NotFound."""

@@ -74,6 +74,15 @@ def steps(settings: Settings, agent: str) -> list[Step]:
         return []
 
 
+def ways_back(settings: Settings, agent: str, version: str) -> list[Step]:
+    """The upgrades that an agent with that version has gone, newest last. One that was killed before it went, or after
+    it came back, is none."""
+    known = steps(settings, agent)
+    while known and known[-1].before == version:
+        known.pop()
+    return known
+
+
 def put_steps(settings: Settings, agent: str, known: list[Step]) -> None:
     """OSError."""
     _write(_steps(settings, agent), known[-_KEPT:])

@@ -9,6 +9,7 @@ import click
 from relit.cli.commands.agent_add import add, install, remove
 from relit.cli.commands.agent_adopt import adopt, release
 from relit.cli.commands.agent_edit import edit, execute
+from relit.cli.commands.agent_prune import prune
 from relit.cli.commands.agent_state import list_agents, restart, start, stop
 from relit.cli.commands.agent_upgrade import rollback, upgrade
 from relit.cli.commands.aliases import Aliased
@@ -37,6 +38,7 @@ def agent() -> None:
 
 
 for _command in (
-    add, adopt, edit, execute, fork, install, list_agents, release, remove, restart, rollback, start, stop, upgrade,
+    add, adopt, edit, execute, fork, install, list_agents, prune, release, remove, restart, rollback, start, stop,
+    upgrade,
 ):  # fmt: skip
     agent.add_command(_command)

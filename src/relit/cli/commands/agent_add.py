@@ -101,7 +101,10 @@ def _next(session: Session, made: Added) -> str:
 @click.argument("name")
 @pass_session
 def install(session: Session, name: str) -> int:
-    """Install what an agent's kind needs, again: what is missing or damaged is made anew."""
+    """Install what an agent's kind needs, again: what is missing or damaged is made anew.
+
+    Agents are stopped only when the new one is whole; when it cannot be made, they run on with what is there.
+    """
     from relit.app.agent_files import see_known
     from relit.app.agent_installing import mend
 

@@ -10,7 +10,7 @@ import click
 
 from relit.cli.commands.agent_add import built, tell_added
 from relit.cli.commands.agent_state import hand_of
-from relit.cli.exits import OK
+from relit.cli.exits import CONFLICT, OK
 from relit.cli.homes import opened
 from relit.cli.progress import Steps
 from relit.cli.screen import brief, clean
@@ -18,7 +18,7 @@ from relit.cli.session import Session, pass_session
 from relit.lib.durations import size
 
 if TYPE_CHECKING:
-    from relit.app.agent_adopting import Adopted
+    from relit.app.agent_adopting import Adopted, Asked
 
 
 @click.command()
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--kind", default="", help="Of what kind it is. [default: guessed by what is there]")
 @click.option("--version", default="", help="Of its kind. [default: the one that the kind's file names]")
 @click.option("--model", default="", help="A table of [models]. [default: its own settings stay]")
-@click.option("--move/--copy", default=False, help="Remove the original in the end, or leave it. [default: copy]")
+@click.option("--move/--copy", default=False, help="Remove PATH in the end, or leave it. [default: copy]")
 @click.option("--start/--no-start", default=True, show_default=True, help="Let it run, or leave it stopped by hand.")
 @pass_session
 def adopt(session: Session, path: Path, name: str, kind: str, version: str, model: str, move: bool, start: bool) -> int:
@@ -35,8 +35,11 @@ def adopt(session: Session, path: Path, name: str, kind: str, version: str, mode
 
     Its files are copied and compared, its ports, tokens and model stay. What relit changes in its configuration is
     listed; a snapshot tagged `adopted` holds it as it was, and `relit agent release` gives it back.
+
+    --move removes PATH in the end, unless something was written there meanwhile: then it stays, and the exit code is 6.
+    Workspaces outside PATH are copied and stay where they are.
     """
-    from relit.app.agent_adopting import TAG, Asked, guessed
+    from relit.app.agent_adopting import TAG, Asked, guessed, outside
     from relit.app.agent_adopting import adopt as take
 
     settings = session.settings()
@@ -45,7 +48,7 @@ def adopt(session: Session, path: Path, name: str, kind: str, version: str, mode
         Asked(source=path, name=name, kind=kind, version=version, model=model, move=move, start=start),
     )
     if move:
-        session.confirm(f"Take over {asked.source}, and remove it there?")
+        session.confirm(_question(asked, outside(settings, session.environment, asked)))
 
     async def snapshot(agent: str) -> int:
         async with opened(session) as volumes:
@@ -55,7 +58,13 @@ def adopt(session: Session, path: Path, name: str, kind: str, version: str, mode
     with Steps(session) as steps:
         done = asyncio.run(take(settings, session.environment, asked, steps.install, steps.step, snapshot))
     _tell(session, done)
-    return tell_added(session, done.added, None)
+    code = tell_added(session, done.added, None)
+    return code if done.stays is None else CONFLICT
+
+
+def _question(asked: Asked, outside: list[str]) -> str:
+    also = f" Copied too, and left where they are: {', '.join(outside)}." if outside else ""
+    return f"Take over {asked.source}, and remove it there?{also}"
 
 
 def _tell(session: Session, done: Adopted) -> None:
@@ -78,8 +87,15 @@ def _tell(session: Session, done: Adopted) -> None:
     _tell_schedules(session, done)
     if done.blind:
         screen.note("it has no canary: its calls go to its own model; `--model default` lets them pass relit's gateway")
+    for each in done.outside:
+        screen.note(f"copied too, and left where it is: {clean(each)}")
+    if done.stays is not None:
+        screen.line(f"{done.source} is NOT removed; {done.added.name} is complete without it")
+        screen.line(f"why: {clean(done.stays.why)}")
+        screen.line(f"fix: {clean(done.stays.fix)}")
     if not done.moved:
-        screen.note(f"{done.source} is as it was; do not start it beside this one: both would answer for you")
+        state = "is as it was" if done.stays is None else "is still there"
+        screen.note(f"{done.source} {state}; do not start it beside this one: both would answer for you")
 
 
 def _tell_schedules(session: Session, done: Adopted) -> None:
