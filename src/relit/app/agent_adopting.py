@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from relit.agents import adoption, config, door, moving, place, state, timetables
+from relit.agents import adoption, config, door, env_file, moving, place, state, timetables
 from relit.agents.adapter import Place, configs_of
 from relit.agents.adoption import Named
 from relit.agents.kind import Adopt, Kind, fill
@@ -20,10 +20,10 @@ from relit.agents.timetables import Timetable
 from relit.app import agent_files, by_hand, node_word
 from relit.app.agent_adding import Added, Wanted, tell, write
 from relit.app.agent_installing import Say
-from relit.app.agents import place_of
+from relit.app.agents import place_of, variables_of
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
-from relit.control.care import Care, ConfigFile
+from relit.control.care import Care, ConfigFile, EnvFile
 from relit.errors import Conflict, Invalid, NotFound, RelitError
 from relit.lib.durations import size
 from relit.lib.service import finished
@@ -44,11 +44,12 @@ class Aside(msgspec.Struct, frozen=True, kw_only=True):
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of an adoption, in ``run/adopted/record.json``: what ``release`` undoes. ``config``: the original
-    text."""
+    text; ``env``: how its file of variables gave values to those that relit sets."""
 
     source: str
     kind: str
     config: str = ""
+    env: dict[str, list[str]] = {}
     asides: list[Aside] = []
 
 
@@ -118,7 +119,8 @@ async def adopt(
     """Take it over; the original is not touched, unless ``move``: then it is removed in the end. Conflict: it runs."""
     asked = guessed(settings, asked)
     kind, end = settings.kinds()[asked.kind], threading.Event()
-    moving_in = Moving(asked, kind, environment, step, end)
+    others = door.ports_of_all(folder_of(settings, asked.name).parent)
+    moving_in = Moving(asked, kind, environment, step, end, others)
     await asyncio.to_thread(moving_in.see)
     wanted = Wanted(name=asked.name, kind=asked.kind, version=asked.version, model=asked.model or OWN, start=False)
     before = await node_word.running(run_dir(settings))
@@ -146,17 +148,19 @@ async def adopt(
 
 
 class Moving:
-    """One installation on its way in. Blocking."""
+    """One installation on its way in. ``others``: ports of the agents that are here already. Blocking."""
 
     def __init__(
-        self, asked: Asked, kind: Kind, environment: Environment, step: Callable[[str], None], end: threading.Event
-    ) -> None:
+        self, asked: Asked, kind: Kind, environment: Environment, step: Callable[[str], None], end: threading.Event,
+        others: Collection[int] = (),
+    ) -> None:  # fmt: skip
         self._asked = asked
         self._kind = kind
         self._adopt = _adopt(kind)
         self._owner = environment.home
         self._step = step
         self._end = end
+        self._others = others
         self._tree: dict[str, Any] = {}
         self._asides: list[Aside] = []
         self._within: list[Aside] = []  # that lie in one of these
@@ -201,7 +205,7 @@ class Moving:
         return self._owner / named[2:] if named.startswith("~/") else (self._owner / named)
 
     def _see_still(self) -> None:
-        found = adoption.living(self._asked.source, self._adopt, self._tree)
+        found = adoption.living(self._asked.source, self._adopt, self._tree, self._others)
         if found is not None:
             who = f"pid {found.pid}" if found.pid else "a process"
             raise Conflict(
@@ -294,14 +298,15 @@ class Moving:
         door.take(
             folder,
             {name: port for name, port in ports.items() if port is not None},
-            {name: each for name, each in tokens.items() if isinstance(each, str) and each and "${" not in each},
+            {name: each for name, each in tokens.items() if _is_token(each, adopt.token_least)},
         )
 
     def _record(self) -> Record:
         path = adoption.inside(self._kind)
         file = self._asked.source / path
         text = file.read_text() if path and file.exists() else ""
-        return Record(source=str(self._asked.source), kind=self._asked.kind, config=text, asides=self._asides)
+        env = env_file.written(self._asked.source, adoption.variables(self._kind), self._kind.env)
+        return Record(source=str(self._asked.source), kind=self._asked.kind, config=text, env=env, asides=self._asides)
 
     # --- its configuration -------------------------------------------------------------------------------------
 
@@ -309,7 +314,8 @@ class Moving:
         """Make it say what relit relies on; answers what changed."""
         kind, home = self._kind, home_of(self.settings, self._asked.name)
         where = place_of(self.settings, self._asked.name, kind)
-        return [change for each in configs_of(kind, where) for change in self._fit(each, home, where)]
+        changes = [change for each in configs_of(kind, where) for change in self._fit(each, home, where)]
+        return changes + self._fit_variables(home, variables_of(self.settings, self._asked.name, kind, where))
 
     def _fit(self, file: ConfigFile, home: Path, where: Place) -> list[Change]:
         try:
@@ -328,6 +334,17 @@ class Moving:
             place.write(home, file.path, config.dump(tree, file.format))
         config.settle(home, file)
         return changes
+
+    def _fit_variables(self, home: Path, file: EnvFile | None) -> list[Change]:
+        if file is None:
+            return []
+        before = env_file.said(home, file.path)
+        env_file.fit(home, file)  # what is wrong with it the start tells
+        return [
+            Change(key=f"{file.path}:{name}", before=_shown(name, before.get(name)), after=_shown(name, value))
+            for name, value in env_file.said(home, file.path).items()
+            if value != before.get(name)
+        ]
 
     def _names(self) -> list[Path]:
         """What the original is called: a link may have led to it."""
@@ -358,6 +375,12 @@ class Moving:
                 f"{self._asked.name} was taken over, but not all of {self._asked.source} removed", why=str(error),
                 fix=f"rm -r {self._asked.source}",
             ) from error  # fmt: skip
+
+
+def _is_token(said: Any, least: int) -> bool:
+    """Whether callers can show it, and the agent takes it: else relit makes one."""
+    plain = isinstance(said, str) and said.isascii() and said.isprintable() and "${" not in said
+    return plain and len(said.strip()) >= least
 
 
 def _shown(key: str, value: Any) -> Any:
