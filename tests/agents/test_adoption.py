@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def test_a_living_pid_in_its_pid_file_counts(tmp_path: Path) -> None:
     assert found is None or found.pid == os.getppid()  # it counts when it has to do with the folder
     (tmp_path / "x.pid").write_text("2147483647")
     assert adoption.living(tmp_path, ADOPT, {"net": {"port": 1}}) is None
+
+
+def test_who_answers_at_its_port_runs_it_unless_that_is_another_agent(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = adoption.living(tmp_path, ADOPT, {"net": {"port": port}})
+        assert found is not None
+        assert str(port) in found.why
+        assert adoption.living(tmp_path, ADOPT, {"net": {"port": port}}, {port}) is None
 
 
 def test_a_door_is_read_from_the_configuration_or_an_environment_file(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def original(place: Path) -> Original:
-    made = Original(place, place, ADOPT, {})
+    made = Original(place, place, ADOPT, {}, ())
     made.mark()
     return made
 

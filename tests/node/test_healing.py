@@ -14,7 +14,7 @@ from healing_house import GOOD, QUICK, Home, Rescuer
 from log_house import fill, mounted
 from node_house import Bell, Server, gone, kill, living, rings, running, spec
 
-from relit.control.care import KnownGood, Repair, Tried
+from relit.control.care import EnvFile, KnownGood, Repair, Tried
 from relit.control.values import Activity, Demand, Probe, lives_of
 from relit.errors import FreezeFailed, RelitError, ServerUnreachable, StoreFull, VolumeError, VolumeTooLarge
 from relit.node import record
@@ -43,6 +43,16 @@ async def test_a_configuration_is_made_to_say_what_it_must_before_a_start(
     async with running(keeper, run_dir, server, [home.spec(rings(bell))]):
         await bell.next()
         assert json.loads(home.config.read_text()) == {"mode": "local", "port": 7}
+
+
+async def test_a_file_of_variables_is_made_to_say_what_it_must_before_a_start(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    (home.home / ".env").write_text("PORT=1 # mine\nKEY=a\n")
+    care = msgspec.structs.replace(home.care, config=[], env_file=EnvFile(path=".env", keep={"PORT": "7", "NEW": "x"}))
+    async with running(keeper, run_dir, server, [home.spec(rings(bell), care)]):
+        await bell.next()
+        assert (home.home / ".env").read_text() == "PORT=7 # mine\nKEY=a\n"
 
 
 @pytest.mark.parametrize("broken", ["{", "[1]", "", None])

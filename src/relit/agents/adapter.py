@@ -13,7 +13,7 @@ from relit.agents import config
 from relit.agents.door import Door
 from relit.agents.kind import Inject, Kind, Probes, fill
 from relit.agents.place import make
-from relit.control.care import Care, ConfigFile, Ladder
+from relit.control.care import Care, ConfigFile, EnvFile, Ladder
 from relit.control.values import Probe
 from relit.lib import durations
 
@@ -97,6 +97,7 @@ def fit(name: str, kind: Kind, place: Place, *, ladder: Ladder, silent: bool = F
             home=place.home,
             tmp=place.tmp,
             config=[_filled(each, names) for each in configs_of(kind, place, silent=silent)],
+            env_file=env_file_of(kind, place, silent=silent),
             repair=_filled(repair, names) if repair else None,
             databases=kind.databases,
             settle=kind.settle,
@@ -122,6 +123,15 @@ def configs_of(kind: Kind, place: Place, *, silent: bool = False) -> list[Config
         )
         for each in kind.config
     ]
+
+
+def env_file_of(kind: Kind, place: Place, *, silent: bool = False) -> EnvFile | None:
+    """The file of variables that its kind names, with all that relit says of these."""
+    if not kind.env_file:
+        return None
+    said = kind.env | (kind.clone.env if silent else {})
+    keep = {key: str(value) for key, value in fill(said, place.names()).items()}
+    return EnvFile(path=kind.env_file, keep=keep)
 
 
 def _probes(

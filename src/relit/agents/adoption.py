@@ -6,17 +6,18 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from relit.agents import config
+from relit.agents import config, env_file
 from relit.agents.kind import Adopt, Aside, Kind
 from relit.lib import proc
 
 _ASK_S = 1.0
+_PORT = re.compile(r"[0-9]{1,5}")
 _NAME = re.compile(r"[\w-]{1,80}")  # of an entry that a folder is named after
 
 
@@ -38,9 +39,18 @@ def recognised(source: Path, kinds: Mapping[str, Kind]) -> list[str]:
 
 def inside(kind: Kind) -> str:
     """Its configuration file, below the installation's folder; empty when it lies elsewhere."""
-    if kind.adopt is None or not kind.config or not kind.config[0].path.startswith(f"{kind.adopt.into}/"):
+    return _below(kind, kind.config[0].path) if kind.config else ""
+
+
+def variables(kind: Kind) -> str:
+    """The same for its file of variables."""
+    return _below(kind, kind.env_file)
+
+
+def _below(kind: Kind, path: str) -> str:
+    if kind.adopt is None or not path.startswith(f"{kind.adopt.into}/"):
         return ""
-    return kind.config[0].path.removeprefix(f"{kind.adopt.into}/")
+    return path.removeprefix(f"{kind.adopt.into}/")
 
 
 def tree(source: Path, kind: Kind) -> dict[str, Any]:
@@ -90,21 +100,13 @@ def door_said(source: Path, found: Mapping[str, Any], where: str) -> Any:
     if ":" not in where:
         return config.said(found, where)
     file, _, variable = where.partition(":")
-    try:
-        lines = (source / file).read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return None
-    for line in lines:
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and name.strip() == variable:
-            return value.strip().strip("\"'") or None
-    return None
+    return env_file.said(source, file).get(variable) or None
 
 
 def port_of(source: Path, adopt: Adopt, found: Mapping[str, Any], name: str) -> int | None:
     """The port that it has; ``None`` when nobody says."""
     value = door_said(source, found, adopt.ports[name]) if name in adopt.ports else None
-    if isinstance(value, int | str) and str(value).isdigit() and 0 < int(value) < 65536:
+    if isinstance(value, int | str) and _PORT.fullmatch(str(value)) and 0 < int(value) < 65536:
         return int(value)
     return adopt.usual_ports.get(name)
 
@@ -112,8 +114,9 @@ def port_of(source: Path, adopt: Adopt, found: Mapping[str, Any], name: str) -> 
 # --- does it run --------------------------------------------------------------------------------------------------
 
 
-def living(source: Path, adopt: Adopt, found: Mapping[str, Any]) -> Living | None:
-    """Who runs it, by its pid files, by the files that processes have open there, by its ports. ``None``: nobody."""
+def living(source: Path, adopt: Adopt, found: Mapping[str, Any], others: Collection[int] = ()) -> Living | None:
+    """Who runs it, by its pid files, by the files that processes have open there, by its ports, but those that relit
+    gave to ``others``. ``None``: nobody."""
     for path in adopt.pids:
         if (pid := _pid(source / path)) is not None and proc.start_time(pid) is not None and _is_user(pid, source):
             return Living(pid, f"{path} names it")
@@ -121,7 +124,7 @@ def living(source: Path, adopt: Adopt, found: Mapping[str, Any]) -> Living | Non
         return Living(pid, f"it has {path} open")
     for name in {*adopt.ports, *adopt.usual_ports}:
         port = port_of(source, adopt, found, name)
-        if port is not None and _answers(port):
+        if port is not None and port not in others and _answers(port):
             return Living(None, f"something answers at its port {port}")
     return None
 

@@ -29,17 +29,10 @@ def found(home: Path, kind: Kind, env: Mapping[str, str]) -> list[str]:
 def _said(home: Path, tree: dict[str, Any], where: str, env: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     _, is_file, variable = where.partition(":")
     if is_file:
-        yield variable, env.get(variable) or _of_file(home, where)
+        yield variable, env.get(variable) or adoption.door_said(home, {}, where)
         return
     for key, _ in config.matching(tree, where):
         yield key.removesuffix(".enabled"), config.said(tree, key)
-
-
-def _of_file(home: Path, where: str) -> Any:
-    try:
-        return adoption.door_said(home, {}, where)
-    except OSError:
-        return None
 
 
 def _is_on(value: Any) -> bool:

@@ -42,7 +42,7 @@ def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
     them. Conflict when none is free."""
     known = read(folder)
     missing = [name for name in ports if name not in known.ports]
-    taken = _taken(folder.parent) if missing else set()
+    taken = ports_of_all(folder.parent) if missing else set()
     chosen = dict(known.ports)
     for name in missing:
         chosen[name] = _free(taken, f"{folder}/{name}")
@@ -56,7 +56,7 @@ def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
 
 def spare(folder: Path, names: Sequence[str]) -> dict[str, int]:
     """Ports for a while, beside those of all agents; nothing is noted."""
-    taken, found = _taken(folder.parent), dict[str, int]()
+    taken, found = ports_of_all(folder.parent), dict[str, int]()
     for name in names:
         found[name] = _free(taken, f"{folder}/{name}/spare")
         taken.add(found[name])
@@ -65,13 +65,13 @@ def spare(folder: Path, names: Sequence[str]) -> dict[str, int]:
 
 def take(folder: Path, ports: Mapping[str, int], tokens: Mapping[str, str]) -> Door:
     """Those of an agent that had a door before it came to relit, where no other agent has the port."""
-    taken = _taken(folder.parent)
+    taken = ports_of_all(folder.parent)
     door = Door(ports={name: port for name, port in ports.items() if port not in taken}, tokens=dict(tokens))
     _write(place_of(folder), msgspec.json.encode(door))
     return door
 
 
-def _taken(agents: Path) -> set[int]:
+def ports_of_all(agents: Path) -> set[int]:
     """Ports of all agents here, whether they run or not."""
     return {port for each in agents.glob("*/run/door.json") for port in read(each.parent.parent).ports.values()}
 

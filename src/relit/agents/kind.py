@@ -179,6 +179,7 @@ class Adopt(_Table, frozen=True, kw_only=True):
     ports: dict[str, str] = {}
     usual_ports: dict[str, int] = {}
     tokens: dict[str, str] = {}
+    token_least: int = 1  # letters: the agent takes no shorter one
     settle: list[Settle] = []  # in the copy: what names processes or paths; ``{source}`` and ``{into}`` are folders
     schedules: Literal["", "openclaw", "hermes"] = ""  # how its own schedules are read
     switches_off: bool = True  # whether ``keep`` switches these off
@@ -218,6 +219,8 @@ class Kind(_Table, frozen=True, kw_only=True):
 
     ``channels``: dotted keys of its first configuration file (``*``: any; ``!`` before one: not that), or
     ``FILE:VARIABLE`` of an environment file in its home. What is there and is not switched off counts.
+    ``env_file``: a file of variables in its home that it puts in the place of its environment: what it says of those in
+    ``env`` is made to say the same.
     """
 
     title: str
@@ -227,6 +230,7 @@ class Kind(_Table, frozen=True, kw_only=True):
     cwd: str = "{home}"
     folders: list[str] = []
     env: dict[str, str] = {}
+    env_file: str = ""
     ports: list[str] = []
     tokens: list[str] = []
     grace: Span = "10s"

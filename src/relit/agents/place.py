@@ -81,7 +81,9 @@ def write(home: Path, path: str, data: bytes) -> None:
         except FileNotFoundError:
             mode, owner = 0o600, os.stat(home)
         draft = f".{name}.relit-new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(FileNotFoundError):  # of a write that was killed; or a pipe, which would be waited for
+            os.unlink(draft, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(draft, flags, 0o600, dir_fd=folder)
         with open(fd, "wb") as file:
             file.write(data)

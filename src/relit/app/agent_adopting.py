@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from relit.agents import adoption, config, door, moving, place, state, timetables
+from relit.agents import adoption, config, door, env_file, moving, place, state, timetables
 from relit.agents.adapter import Place, configs_of
 from relit.agents.adoption import Named
 from relit.agents.kind import Adopt, Kind, fill
@@ -21,10 +21,10 @@ from relit.app import agent_files, by_hand, node_word
 from relit.app.agent_adding import Added, Wanted, tell, write
 from relit.app.agent_installing import Say
 from relit.app.agent_original import Original, Stays, by_yourself
-from relit.app.agents import place_of
+from relit.app.agents import place_of, variables_of
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
-from relit.control.care import Care, ConfigFile
+from relit.control.care import Care, ConfigFile, EnvFile
 from relit.errors import Conflict, Invalid, NotFound, RelitError
 from relit.lib.durations import size
 from relit.lib.service import finished
@@ -45,11 +45,13 @@ class Aside(msgspec.Struct, frozen=True, kw_only=True):
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of an adoption, in ``run/adopted/record.json``: what ``release`` undoes. ``config``: the original
-    text; ``done``: nothing of the agent's leads to the original any more."""
+    text; ``env``: how its file of variables gave values to those that relit sets; ``done``: nothing of the agent's
+    leads to the original any more."""
 
     source: str
     kind: str
     config: str = ""
+    env: dict[str, list[str]] = {}
     asides: list[Aside] = []
     done: bool = True
 
@@ -153,7 +155,8 @@ async def adopt(
     asked = guessed(settings, asked)
     _see_new(settings, asked)
     kind, end = settings.kinds()[asked.kind], threading.Event()
-    moving_in = Moving(asked, kind, environment, step, end)
+    others = door.ports_of_all(folder_of(settings, asked.name).parent)
+    moving_in = Moving(asked, kind, environment, step, end, others)
     await asyncio.to_thread(moving_in.see)
     wanted = Wanted(name=asked.name, kind=asked.kind, version=asked.version, model=asked.model or OWN, start=False)
     before = await node_word.running(run_dir(settings))
@@ -184,17 +187,19 @@ async def adopt(
 
 
 class Moving:
-    """One installation on its way in. Blocking."""
+    """One installation on its way in. ``others``: ports of the agents that are here already. Blocking."""
 
     def __init__(
-        self, asked: Asked, kind: Kind, environment: Environment, step: Callable[[str], None], end: threading.Event
-    ) -> None:
+        self, asked: Asked, kind: Kind, environment: Environment, step: Callable[[str], None], end: threading.Event,
+        others: Collection[int] = (),
+    ) -> None:  # fmt: skip
         self._asked = asked
         self._kind = kind
         self._adopt = _adopt(kind)
         self._owner = environment.home
         self._step = step
         self._end = end
+        self._others = others
         self._tree: dict[str, Any] = {}
         self._asides: list[Aside] = []
         self._within: list[Aside] = []  # that lie in one of these
@@ -216,7 +221,7 @@ class Moving:
             ) from error
         for each in adoption.named(self._tree, self._adopt.folders):
             self._see_aside(each)
-        self._original = Original(source, self._asked.known_as or source, self._adopt, self._tree)
+        self._original = Original(source, self._asked.known_as or source, self._adopt, self._tree, self._others)
         self._original.see_still()
 
     def _see_aside(self, each: Named) -> None:
@@ -334,15 +339,16 @@ class Moving:
         door.take(
             folder,
             {name: port for name, port in ports.items() if port is not None},
-            {name: each for name, each in tokens.items() if isinstance(each, str) and each and "${" not in each},
+            {name: each for name, each in tokens.items() if _is_token(each, adopt.token_least)},
         )
 
     def _record(self) -> Record:
         path = adoption.inside(self._kind)
         file = self._asked.source / path
         text = file.read_text() if path and file.exists() else ""
+        env = env_file.written(self._asked.source, adoption.variables(self._kind), self._kind.env)
         return Record(
-            source=str(self._asked.source), kind=self._asked.kind, config=text, asides=self._asides, done=False
+            source=str(self._asked.source), kind=self._asked.kind, config=text, env=env, asides=self._asides, done=False
         )
 
     # --- its configuration -------------------------------------------------------------------------------------
@@ -352,6 +358,7 @@ class Moving:
         kind, home = self._kind, home_of(self.settings, self._asked.name)
         where = place_of(self.settings, self._asked.name, kind)
         changes = [change for each in configs_of(kind, where) for change in self._fit(each, home, where)]
+        changes += self._fit_variables(home, variables_of(self.settings, self._asked.name, kind, where))
         if (record := kept_record(self.settings, self._asked.name)) is not None:
             keep_record(self.settings, self._asked.name, msgspec.structs.replace(record, done=True))
         return changes
@@ -374,6 +381,17 @@ class Moving:
         config.settle(home, file)
         return changes
 
+    def _fit_variables(self, home: Path, file: EnvFile | None) -> list[Change]:
+        if file is None:
+            return []
+        before = env_file.said(home, file.path)
+        env_file.fit(home, file)  # what is wrong with it the start tells
+        return [
+            Change(key=f"{file.path}:{name}", before=_shown(name, before.get(name)), after=_shown(name, value))
+            for name, value in env_file.said(home, file.path).items()
+            if value != before.get(name)
+        ]
+
     def _names(self) -> list[Path]:
         """What the original is called: a link may have led to it."""
         return [*dict.fromkeys([self._asked.source, self._asked.known_as or self._asked.source])]
@@ -393,6 +411,12 @@ class Moving:
     def remove(self) -> Stays | None:
         """The original: what was copied is in a snapshot. Answers why it stays, if it does."""
         return self._original.remove(home_of(self.settings, self._asked.name) / self._adopt.into)
+
+
+def _is_token(said: Any, least: int) -> bool:
+    """Whether callers can show it, and the agent takes it: else relit makes one."""
+    plain = isinstance(said, str) and said.isascii() and said.isprintable() and "${" not in said
+    return plain and len(said.strip()) >= least
 
 
 def _shown(key: str, value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,22 @@ class Stays(msgspec.Struct, frozen=True, kw_only=True):
 
 class Original:
     """An installation of its owner's. ``tree``: what its configuration says. ``known_as``: a link may have led to it.
-    Blocking."""
+    ``others``: ports of agents that are here already. Blocking."""
 
-    def __init__(self, source: Path, known_as: Path, adopt: Adopt, tree: dict[str, Any]) -> None:
+    def __init__(
+        self, source: Path, known_as: Path, adopt: Adopt, tree: dict[str, Any], others: Collection[int]
+    ) -> None:
         self._source = source
         self._known_as = known_as
         self._adopt = adopt
         self._tree = tree
+        self._others = others
         self._was: moving.Stamps = {}
 
     def see_still(self, *, ports: bool = True) -> None:
         """Conflict: somebody uses it. ``ports``: one that answers at its port counts, too."""
         adopt = self._adopt if ports else msgspec.structs.replace(self._adopt, ports={}, usual_ports={})
-        found = adoption.living(self._source, adopt, self._tree)
+        found = adoption.living(self._source, adopt, self._tree, self._others)
         if found is not None:
             who = f"pid {found.pid}" if found.pid else "a process"
             raise Conflict(

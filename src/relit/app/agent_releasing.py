@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from relit.agents import adoption, config, moving, state
+from relit.agents import adoption, config, env_file, moving, state
 from relit.agents.adapter import Place, configs_of
 from relit.agents.kind import Adopt, Kind, fill
 from relit.agents.moving import Copied
 from relit.app import agent_files
 from relit.app.agent_adopting import Record, kept_record
-from relit.app.agents import kind_of, place_of
+from relit.app.agents import kind_of, place_of, variables_of
 from relit.app.instances import home_of
 from relit.control.care import Care, ConfigFile
 from relit.errors import Conflict, Invalid, RelitError
@@ -68,6 +68,7 @@ def release(settings: Settings, name: str, dest: Path) -> Released:
 
 class _Release:
     def __init__(self, settings: Settings, name: str, kind: Kind, adopt: Adopt, dest: Path) -> None:
+        self._settings = settings
         self._name = name
         self._kind = kind
         self._adopt = adopt
@@ -89,6 +90,7 @@ class _Release:
         beside = self._rest(copied)
         self._settle()
         undone = self._undo(configs_of(self._kind, self._place)[0]) if adoption.inside(self._kind) else []
+        undone += self._undo_variables()
         start = self._adopt.start.replace("{dest}", str(self._dest))
         return Released(
             name=self._name, dest=str(self._dest), copied=copied, undone=undone, start=start, model=self._model(),
@@ -166,6 +168,23 @@ class _Release:
         changed = [key for key, value in wanted.items() if _set(tree, key, value)]
         agent_files.put(file, config.dump(tree, form).decode())
         return changed
+
+    def _undo_variables(self) -> list[str]:
+        """The same in its file of variables. What relit says of one that said nothing before leads into no home."""
+        file, path = variables_of(self._settings, self._name, self._kind, self._place), adoption.variables(self._kind)
+        if file is None or not path:
+            return []
+        ours = {name: env_file.spelled(self._given(value)) for name, value in file.keep.items()}
+        was = {name: [text] for name, text in ours.items() if text is not None}
+        was |= self._record.env if self._record is not None else {}
+        return [f"{path}:{name}" for name in env_file.undo(self._dest.resolve(), path, file.keep, was)]
+
+    def _given(self, value: str) -> str:
+        """A path in the agent's home, where it is given back to."""
+        for folder, dest in ((self._home / self._adopt.into, self._dest), (self._home, self._dest / REST)):
+            if Path(value).is_relative_to(folder):
+                return str(dest / Path(value).relative_to(folder))
+        return value
 
     def _was(self, original: dict[str, Any] | None, key: str, value: Any) -> Any:
         if (aside := self._asides().get(key)) is not None:

@@ -15,7 +15,7 @@ from typing import IO
 
 import msgspec
 
-from relit.agents import config, door, leftovers, moving, place, state
+from relit.agents import config, door, env_file, leftovers, moving, place, state
 from relit.agents.adapter import Fitted, Place, configs_of
 from relit.agents.kind import Kind, fill
 from relit.app import agents
@@ -141,7 +141,12 @@ class Trial:
         if self._spec.box is None:
             self._notes.append("no sandbox: the clone ran at another path, with the paths of its configuration changed")
             await asyncio.to_thread(self._repath)
-        return await asyncio.to_thread(config.fit, self._clone, files) or await state.look(care)
+        wrong = await asyncio.to_thread(config.fit, self._clone, files) or await asyncio.to_thread(self._see_variables)
+        return wrong or await state.look(care)
+
+    def _see_variables(self) -> str:
+        file = self._made.care.env_file
+        return env_file.fit(self._clone, file) if file is not None else ""
 
     def _clear(self, care: Care) -> None:
         Path(care.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,17 +10,18 @@ from typing import Any
 import msgspec
 
 from relit.agents import channels, door
-from relit.agents.adapter import Fitted, Model, Place, Tools, fit, furnish
+from relit.agents.adapter import Fitted, Model, Place, Tools, env_file_of, fit, furnish
 from relit.agents.kind import FootprintTable, Kind, fill
 from relit.app.instances import copies, folder_of, home_of
 from relit.control.box import Box, Limits
-from relit.control.care import Care
+from relit.control.care import Care, EnvFile
 from relit.control.values import Demand, Parking, PoolPlace, Probe
 from relit.drivers.machine import look
 from relit.lib import durations
 from relit.settings import Settings
 from relit.settings.model import Agent
 from relit.settings.room import Idle
+from relit.settings.secrets import named
 from relit.volumes.due import to_be_laid
 
 _MINE = ("python", "command")
@@ -109,7 +110,18 @@ def fitted(settings: Settings, name: str) -> Fitted:
         home_of(settings, name).mkdir(mode=0o700, parents=True, exist_ok=True)
         furnish(kind, place)
     made = fit(agent.kind, kind, place, ladder=agent.heal.ladder)
-    return _overridden(made, agent, place)
+    care = msgspec.structs.replace(made.care, env_file=variables_of(settings, name, kind, place))
+    return _overridden(msgspec.structs.replace(made, care=care), agent, place)
+
+
+def variables_of(settings: Settings, name: str, kind: Kind, place: Place) -> EnvFile | None:
+    """Its file of variables, where its kind names one. What relit.toml says of them counts; a secret is written into
+    no file."""
+    file, own = env_file_of(kind, place), settings.agents[name].env
+    if file is None:
+        return None
+    keep = {key: own.get(key, value) for key, value in file.keep.items() if not [*named(own.get(key))]}
+    return msgspec.structs.replace(file, keep=keep)
 
 
 def cloned(settings: Settings, name: str, place: Place) -> Fitted:

@@ -51,13 +51,22 @@ async def reread(run_dir: Path) -> bool:
 
 
 def _listens(pid: int) -> bool:
-    """Whether the process handles SIGHUP."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return heeds(Path(f"/proc/{pid}/status").read_text())
     except (FileNotFoundError, ProcessLookupError):
         return False
-    caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
-    return bool(caught >> (signal.SIGHUP - 1) & 1)
+
+
+def heeds(status: str) -> bool:
+    """Whether a process with that ``/proc/PID/status`` handles SIGHUP, and is not killed already: what waits for a disk
+    dies a while after that."""
+    masks = {name: value for name, _, value in (line.partition(":") for line in status.splitlines())}
+
+    def has(name: str, number: int) -> bool:
+        return bool(int(masks.get(name, "0"), 16) >> (number - 1) & 1)
+
+    killed = has("SigPnd", signal.SIGKILL) or has("ShdPnd", signal.SIGKILL)
+    return has("SigCgt", signal.SIGHUP) and not killed
 
 
 def _send(who: proc.ProcessId) -> bool:

@@ -29,6 +29,14 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     beside: dict[str, str] = {}
 
 
+class EnvFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file of variables in an agent's home that the agent puts in the place of its environment. ``keep``: what relit
+    says of variables; before every start the file says the same of those that it names."""
+
+    path: str
+    keep: dict[str, str] = {}
+
+
 class Settle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """SQL for a database of the home before each start: what a dead process left in it, and a new one would act on."""
 
@@ -67,6 +75,7 @@ class Care(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     home: str
     tmp: str = ""
     config: list[ConfigFile] = []
+    env_file: EnvFile | None = None
     repair: Repair | None = None
     databases: list[str] = []
     settle: list[Settle] = []

@@ -55,4 +55,4 @@ class Follower:
 
 
 def _looked_at(care: Care) -> bool:
-    return bool(care.needs or care.ports or care.config or care.databases or care.settle)
+    return bool(care.needs or care.ports or care.config or care.env_file or care.databases or care.settle)

@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from relit.agents import config, leftovers, state
+from relit.agents import config, env_file, leftovers, state
 from relit.agents.door import is_free
 from relit.control.base import Control
 from relit.control.care import Care, ConfigFile, KnownGood, Repair, Tried
@@ -71,7 +71,7 @@ class Healing:
             return "blocked", f"{care.needs} is not there: relit agent install {care.agent}"
         if taken := [f"port {port} is taken" for port in await _taken(care.ports)]:
             return "blocked", ", ".join(taken)
-        if care.config and (wrong := await asyncio.to_thread(config.fit, Path(care.home), care.config)):
+        if (care.config or care.env_file) and (wrong := await asyncio.to_thread(_fit, care)):
             return "config", wrong
         if (care.databases or care.settle) and (wrong := await state.look(care)):
             return "damaged", wrong
@@ -276,6 +276,13 @@ class _Words:
 def _budget_ms(care: Care, verdict: Verdict) -> int:
     """What it may take. Clones are tried one after the other, and then there is still one thing to do."""
     return care.ladder.heal_ms * (TRIES + 2 if verdict.action == "bisect" else 1)
+
+
+def _fit(care: Care) -> str:
+    """What its files must say; answers what is wrong with them, a line for each."""
+    home = Path(care.home)
+    told = [config.fit(home, care.config), env_file.fit(home, care.env_file) if care.env_file is not None else ""]
+    return "\n".join(filter(None, told))
 
 
 async def _taken(ports: Sequence[int]) -> list[int]:

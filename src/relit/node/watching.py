@@ -152,8 +152,8 @@ class Watching:
         return Told("hung", await self._until(live, answers=False))
 
     async def _watch_answers(self, canary: Probe) -> Told:
-        """An answer that is another than expected is an answer: its agent lives, and must not be killed for it. One that
-        is in the middle of a call lives, too: it may have no place for another turn."""
+        """An answer that is another than expected is an answer: its agent lives, and must not be killed for it. So does
+        one in the middle of a call, which may have no place for another turn."""
         any_answer = msgspec.structs.replace(canary, contains="", want={})
         return Told("no-answer", await self._until(any_answer, answers=False, excuse=self._works))
 
