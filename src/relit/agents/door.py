@@ -1,4 +1,5 @@
-"""The ports and tokens of one agent: chosen once, kept in ``run/door.json`` (0600) of its folder."""
+"""The ports and tokens of one agent, and which runtime it has: chosen once, kept in ``run/door.json`` (0600) of its
+folder."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ _TOKEN_BYTES = 32
 
 
 class Door(msgspec.Struct, frozen=True, kw_only=True):
-    """By name."""
+    """By name. ``runtime``: the kind and version that it has; empty where nothing is installed."""
 
     ports: dict[str, int] = {}
     tokens: dict[str, str] = {}
+    runtime: str = ""
 
 
 def place_of(folder: Path) -> Path:
@@ -37,9 +39,9 @@ def read(folder: Path) -> Door:
         return Door()
 
 
-def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
-    """What is known, and whatever is missing chosen now. Ports stay the same from then on: an agent's clients know
-    them. Conflict when none is free."""
+def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str], runtime: str = "") -> Door:
+    """What is known, with this ``runtime``, and whatever is missing chosen now. Ports stay the same from then on: an
+    agent's clients know them. Conflict when none is free."""
     known = read(folder)
     missing = [name for name in ports if name not in known.ports]
     taken = ports_of_all(folder.parent) if missing else set()
@@ -48,7 +50,7 @@ def settle(folder: Path, ports: Sequence[str], tokens: Sequence[str]) -> Door:
         chosen[name] = _free(taken, f"{folder}/{name}")
         taken.add(chosen[name])
     made = {name: secrets.token_urlsafe(_TOKEN_BYTES) for name in tokens if name not in known.tokens}
-    door = Door(ports=chosen, tokens=known.tokens | made)
+    door = Door(ports=chosen, tokens=known.tokens | made, runtime=runtime or known.runtime)
     if door != known:
         _write(place_of(folder), msgspec.json.encode(door))
     return door

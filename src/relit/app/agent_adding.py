@@ -116,7 +116,7 @@ async def write(
     return Added(
         name=name,
         kind=wanted.kind,
-        version=version_of(made.agents[name], kind) if kind else "",
+        version=version_of(made, name, kind) if kind else "",
         file=str(agent_files.own_file(config, name)),
         home=str(home_of(made, name)),
         ports=door.read(folder_of(made, name)).ports,
@@ -131,7 +131,7 @@ def _pinned(made: Settings, wanted: Wanted) -> Wanted:
     kind = kind_of(made, wanted.name)
     if kind is None or not kind.installs:
         return wanted
-    return msgspec.structs.replace(wanted, version=version_of(made.agents[wanted.name], kind))
+    return msgspec.structs.replace(wanted, version=version_of(made, wanted.name, kind))
 
 
 def _write(

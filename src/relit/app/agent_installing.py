@@ -54,7 +54,7 @@ async def mend(settings: Settings, env: Mapping[str, str], agent: str, say: Say)
     kind, kind_name = kind_of(settings, agent), settings.agents[agent].kind
     if kind is None or not kind.installs:
         return Installed(agent=agent, kind=kind_name, outcome="nothing")
-    wanted, known = recipe(kind_name, kind, version_of(settings.agents[agent], kind)), runtimes(settings, env, say)
+    wanted, known = recipe(kind_name, kind, version_of(settings, agent, kind)), runtimes(settings, env, say)
     found = known.find(wanted.kind, wanted.version)
     if found is None:
         return _told(agent, "installed", await known.install(wanted))
@@ -99,7 +99,7 @@ def _users(settings: Settings, known: Runtimes, wanted: Recipe, node: str) -> It
         kind = kind_of(settings, name)
         if kind is None or not kind.installs:
             continue
-        version = version_of(agent, kind)
+        version = version_of(settings, name, kind)
         other = known.find(agent.kind, version) if node else None
         if (agent.kind, version) == (wanted.kind, wanted.version) or (other is not None and other.node == node):
             yield Hand(settings, name, [])

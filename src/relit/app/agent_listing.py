@@ -44,12 +44,12 @@ def _listed(settings: Settings, name: str, seen: Mapping[str, InstanceStatus]) -
     agent, kind = settings.agents[name], kind_of(settings, name)
     mine = [seen[each] for each in copies(settings, name) if each in seen]
     worst = min(mine, key=lambda each: _WORST.index(each.state), default=None)
-    installed = not (kind and kind.installs) or runtime_of(settings, agent, kind).is_dir()
+    installed = not (kind and kind.installs) or runtime_of(settings, name, kind).is_dir()
     pids = [each.pid for each in mine if each.pid is not None]
     return Listed(
         name=name,
         kind=agent.kind,
-        version=version_of(agent, kind) if kind else "",
+        version=version_of(settings, name, kind) if kind else "",
         state=worst.state if worst else "stopped",
         pid=pids[0] if pids else None,
         pids=pids,

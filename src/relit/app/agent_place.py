@@ -40,7 +40,7 @@ def _path(settings: Settings, name: str, env: Mapping[str, str]) -> str:
     kind, rest = kind_of(settings, name), env.get("PATH", "/usr/local/bin:/usr/bin:/bin")
     if kind is None or not kind.installs:
         return rest
-    runtime = runtime_of(settings, settings.agents[name], kind)
+    runtime = runtime_of(settings, name, kind)
     return ":".join([*(str(runtime / each) for each in _BINS if (runtime / each).is_dir()), rest])
 
 

@@ -110,7 +110,7 @@ def _of_agents(settings: Settings) -> dict[Name, str]:
     for name, agent in settings.agents.items():
         kind = kind_of(settings, name)
         if kind is not None and kind.installs:
-            found.setdefault((agent.kind, version_of(agent, kind)), []).append(name)
+            found.setdefault((agent.kind, version_of(settings, name, kind)), []).append(name)
     return {each: f"{', '.join(names)} has it" for each, names in found.items()}
 
 
@@ -119,7 +119,7 @@ def _gone_back_to(settings: Settings, rollbacks: int | None) -> dict[Name, str]:
     for name, agent in settings.agents.items():
         kind = kind_of(settings, name)
         if kind is not None and kind.installs:
-            steps = agent_versions.ways_back(settings, name, version_of(agent, kind))
+            steps = agent_versions.ways_back(settings, name, version_of(settings, name, kind))
             for step in steps if rollbacks is None else steps[len(steps) - min(rollbacks, len(steps)) :]:
                 found[agent.kind, step.before] = f"{name} can go back to it"
     return found

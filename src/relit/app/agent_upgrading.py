@@ -59,7 +59,7 @@ class Upgrade:
         self._where = agent_files.standing(settings, name)
         self._dir = run_dir(settings)
         self._clone = Clone(settings, name, "trial", volumes)
-        self.before = version_of(settings.agents[name], kind)
+        self.before = version_of(settings, name, kind)
 
     # --- forward -----------------------------------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class Upgrade:
 
     def _steps(self) -> list[Step]:
         now = load(self._settings.path, environment=self._environment, data=self._settings.data)
-        version = version_of(now.agents[self._name], self._kind)
+        version = version_of(now, self._name, self._kind)
         return agent_versions.ways_back(self._settings, self._name, version)
 
     def last(self) -> Step:

@@ -54,12 +54,13 @@ def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
     """Where an agent lives. Its ports and tokens are chosen when it has none yet."""
     agent, folder = settings.agents[name], folder_of(settings, name)
     ports = kind.ports if kind else agent.ports
-    opened = door.settle(folder, ports, _tokens(kind, agent))
+    has = f"{agent.kind} {version_of(settings, name, kind)}" if kind and kind.installs else ""
+    opened = door.settle(folder, ports, _tokens(kind, agent), has)
     return Place(
         name=name,
         home=str(home_of(settings, name)),
         tmp=str(folder / "tmp"),
-        runtime=str(runtime_of(settings, agent, kind)) if kind and kind.installs else "",
+        runtime=str(runtime_of(settings, name, kind)) if kind and kind.installs else "",
         door=opened,
         model=_model(settings, agent, opened),
         tools=_tools(settings, agent, opened),
@@ -74,14 +75,17 @@ def _tokens(kind: Kind | None, agent: Agent) -> list[str]:
     return [*tokens, CLONE] if MODEL in tokens else tokens
 
 
-def runtime_of(settings: Settings, agent: Agent, kind: Kind) -> Path:
+def runtime_of(settings: Settings, name: str, kind: Kind) -> Path:
     """The folder in which its version is installed, or will be."""
-    return settings.runtimes / agent.kind / version_of(agent, kind)
+    return settings.runtimes / settings.agents[name].kind / version_of(settings, name, kind)
 
 
-def version_of(agent: Agent, kind: Kind) -> str:
-    """The version that an agent of this kind runs."""
-    return agent.version or str(kind.install.get("version", ""))
+def version_of(settings: Settings, name: str, kind: Kind) -> str:
+    """The version that an agent of this kind runs: what its table says, else the one that it has, else the one that its
+    kind names. A newer relit, whose kinds name newer ones, changes none by itself."""
+    agent = settings.agents[name]
+    of, _, has = door.read(folder_of(settings, name)).runtime.partition(" ")
+    return agent.version or (has if of == agent.kind else "") or str(kind.install.get("version", ""))
 
 
 def _model(settings: Settings, agent: Agent, opened: door.Door) -> Model | None:
@@ -236,7 +240,7 @@ def demand_of(settings: Settings, name: str) -> Demand:
     """What its start needs until one was measured: as its kind says; little, where nobody knows."""
     agent, kind = settings.agents[name], kind_of(settings, name)
     needs = (kind.footprint if kind is not None else None) or _LITTLE
-    version = agent.version or (str(kind.install.get("version", "")) if kind is not None else "")
+    version = version_of(settings, name, kind) if kind is not None else ""
     return Demand(
         of=f"{agent.kind} {version}".strip() if kind is not None else f"{agent.kind} of {name}",
         priority=agent.priority,

@@ -52,7 +52,7 @@ class Trying:
             raise Conflict(f"no clone of {agent} can be made", why="it would not be silent", fix="relit doctor")
         async with self._one[agent], Clone(settings, agent, WORD, self._open).of(number) as home:
             await for_agent(settings, agent, "server")
-            version = agents.version_of(settings.agents[agent], kind)
+            version = agents.version_of(settings, agent, kind)
             trial = Trial(settings, self._environment, agent, kind, version, home)
             return await trial.run(models=await reachable(settings), within_s=within_ms / 1000)
 

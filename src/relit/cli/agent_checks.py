@@ -74,13 +74,14 @@ def runtimes(patient: Patient) -> Iterator[Finding]:
         return
     from relit.app.agents import kind_of, runtime_of, version_of
 
-    for name, agent in patient.settings.agents.items():
+    for name in patient.settings.agents:
         kind = kind_of(patient.settings, name)
-        if kind is not None and kind.installs and not runtime_of(patient.settings, agent, kind).is_dir():
+        if kind is not None and kind.installs and not runtime_of(patient.settings, name, kind).is_dir():
+            version = version_of(patient.settings, name, kind)
             yield Finding(
                 checkId="runtimes",
                 severity="error",
-                message=f"{kind.title} {version_of(agent, kind)} is not installed, and {name} needs it",
-                path=str(runtime_of(patient.settings, agent, kind)),
+                message=f"{kind.title} {version} is not installed, and {name} needs it",
+                path=str(runtime_of(patient.settings, name, kind)),
                 fixHint=f"relit agent install {name}",
             )
