@@ -184,10 +184,15 @@ async def scene(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) 
     try:
         await house.llm.start()
         house.llm.rules[:] = [Rule(lambda ask: bool(name_of(ask)), Script(kind, ran, strict=tools == "strict").answer)]
-        config = house.config().replace(
-            f'kind = "{kind}"\n',
-            f'kind = "{kind}"\nresume = "{resume}"\ntools = "{tools}"\n'
-            'grants = ["tool:look", "tool:mail", "tool:order", "tool:post"]\n',
+        config = (
+            house.config()
+            .replace('heal = { good_after = "5s", retry = "5s" }\n', "")
+            .replace(
+                f'kind = "{kind}"\n',
+                f'kind = "{kind}"\nresume = "{resume}"\ntools = "{tools}"\n'
+                "heal = { restarts = 100 }\n"  # or the home goes back, after so many kills
+                'grants = ["tool:look", "tool:mail", "tool:order", "tool:post"]\n',
+            )
         )
         (tmp_path / "relit.toml").write_text(config + sink.tools)
         await house.relit("up", "--timeout", "300s", timeout=360)
