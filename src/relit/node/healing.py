@@ -183,7 +183,7 @@ class Healing:
         """Whether it is in the middle of a call to a model or a tool, for all that is known."""
         try:
             return care is not None and care.agent in (await self._control.activity()).calls
-        except ServerUnreachable:
+        except RelitError:
             return False
 
     async def mark_good(self, care: Care) -> int:
