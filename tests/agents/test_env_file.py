@@ -138,7 +138,7 @@ def test_none_is_made_where_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["link", "folder", "pipe", "big", "directory"])
-def test_what_an_agent_put_in_its_place_is_left_and_counts_as_empty(tmp_path: Path, what: str) -> None:
+def test_what_an_agent_put_in_its_place_is_left_and_told_where_it_says_otherwise(tmp_path: Path, what: str) -> None:
     home, outside = tmp_path / "agent", tmp_path / "outside"
     (home / "home").mkdir(parents=True)
     outside.mkdir()
@@ -157,9 +157,10 @@ def test_what_an_agent_put_in_its_place_is_left_and_counts_as_empty(tmp_path: Pa
         case _:
             place.mkdir()
     before = place.lstat()
-    assert env_file.said(home, "home/.env") == {}
-    assert adoption.door_said(home, {}, "home/.env:API_SERVER_PORT") is None
-    assert env_file.fit(home, FILE) == ""
+    linked = what in ("link", "folder")
+    assert env_file.said(home, "home/.env") == (env_file.said(outside, ".env") if linked else {})
+    assert (adoption.door_said(home, {}, "home/.env:API_SERVER_PORT") is not None) == linked
+    assert ("a link leads to it, and API_SERVER_PORT" in env_file.fit(home, FILE)) == linked
     assert (outside / ".env").read_bytes() == MINE.encode()
     assert (place.lstat().st_ino, place.lstat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
 from relit.agents import door, env_file
-from relit.app.agent_adopting import Asked, Change, Moving
+from relit.app.agent_adopting import Asked, Change, Moving, outside
 from relit.app.agent_releasing import release
 from relit.app.agents import fitted, place_of, variables_of
 from relit.app.instances import folder_of, home_of
+from relit.errors import Conflict
 from relit.settings import Environment, Settings, load
 
 KEY = "a-key-that-is-long-enough"
@@ -30,13 +32,13 @@ def settings_of(folder: Path, *names: str, more: str = "") -> Settings:
     return load(folder / "relit.toml", environment=Environment({}), data=folder / "data")
 
 
-def adopted(settings: Settings, name: str, text: str) -> list[Change]:
+def adopted(settings: Settings, name: str, text: str, link: Path | None = None) -> list[Change]:
     """As ``relit agent adopt`` does it, without a runtime."""
     source = settings.data.parent / f"of-{name}"
     source.mkdir()
     (source / "config.yaml").write_text("model: own\n")
     (source / "state.db").touch()
-    (source / ".env").write_text(text)
+    (source / ".env").symlink_to(link) if link is not None else (source / ".env").write_text(text)
     home_of(settings, name).mkdir(parents=True)
     asked = Asked(source=source, known_as=source, name=name, kind="hermes")
     kind = settings.kinds()["hermes"]
@@ -124,3 +126,32 @@ def test_what_relit_toml_says_of_a_variable_counts_and_no_secret_is_written(tmp_
     assert made.care.env_file is not None
     assert made.care.env_file.keep["API_SERVER_HOST"] == "::1"
     assert made.care.env_file.keep.keys() == made.env.keys() - {"API_SERVER_KEY"}
+
+
+def test_a_linked_file_comes_along_as_one_of_its_own(tmp_path: Path) -> None:
+    settings, source = settings_of(tmp_path, "ann"), tmp_path / "of-ann"
+    dotfiles = tmp_path / "dotfiles"
+    dotfiles.write_text(MINE)
+    changes = adopted(settings, "ann", MINE, link=dotfiles)
+    assert (source / ".env").is_symlink()
+    assert [each.key for each in changes if each.key.endswith("HOST")] == ["home/.env:API_SERVER_HOST"]
+    assert not env_of(settings, "ann").is_symlink()
+    assert env_file.said(home_of(settings, "ann"), "home/.env")["API_SERVER_HOST"] == "127.0.0.1"
+    assert door.read(folder_of(settings, "ann")).ports["api"] == 49
+    assert dotfiles.read_text() == MINE
+
+
+def test_an_agent_of_relits_own_at_its_port_does_not_forbid_a_move(tmp_path: Path) -> None:
+    settings, source = settings_of(tmp_path, "ann"), tmp_path / "second"
+    source.mkdir()
+    (source / "config.yaml").write_text("model: own\n")
+    (source / "state.db").touch()
+    asked = Asked(source=source, known_as=source, name="bob", kind="hermes", move=True)
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        (source / ".env").write_text(f"API_SERVER_PORT={port}\n")
+        environment = Environment({"HOME": str(tmp_path)})
+        with pytest.raises(Conflict, match="in use"):
+            outside(settings, environment, asked)
+        door.take(folder_of(settings, "ann"), {"api": port}, {})
+        assert outside(settings, environment, asked) == []

@@ -23,8 +23,9 @@ def settings(folder: Path, version: str, table: str = 'kind = "mine"') -> Settin
     (folder / "kinds").mkdir(exist_ok=True)
     for kind in ("mine", "other"):
         (folder / "kinds" / f"{kind}.toml").write_text(KIND.format(version=version))
+    (folder / "runtimes" / "mine" / version).mkdir(parents=True, exist_ok=True)
     file = folder / "relit.toml"
-    file.write_text(f"[agents.ada]\n{table}\n")
+    file.write_text(f'[node]\nruntimes = "{folder}/runtimes"\n[agents.ada]\n{table}\n')
     return load(file, environment=Environment({}), data=folder / "data")
 
 
@@ -45,10 +46,17 @@ def test_a_newer_relit_changes_no_version_by_itself(tmp_path: Path) -> None:
 
 def test_what_its_table_says_counts_and_stays_when_it_says_no_more(tmp_path: Path) -> None:
     agents.fitted(settings(tmp_path, "1.0"), "ada")
+    (tmp_path / "runtimes" / "mine" / "1.5").mkdir()
     said = settings(tmp_path, "1.0", 'kind = "mine"\nversion = "1.5"')
     assert version(said) == "1.5"
     agents.fitted(said, "ada")
     assert version(settings(tmp_path, "2.0")) == "1.5"
+
+
+def test_one_that_was_never_there_is_not_remembered(tmp_path: Path) -> None:
+    agents.fitted(settings(tmp_path, "1.0"), "ada")
+    agents.fitted(settings(tmp_path, "1.0", 'kind = "mine"\nversion = "1.00"'), "ada")
+    assert version(settings(tmp_path, "2.0")) == "1.0"
 
 
 def test_another_kind_has_its_own(tmp_path: Path) -> None:

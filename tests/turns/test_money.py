@@ -26,9 +26,16 @@ def spent(amount: int, reserved: int = 0, scope: str = SCOPE) -> Spending:
     return Spending(scope=scope, day=day_of(NOW), spent=amount, reserved=reserved)
 
 
-def test_who_was_not_refused_last_is_not_short() -> None:
+def test_who_was_not_refused_in_its_last_life_is_not_short() -> None:
     assert shortage([], {SCOPE: 100}, [], NOW) is None
-    assert shortage([refused(), refused(state="done")], {SCOPE: 100}, [spent(100)], NOW) is None
+    lives = [refused(life="1"), refused(life="2", state="done")]
+    assert shortage(lives, {SCOPE: 100}, [spent(100)], NOW) is None
+
+
+def test_who_asked_something_small_afterwards_is_short_all_the_same() -> None:
+    found = shortage([refused(id="main"), refused(id="title", state="done")], {SCOPE: 100}, [spent(100)], NOW)
+    assert found is not None
+    assert found.call == "main"
 
 
 def test_it_waits_while_there_is_no_room_for_what_it_asked() -> None:

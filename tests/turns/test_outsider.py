@@ -266,6 +266,13 @@ async def test_an_agent_that_fails_without_asking_for_more_has_failed(house: Hou
     assert len(toy.heard) == 1 + 3
 
 
+async def test_failures_from_before_it_had_to_wait_for_money_count_no_more(house: House) -> None:
+    toy = Toy(*[Refused(402, "the budget is spent")] * 8, "paid")
+    toy.short = [Shortage(call, "no money") for call in "aaabbbbccccddd"]
+    await house.work(toy)
+    assert await house.answer(await house.send("do it")) == "paid "
+
+
 async def test_a_message_that_no_days_budget_can_pay_ends_and_says_so(house: House) -> None:
     toy = Toy(Refused(402, "the budget is spent"))
     toy.short = [Shortage("c", "more than a day's", hopeless=True)]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from relit.agents import place
 from relit.control.care import EnvFile
 
-LARGEST = 64 << 10
+LARGEST = 1 << 20
 _BLANK = re.compile(r"\s*")
 _NAME = re.compile(r"(?:export[^\S\r\n]+)?+(?:'([^']+)'|([^=#\s'][^=#\s]*))[^\S\r\n]*")
 _EQUALS = re.compile(r"=[^\S\r\n]*")
@@ -38,13 +38,20 @@ class Assigned(NamedTuple):
 
 
 def said(folder: Path, path: str) -> dict[str, str]:
-    """What it says, by variable. Nothing, where there is none, or no plain file of moderate size."""
-    return {each.name: each.value for each in assigned(_decoded(_read(folder, path))[0])}
+    """What it says, by variable, whatever link leads to it. Nothing, where there is no plain file of moderate size."""
+    return {each.name: each.value for each in assigned(_decoded(_behind(folder / path))[0])}
+
+
+def own(home: Path, path: str, original: Path) -> None:
+    """A copy of what the original leads to, in the place of a link that came along. OSError."""
+    if (home / path).is_symlink() and original.is_file():
+        place.remove(home, path)
+        place.write(home, path, _behind(original))
 
 
 def written(folder: Path, path: str, names: Collection[str]) -> dict[str, list[str]]:
     """How it says these, quotes and all, in the order in which they stand there."""
-    text, found = _decoded(_read(folder, path))[0], dict[str, list[str]]()
+    text, found = _decoded(_behind(folder / path))[0], dict[str, list[str]]()
     for each in assigned(text):
         if each.name in names:
             found.setdefault(each.name, []).append(text[each.start : each.end])
@@ -54,7 +61,10 @@ def written(folder: Path, path: str, names: Collection[str]) -> dict[str, list[s
 def fit(home: Path, file: EnvFile) -> str:
     """Before a start: make it say what it must, where it says otherwise. Answers what is wrong; empty for nothing.
     What cannot be read is left as it is, and where there is none, none is made."""
-    data = _read(home, file.path)
+    if not (data := _read(home, file.path)):
+        found = said(home, file.path)
+        other = [name for name, value in file.keep.items() if found.get(name, value) != value]
+        return f"{file.path}: a link leads to it, and {', '.join(other)} must be what relit says" if other else ""
     try:
         _write(home, file.path, data, kept(data, file.keep))
     except OSError as error:
@@ -75,6 +85,14 @@ def _read(folder: Path, path: str) -> bytes:
     try:
         return place.read(folder, path, LARGEST)
     except (OSError, ValueError):
+        return b""
+
+
+def _behind(path: Path) -> bytes:
+    try:
+        where = path.resolve()
+        return place.read(where.parent, where.name, LARGEST)
+    except (OSError, ValueError, RuntimeError):  # the last: links in a circle
         return b""
 
 

@@ -131,7 +131,7 @@ def _pinned(made: Settings, wanted: Wanted) -> Wanted:
     kind = kind_of(made, wanted.name)
     if kind is None or not kind.installs:
         return wanted
-    return msgspec.structs.replace(wanted, version=version_of(made, wanted.name, kind))
+    return msgspec.structs.replace(wanted, version=wanted.version or str(kind.install.get("version", "")))
 
 
 def _write(

@@ -121,8 +121,9 @@ def _adopt(kind: Kind) -> Adopt:
 def outside(settings: Settings, environment: Environment, asked: Asked) -> list[str]:
     """Folders beside the installation that its configuration names: they are copied, and never removed. As ``adopt``
     raises before it begins."""
-    looking = Moving(asked, settings.kinds()[asked.kind], environment, lambda said: None, threading.Event())
     _see_new(settings, asked)
+    kind, others = settings.kinds()[asked.kind], door.ports_of_all(folder_of(settings, asked.name).parent)
+    looking = Moving(asked, kind, environment, lambda said: None, threading.Event(), others)
     looking.see()
     return looking.outside
 
@@ -384,6 +385,7 @@ class Moving:
     def _fit_variables(self, home: Path, file: EnvFile | None) -> list[Change]:
         if file is None:
             return []
+        env_file.own(home, file.path, self._asked.source / adoption.variables(self._kind))
         before = env_file.said(home, file.path)
         env_file.fit(home, file)  # what is wrong with it the start tells
         return [

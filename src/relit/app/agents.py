@@ -54,13 +54,14 @@ def place_of(settings: Settings, name: str, kind: Kind | None = None) -> Place:
     """Where an agent lives. Its ports and tokens are chosen when it has none yet."""
     agent, folder = settings.agents[name], folder_of(settings, name)
     ports = kind.ports if kind else agent.ports
-    has = f"{agent.kind} {version_of(settings, name, kind)}" if kind and kind.installs else ""
+    runtime = runtime_of(settings, name, kind) if kind and kind.installs else None
+    has = f"{agent.kind} {runtime.name}" if runtime is not None and runtime.is_dir() else ""
     opened = door.settle(folder, ports, _tokens(kind, agent), has)
     return Place(
         name=name,
         home=str(home_of(settings, name)),
         tmp=str(folder / "tmp"),
-        runtime=str(runtime_of(settings, name, kind)) if kind and kind.installs else "",
+        runtime=str(runtime or ""),
         door=opened,
         model=_model(settings, agent, opened),
         tools=_tools(settings, agent, opened),

@@ -71,8 +71,7 @@ def specs(settings: Settings, environment: Environment, modules: Sequence[str] =
     found += [_module(settings, base, module) for module in modules]
     if any(agent.front for agent in settings.agents.values()):
         found.append(_own(settings, base | {"RELIT_FRONTS_OF": front.stamp(settings)}, FRONT))
-    more = {"RELIT_SECRETS_OF": settings.secrets.stamp(_ours(settings) | settings.secret_names("agents"))}
-    return found + _for_outsiders(settings, base | digest | more)
+    return found + _for_outsiders(settings, base | digest)
 
 
 async def asked(
@@ -117,7 +116,8 @@ def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec
     """What agents need that relit did not write: a worker that brings messages in, and a way to models."""
     found = []
     if agents.outsiders(settings):
-        found.append(_own(settings, env, TURNS))
+        hides = settings.secrets.stamp(_ours(settings) | settings.secret_names("agents"))
+        found.append(_own(settings, env | {"RELIT_SECRETS_OF": hides}, TURNS))
     if any(table.function for table in settings.tools.values()):
         found.append(_own(settings, env, FUNCTIONS))
     if settings.models or settings.granted:

@@ -255,7 +255,7 @@ def fault(history: History) -> Verdict:
     """What is told when relit itself fails at an instance again and again."""
     return Verdict(
         action="restart", delay_ms=0, reason="relit itself fails at it",
-        history=msgspec.structs.replace(history, rung=4), first=history.rung == 0,
+        history=msgspec.structs.replace(history, rung=4),
     )  # fmt: skip
 
 

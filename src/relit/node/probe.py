@@ -25,7 +25,7 @@ from relit.lib import proc
 
 BODY_MOST = 1 << 20  # of an answer
 _LOOPBACK = "127.0.0.1"
-_LARGEST = 64 << 10  # bytes of a file that is read
+_LARGEST = 16 << 20  # bytes of a file that is read
 
 
 async def ask(probe: Probe, pid: int = 0) -> str | None:

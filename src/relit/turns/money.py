@@ -1,4 +1,4 @@
-"""Whether a turn waits for money: the last that it asked of a model was refused by a budget. Pure.
+"""Whether a turn waits for money: in its last life something that it asked of a model was refused by a budget. Pure.
 
 Such a turn has failed nothing. It goes on once its budget has room for that call: at midnight (UTC), when the budget is
 raised, or when calls under way have cost less than was reserved for them."""
@@ -30,10 +30,11 @@ def shortage(
     calls: Sequence[ModelCall], limits: Mapping[str, int], spent: Sequence[Spending], now_ms: int
 ) -> Shortage | None:
     """Of a turn with these calls, in their order. ``limits`` by scope, in the unit of calls; ``spent``: of today.
-    ``None``: it was not refused, or has asked something else since."""
-    last = calls[-1] if calls else None
-    if last is None or last.state != "refused":
+    ``None``: nothing was refused in its last life."""
+    refused = [each for each in calls if each.life == calls[-1].life and each.state == "refused"]
+    if not refused:
         return None
+    last = refused[-1]
     day, _, scope = last.budgets.partition(" ")
     why = f"the budget of {scope} for today is spent"
     limit = limits.get(scope)

@@ -62,7 +62,7 @@ class Door(Protocol):
         ...
 
     async def shortage(self, run: str) -> Shortage | None:
-        """Whether the last that this run asked of a model was refused by a budget."""
+        """Whether something that this run has asked of a model in its last life was refused by a budget."""
         ...
 
     @property
@@ -122,7 +122,7 @@ def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()
                 return str(done["text"])
             taken += done.get("taken", True)
             if done.get("unpaid") not in (None, unpaid):  # else it has not even asked again
-                unpaid = done["unpaid"]
+                unpaid, failures = done["unpaid"], 0
                 await _money(ctx, door, ways.retry)
             elif done.get("failed"):
                 failures += 1
