@@ -295,7 +295,7 @@ def kill(house: House, victim: str) -> None:
 
 def decide(house: House, run: str) -> None:
     """A person says whether what is in doubt was done: of `post` nobody else can know."""
-    while (state := house.json("show", run)["run"]["state"]) not in ("completed", "failed"):
+    while (state := house.json("show", run)["run"]["state"]) not in ("completed", "failed", "discarded"):
         for each in house.json("effects", "ls", "--run", run, "--state", "in_doubt")["tools"]:
             if each["effect"] == "ask":
                 happened = World.writes[each["arguments"]["what"]] > 0
