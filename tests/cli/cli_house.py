@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,14 @@ async def pay(ctx: relit.Context) -> object:
 
     return await ctx.effect(send, 5, doubt="ask", timeout="1s")
 '''
+
+
+def until(true: Callable[[], Any], what: str = "it came", within: float = 90) -> None:
+    """Wait for something that only files and processes tell."""
+    end = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < end, f"waited for {what}"
+        time.sleep(0.05)
 
 
 def free_port() -> int:

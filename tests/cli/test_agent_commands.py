@@ -6,8 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -216,13 +215,6 @@ def test_an_installation_that_fails_stops_nobody_and_removes_nothing(
         assert lively.listed(name)["state"] == "ready"
         assert lively.listed(name)["pid"] != pid
     assert lively.run("--yes", "agent", "rm", "dan").exit_code == 0
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 def test_added_and_removed_while_a_node_runs(lively: AgentHouse) -> None:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from agent_house import AgentHouse
+from cli_house import until
 
 pytestmark = pytest.mark.slow
 
@@ -99,13 +100,6 @@ def begun(house: AgentHouse, *words: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "relit.cli", "--yes", "agent", *words], cwd=house.folder, env=house.environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 def tried(house: AgentHouse, name: str) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import stat
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from agent_house import AgentHouse
+from cli_house import until
 
 from relit.cli import exits
 
@@ -39,13 +38,6 @@ def put(house: AgentHouse, name: str, value: str) -> None:
 
 def places(house: AgentHouse) -> dict[str, str]:
     return {each["name"]: each["place"] for each in house.json("secret", "ls")["secrets"]}
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def file_of(house: AgentHouse, text: str) -> Path:

@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from cli_house import House, free_port
+from cli_house import House, free_port, until
 
 pytestmark = pytest.mark.slow
 
@@ -488,10 +487,3 @@ def processes(words: str) -> list[int]:
         for each in os.listdir("/proc")
         if each.isdigit() and int(each) != os.getpid() and words in " ".join(arguments(int(each)))
     ]
-
-
-def until(true: Any, what: str, within: float = 30.0) -> None:
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.1)

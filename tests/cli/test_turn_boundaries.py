@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from cli_house import House, free_port
+from cli_house import House, free_port, until
 
 from relit.node import status
 
@@ -268,13 +268,6 @@ def test_a_turn_whose_home_goes_back_to_before_it_is_answered_from_the_record(wo
     assert workers.json("wait", run, "--timeout", "150s")["output"] == f"Finished {name}"
     assert [World.writes[f"{name}-{number}"] for number in WRITES] == [1, 1, 1]
     assert World.bought[name] == 12
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def kill(house: House, victim: str) -> None:
