@@ -20,7 +20,8 @@ def settings():
     tree = json.loads(Path(os.environ.get("TOY_CONFIG", STATE / "toy.json")).read_text())
     for key in tree:
         if key not in ("port", "heartbeat", "channels", "workspace", "mood"):
-            sys.exit(f"toy.json: there is no setting {key}")
+            print(f"toy.json: there is no setting {key}", file=sys.stderr)
+            sys.exit(78)
     return tree
 
 

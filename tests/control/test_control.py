@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from relit.control.base import Control, ControlBackend
-from relit.control.care import Entry, Incident, KnownGood, Tried, Went
+from relit.control.care import ConfigFile, Entry, Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.unix import UnixControl, UnixControlServer
 from relit.control.values import Activity, Death, Desired, InstanceSpec, Load, Measured, NodeInfo, Probe
@@ -59,8 +59,10 @@ class Server:
     async def incident(self, incident: Incident) -> None:
         self.incidents.append(incident)
 
-    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
-        self.asked.append(("known_good", agent, *files))
+    async def known_good(
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+    ) -> KnownGood:
+        self.asked.append(("known_good", agent, *(each.path for each in files), *before))
         return self.good
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
@@ -134,13 +136,13 @@ async def test_what_heals_an_agent_is_asked_and_answered(control: Control, serve
     trouble = Incident(id="i", agent="ada", instance="ada", opened_ms=1, timeline=[Entry(at_ms=1, what="died")])
     await control.incident(trouble)
     assert server.incidents == [trouble]
-    assert await control.known_good("ada", ["a.json"]) == server.good
+    assert await control.known_good("ada", [ConfigFile(path="a.json", format="json")], before=[3]) == server.good
     assert await control.go_back("ada", 4, ["a.json"]) == Went(to=4, before=9, written=1)
     assert await control.try_home("ada", 3, 500) == Tried(why="it ended", took_ms=3, notes=["no sandbox"])
     assert await control.mark_good("ada") == 4
     assert await control.activity() == Activity(busy=["ada"], effects=["bob"], loads={"ada": Load(3, 2)})
     assert server.asked == [
-        ("known_good", "ada", "a.json"), ("go_back", "ada", 4, "a.json"), ("try_home", "ada", 3, 500),
+        ("known_good", "ada", "a.json", 3), ("go_back", "ada", 4, "a.json"), ("try_home", "ada", 3, 500),
         ("mark_good", "ada"),
     ]  # fmt: skip
 

@@ -51,8 +51,10 @@ class Rescuer(Server):
     fails: VolumeError | None = None
     refuses: RelitError | None = None  # to say what is good
 
-    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
-        found = await super().known_good(agent, files, broken=broken)
+    async def known_good(
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+    ) -> KnownGood:
+        found = await super().known_good(agent, files, broken=broken, before=before)
         if self.refuses is not None:
             raise self.refuses
         return found

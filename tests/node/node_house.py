@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relit.control.care import Incident, KnownGood, Tried, Went
+from relit.control.care import ConfigFile, Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.values import Activity, Backoff, Death, Desired, InstanceSpec, Measured, NodeInfo
 from relit.drivers.process import ProcessDriver
@@ -137,8 +137,10 @@ class Server:
         self.incidents.append(incident)
         await self._tell()
 
-    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
-        self.asked.append(("known_good", agent, *files))
+    async def known_good(
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+    ) -> KnownGood:
+        self.asked.append(("known_good", agent, *(each.path for each in files)))
         self.thought_broken.append(broken)
         return self.good
 

@@ -33,6 +33,7 @@ class Toy:
         self.script = list(script)
         self.heard: list[str] = []
         self.replays = self.shed = False
+        self.dies: bool | None = True
         self.hides = Redactor(["hunter2 and more"], looks=False)
         self.unready: list[str] = []
         self.short: list[Shortage | None] = []  # what is said of its money, look by look
@@ -44,6 +45,9 @@ class Toy:
 
     async def ready(self) -> str | None:
         return self.unready.pop() if self.unready else None
+
+    async def died(self) -> bool | None:
+        return self.dies
 
     async def settled(self) -> None:
         self.settles += 1
@@ -87,8 +91,8 @@ class House:
         self.engine = Engine(self.store, Payloads(ObstoreBlobs(str(folder / "blobs"))))
         self.workers: list[Worker] = []
 
-    async def work(self, toy: Toy, me: str = "me") -> Worker:
-        ways = Ways(pause_s=0.01, retry=Retry(attempts=3, first="1ms", no_retry_on=(TurnFailed,)), me=me)
+    async def work(self, toy: Toy, me: str = "me", attempts: int = 3) -> Worker:
+        ways = Ways(pause_s=0.01, retry=Retry(attempts=attempts, first="1ms", no_retry_on=(TurnFailed,)), me=me)
         worker = Worker(self.engine, [outsider("claw", toy, Mailbox(name="claw"), ways)])
         await worker.start()
         self.workers.append(worker)
@@ -226,6 +230,26 @@ async def test_a_message_that_kills_its_agent_each_time_becomes_a_dead_letter(ho
     assert await house.answer(good) == "the next one "
 
 
+async def test_a_message_that_an_agent_hangs_up_on_and_lives_is_tried_as_long_as_one_that_it_fails(
+    house: House,
+) -> None:
+    """Something around it died: its gateway, for example, and it never asks twice."""
+    toy = Toy(*[Lost("it went away", taken=True)] * (DELIVERIES + 1), "at last")
+    toy.dies = False
+    await house.work(toy, attempts=DELIVERIES + 2)
+    assert await house.answer(await house.send("hi")) == "at last "
+    assert toy.settles == DELIVERIES + 1
+
+
+async def test_an_agent_of_which_nobody_knows_whether_it_died_may_have_died_of_it(house: House) -> None:
+    toy = Toy(*[Lost("it went away", taken=True)] * DELIVERIES)
+    toy.dies = None
+    await house.work(toy)
+    with pytest.raises(RunFailed, match="the agent was lost"):
+        await house.answer(await house.send("hi"))
+    assert toy.settles == DELIVERIES, "it may work on it all the same"
+
+
 async def test_a_message_whose_agent_makes_room_for_others_is_no_dead_letter(house: House) -> None:
     toy = Toy(*[Lost("it was killed", taken=True)] * 2, "at last")
     toy.shed = True
@@ -294,6 +318,7 @@ async def test_one_message_at_a_time_in_order(house: House) -> None:
 async def test_one_that_may_work_on_is_settled_before_the_message_comes_again(house: House) -> None:
     """It went away, and perhaps only its connection did."""
     toy = Toy("half an…", "done")
+    toy.dies = False
     await house.work(toy)
     assert await house.answer(await house.send("do it")) == "done "
     assert toy.settles == 1

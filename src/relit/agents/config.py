@@ -50,6 +50,19 @@ def _fit(home: Path, file: ConfigFile) -> str:
     return ""
 
 
+def essence(file: ConfigFile, data: bytes) -> bytes | None:
+    """What a file with this content makes an agent do, for comparing: with what relit sees to. ``None``: it is wrong,
+    for all that can be said without the agent."""
+    try:
+        tree = load(data, file.format)
+        if wrong(file, tree):
+            return None
+        keep(tree, file.keep)
+        return dump(tree, file.format)
+    except ValueError:
+        return None
+
+
 def settle(home: Path, file: ConfigFile) -> None:
     """See to what lies beside it. OSError."""
     for path in file.without:

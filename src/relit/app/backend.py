@@ -10,7 +10,7 @@ import msgspec
 from relit.api.volumes_port import Volumes
 from relit.app import rescue
 from relit.app.trying import Trying
-from relit.control.care import Incident, KnownGood, Tried, Went
+from relit.control.care import ConfigFile, Incident, KnownGood, Tried, Went
 from relit.control.values import Activity, Death, Desired, Load, Measured, NodeInfo
 from relit.documents.postmortem import one_line
 from relit.durable.peers import reap
@@ -60,9 +60,11 @@ class StoreBackend:
         """Into the store, which knows whether it is news. Who is to be told of it is told by the server's alerts."""
         await self._store.put_incident(kept(incident))
 
-    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
+    async def known_good(
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+    ) -> KnownGood:
         """Asks the process that keeps the volumes."""
-        found = await rescue.known_good(self._volumes, agent, files, broken=broken)
+        found = await rescue.known_good(self._volumes, agent, files, broken=broken, before=before)
         return msgspec.structs.replace(found, clones=bool(found.older or found.others) and self._trying.can(agent))
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:

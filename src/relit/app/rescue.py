@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 
 from relit import documents
+from relit.agents import config
 from relit.api.volumes_port import NOW, Volumes
-from relit.control.care import KnownGood, Went
+from relit.control.care import ConfigFile, KnownGood, Went
 from relit.errors import Conflict, NotFound, RelitError
 from relit.lib.names import given
 from relit.manifest import KNOWN_GOOD
@@ -17,9 +19,12 @@ _NONE = -1  # the number of no snapshot
 _LOOK = 500  # snapshots that are looked through, newest first
 _TRIED = 100  # of them, for an earlier configuration
 _KEPT = 21  # newest ones that keep their tag
+_BROKEN = 20  # configurations that were wrong in a trouble, and are remembered
 
 
-async def known_good(volumes: Volumes, agent: str, files: Sequence[str], *, broken: bool = False) -> KnownGood:
+async def known_good(
+    volumes: Volumes, agent: str, files: Sequence[ConfigFile], *, broken: bool = False, before: Sequence[int] = ()
+) -> KnownGood:
     """See ``ControlBackend``."""
     try:
         now = (await volumes.snapshot(agent)).snapshot.number
@@ -41,28 +46,73 @@ async def known_good(volumes: Volumes, agent: str, files: Sequence[str], *, brok
             others=[(each.number, each.at) for each in found if _is_before(each, good[0])][:_TRIED],
             config=await _changes(volumes, agent, good[0].number, files),
         )
-    if known.config or not broken:
-        return known
-    return await _unproven(volumes, agent, files, known, found[:_TRIED])
+    if not broken or not files:
+        return msgspec.structs.replace(known, broken=list(before))
+    return await _another(volumes, agent, files, known, before, found[:_TRIED])
 
 
 def _is_before(snapshot: documents.Snapshot, good: documents.Snapshot) -> bool:
     return snapshot.number < good.number and KNOWN_GOOD not in snapshot.tags
 
 
-async def _unproven(
-    volumes: Volumes, agent: str, files: Sequence[str], known: KnownGood, found: Sequence[documents.Snapshot]
-) -> KnownGood:
-    """None is known to be good, or its configuration is as broken: one that was another may still be better."""
-    for each in found:
-        if config := await _changes(volumes, agent, each.number, files):
-            return msgspec.structs.replace(known, was=each.number, config=config)
-    return known
+async def _another(
+    volumes: Volumes, agent: str, files: Sequence[ConfigFile], known: KnownGood, before: Sequence[int],
+    found: Sequence[documents.Snapshot],
+) -> KnownGood:  # fmt: skip
+    """The configuration is wrong as it is: back to the known-good one, or where there is none, or it was as wrong, to
+    the newest that was not. When all of them were, to the first of them, for good: its owner's."""
+    said = _Said(volumes, agent, files)
+    wrong: dict[tuple[bytes, ...], int] = {}
+    for number in [*before, known.newest]:
+        if (essence := await said.at(number)) is not None:
+            wrong.setdefault(essence, number)
+    known = msgspec.structs.replace(known, broken=[*wrong.values()][-_BROKEN:])
+    for number in [known.number, *(each.number for each in found)]:
+        if (essence := await said.at(number)) is None or essence in wrong:
+            continue
+        if changes := await _changes(volumes, agent, number, files):
+            return msgspec.structs.replace(known, was=_was(known, number), config=changes)
+    readable = known.number if await said.at(known.number) is not None else 0
+    if not (first := readable or next(iter(wrong.values()), 0)):
+        return msgspec.structs.replace(known, config={})
+    changes = await _changes(volumes, agent, first, files)
+    return msgspec.structs.replace(known, was=_was(known, first), config=changes)
 
 
-async def _changes(volumes: Volumes, agent: str, number: int, files: Sequence[str]) -> dict[str, str]:
+def _was(known: KnownGood, number: int) -> int:
+    return 0 if number == known.number else number
+
+
+class _Said:
+    """What an agent's configuration made it do, in its snapshots. RelitError."""
+
+    def __init__(self, volumes: Volumes, agent: str, files: Sequence[ConfigFile]) -> None:
+        self._volumes, self._agent, self._files = volumes, agent, files
+        self._known: dict[tuple[str, bytes], bytes | None] = {}
+
+    async def at(self, number: int) -> tuple[bytes, ...] | None:
+        """In that snapshot; ``None``: it was wrong, or there is no such snapshot."""
+        found = [await self._essence(number, each) for each in self._files] if number > 0 else [None]
+        return None if None in found else tuple(each for each in found if each is not None)
+
+    async def _essence(self, number: int, file: ConfigFile) -> bytes | None:
+        data = bytearray()
+        try:
+            async for piece in self._volumes.cat(self._agent, str(number), given(file.path)):
+                data += piece
+                if len(data) > config.LARGEST:
+                    return None
+        except (NotFound, Conflict):  # it was not there, or no file
+            return None
+        key = file.path, bytes(data)
+        if key not in self._known:  # most snapshots have the same
+            self._known[key] = await asyncio.to_thread(config.essence, file, key[1])
+        return self._known[key]
+
+
+async def _changes(volumes: Volumes, agent: str, number: int, files: Sequence[ConfigFile]) -> dict[str, str]:
     """Which of the files differ from that snapshot, and how."""
-    found = {path: await _differs(volumes, agent, number, path) for path in files}
+    found = {each.path: await _differs(volumes, agent, number, each.path) for each in files}
     return {path: text for path, text in found.items() if text is not None}
 
 
@@ -72,8 +122,16 @@ async def _differs(volumes: Volumes, agent: str, number: int, path: str) -> str 
         made = await volumes.diff(agent, str(number), NOW, given(path))
     except NotFound:  # in neither
         return None
-    texts = [_told(each) for each in made.changes if each.path == path]
+    texts = [_told(each) for each in made.changes if each.path == path and not _is_touched(each)]
     return texts[0] if texts else None
+
+
+def _is_touched(change: documents.Change) -> bool:
+    """Whether nothing but its time is another."""
+    before, after = change.before, change.after
+    if before is None or after is None or change.text != "":
+        return False
+    return msgspec.structs.replace(before, mtime_ns=after.mtime_ns) == after
 
 
 def _told(change: documents.Change) -> str:

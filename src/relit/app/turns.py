@@ -111,12 +111,13 @@ class LocalDoor:
         async with self._volumes() as volumes:
             await volumes.restore(self._agent, str(mark), [each.encode() for each in self._record], exact=True)
 
+    async def died(self) -> bool | None:
+        """By what its node has written down."""
+        return None if self._took is None else await died(self._took)
+
     async def settled(self) -> None:
-        """Nothing is to be done where the life that took it has ended. A kind that cancels a turn whose caller is gone
-        is given a moment; any other one is started again: it finishes its turn first, if it can."""
-        took, self._took = self._took, None
-        if await died(took):
-            return
+        """A kind that cancels a turn whose caller is gone is given a moment; any other one is started again: it
+        finishes its turn first, if it can."""
         if self._inject.hangup == "cancels":
             await asyncio.sleep(CANCELS_S)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from relit.control.care import Incident, KnownGood, Tried, Went
+from relit.control.care import ConfigFile, Incident, KnownGood, Tried, Went
 from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.events import Event
 
@@ -36,10 +36,12 @@ class ControlBackend(Protocol):
         """A trouble as it is now. Reported again whenever it changes; the last word holds."""
         ...
 
-    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
+    async def known_good(
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+    ) -> KnownGood:
         """What an agent can go back to, and how these files of its home differ from that. ``broken``: they are wrong,
-        for sure, so that any which were others will do. Takes a snapshot of the home as it is first. Raises what
-        volumes raise."""
+        for sure, so that any which were others will do; ``before``: snapshots in which they were, in this trouble.
+        Takes a snapshot of the home as it is first. Raises what volumes raise."""
         ...
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from relit.control.base import ControlBackend
-from relit.control.care import Incident, KnownGood, Tried, Went
+from relit.control.care import ConfigFile, Incident, KnownGood, Tried, Went
 from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.control.wire import (
     AskActivity,
@@ -64,9 +64,11 @@ class LocalControl:
         """See ``ControlBackend``."""
         await self._call(Trouble(incident))
 
-    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
+    async def known_good(
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+    ) -> KnownGood:
         """See ``ControlBackend``."""
-        return result_of(await self._call(AskGood(agent, list(files), broken)), KnownGood)
+        return result_of(await self._call(AskGood(agent, list(files), broken, list(before))), KnownGood)
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """See ``ControlBackend``."""

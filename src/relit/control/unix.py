@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from relit.control.base import ControlBackend
-from relit.control.care import Incident, KnownGood, Tried, Went
+from relit.control.care import ConfigFile, Incident, KnownGood, Tried, Went
 from relit.control.paths import hang_up, short_path
 from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.control.wire import (
@@ -178,9 +178,11 @@ class UnixControl:
         """See ``ControlBackend``."""
         await self._call(Trouble(incident))
 
-    async def known_good(self, agent: str, files: Sequence[str] = (), *, broken: bool = False) -> KnownGood:
+    async def known_good(
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+    ) -> KnownGood:
         """See ``ControlBackend``."""
-        return result_of(await self._call(AskGood(agent, list(files), broken), _LONG_S), KnownGood)
+        return result_of(await self._call(AskGood(agent, list(files), broken, list(before)), _LONG_S), KnownGood)
 
     async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
         """See ``ControlBackend``."""

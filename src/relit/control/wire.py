@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from relit.control.base import ControlBackend
-from relit.control.care import Incident, KnownGood, Tried, Went
+from relit.control.care import ConfigFile, Incident, KnownGood, Tried, Went
 from relit.control.values import Activity, Death, Desired, Measured, NodeInfo
 from relit.errors import RelitError, ServerUnreachable, by_code
 from relit.events import Event
@@ -53,8 +53,9 @@ class AskGood(msgspec.Struct, tag="known_good", frozen=True):
     """``ControlBackend.known_good``."""
 
     agent: str
-    files: list[str]
+    files: list[ConfigFile]
     broken: bool = False
+    before: list[int] = []
 
 
 class GoBack(msgspec.Struct, tag="go_back", frozen=True):
@@ -147,8 +148,8 @@ async def perform(backend: ControlBackend, call: Call) -> Any:
             return await backend.worker_died(death)
         case Trouble(incident):
             return await backend.incident(incident)
-        case AskGood(agent, files, broken):
-            return await backend.known_good(agent, files, broken=broken)
+        case AskGood(agent, files, broken, before):
+            return await backend.known_good(agent, files, broken=broken, before=before)
         case GoBack(agent, number, files):
             return await backend.go_back(agent, number, files)
         case TryHome(agent, number, within_ms):

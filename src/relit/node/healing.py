@@ -120,18 +120,20 @@ class Healing:
         said = await self.validate(spec, care)
         return None if said is None else said != ""
 
-    async def known_good(self, spec: InstanceSpec, care: Care, ending: Ending) -> KnownGood | None:
+    async def known_good(
+        self, spec: InstanceSpec, care: Care, ending: Ending, before: Sequence[int]
+    ) -> KnownGood | None:
         """What it could go back to after that; ``None`` when nobody answers. What volumes refuse to tell is as good as
-        not there: the ladder goes on, and in the end a person is told."""
+        not there: the ladder goes on, and in the end a person is told. ``before``: where it was broken already."""
         wrong = await self._is_wrong(spec, care) if ending == "config" else None
         try:
             async with asyncio.timeout(ASK_S):
-                files = [each.path for each in care.config]
-                found = await self._control.known_good(care.agent, files, broken=wrong is True)
+                broken = wrong is True
+                found = await self._control.known_good(care.agent, care.config, broken=broken, before=before)
         except (TimeoutError, ServerUnreachable):
             return None
         except RelitError as error:
-            found = KnownGood(why=told(error))
+            found = KnownGood(broken=list(before), why=told(error))
         return msgspec.structs.replace(found, valid=wrong is False)
 
     def facts(self, found: KnownGood) -> Facts:

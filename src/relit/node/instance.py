@@ -336,7 +336,9 @@ class Instance:
         care, known = self.spec.care, None
         if care is not None and asks(self.history, ending, care):
             self._become("healing", reason=f"{SAID[ending]}: looking for what was good")
-            known = await self._unless_stopped(self._healing.known_good(self.spec, care, ending))
+            looking = self._healing.known_good(self.spec, care, ending, self.history.broken)
+            if (known := await self._unless_stopped(looking)) is not None:
+                self.history = msgspec.structs.replace(self.history, broken=tuple(known.broken))
         verdict = decide(
             self.history,
             ending,

@@ -22,7 +22,7 @@ from relit.lib.backoff import delay
 
 CONFIG_ERROR, TRY_AGAIN = 78, 75  # EX_CONFIG, EX_TEMPFAIL of sysexits.h
 CUT_MOST = 3  # times that an action may be cut short before it counts as tried
-OLDER_MOST = 3  # older known-good homes that are tried in place
+OLDER_MOST = 3  # older known-good homes that are tried in place, and configurations that are not known to be good
 
 Ending = Literal[
     "clean",
@@ -71,8 +71,9 @@ RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3
 class History(msgspec.Struct, frozen=True):
     """What is remembered of an instance's lives. ``quick``: deaths in a row without a stable life between them;
     ``deaths``: recent ones (boot ms); ``tried``: what was done about the trouble that goes on; ``slow``: rounds on
-    rung 4; ``cut``: how often an action could not be brought to its end; ``counted``: the life that ended
-    last, ``answered``: the one about which an action was done."""
+    rung 4; ``cut``: how often an action could not be brought to its end; ``broken``: snapshots with a configuration
+    that was wrong in it; ``counted``: the life that ended last, ``answered``: the one about which an action was
+    done."""
 
     quick: int = 0
     restarts: int = 0
@@ -81,6 +82,7 @@ class History(msgspec.Struct, frozen=True):
     slow: int = 0
     rung: int = 0
     cut: int = 0
+    broken: tuple[int, ...] = ()
     counted: str = ""
     answered: str = ""
 
@@ -159,11 +161,12 @@ def decide(
     what needs them is not tried then, nor counted as tried. There is no last attempt."""
     if care is None or _patient(history, ending, care.ladder) or (facts is None and asks(history, ending, care)):
         return _again(history, ending, policy, chance, most=care is None and ending == "config")
-    action, to = _next(history, ending, care, facts or Facts())
+    facts = facts or Facts()
+    action, to = _next(history, ending, care, facts)
     if action is None:
-        again = facts.config if facts is not None and ending == "config" and not facts.valid else 0
+        again = facts.config if ending == "config" and not facts.valid else 0
         return _slow(history, ending, care.ladder, policy, chance, again)
-    tried = (*history.tried, _name(action, to))
+    tried = (*history.tried, _name(action, to, facts))
     after = msgspec.structs.replace(history, tried=tried, rung=max(history.rung, RUNG[action]))
     return Verdict(action=action, to=to, delay_ms=0, reason=SAID[ending], history=after, first=history.rung == 0)
 
@@ -194,7 +197,8 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     near = facts.good > 0 and facts.age_ms <= care.ladder.max_rollback_ms
     recreate: list[tuple[Action, int, bool]] = [("recreate", 0, True)]
     proven = facts.config == facts.good or ending == "config"  # what is broken for sure cannot get worse
-    files: list[tuple[Action, int, bool]] = [("config", facts.config, facts.config > 0 and proven)]
+    left = sum(each.startswith("config:") for each in history.tried) < OLDER_MOST
+    files: list[tuple[Action, int, bool]] = [("config", facts.config, facts.config > 0 and proven and left)]
     repair: list[tuple[Action, int, bool]] = [("repair", 0, care.repair is not None)]
     volume: list[tuple[Action, int, bool]] = [("volume", facts.good, facts.changed and near)]
     older = reachable(facts, care.ladder)
@@ -214,7 +218,7 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
         case _:
             can = recreate + files + repair + volume
     for action, to, applies in can:
-        if applies and _name(action, to) not in history.tried:
+        if applies and _name(action, to, facts) not in history.tried:
             return action, to
     return None, 0
 
@@ -224,8 +228,10 @@ def reachable(facts: Facts, ladder: Ladder) -> list[int]:
     return [number for number, age_ms in facts.older if age_ms <= ladder.max_rollback_ms]
 
 
-def _name(action: Action, to: int) -> str:
-    return f"{action}:{to}" if action == "volume" else action
+def _name(action: Action, to: int, facts: Facts) -> str:
+    """What is tried once: each home, and each configuration that nobody knows to be good."""
+    many = action == "volume" or (action == "config" and to != facts.good)
+    return f"{action}:{to}" if many else action
 
 
 def _slow(history: History, ending: Ending, ladder: Ladder, policy: Backoff, chance: Random, config: int) -> Verdict:

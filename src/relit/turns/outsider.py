@@ -1,8 +1,9 @@
 """An agent that relit did not write, as the durable engine sees it: a workflow that brings messages in and answers out.
 
 A delivery is a step. When the agent dies in the middle of one, the message waits until it is back and is delivered
-again; so many deaths in a row are the message's fault, and it becomes a dead letter. One that the agent itself failed
-is delivered again, too, ever more slowly; one that it failed because its budget is spent, when there is money again.
+again; so many deaths in a row are the message's fault, and it becomes a dead letter. One that the agent itself failed,
+or hung up on while it lived on, is delivered again, too, ever more slowly; one that it failed because its budget is
+spent, when there is money again.
 Each delivery is another life of the turn: what it asks may be on record.
 Only one delivery of a message is ever under way.
 
@@ -83,13 +84,16 @@ class Door(Protocol):
         """Make it what it was then. What volumes raise."""
         ...
 
+    async def died(self) -> bool | None:
+        """Whether the life that took the last message has ended; ``None``: nobody knows which one did."""
+        ...
+
     async def settled(self) -> None:
-        """Make sure that no earlier delivery is under way in it: its caller is gone, and it may not have noticed. At
-        once when the life that took it has ended."""
+        """Make sure that no earlier delivery is under way in it: its caller is gone, and it may not have noticed."""
         ...
 
 
-RETRY = Retry(attempts=30, first="5s", factor=2.0, most="5m", no_retry_on=(TurnFailed,))
+RETRY = Retry(attempts=30, first="1s", factor=2.0, most="5m", no_retry_on=(TurnFailed,))
 ME = new_id()  # this process
 
 
@@ -167,8 +171,8 @@ class Delivery:
         self._hiding = Hiding(door.hides)
 
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
-        """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile, or (``failed``) says that
-        it could not, for now, because (``unpaid``) that call had no money; ``taken``: it may have begun."""
+        """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile, or (``failed``) hung up or
+        says that it could not, for now, because (``unpaid``) that call had no money; ``taken``: it may have begun."""
         while True:
             again = number > 1 or not self._fresh
             if again and self._mark:
@@ -183,10 +187,7 @@ class Delivery:
                 return {"answered": True, "text": await self._turn(marked, session)}
             except Lost as error:
                 if error.taken:
-                    shed = self._door.made_room()
-                    if not shed and not self._mark:
-                        await self._door.settled()
-                    return {"answered": False, "failed": shed, "why": self._hiding.whole(error.why)}
+                    return {"answered": False, "failed": await self._lives_on(), "why": self._hiding.whole(error.why)}
                 self._fresh = True
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
@@ -196,6 +197,15 @@ class Delivery:
                 if error.status in PASSING:
                     return {"answered": False, "failed": True, "taken": error.status not in UNTAKEN, "why": why}
                 raise TurnFailed("the agent refused a message", why=why) from error
+
+    async def _lives_on(self) -> bool:
+        """Whether it is no fault of the message that its agent was lost. What it still does of it is over then."""
+        if self._door.made_room():
+            return True
+        died = await self._door.died()
+        if not died and not self._mark:
+            await self._door.settled()
+        return died is False
 
     async def _unpaid(self) -> str | None:
         """The call for which there was no money. What no day's budget can pay fails the message for good."""
