@@ -180,7 +180,8 @@ async def test_what_was_done_about_a_death_is_given_its_chance_by_the_next_node(
     large = Demand(of="large", peak=1 << 50, settled=1 << 50)
     care = msgspec.structs.replace(home.care, repair=Repair(argv=["true"]))
     go = run_dir / "go"
-    dies = ["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.01; done; exit 78"]
+    os.mkfifo(go)
+    dies = ["sh", "-c", f"read go < {go}; exit 78"]  # of one process, so that what it takes is soon known
     wanted = msgspec.structs.replace(home.spec(dies, care), demand=large)
     never = Probe(kind="file", target=str(run_dir / "never"))
     other = spec("other", ["sleep", "1000"], demand=large, ready=never)
@@ -188,9 +189,8 @@ async def test_what_was_done_about_a_death_is_given_its_chance_by_the_next_node(
         await server.saw("instance.ready")
         await node.take([wanted, other])
         await server.saw("instance.started", instance="other")
-        go.touch()
+        await asyncio.to_thread(go.write_text, "\n")
         await server.saw("instance.waiting", instance="ada")
-    go.unlink()
     async with running(keeper, run_dir, server, [wanted]):
         await server.saw("instance.started", 2, "ada")
     assert actions(server) == ["config"]
