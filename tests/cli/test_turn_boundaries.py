@@ -181,6 +181,7 @@ grants = ["tool:*"]
 kind = "worker"
 sandbox = "off"
 grants = ["tool:*"]
+heal = {{ retry = "100ms" }}
 """
 
 
@@ -319,7 +320,7 @@ def test_at_every_boundary_and_in_the_middle_of_each_call(workers: House, point:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("point", POINTS)
 def test_an_agent_that_goes_on_as_it_is_does_nothing_twice_either(workers: House, point: str) -> None:
-    """It is started later each time, since it dies so often."""
+    """As often as it dies here, it would soon be tried once in ten minutes: `heal.retry` is short."""
     cut(workers, "continue", point)
 
 
