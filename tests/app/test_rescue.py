@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ async def test_one_that_is_ruined_in_two_ways_does_not_go_from_one_to_the_other(
     for ruin in (one, other):  # and whichever comes next
         again = await found_broken(volumes, home, ruin, again)
         assert await said(volumes, again.was) == FIRST
-    assert len(again.broken) == (REFUSED in (one, other)), "each once, and none that nobody could read"
+    assert len(again.broken) == (2 if REFUSED in (one, other) else 1), "each once; what nobody can read is one"
 
 
 async def test_what_was_refused_in_this_trouble_is_passed_over_however_it_is_written(
@@ -156,16 +157,36 @@ async def test_a_known_good_one_that_was_refused_makes_way_for_an_older_one(volu
 
 @pytest.mark.parametrize("proven", [True, False])
 async def test_when_all_were_refused_its_owners_stays(volumes: LocalVolumes, home: Path, proven: bool) -> None:
-    first = await rescue.mark_good(volumes, AGENT) if proven else (await volumes.snapshot(AGENT)).snapshot.number
+    await (rescue.mark_good(volumes, AGENT) if proven else volumes.snapshot(AGENT))
     newest = await found_broken(volumes, home, REFUSED)
     oldest = await found_broken(volumes, home, FIRST, newest)
-    last = first if proven else newest.broken[0]
-    assert (oldest.number, oldest.was, len(oldest.config)) == ((first, 0, 0) if proven else (0, last, 1))
-    await rescue.go_back(volumes, AGENT, last, ["a.json"])
+    assert await said(volumes, oldest.was) == REFUSED
+    await rescue.go_back(volumes, AGENT, oldest.was, ["a.json"])
     stays = await rescue.known_good(volumes, AGENT, FILES, broken=True, before=oldest.broken)
     assert stays.config == {}
 
 
+async def test_what_was_wrong_is_known_by_what_it_said_and_the_owners_has_a_name_that_keeps_it(
+    volumes: LocalVolumes, home: Path
+) -> None:
+    """Snapshots of an hour ago are thinned out; of those with one configuration another one may remain."""
+    (home / "a.json").write_text(REFUSED)
+    same = (await volumes.snapshot(AGENT)).snapshot.number
+    (home / "a.json").write_text(FIRST)
+    await volumes.snapshot(AGENT)
+    found = KnownGood()
+    for number in range(30):
+        found = await found_broken(volumes, home, json.dumps({"is": number}), found)
+        found = await found_broken(volumes, home, REFUSED, found)
+    assert len(found.broken) == 31
+    owners = (await volumes.resolve(AGENT, "refused")).number
+    assert json.loads(await said(volumes, owners)) == {"is": 0}
+    (home / "a.json").write_text(UNREAD)
+    again = await rescue.known_good(volumes, AGENT, FILES, broken=True, before=found.broken)
+    assert await said(volumes, again.was) == FIRST
+    assert again.was != same
+
+
 async def test_what_is_known_of_a_trouble_outlives_a_death_of_another_kind(volumes: LocalVolumes, home: Path) -> None:
-    found = await rescue.known_good(volumes, AGENT, FILES, broken=False, before=[3, 4])
-    assert found.broken == [3, 4]
+    found = await rescue.known_good(volumes, AGENT, FILES, broken=False, before=["a", "b"])
+    assert found.broken == ["a", "b"]

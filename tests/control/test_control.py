@@ -60,7 +60,7 @@ class Server:
         self.incidents.append(incident)
 
     async def known_good(
-        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[str] = ()
     ) -> KnownGood:
         self.asked.append(("known_good", agent, *(each.path for each in files), *before))
         return self.good
@@ -136,13 +136,13 @@ async def test_what_heals_an_agent_is_asked_and_answered(control: Control, serve
     trouble = Incident(id="i", agent="ada", instance="ada", opened_ms=1, timeline=[Entry(at_ms=1, what="died")])
     await control.incident(trouble)
     assert server.incidents == [trouble]
-    assert await control.known_good("ada", [ConfigFile(path="a.json", format="json")], before=[3]) == server.good
+    assert await control.known_good("ada", [ConfigFile(path="a.json", format="json")], before=["d"]) == server.good
     assert await control.go_back("ada", 4, ["a.json"]) == Went(to=4, before=9, written=1)
     assert await control.try_home("ada", 3, 500) == Tried(why="it ended", took_ms=3, notes=["no sandbox"])
     assert await control.mark_good("ada") == 4
     assert await control.activity() == Activity(busy=["ada"], effects=["bob"], loads={"ada": Load(3, 2)})
     assert server.asked == [
-        ("known_good", "ada", "a.json", 3), ("go_back", "ada", 4, "a.json"), ("try_home", "ada", 3, 500),
+        ("known_good", "ada", "a.json", "d"), ("go_back", "ada", 4, "a.json"), ("try_home", "ada", 3, 500),
         ("mark_good", "ada"),
     ]  # fmt: skip
 

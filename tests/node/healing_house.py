@@ -52,7 +52,7 @@ class Rescuer(Server):
     refuses: RelitError | None = None  # to say what is good
 
     async def known_good(
-        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[str] = ()
     ) -> KnownGood:
         found = await super().known_good(agent, files, broken=broken, before=before)
         if self.refuses is not None:

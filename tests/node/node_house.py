@@ -138,7 +138,7 @@ class Server:
         await self._tell()
 
     async def known_good(
-        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[str] = ()
     ) -> KnownGood:
         self.asked.append(("known_good", agent, *(each.path for each in files)))
         self.thought_broken.append(broken)

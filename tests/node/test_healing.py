@@ -55,6 +55,20 @@ async def test_a_file_of_variables_is_made_to_say_what_it_must_before_a_start(
         assert (home.home / ".env").read_text() == "PORT=7 # mine\nKEY=a\n"
 
 
+async def test_a_fault_of_a_file_of_variables_is_no_fault_of_the_configuration(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell
+) -> None:
+    """It is not put back for that, further and further."""
+    others = home.tmp.parent / "others.env"
+    others.write_text("PORT=1\n")
+    (home.home / ".env").symlink_to(others)
+    care = msgspec.structs.replace(home.care, env_file=EnvFile(path=".env", keep={"PORT": "7"}))
+    async with running(keeper, run_dir, server, [home.spec(rings(bell), care)]):
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+    assert actions(server) == ["recreate"]
+    assert not any(server.thought_broken)
+
+
 @pytest.mark.parametrize("broken", ["{", "[1]", "", None])
 async def test_a_broken_configuration_is_put_back_before_the_agent_starts_on_it(
     keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell, broken: str | None

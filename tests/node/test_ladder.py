@@ -231,7 +231,7 @@ def test_configurations_that_nobody_knows_to_be_good_are_tried_one_after_the_oth
         )  # fmt: skip
         history = verdict.history
         done.append((verdict.action, verdict.to))
-    assert done == [("config", 9), ("config", 8), ("config", 7), ("recreate", 0), ("config", 5), ("config", 4)]
+    assert done == [("config", 9), ("recreate", 0), ("config", 7), ("config", 6), ("config", 5), ("config", 4)]
     assert history.rung == 4
 
 

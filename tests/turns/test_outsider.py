@@ -241,6 +241,17 @@ async def test_a_message_that_an_agent_hangs_up_on_and_lives_is_tried_as_long_as
     assert toy.settles == DELIVERIES + 1
 
 
+async def test_a_message_over_which_an_agent_falls_silent_each_time_is_tried_no_longer_than_a_deadly_one(
+    house: House,
+) -> None:
+    toy = Toy(*[Lost("it said nothing for 15m", taken=True, mute=True)] * DELIVERIES)
+    toy.dies = False
+    await house.work(toy, attempts=DELIVERIES + 2)
+    with pytest.raises(RunFailed, match="the agent was lost: it said nothing for 15m"):
+        await house.answer(await house.send("hi"))
+    assert toy.settles == DELIVERIES
+
+
 async def test_an_agent_of_which_nobody_knows_whether_it_died_may_have_died_of_it(house: House) -> None:
     toy = Toy(*[Lost("it went away", taken=True)] * DELIVERIES)
     toy.dies = None

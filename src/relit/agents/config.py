@@ -58,9 +58,12 @@ def essence(file: ConfigFile, data: bytes) -> bytes | None:
         if wrong(file, tree):
             return None
         keep(tree, file.keep)
-        return dump(tree, file.format)
     except ValueError:
         return None
+    try:  # neither comments nor the order of keys count
+        return json.dumps(tree, sort_keys=True, default=str).encode()
+    except (TypeError, ValueError):  # keys that cannot be compared; a table within itself
+        return dump(tree, file.format)
 
 
 def settle(home: Path, file: ConfigFile) -> None:

@@ -61,7 +61,7 @@ class StoreBackend:
         await self._store.put_incident(kept(incident))
 
     async def known_good(
-        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[str] = ()
     ) -> KnownGood:
         """Asks the process that keeps the volumes."""
         found = await rescue.known_good(self._volumes, agent, files, broken=broken, before=before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -15,15 +16,17 @@ from relit.errors import Conflict, NotFound, RelitError
 from relit.lib.names import given
 from relit.manifest import KNOWN_GOOD
 
+REFUSED = "refused"  # the name of the snapshot whose configuration the newest trouble began with: it is never pruned
+_UNREAD = "-"  # stands for all configurations that nobody can read
 _NONE = -1  # the number of no snapshot
 _LOOK = 500  # snapshots that are looked through, newest first
 _TRIED = 100  # of them, for an earlier configuration
 _KEPT = 21  # newest ones that keep their tag
-_BROKEN = 20  # configurations that were wrong in a trouble, and are remembered
+_BROKEN = 200  # configurations that were wrong in a trouble, and are remembered
 
 
 async def known_good(
-    volumes: Volumes, agent: str, files: Sequence[ConfigFile], *, broken: bool = False, before: Sequence[int] = ()
+    volumes: Volumes, agent: str, files: Sequence[ConfigFile], *, broken: bool = False, before: Sequence[str] = ()
 ) -> KnownGood:
     """See ``ControlBackend``."""
     try:
@@ -56,31 +59,38 @@ def _is_before(snapshot: documents.Snapshot, good: documents.Snapshot) -> bool:
 
 
 async def _another(
-    volumes: Volumes, agent: str, files: Sequence[ConfigFile], known: KnownGood, before: Sequence[int],
+    volumes: Volumes, agent: str, files: Sequence[ConfigFile], known: KnownGood, before: Sequence[str],
     found: Sequence[documents.Snapshot],
 ) -> KnownGood:  # fmt: skip
     """The configuration is wrong as it is: back to the known-good one, or where there is none, or it was as wrong, to
     the newest that was not. When all of them were, to the first of them, for good: its owner's."""
+    if not before and known.newest != _NONE:
+        await volumes.tag(agent, str(known.newest), REFUSED)
     said = _Said(volumes, agent, files)
-    wrong: dict[tuple[bytes, ...], int] = {}
-    for number in [*before, known.newest]:
-        if (essence := await said.at(number)) is not None:
-            wrong.setdefault(essence, number)
-    known = msgspec.structs.replace(known, broken=[*wrong.values()][-_BROKEN:])
+    now = await said.at(known.newest)
+    wrong = [*dict.fromkeys([*before, now or _UNREAD])]
+    known = msgspec.structs.replace(known, broken=wrong[-_BROKEN:])
     for number in [known.number, *(each.number for each in found)]:
-        if (essence := await said.at(number)) is None or essence in wrong:
+        if (digest := await said.at(number)) is None or digest in wrong:
             continue
         if changes := await _changes(volumes, agent, number, files):
-            return msgspec.structs.replace(known, was=_was(known, number), config=changes)
-    readable = known.number if await said.at(known.number) is not None else 0
-    if not (first := readable or next(iter(wrong.values()), 0)):
-        return msgspec.structs.replace(known, config={})
-    changes = await _changes(volumes, agent, first, files)
-    return msgspec.structs.replace(known, was=_was(known, first), config=changes)
+            return _to(known, number, changes)
+    for number in (await _tagged(volumes, agent), known.number):
+        if await said.at(number) is not None:
+            return _to(known, number, await _changes(volumes, agent, number, files))
+    return msgspec.structs.replace(known, config={})
 
 
-def _was(known: KnownGood, number: int) -> int:
-    return 0 if number == known.number else number
+def _to(known: KnownGood, number: int, changes: dict[str, str]) -> KnownGood:
+    return msgspec.structs.replace(known, was=0 if number == known.number else number, config=changes)
+
+
+async def _tagged(volumes: Volumes, agent: str) -> int:
+    """The snapshot with which the trouble began; 0: there is none."""
+    try:
+        return (await volumes.resolve(agent, REFUSED)).number
+    except NotFound:
+        return 0
 
 
 class _Said:
@@ -90,10 +100,16 @@ class _Said:
         self._volumes, self._agent, self._files = volumes, agent, files
         self._known: dict[tuple[str, bytes], bytes | None] = {}
 
-    async def at(self, number: int) -> tuple[bytes, ...] | None:
-        """In that snapshot; ``None``: it was wrong, or there is no such snapshot."""
-        found = [await self._essence(number, each) for each in self._files] if number > 0 else [None]
-        return None if None in found else tuple(each for each in found if each is not None)
+    async def at(self, number: int) -> str | None:
+        """A digest of it in that snapshot; ``None``: it was wrong, or there is no such snapshot."""
+        if number <= 0:
+            return None
+        whole = blake2b(digest_size=8)
+        for each in self._files:
+            if (essence := await self._essence(number, each)) is None:
+                return None
+            whole.update(blake2b(essence).digest())
+        return whole.hexdigest()
 
     async def _essence(self, number: int, file: ConfigFile) -> bytes | None:
         data = bytearray()

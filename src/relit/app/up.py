@@ -19,7 +19,7 @@ from relit.app.holding import hold_homeless
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.app.stopping import SIGNALS, running, until_signal
 from relit.control.unix import UnixControl
-from relit.control.values import InstanceSpec, Probe, over_unix
+from relit.control.values import Backoff, InstanceSpec, Probe, over_unix
 from relit.drivers.process import ProcessDriver
 from relit.errors import ConfigError, RelitError
 from relit.lib import durations, memlock
@@ -50,6 +50,7 @@ FUNCTIONS = "functions"
 GATEWAY = "gateway"
 FRONT = "front"
 RAW = "raw.log"  # what an instance writes; the node makes out.log of it, without secrets
+_OURS = Backoff(most_ms=5_000)  # everybody waits for them
 STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
 # When all ends, workers stop first: the server still takes their reports, and a snapshot may need them frozen.
 SERVER_ORDER, VOLUMES_ORDER, WORKER_ORDER = 0, 5, 10
@@ -139,6 +140,7 @@ def _own(settings: Settings, env: dict[str, str], name: str) -> InstanceSpec:
         log=_log(settings, name),
         ready=_file(ready),
         order=WORKER_ORDER,
+        backoff=_OURS,
         record=record_of(settings, name),
     )
 
@@ -208,6 +210,7 @@ def _server(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         ready=Probe(kind="http", target=f"{settings.url}/readyz?of={folder.mark(settings.data)}"),
         live=[_live(f"{settings.url}/healthz")],
         order=SERVER_ORDER,
+        backoff=_OURS,
     )
 
 
@@ -223,6 +226,7 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         startup_ms=STARTUP_MS,
         live=[_live(over_unix(run_dir(settings) / folder.VOLUMES_SOCKET, "/healthz"))],
         order=VOLUMES_ORDER,
+        backoff=_OURS,
     )
 
 

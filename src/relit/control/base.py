@@ -37,10 +37,10 @@ class ControlBackend(Protocol):
         ...
 
     async def known_good(
-        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[str] = ()
     ) -> KnownGood:
         """What an agent can go back to, and how these files of its home differ from that. ``broken``: they are wrong,
-        for sure, so that any which were others will do; ``before``: snapshots in which they were, in this trouble.
+        for sure, so that any which were others will do; ``before``: what was, in this trouble (``KnownGood.broken``).
         Takes a snapshot of the home as it is first. Raises what volumes raise."""
         ...
 

@@ -92,7 +92,8 @@ class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
     ``clones``: whether these can be tried in a clone; ``newest`` the newest snapshot; ``config``: which of the files
     asked for differ from it, with a text diff each. Without a known-good one, or when they are broken there, too,
     ``config`` compares with ``was``: the newest snapshot in which they can be read and are none of those that were
-    broken in this trouble. Of these ``broken`` has a snapshot each. ``why`` something of this is not known."""
+    broken in this trouble (where all were, the first of these). ``broken`` has a digest of each of these. ``why``
+    something of this is not known."""
 
     number: int = 0
     at_ms: int = 0
@@ -103,7 +104,7 @@ class KnownGood(msgspec.Struct, frozen=True, kw_only=True):
     newest: int = 0
     was: int = 0
     config: dict[str, str] = {}
-    broken: list[int] = []
+    broken: list[str] = []
     why: str = ""
 
 

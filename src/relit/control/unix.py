@@ -179,7 +179,7 @@ class UnixControl:
         await self._call(Trouble(incident))
 
     async def known_good(
-        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[int] = ()
+        self, agent: str, files: Sequence[ConfigFile] = (), *, broken: bool = False, before: Sequence[str] = ()
     ) -> KnownGood:
         """See ``ControlBackend``."""
         return result_of(await self._call(AskGood(agent, list(files), broken, list(before)), _LONG_S), KnownGood)

@@ -55,7 +55,7 @@ class AskGood(msgspec.Struct, tag="known_good", frozen=True):
     agent: str
     files: list[ConfigFile]
     broken: bool = False
-    before: list[int] = []
+    before: list[str] = []
 
 
 class GoBack(msgspec.Struct, tag="go_back", frozen=True):

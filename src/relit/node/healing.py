@@ -112,20 +112,23 @@ class Healing:
                 return ""
             return f"{file.path}: {await asyncio.to_thread(words.said) or f'its own check says {end}'}"
 
-    async def _is_wrong(self, spec: InstanceSpec, care: Care) -> bool | None:
+    async def _is_wrong(self, spec: InstanceSpec, care: Care, lived: bool) -> bool | None:
         """Of one that ended as if it were: an exit code may have other causes, which its own check tells from that.
         ``None``: it said nothing."""
-        if await self.check(care) or not any(each.validate for each in care.config):
+        if await self.check(care):
             return True
+        if not any(each.validate for each in care.config):
+            return lived  # else it was something beside it, or is mended already
         said = await self.validate(spec, care)
         return None if said is None else said != ""
 
     async def known_good(
-        self, spec: InstanceSpec, care: Care, ending: Ending, before: Sequence[int]
+        self, spec: InstanceSpec, care: Care, ending: Ending, *, lived: bool, before: Sequence[str]
     ) -> KnownGood | None:
         """What it could go back to after that; ``None`` when nobody answers. What volumes refuse to tell is as good as
-        not there: the ladder goes on, and in the end a person is told. ``before``: where it was broken already."""
-        wrong = await self._is_wrong(spec, care) if ending == "config" else None
+        not there: the ladder goes on, and in the end a person is told. ``lived``: it was started on its
+        configuration; ``before``: those that were broken in this trouble."""
+        wrong = await self._is_wrong(spec, care, lived) if ending == "config" else None
         try:
             async with asyncio.timeout(ASK_S):
                 broken = wrong is True

@@ -71,9 +71,8 @@ RUNG: dict[Action, int] = {"restart": 1, "recreate": 2, "config": 3, "repair": 3
 class History(msgspec.Struct, frozen=True):
     """What is remembered of an instance's lives. ``quick``: deaths in a row without a stable life between them;
     ``deaths``: recent ones (boot ms); ``tried``: what was done about the trouble that goes on; ``slow``: rounds on
-    rung 4; ``cut``: how often an action could not be brought to its end; ``broken``: snapshots with a configuration
-    that was wrong in it; ``counted``: the life that ended last, ``answered``: the one about which an action was
-    done."""
+    rung 4; ``cut``: how often an action could not be brought to its end; ``broken``: digests of configurations that
+    were wrong in it; ``counted``: the life that ended last, ``answered``: the one about which an action was done."""
 
     quick: int = 0
     restarts: int = 0
@@ -82,7 +81,7 @@ class History(msgspec.Struct, frozen=True):
     slow: int = 0
     rung: int = 0
     cut: int = 0
-    broken: tuple[int, ...] = ()
+    broken: tuple[str, ...] = ()
     counted: str = ""
     answered: str = ""
 
@@ -197,8 +196,10 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     near = facts.good > 0 and facts.age_ms <= care.ladder.max_rollback_ms
     recreate: list[tuple[Action, int, bool]] = [("recreate", 0, True)]
     proven = facts.config == facts.good or ending == "config"  # what is broken for sure cannot get worse
-    left = sum(each.startswith("config:") for each in history.tried) < OLDER_MOST
-    files: list[tuple[Action, int, bool]] = [("config", facts.config, facts.config > 0 and proven and left)]
+    back = sum(each.startswith("config") for each in history.tried)
+    can_go = facts.config > 0 and proven
+    files: list[tuple[Action, int, bool]] = [("config", facts.config, can_go and back == 0)]
+    further: list[tuple[Action, int, bool]] = [("config", facts.config, can_go and 0 < back < OLDER_MOST)]
     repair: list[tuple[Action, int, bool]] = [("repair", 0, care.repair is not None)]
     volume: list[tuple[Action, int, bool]] = [("volume", facts.good, facts.changed and near)]
     older = reachable(facts, care.ladder)
@@ -214,7 +215,8 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
         case "clean" | "again":
             can = recreate + files  # nothing failed: its work is not taken from it
         case "config":
-            can = recreate + repair + files + volume if facts.valid else files + recreate + repair + volume
+            least = recreate + repair
+            can = (least + files if facts.valid else files + least) + further + volume
         case _:
             can = recreate + files + repair + volume
     for action, to, applies in can:

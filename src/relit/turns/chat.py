@@ -21,11 +21,11 @@ _NAMED = re.compile(r"\{(session|text)\}")
 
 class Lost(Exception):
     """The agent went away in the middle of a turn, or never took it: it is delivered again once it is back.
-    ``taken``: it may have begun to work on it."""
+    ``taken``: it may have begun to work on it; ``mute``: it has said nothing for too long."""
 
-    def __init__(self, why: str, *, taken: bool) -> None:
+    def __init__(self, why: str, *, taken: bool, mute: bool = False) -> None:
         super().__init__(why)
-        self.why, self.taken = why, taken
+        self.why, self.taken, self.mute = why, taken, mute
 
 
 class Refused(Exception):
@@ -105,6 +105,8 @@ async def _asked(
             yield answer
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise Lost(f"it does not answer at {url}: {error or type(error).__name__}", taken=False) from error
+    except httpx.ReadTimeout as error:
+        raise Lost(f"it said nothing for {way.idle}", taken=True, mute=True) from error
     except httpx.HTTPError as error:
         raise Lost(f"it went away: {error or type(error).__name__}", taken=True) from error
 

@@ -187,7 +187,8 @@ class Delivery:
                 return {"answered": True, "text": await self._turn(marked, session)}
             except Lost as error:
                 if error.taken:
-                    return {"answered": False, "failed": await self._lives_on(), "why": self._hiding.whole(error.why)}
+                    why = self._hiding.whole(error.why)
+                    return {"answered": False, "failed": await self._lives_on() and not error.mute, "why": why}
                 self._fresh = True
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
