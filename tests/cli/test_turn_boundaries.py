@@ -274,10 +274,15 @@ def test_a_turn_whose_home_goes_back_to_before_it_is_answered_from_the_record(wo
 def kill(house: House, victim: str) -> None:
     """As the kernel would. Of what relit does not start again itself, a person does."""
     run = Path(house.folder) / "data" / "run"
-    known = status.read(run)
+
+    def gateways() -> list[int]:
+        return [each.pid for each in status.read(run).instances if each.name == "gateway" and each.pid]
+
     if victim == "gateway":
-        os.kill(next(each.pid for each in known.instances if each.name == "gateway" and each.pid), signal.SIGKILL)
+        until(gateways, "it is back from the last time")
+        os.kill(gateways()[0], signal.SIGKILL)
         return
+    known = status.read(run)
     for pid in (known.keeper, known.node, *(each.pid for each in known.instances)):
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -348,9 +353,11 @@ def cut(house: House, resume: str, point: str, victim: str = "agent") -> None:
     reached = Path(house.folder) / f"died-{name}"
     run = str(house.json("send", resume, f"Do it: {name} {point if victim == 'agent' else f'wait-{point}'}")["id"])
     if victim != "agent":
-        until(reached.exists, "it got there")
-        kill(house, victim)
-        (Path(house.folder) / f"go-{name}").touch()
+        try:
+            until(reached.exists, "it got there")
+            kill(house, victim)
+        finally:
+            (Path(house.folder) / f"go-{name}").touch()
     decide(house, run)
     assert house.json("wait", run, "--timeout", "150s")["output"] == f"Finished {name}"
     assert reached.exists(), "it was killed"
