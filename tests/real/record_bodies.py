@@ -27,6 +27,7 @@ PLACE = Path(__file__).parents[1] / "gateway" / "bodies"
 FULL = 190_000  # tokens: as near to the limit as no agent lets it come
 STORIES = 12  # after which it should have summed up
 STORY = "Once a keeper lost his lamp, and the sea gave it back. " * 600  # what is kept of the end is less than this
+TALES = 4  # to be summed up where that is asked for
 ENOUGH = 8  # answers in a conversation, of which the older ones can be summed up
 
 
@@ -63,6 +64,18 @@ class Recording:
             if any(_sums_up(each.ask) for each in self.house.llm.requests):
                 return
         raise SystemExit(f"{STORIES} stories, and nothing was summed up")
+
+    async def compact(self) -> None:
+        """OpenClaw refuses a prompt that is told to be so long, and sums up by itself only what is: it is asked to."""
+        own = ("agent", "exec", "one", "--", "openclaw")
+        for key, value in {"mode": "default", "keepRecentTokens": "2000"}.items():
+            await self.house.relit(*own, "config", "set", f"agents.defaults.compaction.{key}", value, timeout=120)
+        for number in range(TALES):
+            await self.house.answer(await self.house.send("one", f"Tell me story {number}."))
+        asked = json.dumps({"key": "agent:main:relit-main"})
+        print(await self.house.relit(*own, "gateway", "call", "sessions.compact", "--params", asked, timeout=180))
+        if not any(_sums_up(each.ask) for each in self.house.llm.requests):
+            raise SystemExit("nothing was summed up")
 
     async def scene(self, name: str, text: str, *, dies: bool = False) -> None:
         first = len(self.house.llm.requests)
@@ -114,13 +127,12 @@ async def record(kind: str, folder: Path) -> dict[str, list[Any]]:
         house.llm.rules[:] = made.rules
         await made.again()
         await made.scene("interrupted", text, dies=True)
-        if kind == "hermes":  # OpenClaw refuses a prompt that is told to be so long, and sums nothing up
-            await made.again()
-            await made.fill()
-            await made.begin()
-            await made.scene("compacted", text)
-            await made.again()
-            await made.scene("compacted-again", text)
+        await made.again()
+        await (made.fill() if kind == "hermes" else made.compact())
+        await made.begin()
+        await made.scene("compacted", text)
+        await made.again()
+        await made.scene("compacted-again", text)
         return made.scenes
     finally:
         await house.stop()
