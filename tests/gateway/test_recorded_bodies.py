@@ -55,10 +55,11 @@ def test_what_comes_after_a_death_with_continue_is_another_question(kind: str) -
     assert len({each.lane for each in cut}) == 1, "of the same conversation"
 
 
-def test_after_a_conversation_was_summed_up_another_life_asks_the_same() -> None:
-    first, summed = matches("hermes", "first"), matches("hermes", "compacted")
+@both
+def test_after_a_conversation_was_summed_up_another_life_asks_the_same(kind: str) -> None:
+    first, summed = matches(kind, "first"), matches(kind, "compacted")
     assert len(summed) == 2
-    assert matches("hermes", "compacted-again") == summed
+    assert matches(kind, "compacted-again") == summed
     assert {each.lane for each in summed}.isdisjoint(each.lane for each in first), "it begins with other words"
     assert len({each.lane for each in summed}) == 1
 
