@@ -172,6 +172,11 @@ def test_a_turns_calls_are_counted_and_a_spent_budget_ends_them(askers: House, t
     assert said == "Yes. Yes."
     run, said = ask(askers, "And that?")
     assert said.endswith("402 insufficient_quota"), "the day's hundredth of a dollar is spent"
+    states = [each["state"] for each in askers.json("turn", "show", "asker", run)["calls"]]
+    assert states.count("refused") == 1
+    assert ", 1 refused for want of money" in askers.run("turn", "show", "asker", run).output
+    [row] = [each for each in askers.json("usage", "asker", "--by", "run")["runs"] if each["run"] == run]
+    assert (row["calls"], row["replayed"], row["failed"]) == (len(states) - 1, 0, 0)
 
     report = askers.json("usage", "--days", "2")
     [total] = report["usage"]

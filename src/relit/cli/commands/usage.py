@@ -78,12 +78,13 @@ def _by_run(session: Session, agent: str, since: int) -> None:
 
 
 def _counted(calls: Sequence[documents.ModelCall]) -> dict[str, float]:
-    """An answer from the record costs nothing: it is counted apart."""
-    live = [each for each in calls if each.state != "replayed"]
+    """An answer from the record costs nothing, and a call that a budget refused was none: they are counted apart."""
+    live = [each for each in calls if each.state not in ("replayed", "refused")]
+    replayed = sum(each.state == "replayed" for each in calls)
     sums = {name: sum(getattr(each, name) for each in live) for name in ("input", "cached", "output", "cost")}
     failed = sum(each.state in ("failed", "cut", "cancelled") for each in live)
     saved = sum(each.saved for each in calls)
-    return {"calls": len(live), "failed": failed, "replayed": len(calls) - len(live), **sums, "saved": saved}
+    return {"calls": len(live), "failed": failed, "replayed": replayed, **sums, "saved": saved}
 
 
 def _told(counted: dict[str, float]) -> list[str]:
@@ -136,8 +137,10 @@ def show_turn(session: Session, agent: str, run: str) -> None:
 def _sum(calls: Sequence[documents.ModelCall], tools: Sequence[documents.ToolCall]) -> str:
     """What all of them came to."""
     replayed = [each for each in calls if each.state == "replayed"]
+    refused = sum(each.state == "refused" for each in calls)
     saved = f", {len(replayed)} replayed: {_usd(sum(each.saved for each in replayed))} saved" if replayed else ""
-    told = f"{len(calls)} calls to models, {_usd(sum(each.cost for each in calls))}{saved}"
+    told = f"{len(calls) - refused} calls to models, {_usd(sum(each.cost for each in calls))}{saved}"
+    told += f", {refused} refused for want of money" if refused else ""
     if tools:
         again = sum(each.state == "replayed" for each in tools)
         told += f"; {len(tools)} to tools" + (f", {again} from the record" if again else "")
