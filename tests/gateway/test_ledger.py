@@ -34,6 +34,7 @@ from relit.store.values import Budget, ModelCall, NewRun, WorkerInfo
 PRICES = {"m": Price(input=1.0, output=10.0)}
 USED = {"model": "m", "usage": {"prompt_tokens": 20, "completion_tokens": 100}}
 ASKED = {**HELLO, "max_tokens": 100}
+DONE = b"\n\ndata: [DONE]\n\n"
 COST = 1_020_000  # billionths of a dollar: 20 at 1 and 100 at 10 dollars a million
 
 
@@ -319,7 +320,7 @@ async def recorder(
 async def test_what_was_answered_is_given_again_byte_by_byte(
     store: SqliteStore, tmp_path: Path, size: int, encoding: str
 ) -> None:
-    raw = b"data: " + json.dumps({**USED, "text": random.Random(1).randbytes(size).hex()}).encode() + b"\n\n"
+    raw = b"data: " + json.dumps({**USED, "text": random.Random(1).randbytes(size).hex()}).encode() + DONE
     body = gzip.compress(raw) if encoding == "gzip" else raw
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: {encoding}\r\nX-Their: s\r\n"
     whole = head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -340,6 +341,30 @@ async def test_what_was_answered_is_given_again_byte_by_byte(
     assert [(each.state, each.cost, each.saved) for each in calls] == [
         ("done", COST, 0), ("replayed", 0, COST), ("done", COST, 0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/event-stream", b'data: {"choices": []}\n\ndata: {"error": {"message": "provider gone"}}' + DONE),
+        ("text/event-stream", b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error"}}\n\n'),
+        ("text/event-stream", b'data: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n'),
+        ("text/event-stream", b'data: {"choices": [{"delta": {"content": "cut"}}]}\n\n'),
+        ("application/json", b'{"error": {"message": "upstream overloaded", "code": 529}}'),
+    ],
+)
+async def test_a_failure_that_looks_like_an_answer_is_asked_for_again_in_the_next_life(
+    store: SqliteStore, tmp_path: Path, kind: str, body: bytes
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with (
+        provider(sends(head.encode() + body)) as there, recorder(there.url, store, tmp_path / "blobs") as here,
+        client(here) as http,
+    ):  # fmt: skip
+        for number in (1, 2):
+            await life(store, number)
+            assert (await http.post(CHAT, json=ASKED)).content == body
+    assert len(there.heard) == 2
 
 
 async def test_what_belongs_to_no_turn_is_not_kept(store: SqliteStore, tmp_path: Path) -> None:
@@ -374,7 +399,7 @@ class Slow:
         self.begun, self.go = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        body = b"data: " + json.dumps(USED).encode() + b"\n\n"
+        body = b"data: " + json.dumps(USED).encode() + DONE
         head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body[:7])
         await writer.drain()

@@ -10,7 +10,7 @@ from conformance import DAY, OpenStore, Time, add
 from relit.errors import Conflict, NotFound
 from relit.lib.ids import derived_id
 from relit.store.base import Store
-from relit.store.tools import GAVE_UP, HEARD, WAITS, ToolCall, ToolCalls, ToolEnd
+from relit.store.tools import GAVE_UP, HEARD, UNHEARD_MS, WAITS, ToolCall, ToolCalls, ToolEnd
 
 
 def call(id: str = "t1", **options: Any) -> ToolCall:
@@ -201,6 +201,32 @@ async def test_outside_of_turns_only_what_is_undecided_answers(tools: ToolCalls)
     _, source = await tools.begin(call("t3", run="", life="", state="held"), 0)
     assert source is not None
     assert source.id == "t2"
+
+
+async def test_outside_of_turns_a_call_that_nobody_heard_of_answers_the_same_one_once(
+    tools: ToolCalls, time: Time
+) -> None:
+    """It goes on, or its caller died and asks again: it is not made a second time."""
+    await tools.begin(call(run="", life=""), 0)
+    _, source = await tools.begin(call("t2", run="", life=""), 0)
+    assert source is None, "two callers want two"
+    await tools.hear("t1", GAVE_UP, owed=True)
+    _, source = await tools.begin(call("t3", run="", life=""), 0)
+    assert source is not None
+    assert (source.id, source.state) == ("t1", "open")
+    await tools.hear("t3", GAVE_UP)
+    await tools.end(ToolEnd(id="t1", state="done", result=b"1"))
+    _, source = await tools.begin(call("t4", run="", life=""), 0)
+    assert source is not None
+    assert source.id == "t1"
+    await tools.hear("t4", HEARD)
+    _, source = await tools.begin(call("t5", run="", life=""), 0)
+    assert source is None, "it was heard"
+    await tools.hear("t5", GAVE_UP)
+    await tools.end(ToolEnd(id="t5", state="done", result=b"5"))
+    await time.advance(UNHEARD_MS + 1)
+    _, source = await tools.begin(call("t6", run="", life=""), 0)
+    assert source is None, "long ago: tomorrow's mail may say the same"
 
 
 async def test_a_denied_call_is_never_sent(tools: ToolCalls) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from relit.durable.engine import Engine
 from relit.errors import RelitError, RunCancelled, RunFailed
+from relit.gateway.tools import results
 from relit.gateway.tools.base import NotSent, Outcome, Tool, text
 from relit.lib import durations
 from relit.lib.ids import derived_id
@@ -36,9 +37,13 @@ class Described(msgspec.Struct, frozen=True):
 
 
 class FunctionTools:
-    """Their calls, as runs with an id of the call's: however often one is sent, it is one run."""
+    """Their calls, as runs with an id of the call's: however often one is sent, it is one run. ``secrets``: what is
+    written down nowhere, so not as a run's input either."""
 
-    def __init__(self, settings: Settings, engine: Engine, described: dict[str, Described]) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, described: dict[str, Described], secrets: Sequence[bytes] = ()
+    ) -> None:
+        self._secrets = secrets
         self._engine = engine
         self._tools = [_tool(name, settings.tools[name], each) for name, each in described.items()]
 
@@ -56,6 +61,9 @@ class FunctionTools:
         raise AssertionError("none of these is looked up: the run itself knows")
 
     async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+        raw = msgspec.json.encode(arguments)
+        if results.without(raw, self._secrets) != raw:
+            raise NotSent("its arguments hold a secret, which would be written down: let it find that by itself")
         run = await self._engine.start(f"{AGENT}/{call.tool}", [arguments], id=derived_id("tool.run", call.key))
         try:
             found = await self._engine.result(run)

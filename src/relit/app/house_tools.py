@@ -13,6 +13,7 @@ from relit.durable import schedule
 from relit.durable.definitions import MESSAGE
 from relit.durable.engine import Engine
 from relit.errors import ConfigError, MailboxFull, NotFound, RelitError
+from relit.gateway.tools import results
 from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, schema, text
 from relit.lib.ids import derived_id
 from relit.settings import Settings
@@ -26,11 +27,13 @@ Doing = Callable[[ToolCall, dict[str, Any]], Awaitable[str]]
 
 
 class HouseTools:
-    """For all agents that are granted one."""
+    """For all agents that are granted one. ``secrets``: what is written down nowhere (``results.without``)."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, volumes: Callable[[], AbstractAsyncContextManager[Volumes]]
-    ) -> None:
+        self, settings: Settings, engine: Engine, volumes: Callable[[], AbstractAsyncContextManager[Volumes]],
+        secrets: Sequence[bytes] = (),
+    ) -> None:  # fmt: skip
+        self._secrets = secrets
         self._settings = settings
         self._engine = engine
         self._store = engine.store
@@ -55,8 +58,9 @@ class HouseTools:
         raise AssertionError("none of these is looked up")
 
     async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+        asked = msgspec.json.decode(results.without(msgspec.json.encode(arguments), self._secrets))
         try:
-            return text(await self._doing[call.tool](call, arguments))
+            return text(await self._doing[call.tool](call, asked))
         except (NotFound, ConfigError, MailboxFull) as error:
             raise NotSent(f"{error.what}: {error.why}" if error.why else error.what) from error
         except RelitError as error:
@@ -78,6 +82,8 @@ class HouseTools:
     async def _schedule(self, call: ToolCall, asked: dict[str, Any]) -> str:
         """Kept apart from those of relit.toml, which are called AGENT.NAME."""
         name = f"{call.agent}--{asked['name']}"
+        if any(each.name == name and each.agent != call.agent for each in await self._store.schedules()):
+            raise NotSent(f"{asked['name']} is taken: call it by another name")
         if asked.get("cancel"):
             await self._store.remove_schedule(name)
             return "it is no more"

@@ -113,7 +113,10 @@ class StrictTools:
             None if body is None else body.encode(),
         )  # fmt: skip
         status, answer, headers = await self._http.fetch(
-            sending, private=False, ports=agent.connect if agent is not None else None
+            sending,
+            private=False,
+            ports=agent.connect if agent is not None else None,
+            once=sending.method not in ("GET", "HEAD"),
         )
         kind = headers.get("content-type", "")
         return text(f"HTTP status {status}\ncontent-type: {kind}\n\n{answer.decode('utf-8', 'replace')}")

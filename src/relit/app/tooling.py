@@ -56,9 +56,10 @@ async def desk(
     http = HttpTools([http_tool(name, table, settings.secrets) for name, table in settings.tools.items() if table.url])
     known = await functions.described(settings, command(settings, "functions", "--describe"))
     place, own = strict.StrictTools(settings, Environment(), http), OwnTools(store.tools, blobs)
-    house = HouseTools(settings, engine, partial(_volumes, settings))
-    python = functions.FunctionTools(settings, engine, known)
-    return Desk(office, Shelf([http, python, place, house, own], grants(settings)), _hidden(settings))
+    secrets = _hidden(settings)
+    house = HouseTools(settings, engine, partial(_volumes, settings), secrets)
+    python = functions.FunctionTools(settings, engine, known, secrets)
+    return Desk(office, Shelf([http, python, place, house, own], grants(settings)), secrets)
 
 
 def _volumes(settings: Settings) -> AbstractAsyncContextManager[Volumes]:

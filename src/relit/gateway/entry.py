@@ -169,13 +169,19 @@ class Entry:
         )  # fmt: skip
 
     async def _kept(self, state: Ending) -> Answer | None:
-        if self._tape is None or self._blobs is None or state != "done":
+        if self._tape is None or self._blobs is None or state != "done" or not self._is_answer:
             return None
         try:
             return await self._tape.answer(self._blobs)
         except (StoreError, PayloadError) as error:
             _LOG.warning("an answer to %s is not kept: %s", self._call.agent, error)
             return None
+
+    @property
+    def _is_answer(self) -> bool:
+        """A provider may say in the middle of one, or with a status of 200, that it has failed: the next life asks
+        again."""
+        return self._meter is not None and self._meter.finished and not self._meter.failed
 
     def _used(self, state: Ending) -> tuple[Tokens, bool]:
         """And whether the provider said so. What it may charge for counts, also where nobody waited for its answer."""

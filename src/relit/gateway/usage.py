@@ -1,4 +1,4 @@
-"""What a provider says that a call has used, read beside the answer as it passes. Pure."""
+"""What a provider says that a call has used, and whether it is an answer, read beside it as it passes. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import msgspec
 from relit.gateway.reading import read
 
 _USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]')  # null, while it is not known yet
-_TOLD = re.compile(_USAGE.pattern + rb'|"model"')
+_ERROR = rb'"error"\s*:\s*[^\sn]'  # null, while there is none
+_TOLD = re.compile(_USAGE.pattern + b"|" + _ERROR)
+_FIRST = re.compile(_TOLD.pattern + rb'|"model"')
+_END = re.compile(rb'\[DONE\]|"message_stop"|"response\.(?:completed|incomplete)"|"finish_reason"\s*:\s*"')
 _WHOLE_MOST = 32 << 20  # bytes of an answer that does not stream, of which usage is read
 _LINE_MOST = 8 << 20
 _PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
@@ -37,16 +40,19 @@ class _Said(msgspec.Struct, frozen=True):
 
     model: Any = None
     usage: Any = None
+    error: Any = None
     response: msgspec.Raw = _NOTHING
     message: msgspec.Raw = _NOTHING
 
 
 class Meter:
     """Reads along. ``tokens`` is ``None`` as long as nothing was said; ``model`` is what the provider calls it;
-    ``streamed``: it comes event by event."""
+    ``streamed``: it comes event by event; ``failed``: it holds an error, whatever its status said; ``finished``: it has
+    come to an end of its protocol's."""
 
     def __init__(self, content_type: str, encoding: str = "") -> None:
         self.streamed = "text/event-stream" in content_type
+        self.failed, self.finished = False, not self.streamed
         self._plain = _Plain(encoding)
         self._kept = bytearray()
         self._lost = False
@@ -97,6 +103,7 @@ class Meter:
 
     def _lines(self, whole: bytes) -> None:
         """Only lines that tell something are decoded: most are words of the answer. A model is told once."""
+        self.finished = self.finished or _END.search(whole) is not None
         if self._telling.search(whole) is None:
             return
         for line in whole.split(b"\n"):
@@ -105,12 +112,13 @@ class Meter:
 
     @property
     def _telling(self) -> re.Pattern[bytes]:
-        return _USAGE if self.model else _TOLD
+        return _TOLD if self.model else _FIRST
 
     def _look(self, raw: bytes) -> None:
         for each in _places(raw):
             if isinstance(each.model, str) and each.model:
                 self.model = each.model.replace("\0", "")[:200]
+            self.failed = self.failed or bool(each.error)
             if isinstance(each.usage, dict):
                 self.tokens = tokens(each.usage, self.tokens)
 

@@ -27,7 +27,7 @@ class HttpTools:
 
     def __init__(self, tools: Sequence[HttpTool]) -> None:
         self._tools = {each.tool.name: each for each in tools}
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
 
     @property
     def tools(self) -> Sequence[Tool]:
@@ -41,7 +41,8 @@ class HttpTools:
 
     async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
         http = self._tools[call.tool]
-        status, body, said = await self.fetch(plan.sending(http, arguments, call.key), private=http.private)
+        once = call.effect in ("ask", "lookup")
+        status, body, said = await self.fetch(plan.sending(http, arguments, call.key), private=http.private, once=once)
         if status in _NOT_TAKEN or (status == 503 and "retry-after" in said):
             wait = asked_to_wait(said, SYSTEM_CLOCK.now_ms() / 1000)
             raise NotSent(f"HTTP status {status}: {_told(body)}", retry=True, after=wait)
@@ -66,23 +67,24 @@ class HttpTools:
         return None if found is None else text(found if isinstance(found, str) else plan.plain(found))
 
     async def fetch(
-        self, sending: Sending, *, private: bool, ports: Collection[int] | None = None
+        self, sending: Sending, *, private: bool, ports: Collection[int] | None = None, once: bool = False
     ) -> tuple[int, bytes, dict[str, str]]:
-        """(status, body, headers). ``private``: it may go to this machine and its network; ``ports``: to no others.
+        """(status, body, headers). ``private``: it may go to this machine and its network; ``ports``: to no others;
+        ``once``: over a connection of its own, since of a kept one that breaks nobody knows whether it was heard.
         NotSent, Unsure."""
         for _ in range(_HOPS):
             if ports is not None and (port := plan.port_of(sending.url)) not in ports:
                 raise guard.Forbidden(f"port {port} is none that this agent may connect to")
-            status, body, headers = await self._once(sending, private)
+            status, body, headers = await self._ask(sending, private, once)
             if not (300 <= status < 400 and sending.method in ("GET", "HEAD") and "location" in headers):
                 return status, body, headers
             sending = _redirected(sending, headers["location"])
         raise NotSent(f"it leads from one address to the next, more than {_HOPS} times")
 
-    async def _once(self, sending: Sending, private: bool) -> tuple[int, bytes, dict[str, str]]:
+    async def _ask(self, sending: Sending, private: bool, once: bool) -> tuple[int, bytes, dict[str, str]]:
         guard.see(plan.host_of(sending.url), private=private)
         try:
-            async with self._session(private).request(
+            async with self._session(private, once).request(
                 sending.method, URL(sending.url, encoded=True), headers=sending.headers, data=sending.body,
                 allow_redirects=False,
             ) as response:  # fmt: skip
@@ -95,15 +97,17 @@ class HttpTools:
         except (aiohttp.ClientError, OSError) as error:
             raise Unsure(f"the connection broke: {error or type(error).__name__}") from error
 
-    def _session(self, private: bool) -> aiohttp.ClientSession:
-        if private not in self._sessions:
-            self._sessions[private] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, resolver=guard.Guarded(private=private)),
+    def _session(self, private: bool, once: bool) -> aiohttp.ClientSession:
+        if (private, once) not in self._sessions:
+            resolver = guard.Guarded(private=private)
+            made = self._sessions[private, once] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, resolver=resolver, force_close=once),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
                 trust_env=False,
             )
-        return self._sessions[private]
+            made._retry_connection = False  # it would send a PUT or DELETE again by itself, unseen
+        return self._sessions[private, once]
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

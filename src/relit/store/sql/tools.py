@@ -15,7 +15,7 @@ from relit.lib.ids import derived_id
 from relit.store.sql import queue
 from relit.store.sql.outside import one_by_one
 from relit.store.sql.tx import Database, Op, Row, Tx
-from relit.store.tools import HEARD, Note, ToolCall, ToolEnd, ToolState
+from relit.store.tools import HEARD, UNHEARD_MS, Note, ToolCall, ToolEnd, ToolState
 
 _FIELDS = ToolCall.__struct_fields__
 _FLAGS = ("failed", "owed")
@@ -135,7 +135,7 @@ async def _begin(tx: Tx, args: tuple[ToolCall, int]) -> tuple[ToolCall, ToolCall
         asked = (call.run, call.agent, call.tool, call.hash, call.same, call.life, seen)
         found = await tx.many("tool_before", [asked])
     elif call.state != "denied":
-        found = await tx.many("tool_undecided", [(call.agent, call.tool, call.hash)])
+        found = await tx.many("tool_unheard", [(call.agent, call.tool, call.hash, tx.now - UNHEARD_MS)])
     source = tool_of(found[0][1:]) if found else None
     [(_, number)] = await tx.many("tool_number", [(call.run,)])
     call = msgspec.structs.replace(call, number=number if call.run else 0, started_at=tx.now)

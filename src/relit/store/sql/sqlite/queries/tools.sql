@@ -27,11 +27,14 @@ ORDER BY hash = ?4 DESC, number, id LIMIT 1
 SELECT (SELECT count(*) FROM tool_calls WHERE run = ?1 AND agent = ?2 AND tool = ?3 AND hash = ?4 AND state <> 'replayed'),
   (SELECT recovered_at FROM runs WHERE id = ?1)
 
--- Of no turn: only one that is undecided.
--- name: tool_undecided
--- params: agent, tool, hash
+-- Of no turn: one that is undecided, or whose caller went away without its result, but not long ago.
+-- name: tool_unheard
+-- params: agent, tool, hash, since
 SELECT {TOOL} FROM tool_calls
-WHERE state IN ('held', 'approved', 'in_doubt') AND run = '' AND agent = ?1 AND tool = ?2 AND hash = ?3
+WHERE run = '' AND agent = ?1 AND tool = ?2 AND hash = ?3 AND state NOT IN ('replayed', 'failed')
+  AND (state IN ('held', 'approved', 'in_doubt')
+    OR heard = 2 AND (ended_at IS NULL OR ended_at >= ?4)
+      AND NOT EXISTS (SELECT 1 FROM tool_calls o WHERE o.source = tool_calls.id AND o.source <> '' AND o.heard <> 2))
 ORDER BY id LIMIT 1
 
 -- name: tool_get
