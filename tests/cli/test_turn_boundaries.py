@@ -176,12 +176,13 @@ kind = "worker"
 sandbox = "off"
 resume = "replay"
 grants = ["tool:*"]
+heal = {{ retry = "100ms", good_after = "1d" }}
 
 [agents.continue]
 kind = "worker"
 sandbox = "off"
 grants = ["tool:*"]
-heal = {{ retry = "100ms" }}
+heal = {{ retry = "100ms", good_after = "1d" }}
 """
 
 
@@ -325,7 +326,8 @@ def test_at_every_boundary_and_in_the_middle_of_each_call(workers: House, point:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("point", POINTS)
 def test_an_agent_that_goes_on_as_it_is_does_nothing_twice_either(workers: House, point: str) -> None:
-    """As often as it dies here, it would soon be tried once in ten minutes: `heal.retry` is short."""
+    """As often as it dies here, it would soon be tried once in ten minutes: `heal.retry` is short, and there is no
+    known-good home that would be put back in the middle of a turn."""
     cut(workers, "continue", point)
 
 

@@ -90,7 +90,7 @@ class Running:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self.provider.take, "127.0.0.1", 0)
         self.provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        async with server, watched(self.provider.url, self._folder) as seen:
+        async with server, watched(self.provider.url, self._folder, also=("/files",)) as seen:
             self.port = int(seen.here.url.rpartition(":")[2])
             self._ready.set()
             await self._over.wait()

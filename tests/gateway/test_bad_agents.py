@@ -171,6 +171,30 @@ async def test_a_call_that_is_spelled_otherwise_is_counted_all_the_same(path: st
     assert len(there.heard) == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/files"), ("GET", "/files/f_1/content"), ("DELETE", "/files/f_1"), ("GET", "/responses/r_1"),
+        ("DELETE", "/responses/r_1"), ("GET", "/chat/completions?limit=100"), ("POST", "/images/generations"),
+        ("POST", "/completions"), ("DELETE", "/models/mine"), ("GET", "/%66iles"), ("POST", "/modelsx"),
+    ],
+)  # fmt: skip
+async def test_what_a_provider_keeps_for_its_key_is_no_agents(method: str, path: str, tmp_path: Path) -> None:
+    """The key is everybody's: another agent's files and answers lie there."""
+    async with provider(sends(OK)) as there, watched(there.url, tmp_path) as seen:
+        got = await ask(seen.here, request(f"/openai/v1{path}", b"", method=method))
+        assert (got.status, json.loads(got.body)["error"]["code"]) == (403, "forbidden")
+    assert there.heard == []
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/files", True), ("/files/f_1/content", True), ("/filesystem", False), ("/images", False)],
+)
+def test_what_the_settings_name_may_be_called_with_all_below(path: str, allowed: bool) -> None:
+    assert Target("openai", path).allowed("GET", ["/files/"]) == allowed
+
+
 def test_what_follows_the_version_goes_on_as_it_was_asked() -> None:
     for below in (
         "/models/org%2Fname",
@@ -233,7 +257,7 @@ async def test_a_body_that_does_not_come_is_not_the_providers_fault(path: str, t
     async def silent(heard: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with provider(silent) as there, gateway(there.url, patience) as here, client(here):
+    async with provider(silent) as there, gateway(there.url, patience, also=("/files",)) as here, client(here):
         got = await ask(here, sent)
         assert (got.status, json.loads(got.body)["error"]["code"]) == (408, "request-timeout")
         assert (await health(here))["ok"]

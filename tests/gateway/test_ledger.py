@@ -214,7 +214,8 @@ async def test_calls_at_once_cannot_overshoot(store: SqliteStore) -> None:
 
 
 async def test_under_a_budget_nothing_is_sent_whose_price_nobody_knows(store: SqliteStore) -> None:
-    async with gateway("http://127.0.0.1:1/v1", store, 1.0) as here, client(here) as http:
+    also = ("/images",)
+    async with gateway("http://127.0.0.1:1/v1", store, 1.0, also=also) as here, client(here) as http:
         model = await http.post(CHAT, json={**ASKED, "model": "unheard-of"})
         call = await http.post("/openai/v1/images/generations", json={"prompt": "a boat"})
     assert (model.status_code, model.json()["error"]["code"]) == (400, "no-price")

@@ -116,7 +116,7 @@ async def test_no_header_is_made_up() -> None:
 
 
 async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
-    async with provider(sends(OK)) as there, gateway(there.url) as here:
+    async with provider(sends(OK)) as there, gateway(there.url, also=("/files",)) as here:
         reader, writer = await asyncio.open_connection(*here.url.removeprefix("http://").split(":"))
         head = (
             b"POST /openai/v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer agent-token\r\nContent-Length: 5\r\n"
@@ -146,7 +146,7 @@ async def test_a_body_that_is_no_json_is_streamed_on() -> None:
         yield b"one "
         yield b"two"
 
-    async with provider(sends(OK)) as there, gateway(there.url) as here, client(here) as http:
+    async with provider(sends(OK)) as there, gateway(there.url, also=("/files",)) as here, client(here) as http:
         await http.post("/openai/v1/files", content=parts())
         await http.post("/openai/v1/files", content=b"\x00\xff" * 9)
     assert [heard.body for heard in there.heard] == [b"one two", b"\x00\xff" * 9]

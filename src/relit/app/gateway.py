@@ -132,7 +132,10 @@ def _route(name: str, table: Model, secrets: Secrets) -> Route:
         table.connect_ms / 1000, table.first_byte_ms / 1000, table.idle_ms / 1000, table.total_ms / 1000
     )
     private = _is_written_out(table.url) if table.private is None else table.private
-    return Route(name, table.url, key, table.model, table.kind, patience, table.retries, tuple(table.fallback), private)
+    return Route(
+        name, table.url, key, table.model, table.kind, patience, table.retries, tuple(table.fallback), private,
+        tuple(table.also),
+    )  # fmt: skip
 
 
 def _is_written_out(url: str) -> bool:

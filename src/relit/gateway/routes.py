@@ -27,7 +27,8 @@ class Route:
     """A provider. ``url``: its base URL, as its own clients take it. ``key``: ``None`` where none is asked for.
     ``model``: the name that is sent when an agent asks for ``default``; empty: that word itself. ``retries``: of a call
     that was refused for now, before the agent is told; ``fallback``: routes that stand in, one after the other.
-    ``private``: it may lie on this machine or its network."""
+    ``private``: it may lie on this machine or its network; ``also``: what may be called there beside what is
+    understood, with all below."""
 
     name: str
     url: str
@@ -38,6 +39,7 @@ class Route:
     retries: int = 0
     fallback: tuple[str, ...] = ()
     private: bool = True
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

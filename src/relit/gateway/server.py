@@ -229,6 +229,10 @@ class Gateway:
         if route.kind != target.kind:
             why = f"[models.{route.name}] speaks the protocol of {route.kind}"
             raise Refused(404, "not-found", f"{why}: its calls go to /{route.kind}/v1/…")
+        if not target.allowed(request.method, route.also):
+            path = target.below.partition("?")[0][:200]
+            why = f"agents may not {request.method} {path} of [models.{route.name}]"
+            raise Refused(403, "forbidden", f"{why}: name it in its `also` in relit.toml to allow that")
         return caller, route
 
     async def _forwarded(self, request: web.BaseRequest, caller: Caller, call: Call) -> web.StreamResponse:

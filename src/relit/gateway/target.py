@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
@@ -32,8 +33,25 @@ class Target:
     @property
     def call(self) -> Protocol | None:
         """Which of the calls that are understood it is, however a server might let it be spelled."""
+        return _CALLS.get((self.kind, self._plain))
+
+    def allowed(self, method: str, also: Sequence[str] = ()) -> bool:
+        """Whether agents may call it. What providers keep for whoever has their key (files, answers that were stored)
+        would show one agent what is another's."""
+        if self.call is not None:
+            return method == "POST"
+        if _is_below(self._plain, "/models"):
+            return method in ("GET", "HEAD")
+        return any(_is_below(self._plain, each.rstrip("/")) for each in also)
+
+    @property
+    def _plain(self) -> str:
         parts = unquote(self.below.partition("?")[0]).split("/")
-        return _CALLS.get((self.kind, "/" + "/".join(filter(None, parts))))
+        return "/" + "/".join(filter(None, parts))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
 
 
 def door(path: str) -> Kind:

@@ -331,6 +331,14 @@ class Model(Table, frozen=True, kw_only=True):
     fallback: Annotated[
         list[Name], Meta(description="Other tables of `[models]` that stand in when it fails, one after the other.")
     ] = []
+    also: Annotated[
+        list[Annotated[str, Meta(pattern="^/[a-z0-9]")]],
+        Meta(
+            description="What agents may call below `/v1` beside models, chat completions, responses, embeddings and "
+            "messages: `/images/generations`, for example, or `/files` with all below. relit does not read such calls: "
+            "they are in no journal, and the provider's key that is theirs shows one agent what another has left there."
+        ),
+    ] = []
     budget: Budget = Budget()
 
     @property
