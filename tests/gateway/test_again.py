@@ -154,6 +154,20 @@ async def test_another_provider_stands_in_with_its_own_key_and_model() -> None:
     assert json.loads(one.heard[0].body) == HELLO
 
 
+async def test_each_that_stands_in_is_asked_what_the_agent_asked() -> None:
+    """Not for the model of the one before it."""
+    async with (
+        provider(in_turn(DOWN)) as one, provider(in_turn(DOWN)) as two, provider(sends(OK)) as three,
+        gateway(
+            Route("a", one.url, None, fallback=("b", "c")), Route("b", two.url, None, model="b's own"),
+            Route("c", three.url, None),
+        ) as here,
+        client(here) as http,
+    ):  # fmt: skip
+        assert (await http.post(CHAT, json=HELLO)).status_code == 200
+    assert [json.loads(each.heard[0].body)["model"] for each in (one, two, three)] == ["m", "b's own", "m"]
+
+
 async def test_one_that_is_not_there_is_stood_in_for() -> None:
     async with (
         provider(sends(OK)) as two,

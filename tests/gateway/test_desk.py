@@ -364,14 +364,18 @@ async def test_what_nobody_decides_is_not_made(tmp_path: Path, monkeypatch: pyte
         assert (await state(home)).state == "expired", words
 
 
-async def test_a_tool_that_is_gone_is_not_called_though_it_was_approved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("now", [[], [mail(policy="deny")]])
+async def test_a_tool_that_is_gone_or_denied_is_not_called_though_it_was_approved(
+    tmp_path: Path, now: list[Tool]
+) -> None:
     async with house(tmp_path, Scripted([mail(policy="ask")]), hold_s=0.1) as home:
         await home.call(to="ann")
         [held] = await home.store.tools.waiting()
-    async with house(tmp_path, Scripted([]), me="g2") as home:
+    async with house(tmp_path, Scripted(now), me="g2") as home:
         await home.store.tools.decide(held.id, True, "eve")
         await until(lambda: home.told)
         assert "is not offered to scout any more" in home.told[0]
+        assert home.source.made == []
 
 
 # --- whoever goes away ----------------------------------------------------------------------------------------------

@@ -145,3 +145,10 @@ def test_what_is_no_table_has_no_match(body: bytes) -> None:
 def test_every_body_has_one_key(body: Any) -> None:
     raw = json.dumps({"messages": body}).encode()
     assert match_of("/chat/completions", raw, HIDDEN) == match_of("/chat/completions", raw, HIDDEN)
+
+
+def test_what_would_fill_memory_with_its_parts_matches_nothing() -> None:
+    many = b'{"messages": [' + b", ".join([b"[]"] * 300_000) + b"]}"
+    assert match_of("/chat/completions", many) is None
+    text = json.dumps({"messages": [{"role": "user", "content": "a, b; [c] {d} " * 10_000}]}).encode()
+    assert match_of("/chat/completions", text) is not None

@@ -182,6 +182,38 @@ def test_a_picture_costs_what_a_picture_costs_however_long_it_is(part: dict[str,
     assert 3 * prices.PICTURE < prices.weight(body) < 3 * prices.PICTURE + 300
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_file", "file_url": "https://papers.example/long.pdf"},
+        {"type": "file", "file": {"file_id": "file-1"}},
+        {"type": "document", "source": {"type": "url", "url": "https://papers.example/long.pdf"}},
+    ],
+)
+def test_a_document_that_lies_elsewhere_may_fill_the_window(part: dict[str, object]) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode()
+    assert prices.weight(body) > 3 * prices.CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("piece", "failed", "finished"),
+    [
+        (b'data: {"choices": [{"delta": {"content": "\\"error\\": 1"}}]}\n\n', False, False),
+        (b'data: {"id": "r", "error": null, "choices": [{"finish_reason": "stop"}]}\n\n', False, True),
+        (b'data: {"type": "message_stop"}\n\n', False, True),
+        (b'data: {"type": "response.completed", "response": {"error": null}}\n\n', False, True),
+        (b'data: {"error": {"message": "gone"}}\n\ndata: [DONE]\n\n', True, True),
+        (b'data: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n', True, False),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 7, 1000])
+def test_an_answer_is_told_from_a_failure_however_it_is_cut(
+    piece: bytes, failed: bool, finished: bool, cut: int
+) -> None:
+    made = read([piece[at : at + cut] for at in range(0, len(piece), cut)])
+    assert (made.failed, made.finished) == (failed, finished)
+
+
 def test_words_about_pictures_are_words() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": f"data:image/png;base64,{PIXELS}"}]}).encode()
     assert prices.weight(body) == len(body)

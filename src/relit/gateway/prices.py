@@ -21,6 +21,9 @@ OUTPUT_MOST = 8_192  # tokens that are reserved for an answer where the call set
 CONTEXT = 200_000  # tokens; what the provider keeps of a conversation may fill the window of most models
 PICTURE = 3_000  # tokens; Anthropic's guide to vision says about 1,600 for one of the largest, OpenAI's about 1,450
 _PICTURE = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
+_ELSEWHERE = re.compile(
+    rb'"file_url"|"file_id"|"type"\s*:\s*"document"\s*,\s*"source"\s*:\s*\{\s*"type"\s*:\s*"(?:url|file)"'
+)
 _INLINE = re.compile(
     rb'data:image/[a-z+.-]+;base64,[\w+/=]+|"media_type"\s*:\s*"image/[a-z+.-]+"\s*,\s*"data"\s*:\s*"[\w+/=]+'
 )
@@ -89,7 +92,9 @@ def reserve(protocol: str, sent: int, body: Mapping[str, Any], price: Price) -> 
 
 def weight(body: bytes) -> int:
     """Bytes of a call, with a picture at what a picture costs: one that is inside is long, one that is named by its
-    address is short."""
+    address is short. A document that lies elsewhere may fill the model's window."""
+    if _ELSEWHERE.search(body) is not None:
+        return len(body) + CONTEXT * _BYTES_PER_TOKEN
     if not (pictures := len(_PICTURE.findall(body))):
         return len(body)
     inside = sum(len(each) for each in _INLINE.findall(body))

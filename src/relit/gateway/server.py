@@ -249,11 +249,12 @@ class Gateway:
             if (kept := await self._ledger.replay(caller, call.route, question)) is not None:
                 return _again(kept)
         first, *others = self._line(call)
+        asked = call
         for route in others:
             response = await self._counted(request, caller, call, question, others=True)
             if response is not None:
                 return response
-            call = _by(call, route)
+            call = _by(asked, route)
         response = await self._counted(request, caller, call, question, others=False)
         assert response is not None, f"nobody stands in after {first.name} and the others"
         return response

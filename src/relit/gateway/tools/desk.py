@@ -257,7 +257,7 @@ class Desk:
         tool = self._shelf.tool(call.agent, call.tool)
         if call.id in self._work:
             return True
-        if tool is None or not _is_whole(call):
+        if tool is None or not _is_whole(call) or (call.state == "approved" and tool.policy == "deny"):
             return False
         self._task(call, self._taken(call, tool))
         return True

@@ -23,7 +23,8 @@ _NOT_TAKEN = (408, 425, 429)  # whoever answers so has done nothing
 
 class HttpTools:
     """Sends them. An answer below 400 is a result; one from 400 on is an error that is certain, unless it is the
-    server's fault (5xx): then nobody knows."""
+    server's fault (5xx): then nobody knows. A 503 that says when to come again counts as not done, unless the call must
+    not be made twice."""
 
     def __init__(self, tools: Sequence[HttpTool]) -> None:
         self._tools = {each.tool.name: each for each in tools}
@@ -43,7 +44,7 @@ class HttpTools:
         http = self._tools[call.tool]
         once = call.effect in ("ask", "lookup")
         status, body, said = await self.fetch(plan.sending(http, arguments, call.key), private=http.private, once=once)
-        if status in _NOT_TAKEN or (status == 503 and "retry-after" in said):
+        if status in _NOT_TAKEN or (status == 503 and "retry-after" in said and not once):
             wait = asked_to_wait(said, SYSTEM_CLOCK.now_ms() / 1000)
             raise NotSent(f"HTTP status {status}: {_told(body)}", retry=True, after=wait)
         if status >= 500:

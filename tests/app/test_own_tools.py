@@ -1,0 +1,89 @@
+"""Tools of relit's own, and functions: what they write down is their agent's, and holds no secret."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relit.app.functions import Described, FunctionTools
+from relit.app.house_tools import HouseTools
+from relit.durable.engine import Engine
+from relit.durable.payload import Payloads
+from relit.gateway.tools.base import NotSent
+from relit.settings import Environment, Settings, load
+from relit.store.blobs import ObstoreBlobs
+from relit.store.sql.sqlite.store import SqliteStore
+from relit.store.tools import ToolCall
+
+SECRET = b"sk-verysecretvalue12345"
+FILE = """
+[models.default]
+url = "https://x"
+[tools.charge]
+function = "scales:charge"
+[agents.a]
+kind = "hermes"
+[agents.a--b]
+kind = "hermes"
+"""
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    store = SqliteStore(tmp_path / "relit.db")
+    await store.start()
+    yield Engine(store, Payloads(ObstoreBlobs(str(tmp_path / "blobs"))))
+    await store.stop()
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Settings:
+    (tmp_path / "relit.toml").write_text(FILE)
+    return load(tmp_path / "relit.toml", environment=Environment({}), data=tmp_path / "data")
+
+
+@pytest.fixture
+def tools(configured: Settings, engine: Engine) -> HouseTools:
+    def none() -> Any:
+        raise AssertionError("not asked for")
+
+    return HouseTools(configured, engine, none, [SECRET])
+
+
+def call(tool: str, agent: str = "a") -> ToolCall:
+    return ToolCall(id="1", agent=agent, tool=tool, effect="native-key", hash="h", key=f"k-{agent}")
+
+
+async def test_no_agent_takes_or_ends_anothers_schedule(tools: HouseTools, engine: Engine) -> None:
+    """Whatever they are called."""
+    await tools.send(call("schedule", "a--b"), {"name": "c", "message": "tick", "every": "1h"})
+    for asked in ({"message": "mine", "every": "1h"}, {"cancel": True}):
+        with pytest.raises(NotSent, match="taken"):
+            await tools.send(call("schedule", "a"), {"name": "b--c", **asked})
+    [kept] = await engine.store.schedules()
+    assert (kept.name, kept.agent) == ("a--b--c", "a--b")
+
+
+async def test_no_secret_is_written_into_notes_schedules_or_messages(tools: HouseTools, engine: Engine) -> None:
+    said = f"the key is {SECRET.decode()}."
+    await tools.send(call("remember"), {"name": "key", "text": said})
+    await tools.send(call("send_to_agent"), {"agent": "a--b", "message": said})
+    await tools.send(call("schedule"), {"name": "key", "message": said, "every": "1h"})
+    [note] = await engine.store.tools.notes("a")
+    assert note.text == "the key is [hidden]."
+    [sent] = await engine.store.runs()
+    [made] = await engine.store.schedules()
+    for data in (sent.input, made.input):
+        assert data is not None
+        assert b"[hidden]" in data
+        assert SECRET not in data
+
+
+async def test_a_function_gets_no_secret_by_way_of_the_journal(configured: Settings, engine: Engine) -> None:
+    tools = FunctionTools(configured, engine, {"charge": Described("Charge.", {}, True)}, [SECRET])
+    with pytest.raises(NotSent, match="hold a secret"):
+        await tools.send(call("charge"), {"card": SECRET.decode()})
+    assert await engine.store.runs() == []
