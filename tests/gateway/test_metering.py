@@ -214,6 +214,16 @@ def test_an_answer_is_told_from_a_failure_however_it_is_cut(
     assert (made.failed, made.finished) == (failed, finished)
 
 
+def test_what_a_stream_says_that_tells_no_usage_is_guessed_from_its_events() -> None:
+    """Many words come in small events or in large ones."""
+    frame = {"id": "c" * 60, "object": "chat.completion.chunk", "model": "m"}
+    for words, least in ((1, 8), (80, 200)):
+        chunk = {**frame, "choices": [{"index": 0, "delta": {"content": "lamp " * words}}]}
+        made = read([event(chunk)] * 50)
+        assert made.tokens is None
+        assert 50 * least <= made.said <= 50 * 5 * words + 50 * 8
+
+
 def test_words_about_pictures_are_words() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": f"data:image/png;base64,{PIXELS}"}]}).encode()
     assert prices.weight(body) == len(body)

@@ -20,7 +20,7 @@ _WHOLE_MOST = 32 << 20  # bytes of an answer that does not stream, of which usag
 _LINE_MOST = 8 << 20
 _PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
 _PARTS = 16  # of one piece, at most
-_EVENT = 8  # of an event's bytes, for what it says: events are small, and their frames are not
+_EVENT, _FRAME = 8, 300  # of an event's bytes, for what it says: most are small, and their frames are not
 _COUNT_MOST = 1 << 40
 _NOTHING = msgspec.Raw(b"null")
 _GZIP = 47  # zlib's wbits: gzip or zlib, told by the header
@@ -73,7 +73,8 @@ class Meter:
             if not self._lost:
                 self._keep(data, _WHOLE_MOST)
             return
-        self.said += min(len(data), _EVENT * max(1, data.count(b"data:")))
+        events = max(1, data.count(b"data:"))
+        self.said += min(len(data), max(_EVENT * events, len(data) - _FRAME * events))
         if self._kept or not data.endswith(b"\n"):
             data = self._whole_lines(data)
         self._lines(data)
