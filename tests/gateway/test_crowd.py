@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from watched_house import OTHER, watched
 
 from relit.gateway.canned import answer, question
-from relit.gateway.crowd import AT_ONCE, Crowd
+from relit.gateway.crowd import AT_ONCE, BYTES_MOST, Crowd
+from relit.gateway.refusal import Refused
 from relit.settings.model import Gateway as Table
 from relit.testing.llm import ScriptedLLM, When
 
@@ -36,6 +37,19 @@ def test_no_agent_ever_has_more_places_than_there_are(steps: list[tuple[str, boo
         elif inside[name]:
             inside[name].pop().__exit__(None, None, None)  # type: ignore[attr-defined]
     assert set(vars(crowd)["_inside"].values()) <= {len(each) for each in inside.values()}
+
+
+def test_what_one_agent_asks_fills_no_more_memory_than_it_may() -> None:
+    crowd = Crowd(9)
+    with crowd.room("a") as one, crowd.room("a") as two, crowd.room("b") as other:
+        one(BYTES_MOST - 10)
+        two(10)
+        with pytest.raises(Refused, match="256 MB in all"):
+            two(1)
+        other(BYTES_MOST)
+    with crowd.room("a") as again:
+        again(BYTES_MOST)
+    assert not vars(crowd)["_bytes"]
 
 
 def test_as_many_are_let_in_as_the_settings_say() -> None:

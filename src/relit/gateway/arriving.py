@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -38,9 +39,9 @@ def is_small(request: web.BaseRequest) -> bool:
     return not request.body_exists or (request.content_length or BODY_MOST) <= _SMALL
 
 
-async def body(request: web.BaseRequest, target: Target, within: float) -> bytes | None:
+async def body(request: web.BaseRequest, target: Target, within: float, take: Callable[[int], None]) -> bytes | None:
     """The whole body where something in it may matter here; ``None``: it goes on as it comes, or there is none. Raises
-    ``Refused``, also when it takes longer than ``within`` seconds."""
+    ``Refused``, also when it takes longer than ``within`` seconds. ``take``: told of each piece."""
     matters = request.body_exists and _matters(request, target)
     if matters and (request.content_length or 0) > BODY_MOST:
         raise _too_large()
@@ -49,7 +50,7 @@ async def body(request: web.BaseRequest, target: Target, within: float) -> bytes
         return None
     try:
         async with asyncio.timeout(within):
-            return await _whole(request)
+            return await _whole(request, take)
     except TimeoutError as error:
         raise late(within) from error
     except web.RequestPayloadError as error:
@@ -61,9 +62,10 @@ def late(within: float) -> Refused:
     return Refused(408, "request-timeout", f"the request's body was not here after {within:g} s", retry=True)
 
 
-async def _whole(request: web.BaseRequest) -> bytes:
+async def _whole(request: web.BaseRequest, take: Callable[[int], None]) -> bytes:
     pieces, size = [], 0
     async for piece in request.content.iter_any():
+        take(len(piece))
         pieces.append(piece)
         size += len(piece)
         if size > BODY_MOST:

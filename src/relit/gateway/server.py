@@ -180,10 +180,11 @@ class Gateway:
             raise Refused(404, "not-found", "there is nothing here; calls go to /openai/v1/… or /anthropic/v1/…")
         caller, route = self._admitted(request, target)
         arriving.check(request)
-        with self._crowd.place(caller.agent) as placed:
+        with self._crowd.place(caller.agent) as placed, self._crowd.room(caller.agent) as take:
             if not placed and not arriving.is_small(request):
                 raise self._crowd.full()
-            return await self._called(request, target, caller, route, placed=placed)
+            body = await arriving.body(request, target, route.patience.first_byte, take)
+            return await self._called(request, target, caller, route, body, placed=placed)
 
     async def _tool(self, tools: Endpoint, request: web.BaseRequest) -> web.StreamResponse:
         caller = self._caller(request)
@@ -195,10 +196,16 @@ class Gateway:
             return await tools.answer(request, caller)
 
     async def _called(
-        self, request: web.BaseRequest, target: Target, caller: Caller, route: Route, *, placed: bool
+        self,
+        request: web.BaseRequest,
+        target: Target,
+        caller: Caller,
+        route: Route,
+        body: bytes | None,
+        *,
+        placed: bool,
     ) -> web.StreamResponse:
         """By the gateway itself, which has always room for that; or by the provider."""
-        body = await arriving.body(request, target, route.patience.first_byte)
         if target.call is not None and isinstance(body, bytes):
             reply = canned.reply(target.call, body, self._clock.now_ms() // 1000, clone=caller.clone)
             if reply is not None:
