@@ -212,6 +212,10 @@ def test_an_answer_is_told_from_a_failure_however_it_is_cut(
 ) -> None:
     made = read([piece[at : at + cut] for at in range(0, len(piece), cut)])
     assert (made.failed, made.finished) == (failed, finished)
+    packed = gzip.compress(piece)
+    made = read([packed[at : at + cut] for at in range(0, len(packed), cut)], encoding="gzip")
+    assert (made.failed, made.finished) == (failed, finished)
+    assert read([piece], encoding="br").finished, "nobody can tell"
 
 
 def test_what_a_stream_says_that_tells_no_usage_is_guessed_from_its_events() -> None:

@@ -52,7 +52,7 @@ class Meter:
 
     def __init__(self, content_type: str, encoding: str = "") -> None:
         self.streamed = "text/event-stream" in content_type
-        self.failed, self.finished = False, not self.streamed
+        self.failed, self._ended = False, False
         self._plain = _Plain(encoding)
         self._kept = bytearray()
         self._lost = False
@@ -60,6 +60,11 @@ class Meter:
         self.said = 0  # bytes that may be words of an answer
         self.tokens: Tokens | None = None
         self.model = ""
+
+    @property
+    def finished(self) -> bool:
+        """Also where nobody can tell: it is encoded in another way than can be read here, or does not stream."""
+        return self._ended or not self.streamed or self._plain.blind
 
     def read(self, piece: bytes) -> None:
         """The next piece of the body, as it came."""
@@ -104,7 +109,7 @@ class Meter:
 
     def _lines(self, whole: bytes) -> None:
         """Only lines that tell something are decoded: most are words of the answer. A model is told once."""
-        self.finished = self.finished or _END.search(whole) is not None
+        self._ended = self._ended or _END.search(whole) is not None
         if self._telling.search(whole) is None:
             return
         for line in whole.split(b"\n"):
@@ -131,6 +136,11 @@ class _Plain:
         encoding = encoding.strip().lower()
         self._readable = encoding in ("", "identity")
         self._inflate = zlib.decompressobj(_GZIP) if encoding in ("gzip", "x-gzip", "deflate") else None
+
+    @property
+    def blind(self) -> bool:
+        """Whether it cannot be read (any more)."""
+        return not self._readable and self._inflate is None
 
     def read(self, piece: bytes) -> Iterator[bytes]:
         if self._readable and self._inflate is None:
