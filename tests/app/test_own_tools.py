@@ -69,17 +69,18 @@ async def test_no_agent_takes_or_ends_anothers_schedule(tools: HouseTools, engin
 
 async def test_no_secret_is_written_into_notes_schedules_or_messages(tools: HouseTools, engine: Engine) -> None:
     said = f"the key is {SECRET.decode()}."
-    await tools.send(call("remember"), {"name": "key", "text": said})
-    await tools.send(call("send_to_agent"), {"agent": "a--b", "message": said})
-    await tools.send(call("schedule"), {"name": "key", "message": said, "every": "1h"})
-    [note] = await engine.store.tools.notes("a")
-    assert note.text == "the key is [hidden]."
-    [sent] = await engine.store.runs()
-    [made] = await engine.store.schedules()
-    for data in (sent.input, made.input):
-        assert data is not None
-        assert b"[hidden]" in data
-        assert SECRET not in data
+    for name, asked in (
+        ("remember", {"name": "key", "text": said}),
+        ("send_to_agent", {"agent": "a--b", "message": said}),
+        ("schedule", {"name": "key", "message": said, "every": "1h"}),
+    ):
+        with pytest.raises(NotSent, match="hold a secret"):
+            await tools.send(call(name), asked)
+    assert (await engine.store.tools.notes("a"), await engine.store.runs(), await engine.store.schedules()) == (
+        [],
+        [],
+        [],
+    )
 
 
 async def test_a_function_gets_no_secret_by_way_of_the_journal(configured: Settings, engine: Engine) -> None:

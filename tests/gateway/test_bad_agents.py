@@ -176,7 +176,7 @@ async def test_a_call_that_is_spelled_otherwise_is_counted_all_the_same(path: st
     [
         ("GET", "/files"), ("GET", "/files/f_1/content"), ("DELETE", "/files/f_1"), ("GET", "/responses/r_1"),
         ("DELETE", "/responses/r_1"), ("GET", "/chat/completions?limit=100"), ("POST", "/images/generations"),
-        ("POST", "/completions"), ("DELETE", "/models/mine"), ("GET", "/%66iles"), ("POST", "/modelsx"),
+        ("DELETE", "/models/mine"), ("GET", "/%66iles"), ("POST", "/modelsx"), ("GET", "/responses/compact"),
     ],
 )  # fmt: skip
 async def test_what_a_provider_keeps_for_its_key_is_no_agents(method: str, path: str, tmp_path: Path) -> None:
@@ -189,10 +189,21 @@ async def test_what_a_provider_keeps_for_its_key_is_no_agents(method: str, path:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/files", True), ("/files/f_1/content", True), ("/filesystem", False), ("/images", False)],
+    [
+        ("/files", True),
+        ("/files/f_1/content", True),
+        ("/filesystem", False),
+        ("/images", False),
+        ("/models/mine", True),
+    ],
 )
 def test_what_the_settings_name_may_be_called_with_all_below(path: str, allowed: bool) -> None:
-    assert Target("openai", path).allowed("GET", ["/files/"]) == allowed
+    assert Target("openai", path).allowed("DELETE", ["/files/", "/models"]) == allowed
+
+
+@pytest.mark.parametrize("path", ["/completions", "/responses/compact", "/responses/input_tokens"])
+def test_what_shows_nobody_anything_may_be_called(path: str) -> None:
+    assert Target("openai", path).allowed("POST")
 
 
 def test_what_follows_the_version_goes_on_as_it_was_asked() -> None:

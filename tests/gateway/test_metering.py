@@ -192,7 +192,15 @@ def test_a_picture_costs_what_a_picture_costs_however_long_it_is(part: dict[str,
 )
 def test_a_document_that_lies_elsewhere_may_fill_the_window(part: dict[str, object]) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode()
-    assert prices.weight(body) > 3 * prices.CONTEXT
+    assert prices.elsewhere(body) == 3 * prices.CONTEXT
+
+
+def test_a_tool_that_speaks_of_files_reads_none() -> None:
+    schema = {"type": "object", "properties": {"file_id": {"type": "string"}, "file_url": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "send", "parameters": schema}}]
+    assert prices.elsewhere(json.dumps({"messages": [], "tools": tools}).encode()) == 0
+    inline = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}
+    assert prices.elsewhere(json.dumps({"messages": [{"role": "user", "content": [inline]}]}).encode()) == 0
 
 
 @pytest.mark.parametrize(
@@ -204,6 +212,8 @@ def test_a_document_that_lies_elsewhere_may_fill_the_window(part: dict[str, obje
         (b'data: {"type": "response.completed", "response": {"error": null}}\n\n', False, True),
         (b'data: {"error": {"message": "gone"}}\n\ndata: [DONE]\n\n', True, True),
         (b'data: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n', True, False),
+        (b'data: {"choices": [{"delta": {}, "finish_reason": "error", "error": {"code": 502}}]}\n\n', True, True),
+        (b'data: {"choices": [{"delta": {"content": "[DONE] \\"message_stop\\""}}]}\n\n', False, False),
     ],
 )
 @pytest.mark.parametrize("cut", [1, 7, 1000])
@@ -218,14 +228,20 @@ def test_an_answer_is_told_from_a_failure_however_it_is_cut(
     assert read([piece], encoding="br").finished, "nobody can tell"
 
 
-def test_what_a_stream_says_that_tells_no_usage_is_guessed_from_its_events() -> None:
-    """Many words come in small events or in large ones."""
-    frame = {"id": "c" * 60, "object": "chat.completion.chunk", "model": "m"}
-    for words, least in ((1, 8), (80, 200)):
-        chunk = {**frame, "choices": [{"index": 0, "delta": {"content": "lamp " * words}}]}
-        made = read([event(chunk)] * 50)
-        assert made.tokens is None
-        assert 50 * least <= made.said <= 50 * 5 * words + 50 * 8
+@pytest.mark.parametrize(
+    ("body", "failed", "finished"),
+    [
+        (b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}', False, True),
+        (b'{"error": {"message": "busy"}}', True, True),
+        (b'{"choices": [{"finish_reason": "error", "error": {"code": 502}}]}', True, True),
+        (b"<html>502 upstream</html>", False, False),
+        (b'{"choices": [{"mess', False, False),
+        (b"", False, False),
+    ],
+)
+def test_of_an_answer_in_one_piece_it_is_told_as_well(body: bytes, failed: bool, finished: bool) -> None:
+    made = read([body], "application/json")
+    assert (made.failed, made.finished) == (failed, finished)
 
 
 def test_words_about_pictures_are_words() -> None:

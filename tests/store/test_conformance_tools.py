@@ -229,6 +229,14 @@ async def test_outside_of_turns_a_call_that_nobody_heard_of_answers_the_same_one
     assert source is None, "long ago: tomorrow's mail may say the same"
 
 
+@pytest.mark.parametrize(("effect", "again"), [("read", None), ("natural-key", None), ("lookup", "t1"), ("ask", "t1")])
+async def test_outside_of_turns_what_may_be_done_again_is(tools: ToolCalls, effect: str, again: str | None) -> None:
+    """What was read is old by now, and what was set may be another since."""
+    await made(tools, run="", life="", effect=effect, heard=GAVE_UP)
+    _, source = await tools.begin(call("t2", run="", life="", effect=effect), 0)
+    assert (source.id if source else None) == again
+
+
 async def test_a_denied_call_is_never_sent(tools: ToolCalls) -> None:
     await tools.begin(call(state="held"), 0)
     denied = await tools.decide("t1", False, "ann", "not today")

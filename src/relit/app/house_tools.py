@@ -58,9 +58,11 @@ class HouseTools:
         raise AssertionError("none of these is looked up")
 
     async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
-        asked = msgspec.json.decode(results.without(msgspec.json.encode(arguments), self._secrets))
+        raw = msgspec.json.encode(arguments)
+        if results.without(raw, self._secrets) != raw:
+            raise NotSent("its arguments hold a secret, which would be written down")
         try:
-            return text(await self._doing[call.tool](call, asked))
+            return text(await self._doing[call.tool](call, arguments))
         except (NotFound, ConfigError, MailboxFull) as error:
             raise NotSent(f"{error.what}: {error.why}" if error.why else error.what) from error
         except RelitError as error:

@@ -23,7 +23,7 @@ from relit.gateway.answers import Blobs, Kept, whole
 from relit.gateway.entry import Entry, Opening
 from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
-from relit.gateway.reading import read
+from relit.gateway.reading import is_moderate, read
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Route
 from relit.gateway.spool import Asked as Sent
@@ -204,6 +204,7 @@ class Ledger:
         if price is None and budgets:
             raise Refused(400, "no-price", f"a budget applies, and nobody knows the price of {model}: {_tell(model)}")
         price, sent = price or FREE, prices.weight(body or b"")
+        most = sent + prices.elsewhere(body or b"")
         call = ModelCall(
             id=new_id(),
             agent=caller.agent,
@@ -215,7 +216,7 @@ class Ledger:
             protocol=str(target.call),
             model=model,
             gateway=self._me,
-            reserved=prices.reserve(str(target.call), sent, msgspec.to_builtins(asked), price),
+            reserved=prices.reserve(str(target.call), most, msgspec.to_builtins(asked), price),
         )
         blobs = self._blobs if question.match is not None else None
         if budgets:
@@ -262,7 +263,7 @@ class Ledger:
 
 
 def _asked(body: bytes) -> Asked:
-    found: Asked | None = read(body, Asked)
+    found: Asked | None = read(body, Asked) if is_moderate(body) else None
     return found or Asked()  # the provider shall say what is wrong with it
 
 

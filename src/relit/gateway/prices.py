@@ -21,9 +21,8 @@ OUTPUT_MOST = 8_192  # tokens that are reserved for an answer where the call set
 CONTEXT = 200_000  # tokens; what the provider keeps of a conversation may fill the window of most models
 PICTURE = 3_000  # tokens; Anthropic's guide to vision says about 1,600 for one of the largest, OpenAI's about 1,450
 _PICTURE = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
-_ELSEWHERE = re.compile(
-    rb'"file_url"|"file_id"|"type"\s*:\s*"document"\s*,\s*"source"\s*:\s*\{\s*"type"\s*:\s*"(?:url|file)"'
-)
+_DOCUMENT = re.compile(rb'"type"\s*:\s*"(?:input_file|file|document)"')
+_ELSEWHERE = re.compile(rb'"file_url"|"file_id"|"source"\s*:\s*\{\s*"type"\s*:\s*"(?:url|file)"')
 _INLINE = re.compile(
     rb'data:image/[a-z+.-]+;base64,[\w+/=]+|"media_type"\s*:\s*"image/[a-z+.-]+"\s*,\s*"data"\s*:\s*"[\w+/=]+'
 )
@@ -92,13 +91,17 @@ def reserve(protocol: str, sent: int, body: Mapping[str, Any], price: Price) -> 
 
 def weight(body: bytes) -> int:
     """Bytes of a call, with a picture at what a picture costs: one that is inside is long, one that is named by its
-    address is short. A document that lies elsewhere may fill the model's window."""
-    if _ELSEWHERE.search(body) is not None:
-        return len(body) + CONTEXT * _BYTES_PER_TOKEN
+    address is short."""
     if not (pictures := len(_PICTURE.findall(body))):
         return len(body)
     inside = sum(len(each) for each in _INLINE.findall(body))
     return len(body) - inside + pictures * PICTURE * _BYTES_PER_TOKEN
+
+
+def elsewhere(body: bytes) -> int:
+    """Bytes that are read beside it: a document that it names by its address may fill the model's window."""
+    named = _DOCUMENT.search(body) is not None and _ELSEWHERE.search(body) is not None
+    return CONTEXT * _BYTES_PER_TOKEN if named else 0
 
 
 def estimate(sent: int, received: int) -> Tokens:

@@ -22,6 +22,8 @@ _CALLS: dict[tuple[Kind, str], Protocol] = {
     ("anthropic", "/messages/count_tokens"): "tokens",
 }
 
+_STATELESS = (("openai", "/completions"), ("openai", "/responses/compact"), ("openai", "/responses/input_tokens"))
+
 
 @dataclass(frozen=True)
 class Target:
@@ -38,11 +40,11 @@ class Target:
     def allowed(self, method: str, also: Sequence[str] = ()) -> bool:
         """Whether agents may call it. What providers keep for whoever has their key (files, answers that were stored)
         would show one agent what is another's."""
-        if self.call is not None:
+        if any(_is_below(self._plain, each.rstrip("/")) for each in also):
+            return True
+        if self.call is not None or (self.kind, self._plain) in _STATELESS:
             return method == "POST"
-        if _is_below(self._plain, "/models"):
-            return method in ("GET", "HEAD")
-        return any(_is_below(self._plain, each.rstrip("/")) for each in also)
+        return _is_below(self._plain, "/models") and method in ("GET", "HEAD")
 
     @property
     def _plain(self) -> str:

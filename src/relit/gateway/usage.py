@@ -15,12 +15,16 @@ _USAGE = re.compile(rb'"usage"\s*:\s*[^\sn]')  # null, while it is not known yet
 _ERROR = rb'"error"\s*:\s*[^\sn]'  # null, while there is none
 _TOLD = re.compile(_USAGE.pattern + b"|" + _ERROR)
 _FIRST = re.compile(_TOLD.pattern + rb'|"model"')
-_END = re.compile(rb'\[DONE\]|"message_stop"|"response\.(?:completed|incomplete)"|"finish_reason"\s*:\s*"')
+_END = re.compile(
+    rb'^data:\s*\[DONE\]|"type"\s*:\s*"(?:message_stop|response\.(?:completed|incomplete))"|"finish_reason"\s*:\s*"',
+    re.M,
+)
+_BROKEN = re.compile(rb'"finish_reason"\s*:\s*"error"')
 _WHOLE_MOST = 32 << 20  # bytes of an answer that does not stream, of which usage is read
 _LINE_MOST = 8 << 20
 _PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
 _PARTS = 16  # of one piece, at most
-_EVENT, _FRAME = 8, 300  # of an event's bytes, for what it says: most are small, and their frames are not
+_EVENT = 8  # of an event's bytes, for what it says: events are small, and their frames are not
 _COUNT_MOST = 1 << 40
 _NOTHING = msgspec.Raw(b"null")
 _GZIP = 47  # zlib's wbits: gzip or zlib, told by the header
@@ -48,7 +52,7 @@ class _Said(msgspec.Struct, frozen=True):
 class Meter:
     """Reads along. ``tokens`` is ``None`` as long as nothing was said; ``model`` is what the provider calls it;
     ``streamed``: it comes event by event; ``failed``: it holds an error, whatever its status said; ``finished``: it has
-    come to an end of its protocol's."""
+    come to an end of its protocol's, or is a document."""
 
     def __init__(self, content_type: str, encoding: str = "") -> None:
         self.streamed = "text/event-stream" in content_type
@@ -63,8 +67,8 @@ class Meter:
 
     @property
     def finished(self) -> bool:
-        """Also where nobody can tell: it is encoded in another way than can be read here, or does not stream."""
-        return self._ended or not self.streamed or self._plain.blind
+        """Also where nobody can tell: it is encoded in another way than can be read here, or too large."""
+        return self._ended or self._lost or self._plain.blind
 
     def read(self, piece: bytes) -> None:
         """The next piece of the body, as it came."""
@@ -78,8 +82,7 @@ class Meter:
             if not self._lost:
                 self._keep(data, _WHOLE_MOST)
             return
-        events = max(1, data.count(b"data:"))
-        self.said += min(len(data), max(_EVENT * events, len(data) - _FRAME * events))
+        self.said += min(len(data), _EVENT * max(1, data.count(b"data:")))
         if self._kept or not data.endswith(b"\n"):
             data = self._whole_lines(data)
         self._lines(data)
@@ -89,7 +92,7 @@ class Meter:
         if self.streamed:
             self._lines(bytes(self._kept))
         else:
-            self._look(bytes(self._kept))
+            self._ended = self._look(bytes(self._kept))
         self._kept.clear()
 
     def _keep(self, data: bytes, most: int) -> None:
@@ -110,6 +113,7 @@ class Meter:
     def _lines(self, whole: bytes) -> None:
         """Only lines that tell something are decoded: most are words of the answer. A model is told once."""
         self._ended = self._ended or _END.search(whole) is not None
+        self.failed = self.failed or _BROKEN.search(whole) is not None
         if self._telling.search(whole) is None:
             return
         for line in whole.split(b"\n"):
@@ -120,13 +124,17 @@ class Meter:
     def _telling(self) -> re.Pattern[bytes]:
         return _TOLD if self.model else _FIRST
 
-    def _look(self, raw: bytes) -> None:
-        for each in _places(raw):
+    def _look(self, raw: bytes) -> bool:
+        """Whether it is a document."""
+        self.failed = self.failed or _BROKEN.search(raw) is not None
+        places = [*_places(raw)]
+        for each in places:
             if isinstance(each.model, str) and each.model:
                 self.model = each.model.replace("\0", "")[:200]
             self.failed = self.failed or bool(each.error)
             if isinstance(each.usage, dict):
                 self.tokens = tokens(each.usage, self.tokens)
+        return bool(places)
 
 
 class _Plain:

@@ -59,7 +59,7 @@ class HttpTools:
     async def look(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome | None:
         http = self._tools[call.tool]
         assert http.lookup is not None, "only tools whose effect is `lookup` are asked"
-        status, body, _ = await self.fetch(plan.looking(http, arguments, call.key), private=http.private)
+        status, body, _ = await self.fetch(plan.looking(http, arguments, call.key), private=http.private, once=True)
         if status == 404:
             return None
         if status >= 400:
@@ -91,7 +91,7 @@ class HttpTools:
             ) as response:  # fmt: skip
                 body = await _read(response)
                 return response.status, body, {name.lower(): value for name, value in response.headers.items()}
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(f"no connection: {error}", retry=True) from error
         except (aiohttp.InvalidURL, ValueError) as error:
             raise NotSent(f"that is no address: {error}") from error

@@ -33,7 +33,7 @@ SELECT (SELECT count(*) FROM tool_calls WHERE run = ?1 AND agent = ?2 AND tool =
 SELECT {TOOL} FROM tool_calls
 WHERE run = '' AND agent = ?1 AND tool = ?2 AND hash = ?3 AND state NOT IN ('replayed', 'failed')
   AND (state IN ('held', 'approved', 'in_doubt')
-    OR heard = 2 AND (ended_at IS NULL OR ended_at >= ?4)
+    OR heard = 2 AND (ended_at IS NULL OR ended_at >= ?4) AND (state = 'open' OR effect NOT IN ('read', 'natural-key'))
       AND NOT EXISTS (SELECT 1 FROM tool_calls o WHERE o.source = tool_calls.id AND o.source <> '' AND o.heard <> 2))
 ORDER BY id LIMIT 1
 
