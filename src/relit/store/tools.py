@@ -89,8 +89,8 @@ class ToolCalls(Protocol):
         written down as ``replayed`` then). ``seen``: so many such calls stand in the agent's prompt with their results.
         An earlier call answers when it was another life's and its result does not stand there, when its caller went
         away without, or when it is undecided; each once. (Outside of turns: when its caller went away without no longer
-        ago than ``UNHEARD_MS``, and it must not be made twice; or when it is undecided.) A new call of a turn gets a key
-        that is the same whenever the turn is lived again; when the turn came back from a copy of the store, and its
+        ago than ``UNHEARD_MS``, and it must not be made twice; or when it is undecided.) A new call of a turn gets a
+        key that is the same whenever the turn is lived again; when the turn came back from a copy of the store, and its
         effect is ``ask`` or ``lookup``, it is ``in_doubt`` from the start."""
         ...
 
