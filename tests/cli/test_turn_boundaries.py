@@ -289,8 +289,9 @@ def kill(house: House, victim: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     until(lambda: status.read(run).node is None, "the node is dead")
-    done = house.spawn("up", "--timeout", "60s", timeout=90)
-    assert done.returncode == 0, done.stderr
+    done = house.spawn("up", "--timeout", "5s", timeout=90)
+    assert done.returncode in (0, 1), done.stderr  # the other agent, which dies as often, may still be waited for
+    until(lambda: status.read(run).node is not None, "another node lives")
 
 
 def decide(house: House, run: str) -> None:
