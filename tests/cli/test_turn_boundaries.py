@@ -290,8 +290,13 @@ def kill(house: House, victim: str) -> None:
                 os.kill(pid, signal.SIGKILL)
     until(lambda: status.read(run).node is None, "the node is dead")
     done = house.spawn("up", "--timeout", "5s", timeout=90)
-    assert done.returncode in (0, 1), done.stderr  # the other agent, which dies as often, may still be waited for
-    until(lambda: status.read(run).node is not None, "another node lives")
+    assert done.returncode in (0, 1, 5), done.stderr  # the other agent, which dies as often, may still be waited for
+
+    def served() -> bool:
+        now = status.read(run)
+        return now.node is not None and any(each.name == "server" and each.state == "ready" for each in now.instances)
+
+    until(served, "another node lives, and its server")
 
 
 def decide(house: House, run: str) -> None:
