@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import apsw
@@ -16,6 +17,7 @@ import pytest
 from relit.errors import ConfigError, SchemaTooNew, StoreCorrupt, StoreFull, StoreUnavailable
 from relit.lib.ids import new_id
 from relit.lib.proc import myself
+from relit.store.sql.sqlite.connection import migrate, open_connection
 from relit.store.sql.sqlite.database import CHECKPOINT_PAGES
 from relit.store.sql.sqlite.store import SqliteStore
 from relit.store.sql.tx import Op, Tx
@@ -225,3 +227,26 @@ async def test_a_late_claim_of_a_dead_boot_counts_as_expired(tmp_path: Path) -> 
             Fence("r", claimed[0].epoch), [Step(seq=1, pos="1", kind="step", name="s", hash=b"", result=b"")]
         )
     await store.stop()
+
+
+def test_many_open_a_file_that_nobody_has_made_yet(tmp_path: Path) -> None:
+    """Server, volumes, workers and the gateway do, at their very first start."""
+    faults: list[Exception] = []
+
+    def open_it(path: Path, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            connection = open_connection(path)
+            migrate(connection, path)
+            connection.close()
+        except Exception as error:
+            faults.append(error)
+
+    for number in range(60):
+        together = threading.Barrier(6)
+        threads = [threading.Thread(target=open_it, args=(tmp_path / f"{number}.db", together)) for _ in range(6)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert faults == []

@@ -26,7 +26,7 @@ def open_connection(path: Path) -> apsw.Connection:
         connection = apsw.Connection(str(path), statementcachesize=256)
         connection.set_busy_handler(_Patience())
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else some statements are planned anew at each call
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -8192")  # KiB; the kernel's cache holds the rest
@@ -34,6 +34,20 @@ def open_connection(path: Path) -> apsw.Connection:
     except apsw.Error as error:
         raise translate(error, path) from error
     return connection
+
+
+def _write_ahead(connection: apsw.Connection) -> None:
+    """SQLite asks no busy handler where several want to change a fresh file at once: it gives up, lest they wait for
+    each other."""
+    patience, tries = _Patience(), 0
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except apsw.BusyError:
+            if not patience(tries):
+                raise
+            tries += 1
 
 
 def _refuse_old_sqlite() -> None:
@@ -83,9 +97,9 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
 
 
 def _version(connection: apsw.Connection, path: Path) -> int:
-    owner = connection.pragma("application_id")
-    version = connection.pragma("user_version")
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    owner = connection.pragma("application_id")  # after them: another process may be making both, at once
+    version = connection.pragma("user_version")
     if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
         raise StoreCorrupt(
             f"cannot use {path} as relit's store",
