@@ -239,7 +239,7 @@ def test_many_open_a_file_that_nobody_has_made_yet(tmp_path: Path) -> None:
             connection = open_connection(path)
             migrate(connection, path)
             connection.close()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told below
             faults.append(error)
 
     for number in range(60):
