@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ _WHOLE_MOST = 32 << 20  # bytes of an answer that does not stream, of which usag
 _LINE_MOST = 8 << 20
 _PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
 _PARTS = 16  # of one piece, at most
+_LAST = 8  # pieces in which an end is looked for
 _EVENT = 8  # of an event's bytes, for what it says: events are small, and their frames are not
 _COUNT_MOST = 1 << 40
 _NOTHING = msgspec.Raw(b"null")
@@ -57,6 +59,7 @@ class Meter:
     def __init__(self, content_type: str, encoding: str = "") -> None:
         self.streamed = "text/event-stream" in content_type
         self.failed, self._ended = False, False
+        self._last: deque[bytes] = deque(maxlen=_LAST)
         self._plain = _Plain(encoding)
         self._kept = bytearray()
         self._lost = False
@@ -91,6 +94,9 @@ class Meter:
         """There is no more."""
         if self.streamed:
             self._lines(bytes(self._kept))
+            last = b"".join(self._last)
+            self._ended = _END.search(last) is not None
+            self.failed = self.failed or _BROKEN.search(last) is not None
         else:
             self._ended = self._look(bytes(self._kept))
         self._kept.clear()
@@ -112,17 +118,19 @@ class Meter:
 
     def _lines(self, whole: bytes) -> None:
         """Only lines that tell something are decoded: most are words of the answer. A model is told once."""
-        self._ended = self._ended or _END.search(whole) is not None
-        self.failed = self.failed or _BROKEN.search(whole) is not None
-        if self._telling.search(whole) is None:
+        if b"data:" in whole:
+            self._last.append(whole)
+        if not self._tells(whole):
             return
         for line in whole.split(b"\n"):
-            if line.startswith(b"data:") and self._telling.search(line) is not None:
+            if line.startswith(b"data:") and self._tells(line):
                 self._look(line[5:])
 
-    @property
-    def _telling(self) -> re.Pattern[bytes]:
-        return _TOLD if self.model else _FIRST
+    def _tells(self, data: bytes) -> bool:
+        may = b'"usage"' in data or b'"error"' in data  # it is asked of each event, and a pattern takes longer
+        if self.model:
+            return may and _TOLD.search(data) is not None
+        return (may or b'"model"' in data) and _FIRST.search(data) is not None
 
     def _look(self, raw: bytes) -> bool:
         """Whether it is a document."""
