@@ -228,6 +228,15 @@ def test_an_answer_is_told_from_a_failure_however_it_is_cut(
     assert read([piece], encoding="br").finished, "nobody can tell"
 
 
+def test_the_end_of_a_large_stream_is_found_whatever_is_read_at_once() -> None:
+    words = event({"choices": [{"delta": {"content": "word"}}]}) * 500
+    large = event({"type": "response.completed", "response": {"error": None, "output": "x" * 20_000}})
+    for end in (b"data: [DONE]\n\n", event({"type": "message_stop"}), large):
+        assert read([words + end]).finished
+        assert read([words, words + end]).finished
+    assert not read([words, words]).finished
+
+
 @pytest.mark.parametrize(
     ("body", "failed", "finished"),
     [

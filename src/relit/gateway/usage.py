@@ -25,7 +25,7 @@ _WHOLE_MOST = 32 << 20  # bytes of an answer that does not stream, of which usag
 _LINE_MOST = 8 << 20
 _PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
 _PARTS = 16  # of one piece, at most
-_LAST = 8  # pieces in which an end is looked for
+_LAST, _BRIEF = 8, 4096  # pieces in which an end is looked for, and bytes of each that are kept
 _EVENT = 8  # of an event's bytes, for what it says: events are small, and their frames are not
 _COUNT_MOST = 1 << 40
 _NOTHING = msgspec.Raw(b"null")
@@ -119,7 +119,7 @@ class Meter:
     def _lines(self, whole: bytes) -> None:
         """Only lines that tell something are decoded: most are words of the answer. A model is told once."""
         if b"data:" in whole:
-            self._last.append(whole)
+            self._last.append(whole if len(whole) <= _BRIEF else _brief(whole))
         if not self._tells(whole):
             return
         for line in whole.split(b"\n"):
@@ -143,6 +143,12 @@ class Meter:
             if isinstance(each.usage, dict):
                 self.tokens = tokens(each.usage, self.tokens)
         return bool(places)
+
+
+def _brief(piece: bytes) -> bytes:
+    """Where an end stands: how its last event begins, and its last bytes."""
+    last = piece.rfind(b"data:")
+    return piece[last : last + _BRIEF // 4] + b"\n" + piece[-_BRIEF // 2 :]
 
 
 class _Plain:
