@@ -61,8 +61,7 @@ class FunctionTools:
         raise AssertionError("none of these is looked up: the run itself knows")
 
     async def send(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
-        raw = msgspec.json.encode(arguments)
-        if results.without(raw, self._secrets) != raw:
+        if results.holds(arguments, self._secrets):
             raise NotSent("its arguments hold a secret, which would be written down: let it find that by itself")
         run = await self._engine.start(f"{AGENT}/{call.tool}", [arguments], id=derived_id("tool.run", call.key))
         try:

@@ -38,6 +38,12 @@ def without(raw: bytes, secrets: Iterable[bytes]) -> bytes:
     return raw
 
 
+def holds(arguments: dict[str, Any], secrets: Iterable[bytes]) -> bool:
+    """Whether one of them is in what a tool is called with."""
+    raw = msgspec.json.encode(arguments)
+    return without(raw, secrets) != raw
+
+
 async def keep(outcome: Outcome, blobs: Blobs) -> tuple[bytes | None, str | None]:
     """(in the row, or where it lies)."""
     data = msgspec.json.encode(outcome.content)
