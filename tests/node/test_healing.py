@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from healing_house import GOOD, QUICK, Home, Rescuer
 from log_house import fill, mounted
 from node_house import Bell, Server, gone, kill, living, rings, running, spec
 
-from relit.control.care import EnvFile, KnownGood, Repair, Tried
+from relit.control.care import EnvFile, KnownGood, Repair, Tried, Went
 from relit.control.values import Activity, Demand, Probe, lives_of
 from relit.errors import FreezeFailed, RelitError, ServerUnreachable, StoreFull, VolumeError, VolumeTooLarge
 from relit.node import record
@@ -211,6 +212,32 @@ async def test_what_was_done_about_a_death_is_given_its_chance_by_the_next_node(
     assert [each["code"] for each in server.named("instance.died", "ada")] == [78, None], (
         "once, and the end of the test"
     )
+
+
+async def test_a_configuration_that_nobody_lived_on_is_not_refused_by_the_next_node(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home
+) -> None:
+    """Its node died while it was put back: the death that the next one finds was of what was there before."""
+
+    back = asyncio.Event()
+
+    class Deaf(Rescuer):
+        async def go_back(self, agent: str, number: int, files: Sequence[str] = ()) -> Went:
+            await super().go_back(agent, number, files)
+            back.set()
+            return await asyncio.Future()
+
+    deaf = Deaf()
+    deaf.home = home
+    deaf.good = server.good = KnownGood(number=4, at_ms=2**60, newest=6, config={"a.json": "-x"})
+    dies = home.spec(["sh", "-c", f"grep -q local {home.config} || exit 78; exec sleep 1000"])
+    home.config.write_text('{"mode": "ruined"}\n')
+    async with running(keeper, run_dir, deaf, [dies], leave=True):
+        await asyncio.wait_for(back.wait(), 20)
+    assert (deaf.thought_broken, home.config.read_text()) == ([True], GOOD)
+    async with running(keeper, run_dir, server, [dies]):
+        await server.saw("instance.ready")
+    assert server.thought_broken == [False]
 
 
 async def test_what_the_server_was_away_for_is_tried_again(

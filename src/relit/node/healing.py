@@ -112,9 +112,9 @@ class Healing:
                 return ""
             return f"{file.path}: {await asyncio.to_thread(words.said) or f'its own check says {end}'}"
 
-    async def _is_wrong(self, spec: InstanceSpec, care: Care, lived: bool) -> bool | None:
+    async def _is_wrong(self, spec: InstanceSpec, care: Care, lived: bool | None) -> bool | None:
         """Of one that ended as if it were: an exit code may have other causes, which its own check tells from that.
-        ``None``: it said nothing."""
+        ``None``: nobody knows."""
         if await self.check(care):
             return True
         if not any(each.validate for each in care.config):
@@ -123,11 +123,12 @@ class Healing:
         return None if said is None else said != ""
 
     async def known_good(
-        self, spec: InstanceSpec, care: Care, ending: Ending, *, lived: bool, before: Sequence[str]
+        self, spec: InstanceSpec, care: Care, ending: Ending, *, lived: bool | None, before: Sequence[str]
     ) -> KnownGood | None:
         """What it could go back to after that; ``None`` when nobody answers. What volumes refuse to tell is as good as
-        not there: the ladder goes on, and in the end a person is told. ``lived``: it was started on its
-        configuration; ``before``: those that were broken in this trouble."""
+        not there: the ladder goes on, and in the end a person is told. ``lived``: it was started on the
+        configuration that is there (``None``: that may be another by now); ``before``: those that were broken in this
+        trouble."""
         wrong = await self._is_wrong(spec, care, lived) if ending == "config" else None
         try:
             async with asyncio.timeout(ASK_S):

@@ -336,8 +336,8 @@ class Instance:
         care, known = self.spec.care, None
         if care is not None and asks(self.history, ending, care):
             self._become("healing", reason=f"{SAID[ending]}: looking for what was good")
-            before = self.history.broken
-            looking = self._healing.known_good(self.spec, care, ending, lived=bool(end), before=before)
+            lived = None if end and self.history.begun == self.history.counted else bool(end)
+            looking = self._healing.known_good(self.spec, care, ending, lived=lived, before=self.history.broken)
             if (known := await self._unless_stopped(looking)) is not None:
                 self.history = msgspec.structs.replace(self.history, broken=tuple(known.broken))
         verdict = decide(

@@ -72,7 +72,8 @@ class History(msgspec.Struct, frozen=True):
     """What is remembered of an instance's lives. ``quick``: deaths in a row without a stable life between them;
     ``deaths``: recent ones (boot ms); ``tried``: what was done about the trouble that goes on; ``slow``: rounds on
     rung 4; ``cut``: how often an action could not be brought to its end; ``broken``: digests of configurations that
-    were wrong in it; ``counted``: the life that ended last, ``answered``: the one about which an action was done."""
+    were wrong in it; ``counted``: the life that ended last, ``begun`` and ``answered``: the one about which an action
+    was begun, and done."""
 
     quick: int = 0
     restarts: int = 0
@@ -83,6 +84,7 @@ class History(msgspec.Struct, frozen=True):
     cut: int = 0
     broken: tuple[str, ...] = ()
     counted: str = ""
+    begun: str = ""
     answered: str = ""
 
 
@@ -271,7 +273,7 @@ def undone(verdict: Verdict, *, policy: Backoff, chance: Random) -> Verdict:
     """The verdict on an action that was cut short: it is not spent, and comes again after a wait. Not for ever."""
     history = verdict.history
     tried = history.tried[:-1] if history.cut < CUT_MOST and verdict.rung < 4 else history.tried
-    after = msgspec.structs.replace(history, tried=tried, cut=history.cut + 1)
+    after = msgspec.structs.replace(history, tried=tried, cut=history.cut + 1, begun=history.counted)
     wait = _wait(max(2, history.cut + 2), policy, chance)
     return msgspec.structs.replace(verdict, history=after, delay_ms=max(wait, verdict.delay_ms))
 
