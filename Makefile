@@ -52,7 +52,7 @@ test-fast: $(VENV)/.dev  ## what takes milliseconds
 
 MATRIX = $(PYTEST) -q -n $(WORKERS) --dist worksteal --timeout 1800 $(if $(SHARD),--shard $(SHARD)) $(if $(RESUME),--resume)
 
-test-crash: system-deps $(VENV)/.dev  ## every crash point, kill storms, databases that die; SHARD=1/2 is a part, RESUME=1 goes on
+test-crash: system-deps real-agents  ## every crash point, kill storms, databases that die; SHARD=1/2 is a part, RESUME=1 goes on
 	$(MATRIX) -m crash
 
 test-real: real-agents  ## with real agents, an hour; SHARD=1/2 is a part, RESUME=1 goes on where it was stopped

@@ -2,18 +2,19 @@
 twice.
 
 For each way to go on (continue, replay) and to act (native, strict) one agent lives through eighteen turns: in ten of
-them it is killed, in five the gateway, in three everything. ``.bench/tool-matrix/`` keeps a line for each: the docs'
-table is made of them.
+them it is killed, in five the gateway, in three everything. ``make test-crash`` cuts further ones, so that each victim
+was killed at each point. ``.bench/tool-matrix/`` keeps a line for each: the docs' table is made of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from real_house import RealHouse
 from relit.testing.llm import Answer, Rule, ToolCall
 from relit.testing.llm.ask import MODEL_CALLS, Ask
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1700)]
+pytestmark = pytest.mark.timeout(1700)
 
 SHELL = {"openclaw": "exec", "hermes": "terminal"}
 OURS = {"openclaw": "relit__{}", "hermes": "mcp__relit__{}"}
@@ -36,6 +37,7 @@ MAIL, ORDER, POST = (STEPS.index(each) for each in ("mail", "order", "post"))
 SHELLS = STEPS.index("order") + 1
 IN_A_STREAM = 2  # pieces
 Victim = Literal["agent", "gateway", "everything"]
+VICTIMS: tuple[Victim, ...] = ("gateway", "everything")  # beside the agent
 TABLE = Path(__file__).parents[2] / ".bench" / "tool-matrix"
 
 
@@ -71,6 +73,12 @@ POINTS = (
     Point("everything-in-a-stream", "everything", model=ORDER, after=IN_A_STREAM),
     Point("everything-while-ordering", "everything", tool=ORDER),
     Point("everything-in-a-shell", "everything", shell=SHELLS),
+)
+FURTHER = tuple(
+    dataclasses.replace(each, name=f"{victim}-{each.name}", victim=victim)
+    for victim in VICTIMS
+    for each in POINTS
+    if each.victim == "agent" and f"{victim}-{each.name}" not in {known.name for known in POINTS}
 )
 IN_A_SHELL = {f"{each.name}-{each.shell}" for each in POINTS if each.shell is not None}
 
@@ -202,7 +210,7 @@ async def scene(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) 
         await house.stop()
 
 
-@pytest.mark.parametrize(
+rows = pytest.mark.parametrize(
     "scene",
     [
         (kind, resume, tools)
@@ -213,10 +221,24 @@ async def scene(tmp_path: Path, runtimes: Path, request: pytest.FixtureRequest) 
     indirect=True,
     ids="-".join,
 )
+
+
+@pytest.mark.real
+@rows
 async def test_eighteen_cuts_and_nothing_is_done_twice(scene: Scene) -> None:
-    cells = [await cell(scene, point) for point in POINTS]
+    await survives(scene, POINTS, "")
+
+
+@pytest.mark.crash
+@rows
+async def test_who_else_is_killed_there_and_nothing_is_done_twice(scene: Scene) -> None:
+    await survives(scene, FURTHER, "-further")
+
+
+async def survives(scene: Scene, points: Sequence[Point], name: str) -> None:
+    cells = [await cell(scene, point) for point in points]
     TABLE.mkdir(parents=True, exist_ok=True)
-    (TABLE / f"{scene.kind}-{scene.resume}-{scene.tools}.json").write_text(json.dumps(cells, indent=1))
+    (TABLE / f"{scene.kind}-{scene.resume}-{scene.tools}{name}.json").write_text(json.dumps(cells, indent=1))
     assert [each["wrong"] for each in cells if each["wrong"]] == []
 
 
