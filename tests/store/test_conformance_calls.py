@@ -98,6 +98,45 @@ async def test_what_a_turn_was_refused_for_want_of_money_is_on_record_once_in_ea
     assert await calls.usage("2000-01-01") == await calls.open_calls() == []
 
 
+async def test_a_call_may_reserve_more_where_there_is_room(calls: SqlCalls, store: Store) -> None:
+    opened = await calls.open(call("a", run="r1", life="1"), [AGENT, MODEL])
+    larger = msgspec.structs.replace(opened, reserved=3 * USD)
+    await calls.more(larger, [MODEL, AGENT], "no")
+    assert [await spent(store, each.scope) for each in (AGENT, MODEL)] == [(0, 3 * USD), (0, 3 * USD)]
+    assert await calls.open_calls() == [larger]
+    with pytest.raises(BudgetSpent, match="model:default"):
+        await calls.more(msgspec.structs.replace(opened, reserved=5 * USD), [MODEL, AGENT], "b")
+    assert [await spent(store, each.scope) for each in (AGENT, MODEL)] == [(0, 3 * USD), (0, 3 * USD)]
+    refused = (await calls.of_run("r1"))[-1]
+    assert (refused.id, refused.state, refused.reserved, refused.life) == ("b", "refused", 5 * USD, "1")
+    assert await calls.end(done(opened))
+    await calls.more(larger, [MODEL, AGENT], "no")
+    assert [await spent(store, each.scope) for each in (AGENT, MODEL)] == [(USD // 2, 0), (USD // 2, 0)]
+
+
+async def test_calls_that_reserve_more_at_once_cannot_overshoot(
+    calls: SqlCalls, open_store: OpenStore, store: Store
+) -> None:
+    other = open_store()
+    assert isinstance(other, SqlStore)
+    await other.start()
+    try:
+        opened = [await calls.open(call(f"c{number}", reserved=USD // 10), [MODEL, AGENT]) for number in range(20)]
+        asked = [
+            (calls if number % 2 else other.calls).more(
+                msgspec.structs.replace(each, reserved=USD), [MODEL, AGENT], f"r{number}"
+            )
+            for number, each in enumerate(opened)
+        ]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        await other.stop()
+    assert [str(each) for each in results if not isinstance(each, BudgetSpent | None)] == []
+    given = sum(each is None for each in results)
+    assert given == 2, "of four dollars two were taken"
+    assert await spent(store, "model:default") == (0, given * USD + (20 - given) * USD // 10)
+
+
 async def test_a_refusal_is_no_other_way_that_a_turn_has_gone(calls: SqlCalls) -> None:
     turn = {"run": "r1", "lane": "main", "key": "k"}
     was = await calls.open(call("a", life="1", **turn), [MODEL])

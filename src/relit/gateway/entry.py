@@ -46,6 +46,26 @@ class Opening:
         await asyncio.shield(self._begun())
 
 
+class Further:
+    """What a call that sets itself no limit reserves beyond ``room`` bytes of its answer, as it comes. ``write``: so
+    much in all, raises ``Refused``; ``step``: for as many bytes once more."""
+
+    def __init__(self, write: Callable[[int], Awaitable[None]], room: int, step: int) -> None:
+        self._write = write
+        self._room = self._first = room
+        self._step = step
+
+    def covers(self, said: int) -> bool:
+        """Whether so many bytes are reserved for."""
+        return said <= self._room
+
+    async def reserve(self, said: int) -> None:
+        """Until they are. Raises ``Refused``."""
+        steps = (said - 1) // self._first
+        await self._write(steps * self._step)
+        self._room = (steps + 1) * self._first
+
+
 class Entry:
     """One call under way. ``began`` and ``read`` follow its answer."""
 
@@ -73,6 +93,7 @@ class Entry:
         self._status = 0
         self.over = self._whole = False
         self.opening: Opening | None = None  # ``None``: it is on disk that the call is made
+        self.more: Further | None = None  # ``None``: it cannot say more than was reserved for
         self.budgeted = False  # what it reserved and did not use goes back to somebody
         self.unheard = False  # the provider has certainly not got it
 
@@ -91,6 +112,16 @@ class Entry:
         """Whether the next gateway finds it, whatever becomes of this one, and nobody waits for what it gives back to a
         budget."""
         return self._track is not None and self._track.there and not self.budgeted
+
+    @property
+    def affordable(self) -> bool:
+        """Whether what it reserved suffices for what has come."""
+        return self.more is None or self._meter is None or not self.streams or self.more.covers(self._meter.said)
+
+    async def afford(self) -> None:
+        """Reserve more. Raises ``Refused``: a budget has no room for that."""
+        if self.more is not None and self._meter is not None:
+            await self.more.reserve(self._meter.said)
 
     async def written(self) -> None:
         """It is on disk that the call is made. Raises ``Refused``: it cannot be, so nothing of it may be passed on."""

@@ -20,7 +20,7 @@ from relit.errors import BudgetSpent, PayloadError, StoreError
 from relit.events import Event
 from relit.gateway import prices
 from relit.gateway.answers import Blobs, Kept, whole
-from relit.gateway.entry import Entry, Opening
+from relit.gateway.entry import Entry, Further, Opening
 from relit.gateway.matching import Mask, Match, match_of
 from relit.gateway.prices import FREE, Price
 from relit.gateway.reading import is_moderate, read
@@ -224,11 +224,32 @@ class Ledger:
         track = self._spool.begin(Sent(call, sent)) if self._spool is not None else None
         entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track, self._later)
         entry.budgeted = bool(budgets)
+        entry.more = self._further(call, budgets, asked, price)
         if not budgets:
             entry.opening = Opening(functools.partial(self._opened, call, ()))
         if not self._sure or track is None or not track.there:
             await self._first(entry)
         return entry
+
+    def _further(self, call: ModelCall, budgets: Sequence[Budget], asked: Asked, price: Price) -> Further | None:
+        """For an answer that may be longer than what was reserved for it."""
+        said = msgspec.to_builtins(asked)
+        step = prices.further(said, price)
+        if not budgets or not step or prices.limited(call.protocol, said):
+            return None
+
+        async def more(amount: int) -> None:
+            await self._more(msgspec.structs.replace(call, reserved=call.reserved + amount), budgets)
+
+        return Further(more, prices.room(said), step)
+
+    async def _more(self, call: ModelCall, budgets: Sequence[Budget]) -> None:
+        try:
+            await self._calls.more(call, budgets, new_id())
+        except BudgetSpent as error:
+            raise _spent(error) from error
+        except StoreError as error:
+            raise _away(error) from error
 
     async def _compare(self, call: ModelCall) -> None:
         """That a life goes another way than the one before is worth a word: a pattern may be missing."""
@@ -249,7 +270,7 @@ class Ledger:
             await self._compare(call)
             opened = await self._calls.open(call, budgets)
         except BudgetSpent as error:
-            raise Refused(402, "budget-spent", f"{error.what}: {error.why}") from error
+            raise _spent(error) from error
         except StoreError as error:
             self._sure = False
             raise _away(error) from error
@@ -279,6 +300,10 @@ def _is_dead(gateway: str) -> bool:
 
 def _away(error: StoreError) -> Refused:
     return Refused(503, "store", f"the call cannot be written down now: {error.what}", retry=True)
+
+
+def _spent(error: BudgetSpent) -> Refused:
+    return Refused(402, "budget-spent", f"{error.what}: {error.why}")
 
 
 def _tell(model: str) -> str:

@@ -89,6 +89,16 @@ def reserve(protocol: str, sent: int, body: Mapping[str, Any], price: Price) -> 
     return min(_MOST, cost(Tokens(input=sent // _BYTES_PER_TOKEN + 1, output=output), dearest))
 
 
+def further(body: Mapping[str, Any], price: Price) -> int:
+    """What ``OUTPUT_MOST`` more tokens of each of its answers cost."""
+    return min(_MOST, cost(Tokens(output=_answers(body) * OUTPUT_MOST), price))
+
+
+def limited(protocol: str, body: Mapping[str, Any]) -> bool:
+    """Whether it says how much it may answer."""
+    return protocol == "embeddings" or _limit(protocol, body) > 0
+
+
 def weight(body: bytes) -> int:
     """Bytes of a call, with a picture at what a picture costs: one that is inside is long, one that is named by its
     address is short."""
@@ -104,14 +114,23 @@ def elsewhere(body: bytes) -> int:
     return CONTEXT * _BYTES_PER_TOKEN if named else 0
 
 
+def room(body: Mapping[str, Any]) -> int:
+    """Bytes of answers, as ``estimate`` counts them, for which ``further`` is."""
+    return _answers(body) * OUTPUT_MOST * (_BYTES_PER_TOKEN + 1)
+
+
 def estimate(sent: int, received: int) -> Tokens:
     """Of a call whose provider did not say."""
     return Tokens(input=sent // (_BYTES_PER_TOKEN + 1), output=received // (_BYTES_PER_TOKEN + 1))
 
 
 def _most(protocol: str, body: Mapping[str, Any]) -> int:
-    found = [number for name in _LIMITS.get(protocol, ()) if (number := _number(body.get(name)))]
-    return min(max(found), _MOST) if found else OUTPUT_MOST
+    return min(_limit(protocol, body) or OUTPUT_MOST, _MOST)
+
+
+def _limit(protocol: str, body: Mapping[str, Any]) -> int:
+    """0: it says none."""
+    return max((_number(body.get(name)) for name in _LIMITS.get(protocol, ())), default=0)
 
 
 def _answers(body: Mapping[str, Any]) -> int:

@@ -45,6 +45,10 @@ class Refused(Exception):
         """The body, as a client of that kind reads it."""
         return msgspec.json.encode(_anthropic(self) if kind == "anthropic" else _openai(self))
 
+    def event(self, kind: Kind) -> bytes:
+        """The same in the middle of a stream, wherever that was cut."""
+        return b"\n\nevent: error\ndata: " + self.body(kind) + b"\n\n"
+
 
 def _anthropic(refused: Refused) -> dict[str, Any]:
     name = _ANTHROPIC.get(refused.status, "api_error" if refused.status >= 500 else "invalid_request_error")

@@ -19,7 +19,6 @@ from relit.gateway import arriving, canned, headers
 from relit.gateway.again import Next, Pass, Wait
 from relit.gateway.answers import Kept
 from relit.gateway.crowd import AT_ONCE, Crowd
-from relit.gateway.entry import Entry
 from relit.gateway.headers import REPLAYED, SERVER
 from relit.gateway.health import Health, blames
 from relit.gateway.ledger import Ledger, Question
@@ -390,7 +389,7 @@ class Gateway:
                 if refused:  # some clients do not hear a refusal out
                     await work.end("failed")
                 await listener.begin(answer)
-                last = await _pour(answer, listener, entry)
+                last = await work.pour(answer, listener)
                 if not refused:
                     self._judge(call.route, answer)
                     if entry is not None:
@@ -399,6 +398,12 @@ class Gateway:
                         await work.end("done")
                 await listener.hear(last)
                 await listener.end()
+        except Refused as error:
+            if listener.response is None:
+                raise
+            await work.end("failed", error.message)
+            await listener.hear(error.event(call.target.kind))
+            listener.break_off()
         except ProviderFault as fault:
             if listener.response is None and isinstance(fault, ProviderSilent) and not request.content.is_eof():
                 raise arriving.late(call.route.patience.first_byte) from fault  # it waits for the agent
@@ -458,22 +463,6 @@ def _call(request: web.BaseRequest, agent: str, route: Route, target: Target, bo
     if not request.body_exists:
         return Call(agent, route, target, request.method, pairs)
     return Call(agent, route, target, request.method, pairs, request.content, request.headers.get("Content-Length"))
-
-
-async def _pour(answer: Answer, listener: Listener, entry: Entry | None) -> bytes:
-    """Each piece when it comes; the provider is read no faster than the agent reads. Of an answer that is written down
-    and is no stream the last piece is held back, and answered: nobody may know it whole before it is on disk."""
-    held = b""
-    while piece := await answer.read():
-        if entry is not None:
-            entry.read(piece)
-        if entry is None or entry.streams:
-            await listener.hear(piece)
-            continue
-        if held:
-            await listener.hear(held)
-        held = piece
-    return held
 
 
 def _whole(status: int, body: bytes, content_type: str, more: Mapping[str, str] | None = None) -> web.Response:

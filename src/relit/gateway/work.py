@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from relit.gateway.entry import SOON_S, Ending, Entry
+from relit.gateway.listener import Listener
+from relit.gateway.providers import Answer
 
 T = TypeVar("T")
 
@@ -48,6 +50,25 @@ class Work:
         if self.entry is not None:
             await self._uncut(self.entry.written())
             self.check()
+
+    async def pour(self, answer: Answer, listener: Listener) -> bytes:
+        """Each piece when it comes; the provider is read no faster than the agent reads. Of an answer that is written
+        down and is no stream the last piece is held back, and answered: nobody may know it whole before it is on disk.
+        Raises ``Refused``: no budget has room for more of it."""
+        held, entry = b"", self.entry
+        while piece := await answer.read():
+            if entry is not None:
+                entry.read(piece)
+                if not entry.affordable:
+                    await self._uncut(entry.afford())
+                    self.check()
+            if entry is None or entry.streams:
+                await listener.hear(piece)
+                continue
+            if held:
+                await listener.hear(held)
+            held = piece
+        return held
 
     async def end(self, state: Ending, why: str = "") -> None:
         """Written down that it has ended."""

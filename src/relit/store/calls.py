@@ -39,6 +39,12 @@ class Calls(Protocol):
         record as ``refused``."""
         ...
 
+    async def more(self, call: ModelCall, budgets: Sequence[Budget], refused: str) -> None:
+        """It may cost more than was thought: reserve ``call.reserved`` in all. BudgetSpent: in one of these budgets
+        there is no room for that; what was reserved stays, and a turn has it on record as ``refused``, with that id.
+        Of one that has ended nothing is changed."""
+        ...
+
     async def end(self, call: ModelCall, answer: Answer | None = None) -> bool:
         """How it ended, and what was answered, where that is to be kept. What it cost takes the place of what was
         reserved. False: it was ended before."""

@@ -53,6 +53,11 @@ class SqlCalls:
             raise done.error()
         return done
 
+    async def more(self, call: ModelCall, budgets: Sequence[Budget], refused: str) -> None:
+        done = await self._database.write(Op(_more, (call, budgets, refused)))
+        if isinstance(done, Refusal):
+            raise done.error()
+
     async def end(self, call: ModelCall, answer: Answer | None = None) -> bool:
         return await self._database.write(Op(_end, (call, answer)))
 
@@ -158,9 +163,7 @@ async def _opened(tx: Tx, purse: _Purse, day: str, call: ModelCall, budgets: Seq
             await _refused(tx, call, each, day)
             return Refusal(each, left)
     for each in budgets:
-        await purse.change((each.scope, day), reserved=call.reserved)
-        if each.warn and purse.left((each.scope, day), each.warn) <= 0:
-            await purse.tell(each, day, 1)
+        await _reserve(purse, each, day, call.reserved)
     [(_, number)] = await tx.many("call_number", [(call.run,)])
     counted = " ".join([day, *sorted(each.scope for each in budgets)])
     made = msgspec.structs.replace(
@@ -168,6 +171,48 @@ async def _opened(tx: Tx, purse: _Purse, day: str, call: ModelCall, budgets: Seq
     )
     await tx.many("call_add", [_row(made)])
     return made
+
+
+async def _more(tx: Tx, args: Sequence[tuple[ModelCall, Sequence[Budget], str]]) -> list[Any]:
+    """Reserve what each may cost by now, where there is room for it."""
+    found = await _locked(tx, [call for call, *_ in args])
+    purse = _Purse(tx)
+    await purse.hold(scope for each in found.values() for scope in _scopes(each))
+    return [await _raised(tx, purse, found, *each) for each in args]
+
+
+async def _raised(
+    tx: Tx, purse: _Purse, found: dict[str, ModelCall], call: ModelCall, budgets: Sequence[Budget], refused: str
+) -> Refusal | None:
+    if (was := found.get(call.id)) is None:
+        return None
+    limits = {each.scope: each for each in budgets}
+    more, known = call.reserved - was.reserved, [(limits[scope], day) for scope, day in _scopes(was)]
+    for each, day in known:
+        if (left := purse.left((each.scope, day), each.limit)) < more:
+            await purse.tell(each, day, 2)
+            await _refused(tx, msgspec.structs.replace(call, id=refused), each, day)
+            return Refusal(each, left)
+    for each, day in known:
+        await _reserve(purse, each, day, more)
+    found[call.id] = msgspec.structs.replace(was, reserved=call.reserved)
+    await tx.many("call_more", [(call.id, call.reserved)])
+    return None
+
+
+async def _reserve(purse: _Purse, budget: Budget, day: str, more: int) -> None:
+    await purse.change((budget.scope, day), reserved=more)
+    if budget.warn and purse.left((budget.scope, day), budget.warn) <= 0:
+        await purse.tell(budget, day, 1)
+
+
+async def _locked(tx: Tx, calls: Iterable[ModelCall]) -> dict[str, ModelCall]:
+    """As they are, those of them that are open."""
+    found = {}
+    for id in sorted({each.id for each in calls}):
+        if rows := await tx.many("calls_lock", [(id,)]):
+            found[id] = call_of(rows[0][1:])
+    return found
 
 
 async def _refused(tx: Tx, call: ModelCall, budget: Budget, day: str) -> None:
@@ -189,10 +234,7 @@ def _usd(amount: int) -> str:
 
 async def _end(tx: Tx, ended: Sequence[tuple[ModelCall, Answer | None]]) -> list[Any]:
     """What it cost takes the place of what was reserved. False: it was ended before."""
-    found = {}
-    for call, _ in sorted(ended, key=lambda each: each[0].id):
-        if rows := await tx.many("calls_lock", [(call.id,)]):
-            found[call.id] = call_of(rows[0][1:])
+    found = await _locked(tx, [call for call, _ in ended])
     purse = _Purse(tx)
     await purse.hold(scope for each in found.values() for scope in _scopes(each))
     return [await _ended(tx, purse, found.pop(call.id, None), call, answer) for call, answer in ended]

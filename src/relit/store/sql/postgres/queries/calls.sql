@@ -15,6 +15,10 @@ UPDATE calls SET state = $2, status = $3, why = $4, ended_at = $5, model = $6, i
   output = $8, cached = $9, written = $10, estimated = $11, cost = $12
 WHERE id = $1 AND state = 'open'
 
+-- name: call_more
+-- params: id, reserved
+UPDATE calls SET reserved = $2 WHERE id = $1 AND state = 'open'
+
 -- Whether that life of a turn was refused for want of that money: once is enough on record.
 -- name: call_refused
 -- params: run, life, budgets

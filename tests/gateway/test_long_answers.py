@@ -1,0 +1,164 @@
+"""Answers of calls that set themselves no limit: what they may cost is reserved further and further as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from gateway_house import CHAT, HELLO, KEY, TOKEN, Answering, Heard, client, provider
+
+from relit.gateway.ledger import Ledger
+from relit.gateway.prices import OUTPUT_MOST, Price
+from relit.gateway.routes import Caller, Kind, Known, Route
+from relit.gateway.server import Gateway
+from relit.lib import proc
+from relit.store.sql.calls import USD
+from relit.store.sql.sqlite.store import SqliteStore
+from relit.store.values import Budget, NewRun, WorkerInfo
+
+PRICE = Price(input=0.0, output=10.0)
+STEP = OUTPUT_MOST * 10 / 1_000_000  # dollars
+ASKED = {**HELLO, "stream": True}
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+WORD = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
+STEP_EVENTS = OUTPUT_MOST // 2  # one of them counts as two tokens
+PACE_S = 0.001  # a model is slower than a wire
+END = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 50}}\n\ndata: [DONE]\n\n'
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "relit.db")
+    await made.start()
+    await made.enqueue([NewRun(id="r1", agent="scout", workflow="message", kind="message", input=b"", mailbox="scout")])
+    me = proc.myself()
+    await made.join(
+        WorkerInfo(id="w", host="h", pid=me.pid, start=me.start, boot="b", namespace="n", targets=["scout/message"]),
+        600_000,
+    )
+    [_] = await made.claim("w", ["scout/message"], 1)
+    yield made
+    await made.stop()
+
+
+@asynccontextmanager
+async def gateway(url: str, store: SqliteStore, limit: float, kind: Kind = "openai") -> AsyncIterator[Gateway]:
+    budgets = {"scout": Budget(scope="agent:scout", limit=round(limit * USD))}
+    made = Gateway(
+        {"default": Route("default", url, KEY, kind=kind)},
+        Known([Caller("scout", TOKEN, "default")]),
+        port=0,
+        ledger=Ledger(store.calls, {"m": PRICE}, budgets, {}),
+    )
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+def says(events: int | None) -> Answering:
+    """So many words; ``None``: it does not end by itself."""
+
+    async def answer(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        left = events
+        while (left is None or left > 0) and not writer.is_closing():
+            count = 128 if left is None else min(128, left)
+            writer.write(WORD * count)
+            await writer.drain()
+            await asyncio.sleep(PACE_S)
+            left = None if left is None else left - count
+        if left == 0:
+            writer.write(END)
+            await writer.drain()
+
+    return answer
+
+
+async def hear(http: httpx.AsyncClient, said: list[bytes]) -> None:
+    async with http.stream("POST", CHAT, json=ASKED) as got:
+        async for piece in got.aiter_bytes():
+            said.append(piece)
+
+
+async def sums(store: SqliteStore) -> tuple[int, int]:
+    [found] = await store.calls.spending((await store.calls.of_run("r1"))[0].budgets.split()[0])
+    return found.spent, found.reserved
+
+
+async def test_one_that_a_budget_has_room_for_is_whatever_its_length(store: SqliteStore) -> None:
+    async with (
+        provider(says(STEP_EVENTS * 3 - 100)) as there, gateway(there.url, store, STEP * 3.1) as here,
+        client(here) as http,
+    ):  # fmt: skip
+        got = await http.post(CHAT, json=ASKED)
+    assert got.content.endswith(END)
+    assert got.content.count(b"word ") == STEP_EVENTS * 3 - 100
+    [call] = await store.calls.of_run("r1")
+    assert (call.state, call.output) == ("done", 50)
+    assert await sums(store) == (call.cost, 0), "what it did not use was given back"
+
+
+async def test_what_is_reserved_for_it_is_out_of_the_reach_of_others(store: SqliteStore) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + WORD * (STEP_EVENTS + 1))
+        await writer.drain()
+        begun.set()
+        await go.wait()
+        writer.write(END)
+
+    async with provider(answer) as there, gateway(there.url, store, STEP * 2.5) as here, client(here) as http:
+        first = asyncio.create_task(http.post(CHAT, json=ASKED))
+        await begun.wait()
+        async with asyncio.timeout(10):
+            while (await sums(store))[1] < STEP * 2 * USD:
+                await asyncio.sleep(0.01)
+        second = await http.post(CHAT, json=ASKED)
+        go.set()
+        assert (await first).content.endswith(END)
+    assert second.status_code == 402, "it may cost one step, and of two and a half two are reserved"
+
+
+async def test_one_that_goes_beyond_its_budget_is_ended_there(store: SqliteStore) -> None:
+    """Whoever asked hears why; so does its turn, which waits for the money."""
+    async with provider(says(None)) as there, gateway(there.url, store, STEP * 2.5) as here, client(here) as http:
+        said: list[bytes] = []
+        with pytest.raises(httpx.RemoteProtocolError):  # nobody can take it for a whole answer
+            await hear(http, said)
+    told = json.loads(b"".join(said).rpartition(b"data: ")[2])
+    assert (told["error"]["code"], told["error"]["type"]) == ("budget-spent", "insufficient_quota")
+    call, refused = await store.calls.of_run("r1")
+    assert (call.state, call.estimated) == ("failed", True)
+    assert (refused.state, refused.reserved) == ("refused", round(STEP * 3 * USD))
+    spent, reserved = await sums(store)
+    assert STEP * 2 * USD < spent < STEP * 2.5 * USD
+    assert reserved == 0
+
+
+async def test_one_that_says_how_long_it_may_be_is_not_looked_after(store: SqliteStore) -> None:
+    limited = {**ASKED, "max_tokens": 10}
+    async with (
+        provider(says(STEP_EVENTS * 2)) as there, gateway(there.url, store, STEP * 0.5) as here, client(here) as http,
+    ):  # fmt: skip
+        assert (await http.post(CHAT, json=limited)).content.endswith(END)
+
+
+async def test_the_vendors_client_understands_it(store: SqliteStore) -> None:
+    async with provider(says(None)) as there, gateway(there.url, store, STEP * 1.5) as here:
+        ai = openai.AsyncOpenAI(base_url=f"{here.url}/openai/v1", api_key=TOKEN, max_retries=0)
+        with pytest.raises(openai.APIError, match="the budget of agent:scout for today is spent") as raised:
+            async for _ in await ai.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "hello"}], stream=True
+            ):
+                pass
+        await ai.close()
+    assert raised.value.code == "budget-spent"
