@@ -74,7 +74,8 @@ CATALOGUE: dict[str, str] = {
     "incident.resolved": "The trouble is over. data: incident, title, severity, rung",
     "budget.warned": "Most of a budget of today is spent or reserved. data: scope, spent, limit (US dollars)",
     "budget.spent": "A call was refused: its budget of today is spent. data: scope, spent, limit (US dollars)",
-    "turn.diverged": "A turn that is replayed asks something new, and goes on live. data: lane, asked, before, number",
+    "turn.diverged": "A turn that is replayed asks something new, and goes on live. data: lane, asked, before, number, "
+    "differs",
     "api.refused": "Requests came with no good token, or for what it does not allow. data: code, why, count",
     "gateway.refused": "Calls came with no good token, or to where they may not go. data: code, why, count",
     "tool.held": "A call to a tool waits for a person's word: `relit approvals`. data: call, tool",

@@ -18,20 +18,18 @@ import msgspec
 import pytest
 from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, provider, sends
 from spool_house import left_by
+from turns_house import PRICES, life, recorder
 
 from relit.gateway.ledger import Ledger
-from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Known, Patience, Route
 from relit.gateway.server import Gateway
 from relit.gateway.spool import Spool
 from relit.lib import proc
-from relit.lib.lives import Life, Lives
-from relit.store.blobs import ObstoreBlobs
+from relit.lib.lives import Life
 from relit.store.sql.calls import USD, day_of
 from relit.store.sql.sqlite.store import SqliteStore
-from relit.store.values import Budget, ModelCall, NewRun, WorkerInfo
+from relit.store.values import Budget, ModelCall
 
-PRICES = {"m": Price(input=1.0, output=10.0)}
 USED = {"model": "m", "usage": {"prompt_tokens": 20, "completion_tokens": 100}}
 ASKED = {**HELLO, "max_tokens": 100}
 DONE = b"\n\ndata: [DONE]\n\n"
@@ -280,42 +278,6 @@ async def test_patience_is_the_routes(store: SqliteStore) -> None:
 # --- a turn that is delivered again -----------------------------------------------------------------------------------
 
 
-async def life(store: SqliteStore, number: int) -> None:
-    """A message is worked on, by another worker each time; the one before has died."""
-    if number == 1:
-        await store.enqueue(
-            [NewRun(id="r1", agent="scout", workflow="message", kind="message", input=b"", mailbox="scout")]
-        )
-    else:
-        await store.reap(f"w{number - 1}", proven=True, poison_after=99)
-    me = proc.myself()
-    await store.join(
-        WorkerInfo(
-            id=f"w{number}", host="h", pid=me.pid, start=me.start, boot="b", namespace="n", targets=["scout/message"]
-        ),
-        600_000,
-    )
-    [_] = await store.claim(f"w{number}", ["scout/message"], 1)
-
-
-@asynccontextmanager
-async def recorder(
-    url: str, store: SqliteStore, folder: Path, lives: Lives = lambda agent: None, spool: Spool | None = None
-) -> AsyncIterator[Gateway]:
-    made = Gateway(
-        {"default": Route("default", url, KEY)},
-        Known([Caller("scout", TOKEN, "default")]),
-        port=0,
-        ledger=Ledger(store.calls, PRICES, {}, {}, blobs=ObstoreBlobs(folder), spool=spool, record=store.record),
-        lives=lives,
-    )
-    await made.start()
-    try:
-        yield made
-    finally:
-        await made.stop()
-
-
 @pytest.mark.parametrize("size", [10, 300_000])
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_what_was_answered_is_given_again_byte_by_byte(
@@ -462,23 +424,6 @@ async def test_what_its_caller_has_of_a_stream_lies_beside_the_database_until_it
         assert json.dumps(USED).encode() in first + b"".join([piece async for piece in pieces])
     assert (await only(store)).state == "done"
     assert list(spool.folder.iterdir()) == []
-
-
-async def test_a_life_that_asks_something_else_is_on_record(store: SqliteStore, tmp_path: Path) -> None:
-    other = {**ASKED, "max_tokens": 101}
-    async with (
-        provider(sends(answers(USED))) as there, recorder(there.url, store, tmp_path / "blobs") as here,
-        client(here) as http,
-    ):  # fmt: skip
-        await life(store, 1)
-        await http.post(CHAT, json=ASKED)
-        await life(store, 2)
-        await http.post(CHAT, json=other)
-        await http.post(CHAT, json=ASKED)
-    found = list(await store.events(names=["turn.diverged"]))
-    assert [(each.agent, each.run, each.data["number"]) for each in found] == [("scout", "r1", 1)]
-    first, second, _ = await store.calls.of_run("r1")
-    assert (found[0].data["before"], found[0].data["asked"]) == (first.key, second.key)
 
 
 async def test_a_caller_that_lives_and_hangs_up_has_cancelled(store: SqliteStore, tmp_path: Path) -> None:

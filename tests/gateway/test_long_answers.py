@@ -12,15 +12,15 @@ import httpx
 import openai
 import pytest
 from gateway_house import CHAT, HELLO, KEY, TOKEN, Answering, Heard, client, provider
+from turns_house import life
 
 from relit.gateway.ledger import Ledger
 from relit.gateway.prices import OUTPUT_MOST, Price
 from relit.gateway.routes import Caller, Kind, Known, Route
 from relit.gateway.server import Gateway
-from relit.lib import proc
 from relit.store.sql.calls import USD
 from relit.store.sql.sqlite.store import SqliteStore
-from relit.store.values import Budget, NewRun, WorkerInfo
+from relit.store.values import Budget
 
 PRICE = Price(input=0.0, output=10.0)
 STEP = OUTPUT_MOST * 10 / 1_000_000  # dollars
@@ -36,13 +36,7 @@ END = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens":
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     made = SqliteStore(tmp_path / "relit.db")
     await made.start()
-    await made.enqueue([NewRun(id="r1", agent="scout", workflow="message", kind="message", input=b"", mailbox="scout")])
-    me = proc.myself()
-    await made.join(
-        WorkerInfo(id="w", host="h", pid=me.pid, start=me.start, boot="b", namespace="n", targets=["scout/message"]),
-        600_000,
-    )
-    [_] = await made.claim("w", ["scout/message"], 1)
+    await life(made, 1)
     yield made
     await made.stop()
 

@@ -22,6 +22,7 @@ from relit.gateway import prices
 from relit.gateway.answers import Blobs, Kept, whole
 from relit.gateway.entry import Entry, Further, Opening
 from relit.gateway.matching import Mask, Match, match_of
+from relit.gateway.outline import differs, is_near
 from relit.gateway.prices import FREE, Price
 from relit.gateway.reading import is_moderate, read
 from relit.gateway.refusal import Refused
@@ -212,6 +213,7 @@ class Ledger:
             life=question.turn.life,
             lane=question.match.lane if question.match else "",
             key=question.match.key if question.match else "",
+            outline=question.match.outline if question.match else "",
             route=route.name,
             protocol=str(target.call),
             model=model,
@@ -253,9 +255,16 @@ class Ledger:
 
     async def _compare(self, call: ModelCall) -> None:
         """That a life goes another way than the one before is worth a word: a pattern may be missing."""
-        if self._record is None or not call.key or (was := await self._calls.expected(call)) is None:
+        if self._record is None or not call.key:
             return
-        data = {"lane": call.lane, "asked": call.key, "before": was.key, "number": was.number}
+        found = await self._calls.expected(call)
+        was = next((each for each in found if each.lane == call.lane or is_near(each.outline, call.outline)), None)
+        if was is None:
+            return
+        data = {
+            "lane": call.lane, "asked": call.key, "before": was.key, "number": was.number,
+            "differs": differs(was.outline, call.outline),
+        }  # fmt: skip
         await self._record([Event(id="", at=0, name="turn.diverged", agent=call.agent, run=call.run, data=data)])
 
     async def _first(self, entry: Entry) -> None:

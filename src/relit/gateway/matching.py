@@ -3,7 +3,7 @@
 A turn that is delivered again makes its calls again: a model's answer that is on record need not be bought twice. But
 the same question is not always the same bytes: prompts carry the time, ids of sessions, ids of tool calls. What varies
 so is masked, by patterns that an agent's kind names (``masks``), and ids of tool calls are counted instead of read.
-Everything else must be equal. A near miss is a miss.
+Everything else must be equal. A near miss is a miss, and is told (``turn.diverged``), with the parts that differ.
 
 A **lane** tells the conversations of one turn apart: a title that is thought of in the background must not count as the
 point from which on the turn itself went another way. It is what the conversation begins with: instructions, first words
@@ -12,14 +12,12 @@ and tools.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from relit.gateway.outline import digest, whole_of
 from relit.gateway.reading import read
 
 VOLATILE = frozenset({"user", "metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store"})
@@ -38,10 +36,12 @@ class Mask:
 
 @dataclass(frozen=True)
 class Match:
-    """``key``: equal for calls that are the same; ``lane``: for those of one conversation."""
+    """``key``: equal for calls that are the same; ``lane``: for those of one conversation; ``outline``: what tells one
+    that is nearly the same from it."""
 
     key: str
     lane: str
+    outline: str = ""
 
 
 def masks(patterns: Iterable[str]) -> list[Mask]:
@@ -58,7 +58,8 @@ def match_of(below: str, body: bytes, hidden: Sequence[Mask] = ()) -> Match | No
         whole = _numbered({key: each for key, each in tree.items() if key not in VOLATILE})
         whole = _masked(whole, hidden) if hidden else whole
         begins = {key: whole[key] for key in _BEGINS if key in whole}
-        return Match(_digest([below, whole]), _digest([below, begins, _first(whole)]))
+        made = whole_of(whole)
+        return Match(made.key(below), digest([below, begins, _first(whole)]), made.outline())
     except RecursionError:
         return None
 
@@ -123,7 +124,3 @@ def _first(whole: dict[str, Any]) -> Any:
         if isinstance(each, dict) and each.get("role") == "user":
             break
     return begin
-
-
-def _digest(value: Any) -> str:
-    return hashlib.blake2b(msgspec.json.encode(value, order="sorted"), digest_size=16).hexdigest()

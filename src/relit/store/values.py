@@ -358,12 +358,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of an agent to a model. ``run``: the turn that it belongs to; empty: none was under way. Tokens: ``input``
-    is all that was read, ``cached`` and ``written`` are what of it came from, or went into, the provider's cache.
-    ``cost`` and ``reserved`` (while it is open) in billionths of a US dollar. ``budgets``: the scopes that it is
-    counted in, and the day (UTC). ``life`` is the turn's: another one after each redelivery; ``lane`` the conversation
-    in it; ``key`` equal for calls that ask the same. ``replayed``: it got the answer of ``source``, which had cost
-    ``saved``. ``refused``: the budget that is named in ``budgets`` had no room for what it would have ``reserved``."""
+    """A call of an agent to a model. ``run``: the turn that it belongs to; empty: none was under way. Tokens:
+    ``input`` is all that was read, ``cached`` and ``written`` are what of it came from, or went into, the
+    provider's cache. ``cost`` and ``reserved`` (while it is open) in billionths of a US dollar. ``budgets``: the
+    scopes that it is counted in, and the day (UTC). ``life`` is the turn's: another one after each redelivery;
+    ``lane`` the conversation in it; ``key`` equal for calls that ask the same, ``outline`` what it asks, in
+    digests of parts. ``replayed``: it got the answer of ``source``, which had cost ``saved``. ``refused``: the
+    budget that is named in ``budgets`` had no room for what it would have ``reserved``."""
 
     id: str
     agent: str
@@ -391,6 +392,7 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     source: str = ""
     saved: int = 0
+    outline: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 -- Calls to models, what they cost, and budgets.
 
 -- name: call_add
--- params: id, agent, run, number, route, protocol, model, gateway, state, status, why, started_at, ended_at, input, output, cached, written, estimated, cost, reserved, budgets, life, lane, key, source, saved
-INSERT INTO calls ({CALL}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
+-- params: id, agent, run, number, route, protocol, model, gateway, state, status, why, started_at, ended_at, input, output, cached, written, estimated, cost, reserved, budgets, life, lane, key, source, saved, outline
+INSERT INTO calls ({CALL}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
 
 -- Its place in its turn. Two at once in one turn may get one number: they are told apart by their ids.
 -- name: call_number
@@ -90,15 +90,17 @@ WHERE run = $1 AND run <> '' AND key = $4 AND life <> $2 AND state = 'done'
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = $1 AND o.run <> '' AND o.life = $2 AND o.lane = $3 AND o.state NOT IN ('replayed', 'refused'))
 ORDER BY number, id LIMIT 1
 
--- What an earlier life asked at this place of that conversation, whatever is asked there now.
--- name: call_expected
+-- What an earlier life asked that this one has not: at this place of that conversation, then in those that this one has
+-- not held.
+-- name: calls_expected
 -- params: run, life, lane
 SELECT {CALL} FROM calls
-WHERE run = $1 AND run <> '' AND lane = $3 AND life <> $2 AND state = 'done'
+WHERE run = $1 AND run <> '' AND life <> $2 AND state = 'done'
   AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = $1 AND o.run <> '' AND o.life = $2 AND o.source = calls.id)
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = $1 AND o.run <> '' AND o.life = $2 AND o.lane = $3 AND o.state NOT IN ('replayed', 'refused'))
-ORDER BY number, id LIMIT 1
+  AND (lane = $3 OR NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = $1 AND o.run <> '' AND o.life = $2 AND o.lane = calls.lane))
+ORDER BY lane <> $3, number, id LIMIT 8
 
 -- name: answer_add
 -- params: call, head, body, blob
