@@ -55,6 +55,26 @@ async def test_instructions_that_change_by_themselves_are_told(store: SqliteStor
     assert (data["number"], data["differs"]) == (1, "messages[0]")
 
 
+async def test_they_are_told_once_for_a_life(store: SqliteStore, tmp_path: Path) -> None:
+    later = [
+        {**ASKED, "messages": [{**SYSTEM, "content": f"It is 15:0{each}."}, *ASKED["messages"][1:]]} for each in (5, 6)
+    ]
+    assert len(await diverged(store, tmp_path / "blobs", *later)) == 1
+
+
+async def test_a_conversation_that_goes_on_is_no_other_way(store: SqliteStore, tmp_path: Path) -> None:
+    """A further call of it is made after those that were replayed; another conversation had begun, too."""
+    longer = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant", "content": "hi"}]}
+    async with provider(sends(OK)) as there, recorder(there.url, store, tmp_path) as here, client(here) as http:
+        await life(store, 1)
+        for each in (ASKED, {**TITLE, "messages": [*TITLE["messages"], ASKED["messages"][1]]}):
+            await http.post(CHAT, json=each)
+        await life(store, 2)
+        for each in (ASKED, longer):
+            await http.post(CHAT, json=each)
+    assert await store.events(names=["turn.diverged"]) == []
+
+
 async def test_one_that_has_nothing_in_common_is_no_other_way(store: SqliteStore, tmp_path: Path) -> None:
     assert await diverged(store, tmp_path / "blobs", TITLE, ASKED) == []
     assert [each.state for each in await store.calls.of_run("r1")] == ["done", "done", "replayed"]

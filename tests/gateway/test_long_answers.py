@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,20 +14,21 @@ import pytest
 from gateway_house import CHAT, HELLO, KEY, TOKEN, Answering, Heard, client, provider
 from turns_house import life
 
+from relit.errors import StoreUnavailable
 from relit.gateway.ledger import Ledger
 from relit.gateway.prices import OUTPUT_MOST, Price
 from relit.gateway.routes import Caller, Kind, Known, Route
 from relit.gateway.server import Gateway
-from relit.store.sql.calls import USD
+from relit.store.sql.calls import USD, SqlCalls
 from relit.store.sql.sqlite.store import SqliteStore
-from relit.store.values import Budget
+from relit.store.values import Budget, ModelCall
 
 PRICE = Price(input=0.0, output=10.0)
 STEP = OUTPUT_MOST * 10 / 1_000_000  # dollars
 ASKED = {**HELLO, "stream": True}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 WORD = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
-STEP_EVENTS = OUTPUT_MOST // 2  # one of them counts as two tokens
+STEP_EVENTS = OUTPUT_MOST  # one of them counts as a token
 PACE_S = 0.001  # a model is slower than a wire
 END = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 50}}\n\ndata: [DONE]\n\n'
 
@@ -76,9 +77,9 @@ def says(events: int | None) -> Answering:
     return answer
 
 
-async def hear(http: httpx.AsyncClient, said: list[bytes]) -> None:
+async def hear(http: httpx.AsyncClient, said: list[bytes], *, raw: bool = False) -> None:
     async with http.stream("POST", CHAT, json=ASKED) as got:
-        async for piece in got.aiter_bytes():
+        async for piece in got.aiter_raw() if raw else got.aiter_bytes():
             said.append(piece)
 
 
@@ -123,7 +124,7 @@ async def test_what_is_reserved_for_it_is_out_of_the_reach_of_others(store: Sqli
 
 
 async def test_one_that_goes_beyond_its_budget_is_ended_there(store: SqliteStore) -> None:
-    """Whoever asked hears why; so does its turn, which waits for the money."""
+    """Whoever asked hears why, and it is on record for its turn."""
     async with provider(says(None)) as there, gateway(there.url, store, STEP * 2.5) as here, client(here) as http:
         said: list[bytes] = []
         with pytest.raises(httpx.RemoteProtocolError):  # nobody can take it for a whole answer
@@ -136,6 +137,64 @@ async def test_one_that_goes_beyond_its_budget_is_ended_there(store: SqliteStore
     spent, reserved = await sums(store)
     assert STEP * 2 * USD < spent < STEP * 2.5 * USD
     assert reserved == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "event"),
+    [
+        (b"", b'data: {"choices": [{"delta": {"content": "' + b"word " * 800 + b'"}}]}\n\n'),
+        (b"Content-Encoding: br\r\n", b"x" * 4_000),  # that cannot be read
+    ],
+)
+async def test_large_pieces_count_as_what_they_are(store: SqliteStore, more: bytes, event: bytes) -> None:
+    async def answer(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD.replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n"))
+        while not writer.is_closing():
+            writer.write(event)
+            await writer.drain()
+            await asyncio.sleep(PACE_S)
+
+    async with provider(answer) as there, gateway(there.url, store, STEP * 2.5) as here, client(here) as http:
+        said: list[bytes] = []
+        with pytest.raises(httpx.RemoteProtocolError):
+            await hear(http, said, raw=True)
+    assert len(b"".join(said)) < OUTPUT_MOST * 4 * 2.5
+    assert (b"budget-spent" in b"".join(said)) is (not more), "in what is encoded nothing is written"
+
+
+async def test_where_its_length_was_said_it_is_short(store: SqliteStore) -> None:
+    length = len(WORD) * STEP_EVENTS * 3
+
+    async def answer(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % length))
+        for _ in range(length // len(WORD) // 128):
+            if not writer.is_closing():
+                writer.write(WORD * 128)
+                await writer.drain()
+                await asyncio.sleep(PACE_S)
+
+    async with provider(answer) as there, gateway(there.url, store, STEP * 1.5) as here, client(here) as http:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await http.post(CHAT, json=ASKED)
+
+
+async def test_a_store_that_is_away_for_a_moment_ends_no_answer(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def away(calls: SqlCalls, call: ModelCall, budgets: Sequence[Budget], refused: str) -> None:
+        asked.append(call.reserved)
+        raise StoreUnavailable("the store cannot be reached")
+
+    monkeypatch.setattr(SqlCalls, "more", away)
+    async with provider(says(None)) as there, gateway(there.url, store, STEP * 9) as here, client(here) as http:
+        said: list[bytes] = []
+        with pytest.raises(httpx.RemoteProtocolError):
+            await hear(http, said)
+    words = b"".join(said).count(b"word ")
+    assert STEP_EVENTS * 1.9 < words < STEP_EVENTS * 2.3, "it may owe one step"
+    assert len(asked) == 9
 
 
 async def test_one_that_says_how_long_it_may_be_is_not_looked_after(store: SqliteStore) -> None:

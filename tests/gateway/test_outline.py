@@ -59,8 +59,14 @@ def test_of_a_long_conversation_the_last_turns_are_told_apart(at: int, told: str
     assert differs(changed(messages=LONG), changed(messages=other)) == told
 
 
-def test_what_is_not_on_record_is_not_known() -> None:
-    assert differs("", outline(BODY)) == differs(outline(BODY), "") == ""
+def test_of_long_ones_of_two_lengths_only_the_last_turns_can_be_compared() -> None:
+    other = [{"role": "user", "content": "another"}, *LONG[1:], {"role": "user", "content": "more"}]
+    assert differs(changed(messages=LONG), changed(messages=other)) == "messages"
+
+
+@pytest.mark.parametrize("nothing", ["", "{", '{"parts": 1}'])
+def test_what_is_not_on_record_is_not_known(nothing: str) -> None:
+    assert differs(nothing, outline(BODY)) == differs(outline(BODY), nothing) == ""
     assert not is_near("", outline(BODY))
 
 
@@ -70,10 +76,16 @@ def test_what_is_not_on_record_is_not_known() -> None:
         ({"system": "It is 15:04."}, True),
         ({"messages": [{"role": "system", "content": "15:04"}, *BODY["messages"]], "tools": [], "system": ""}, True),
         ({"messages": [{"role": "user", "content": "Think of a title."}], "tools": [], "system": ""}, False),
+        ({"messages": [{"role": "user", "content": "Think of a title."}], "system": "Be nice."}, True),
     ],
 )
 def test_one_that_has_much_in_common_is_near(to: dict[str, Any], near: bool) -> None:
     assert is_near(outline(BODY), changed(**to)) is near
+
+
+def test_to_have_no_tools_is_not_much() -> None:
+    one, other = ({"messages": [{"role": "user", "content": each}], "tools": []} for each in ("hello", "title"))
+    assert not is_near(outline(one), outline(other))
 
 
 def test_it_stays_small_whatever_is_asked() -> None:

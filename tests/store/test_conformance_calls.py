@@ -98,6 +98,26 @@ async def test_what_a_turn_was_refused_for_want_of_money_is_on_record_once_in_ea
     assert await calls.usage("2000-01-01") == await calls.open_calls() == []
 
 
+async def test_what_an_earlier_life_asked_instead_is_found(calls: SqlCalls) -> None:
+    for id, lane in (("a", "main"), ("b", "title")):
+        was = await calls.open(call(id, run="r1", life="1", lane=lane, key=id, outline="{}"), [])
+        assert await calls.expected(was) is None
+        await calls.end(done(was), Answer(head=b"{}", body=b"x"))
+    asks = call("c", run="r1", life="2", lane="main", key="c")
+    found = await calls.expected(asks)
+    assert found is not None
+    assert (found.id, found.outline) == ("a", "{}")
+    assert await calls.beside(asks) == [], "an earlier life knows the conversation"
+    other = msgspec.structs.replace(asks, lane="other")
+    assert await calls.expected(other) is None
+    assert [each.id for each in await calls.beside(other)] == ["a", "b"]
+    assert await calls.beside(msgspec.structs.replace(other, key="b")) == [], "and that call"
+    assert await calls.replay(call("d", run="r1", life="2", lane="title", key="b")) is not None
+    assert [each.id for each in await calls.beside(other)] == ["a"], "that one it has held"
+    await calls.open(other, [])
+    assert await calls.beside(msgspec.structs.replace(other, id="e", lane="third")) == [], "it is on its way"
+
+
 async def test_a_call_may_reserve_more_where_there_is_room(calls: SqlCalls, store: Store) -> None:
     opened = await calls.open(call("a", run="r1", life="1"), [AGENT, MODEL])
     larger = msgspec.structs.replace(opened, reserved=3 * USD)

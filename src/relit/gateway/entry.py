@@ -21,6 +21,7 @@ from relit.store.values import Answer, ModelCall
 
 _LOG = logging.getLogger(__name__)
 SOON_S = 0.004  # what nobody waits for is written down so much later: not while a call is on its way out
+_OWED = 8  # times that the store may be away when more is to be reserved
 Ending = Literal["done", "failed", "cancelled", "cut"]
 PriceOf = Callable[[str], Price | None]
 
@@ -47,23 +48,33 @@ class Opening:
 
 
 class Further:
-    """What a call that sets itself no limit reserves beyond ``room`` bytes of its answer, as it comes. ``write``: so
-    much in all, raises ``Refused``; ``step``: for as many bytes once more."""
+    """What a call that sets itself no limit reserves beyond ``room`` tokens of its answer, as it comes. ``write``: so
+    much in all, raises ``Refused``; ``step``: for as many tokens once more."""
 
     def __init__(self, write: Callable[[int], Awaitable[None]], room: int, step: int) -> None:
         self._write = write
         self._room = self._first = room
         self._step = step
+        self._owed = 0
 
-    def covers(self, said: int) -> bool:
-        """Whether so many bytes are reserved for."""
-        return said <= self._room
+    def covers(self, tokens: int) -> bool:
+        """Whether so many are reserved for."""
+        return tokens <= self._room
 
-    async def reserve(self, said: int) -> None:
-        """Until they are. Raises ``Refused``."""
-        steps = (said - 1) // self._first
-        await self._write(steps * self._step)
-        self._room = (steps + 1) * self._first
+    async def reserve(self, tokens: int) -> None:
+        """Until they are. A store that is away for a moment does not end an answer: it may owe one step. Raises
+        ``Refused``."""
+        steps = (tokens - 1) // self._first
+        try:
+            await self._write(steps * self._step)
+        except Refused as error:
+            self._owed += 1
+            if not error.retry or self._owed > _OWED:
+                raise
+            self._room = max(self._room, tokens) + self._first // _OWED
+        else:
+            self._owed = 0
+            self._room = (steps + 1) * self._first
 
 
 class Entry:
@@ -116,12 +127,12 @@ class Entry:
     @property
     def affordable(self) -> bool:
         """Whether what it reserved suffices for what has come."""
-        return self.more is None or self._meter is None or not self.streams or self.more.covers(self._meter.said)
+        return self.more is None or self._meter is None or not self.streams or self.more.covers(_output(self._meter))
 
     async def afford(self) -> None:
         """Reserve more. Raises ``Refused``: a budget has no room for that."""
         if self.more is not None and self._meter is not None:
-            await self.more.reserve(self._meter.said)
+            await self.more.reserve(_output(self._meter))
 
     async def written(self) -> None:
         """It is on disk that the call is made. Raises ``Refused``: it cannot be, so nothing of it may be passed on."""
@@ -227,6 +238,12 @@ class Entry:
         if state == "done":
             return told, True
         return msgspec.structs.replace(told, output=max(told.output, guess.output)), False
+
+
+def _output(meter: Meter) -> int:
+    """Tokens so far."""
+    told = meter.tokens.output if meter.tokens is not None else 0
+    return max(told, prices.estimate(0, meter.said).output)
 
 
 def _plain(text: str) -> str:

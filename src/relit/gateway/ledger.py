@@ -97,6 +97,7 @@ class Ledger:
         self._routes = routes
         self._me = msgspec.json.encode(proc.myself()).decode()
         self._sure = True  # the last commit went well
+        self._gone: dict[str, tuple[str, str]] = {}  # by agent, the life that has made a call
         self._late: list[Callable[[], Awaitable[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -255,17 +256,23 @@ class Ledger:
 
     async def _compare(self, call: ModelCall) -> None:
         """That a life goes another way than the one before is worth a word: a pattern may be missing."""
-        if self._record is None or not call.key:
-            return
-        found = await self._calls.expected(call)
-        was = next((each for each in found if each.lane == call.lane or is_near(each.outline, call.outline)), None)
-        if was is None:
+        if self._record is None or not call.key or (was := await self._before(call)) is None:
             return
         data = {
             "lane": call.lane, "asked": call.key, "before": was.key, "number": was.number,
             "differs": differs(was.outline, call.outline),
         }  # fmt: skip
         await self._record([Event(id="", at=0, name="turn.diverged", agent=call.agent, run=call.run, data=data)])
+
+    async def _before(self, call: ModelCall) -> ModelCall | None:
+        """What an earlier life asked instead. Instructions that are others by themselves make another conversation of
+        it, from the first call on."""
+        turn = call.run, call.life
+        first, self._gone[call.agent] = self._gone.get(call.agent) != turn, turn
+        was = await self._calls.expected(call)
+        if was is not None or not first:
+            return was
+        return next((each for each in await self._calls.beside(call) if is_near(each.outline, call.outline)), None)
 
     async def _first(self, entry: Entry) -> None:
         try:

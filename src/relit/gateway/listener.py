@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import struct
 from socket import SO_LINGER, SOL_SOCKET
 
 from aiohttp import HttpVersion11, web
 
 from relit.gateway.providers import Answer
+from relit.gateway.refusal import Refused
+from relit.gateway.routes import Kind
 
+_TOLD_S = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: the connection is reset
 
 
@@ -20,6 +25,7 @@ class Listener:
         self._request = request
         self._recorded = recorded
         self._gone = False
+        self._last = b""
         self.stuck = False  # it does not read
         self.response: web.StreamResponse | None = None
 
@@ -40,7 +46,7 @@ class Listener:
         try:
             self.stuck = True
             await self.response.write(piece)
-            self.stuck = False
+            self.stuck, self._last = False, piece[-4:]
         except OSError:
             if not self._recorded:
                 raise
@@ -50,6 +56,19 @@ class Listener:
         """All of it was said."""
         if not self._gone and self.response is not None:
             await self.response.write_eof()
+
+    async def refuse(self, refused: Refused, kind: Kind) -> None:
+        """Break off, and say why where that can be heard: between two events of a stream that is as it was written."""
+        if self._last.endswith((b"\n\n", b"\r\n\r\n")) and self._is_plain:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TOLD_S):
+                    await self.hear(refused.event(kind))
+        self.break_off()
+
+    @property
+    def _is_plain(self) -> bool:
+        headers = self.response.headers if self.response is not None else {}
+        return "Content-Length" not in headers and headers.get("Content-Encoding", "identity").lower() == "identity"
 
     def break_off(self) -> None:
         """That it was not all can only be shown so: by an end before the end, or where there is none by a fault."""

@@ -82,14 +82,17 @@ def is_near(before: str, now: str) -> bool:
     was, here = _read(before), _read(now)
     if was is None or here is None:
         return False
-    return not {*was.turns}.isdisjoint(here.turns) or any(
-        each in here.parts and was.parts.get(each) == here.parts[each] for each in _TELLING
-    )
+    same = {each for each in _TELLING if was.parts.get(each) == here.parts.get(each)}
+    return not {*was.turns}.isdisjoint(here.turns) or not {here.parts.get(each) for each in same} <= _NOTHING
 
 
 def digest(value: Any) -> str:
     """Of anything that JSON can say."""
     return hashlib.blake2b(_JSON.encode(value), digest_size=16).hexdigest()
+
+
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+_NOTHING = {None, *(digest(each)[:_SHORT] for each in _EMPTY)}
 
 
 def _turn(was: Outline, here: Outline) -> str:
@@ -101,10 +104,15 @@ def _turn(was: Outline, here: Outline) -> str:
     for number in range(first, last):
         if was.turns[number - was.begin] != here.turns[number - here.begin]:
             return f"{name}[{number}]"
-    if was.end != here.end:
-        return f"{name}[{last}]" if first <= last else name
-    return f"{name}[0] to [{first - 1}]" if was.before != here.before else ""
+    if was.begin != here.begin:
+        return name  # what was before cannot be compared
+    if was.before != here.before:
+        return f"{name}[0] to [{first - 1}]"
+    return f"{name}[{last}]" if was.end != here.end else ""
 
 
 def _read(text: str) -> Outline | None:
-    return msgspec.json.decode(text, type=Outline) if text else None
+    try:
+        return msgspec.json.decode(text, type=Outline)
+    except msgspec.MsgspecError:  # none was kept
+        return None

@@ -115,8 +115,8 @@ def elsewhere(body: bytes) -> int:
 
 
 def room(body: Mapping[str, Any]) -> int:
-    """Bytes of answers, as ``estimate`` counts them, for which ``further`` is."""
-    return _answers(body) * OUTPUT_MOST * (_BYTES_PER_TOKEN + 1)
+    """Tokens of answers for which ``further`` is."""
+    return min(_MOST, _answers(body) * OUTPUT_MOST)
 
 
 def estimate(sent: int, received: int) -> Tokens:

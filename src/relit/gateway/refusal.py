@@ -46,8 +46,8 @@ class Refused(Exception):
         return msgspec.json.encode(_anthropic(self) if kind == "anthropic" else _openai(self))
 
     def event(self, kind: Kind) -> bytes:
-        """The same in the middle of a stream, wherever that was cut."""
-        return b"\n\nevent: error\ndata: " + self.body(kind) + b"\n\n"
+        """The same in the middle of a stream."""
+        return b"event: error\ndata: " + self.body(kind) + b"\n\n"
 
 
 def _anthropic(refused: Refused) -> dict[str, Any]:

@@ -402,8 +402,7 @@ class Gateway:
             if listener.response is None:
                 raise
             await work.end("failed", error.message)
-            await listener.hear(error.event(call.target.kind))
-            listener.break_off()
+            await listener.refuse(error, call.target.kind)
         except ProviderFault as fault:
             if listener.response is None and isinstance(fault, ProviderSilent) and not request.content.is_eof():
                 raise arriving.late(call.route.patience.first_byte) from fault  # it waits for the agent

@@ -26,7 +26,7 @@ _LINE_MOST = 8 << 20
 _PART = 1 << 20  # bytes that are looked at in one go, however many a compressed piece holds
 _PARTS = 16  # of one piece, at most
 _LAST, _BRIEF = 8, 4096  # pieces in which an end is looked for, and bytes of each that are kept
-_EVENT = 8  # of an event's bytes, for what it says: events are small, and their frames are not
+_EVENT, _FRAME = 4, 400  # bytes of an event that say something, at least (a token); and of what is around them, at most
 _COUNT_MOST = 1 << 40
 _NOTHING = msgspec.Raw(b"null")
 _GZIP = 47  # zlib's wbits: gzip or zlib, told by the header
@@ -65,6 +65,7 @@ class Meter:
         self._lost = False
         self.bytes = 0
         self.said = 0  # bytes that may be words of an answer
+        self._frame = _FRAME
         self.tokens: Tokens | None = None
         self.model = ""
 
@@ -78,6 +79,8 @@ class Meter:
         self.bytes += len(piece)
         for data in [piece] if self._lost else self._plain.read(piece):
             self._read(data)
+        if self._plain.blind:
+            self.said += len(piece)
 
     def _read(self, data: bytes) -> None:
         if not self.streamed:
@@ -85,10 +88,16 @@ class Meter:
             if not self._lost:
                 self._keep(data, _WHOLE_MOST)
             return
-        self.said += min(len(data), _EVENT * max(1, data.count(b"data:")))
+        self.said += self._words(data)
         if self._kept or not data.endswith(b"\n"):
             data = self._whole_lines(data)
         self._lines(data)
+
+    def _words(self, data: bytes) -> int:
+        """Bytes that may be words: what an event has beyond the smallest one so far."""
+        events = max(1, data.count(b"data:"))
+        self._frame = min(self._frame, len(data) // events)
+        return max(min(len(data), _EVENT * events), len(data) - self._frame * events)
 
     def end(self) -> None:
         """There is no more."""

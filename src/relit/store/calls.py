@@ -19,10 +19,14 @@ class Calls(Protocol):
         """The one that ``replay`` would answer it from; nothing is written."""
         ...
 
-    async def expected(self, call: ModelCall) -> list[ModelCall]:
-        """What earlier lives of the turn asked and this one has not, when it has not gone another way in that
-        conversation yet: first what was asked at this place of it, then in conversations that this life has not held. A
-        few."""
+    async def expected(self, call: ModelCall) -> ModelCall | None:
+        """What an earlier life of the turn asked at this place of that conversation, when this life has not gone
+        another way in it yet."""
+        ...
+
+    async def beside(self, call: ModelCall) -> list[ModelCall]:
+        """Where no earlier life of the turn knows that conversation and this call, and it is the first of its life that
+        is not replayed: a few of those that were asked in conversations that this life has not held."""
         ...
 
     async def replay(self, call: ModelCall) -> ModelCall | None:

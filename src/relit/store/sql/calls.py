@@ -36,9 +36,12 @@ class SqlCalls:
         [found] = await self._database.read(("call_before", key), few=True)
         return call_of(found[0]) if found else None
 
-    async def expected(self, call: ModelCall) -> list[ModelCall]:
-        [found] = await self._database.read(("calls_expected", (call.run, call.life, call.lane)), few=True)
-        return [call_of(each) for each in found]
+    async def expected(self, call: ModelCall) -> ModelCall | None:
+        [found] = await self._database.read(("call_expected", (call.run, call.life, call.lane)), few=True)
+        return call_of(found[0]) if found else None
+
+    async def beside(self, call: ModelCall) -> list[ModelCall]:
+        return await self._calls("calls_beside", call.run, call.life, call.lane, call.key)
 
     async def replay(self, call: ModelCall) -> ModelCall | None:
         return await self._database.write(Op(_replay, call))

@@ -90,17 +90,27 @@ WHERE run = ?1 AND run <> '' AND key = ?4 AND life <> ?2 AND state = 'done'
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state NOT IN ('replayed', 'refused'))
 ORDER BY number, id LIMIT 1
 
--- What an earlier life asked that this one has not: at this place of that conversation, then in those that this one has
--- not held.
--- name: calls_expected
+-- What an earlier life asked at this place of that conversation, whatever is asked there now.
+-- name: call_expected
 -- params: run, life, lane
 SELECT {CALL} FROM calls
-WHERE run = ?1 AND run <> '' AND life <> ?2 AND state = 'done'
+WHERE run = ?1 AND run <> '' AND lane = ?3 AND life <> ?2 AND state = 'done'
   AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.source = calls.id)
   AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = ?3 AND o.state NOT IN ('replayed', 'refused'))
-  AND (lane = ?3 OR NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.lane = calls.lane))
-ORDER BY lane <> ?3, number, id LIMIT 8
+ORDER BY number, id LIMIT 1
+
+-- What earlier lives asked in conversations that this one has not held, where no earlier one knows that of this call, and
+-- this life goes live with it.
+-- name: calls_beside
+-- params: run, life, lane, key
+SELECT {CALL} FROM calls
+WHERE run = ?1 AND run <> '' AND life <> ?2 AND state = 'done'
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life <> ?2 AND (o.lane = ?3 OR o.key = ?4))
+  AND NOT EXISTS (SELECT 1 FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2 AND o.state NOT IN ('replayed', 'refused'))
+  AND lane NOT IN (SELECT o.lane FROM calls o WHERE o.run = ?1 AND o.run <> '' AND o.life = ?2)
+  AND EXISTS (SELECT 1 FROM answers WHERE call = calls.id)
+ORDER BY number, id LIMIT 8
 
 -- name: answer_add
 -- params: call, head, body, blob
