@@ -28,7 +28,7 @@ STEP = OUTPUT_MOST * 10 / 1_000_000  # dollars
 ASKED = {**HELLO, "stream": True}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 WORD = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
-STEP_EVENTS = OUTPUT_MOST  # one of them counts as a token
+STEP_EVENTS = OUTPUT_MOST // 2  # one of them counts as two tokens
 PACE_S = 0.001  # a model is slower than a wire
 END = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 50}}\n\ndata: [DONE]\n\n'
 
