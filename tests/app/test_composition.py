@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from relit.app import modules, parts, up
+from relit.app import modules, parts
 from relit.app.declared import declare
 from relit.app.serve import options
+from relit.app.specs import check_names
+from relit.app.specs import specs as specs_of
 from relit.control.box import Limits
 from relit.durable.definitions import Agent
 from relit.errors import ConfigError, UnknownWorkflow
@@ -99,7 +101,7 @@ def test_a_secret_that_cannot_be_used_is_told_before_anything_starts(tmp_path: P
 
 def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
     given = settings(tmp_path, CONFIG.format(module="x"))
-    specs = {each.name: each for each in up.specs(given, Environment({"PATH": "/bin", "SSH_TTY": "x"}), ["more.py"])}
+    specs = {each.name: each for each in specs_of(given, Environment({"PATH": "/bin", "SSH_TTY": "x"}), ["more.py"])}
     assert list(specs) == ["server", "volumes", "clerk-1", "clerk-2", "tool", "more"]
     assert specs["tool"].argv == ["sleep", "1"]
     assert specs["tool"].env["KEY"] == "hunter2"
@@ -114,12 +116,12 @@ def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
 def test_a_program_of_strangers_is_told_nothing_of_our_environment(tmp_path: Path) -> None:
     given = settings(tmp_path, CONFIG.format(module="x"))
     around = {"PATH": "/bin", "LANG": "C", "OPENAI_API_KEY": "sk-1", "RELIT_TOKEN": "t", "RELIT_SERVER__DATABASE": "d"}
-    specs = {each.name: each for each in up.specs(given, Environment(around))}
+    specs = {each.name: each for each in specs_of(given, Environment(around))}
     assert not {"OPENAI_API_KEY", "RELIT_TOKEN", "RELIT_SERVER__DATABASE"} & specs["tool"].env.keys()
     assert specs["tool"].env["LANG"] == "C"
     assert specs["clerk-1"].env["OPENAI_API_KEY"] == "sk-1", "a worker is its owner's own code"
     other = around | {"VIRTUAL_ENV": "/x", "PATH": "/x/bin:/bin", "LANG": "de_DE.UTF-8"}
-    more = {each.name: each for each in up.specs(given, Environment(other))}
+    more = {each.name: each for each in specs_of(given, Environment(other))}
     assert more["tool"].tag() == specs["tool"].tag(), "another shell is no reason to start it anew"
     assert more["tool"].env["PATH"] == "/x/bin:/bin"
 
@@ -127,7 +129,7 @@ def test_a_program_of_strangers_is_told_nothing_of_our_environment(tmp_path: Pat
 def test_limits_and_ports_of_an_agent_reach_its_process(tmp_path: Path) -> None:
     text = '[agents.tool]\nkind = "command"\ncommand = ["sleep", "1"]\nports = ["web"]\nconnect = [443]\n'
     given = settings(tmp_path, text + 'limits = { files = 99, file_size = "1M" }\n')
-    spec = next(each for each in up.specs(given, Environment({"PATH": "/bin"})) if each.name == "tool")
+    spec = next(each for each in specs_of(given, Environment({"PATH": "/bin"})) if each.name == "tool")
     assert spec.limits == Limits(nofile=99, fsize=1 << 20, core=0)
     port = int(spec.env["PORT_WEB"])
     if spec.box is not None:  # where there is a sandbox
@@ -139,8 +141,8 @@ def test_limits_and_ports_of_an_agent_reach_its_process(tmp_path: Path) -> None:
 def test_two_instances_of_one_name_are_refused(tmp_path: Path, module: str) -> None:
     given = settings(tmp_path, CONFIG.format(module="x"))
     with pytest.raises(ConfigError, match="two instances are called"):
-        up.check_names(given, ["one", module])
-    up.check_names(given, ["one", "two"])
+        check_names(given, ["one", module])
+    check_names(given, ["one", "two"])
 
 
 def test_databases_and_blobs_are_where_the_settings_say(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relit.app import up
+from relit.app import specs
 from relit.app.holding import hold_homeless
 from relit.app.homes import Mounts
 from relit.app.instances import hold_of, home_of, homes_of, join, make_home
@@ -33,7 +33,7 @@ def lost(settings: Settings, agent: str) -> Path:
 
 def test_nobody_makes_a_home_for_it(settings: Settings) -> None:
     home = lost(settings, "ada")
-    [spec] = [each for each in up.specs(settings, Environment({"PATH": "/bin"})) if each.name == "ada"]
+    [spec] = [each for each in specs.specs(settings, Environment({"PATH": "/bin"})) if each.name == "ada"]
     assert spec.env["RELIT_HOME"] == str(home)
     with pytest.raises(Conflict, match="ada has no home yet"):
         make_home(settings, "ada")

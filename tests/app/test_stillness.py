@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from relit.app import by_hand, instances, stillness, up
+from relit.app import by_hand, instances, stillness
+from relit.app.specs import specs as specs_of
 from relit.app.stillness import InstanceFreezer, InstanceHolder, Instances
 from relit.control.local import LocalControl
 from relit.control.values import Death, Desired, InstanceSpec, NodeInfo
@@ -326,7 +327,7 @@ def test_instances_are_told_their_home_and_can_be_held(tmp_path: Path) -> None:
     text = '[agents.tool]\nkind = "command"\ncommand = ["x"]\nworkers = 2\n'
     given = settings(tmp_path, text)
     environment = Environment({"PATH": "/bin", "RELIT_HOME": "/of/somebody/else"})
-    specs = {each.name: each for each in up.specs(given, environment, ["agents/mine.py"])}
+    specs = {each.name: each for each in specs_of(given, environment, ["agents/mine.py"])}
     home = tmp_path / "data" / "agents" / "tool" / "home"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     for name in instances.copies(given, "tool"):

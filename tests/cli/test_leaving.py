@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from agent_house import AgentHouse
 
-from relit.app import up
+from relit.app import specs
 from relit.lib import proc
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,7 @@ def test_agents_live_on_while_relit_is_upgraded(house: AgentHouse) -> None:
     assert node(house) not in (None, first)
     assert pids(house) == before, "the same relit"
 
-    os.utime(up.__file__)  # as by an installation
+    os.utime(specs.__file__)  # as by an installation
     house.run("down", "--leave")
     house.up()
     after = pids(house)

@@ -7,14 +7,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
-
-import pyjson5
-from ruamel.yaml import YAML
+from typing import TYPE_CHECKING, Any, cast
 
 from relit.agents import place
 from relit.agents.checks import CHECKS
 from relit.control.care import ConfigFile, Format
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
 
 LARGEST = 4 << 20
 
@@ -92,8 +92,8 @@ def load(data: bytes, form: Format) -> dict[str, Any]:
     """Text in one of the formats as a tree. ``Unreadable``."""
     try:
         tree = _LOAD[form](data.decode())
-    except pyjson5.Json5Exception as error:
-        raise Unreadable(f"it is not JSON5: {error.args[0]}") from error
+    except Unreadable:
+        raise
     except Exception as error:  # parsers of agents' texts raise whatever they like
         raise Unreadable(f"it is not {form.upper()}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(tree, dict):
@@ -223,6 +223,8 @@ def _told(file: ConfigFile, error: Exception) -> str:
 
 
 def _yaml() -> YAML:
+    from ruamel.yaml import YAML  # most processes of relit's read no agent's file, and it is large
+
     made = YAML()
     made.preserve_quotes = True
     made.width = 4096
@@ -233,8 +235,17 @@ def _json(text: str) -> Any:
     return json.loads(text)
 
 
+def _json5(text: str) -> Any:
+    import pyjson5  # as above
+
+    try:
+        return pyjson5.loads(text)
+    except pyjson5.Json5Exception as error:
+        raise Unreadable(f"it is not JSON5: {error.args[0]}") from error
+
+
 _LOAD: Mapping[Format, Callable[[str], Any]] = {
     "json": _json,
-    "json5": pyjson5.loads,
+    "json5": _json5,
     "yaml": lambda text: _yaml().load(text),
 }

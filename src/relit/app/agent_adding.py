@@ -19,7 +19,7 @@ from relit.app.agents import kind_of, version_of
 from relit.app.by_hand import Hand
 from relit.app.folder import prepare, run_dir
 from relit.app.instances import folder_of, home_of
-from relit.app.up import check_names, spec_of
+from relit.app.specs import check_names, spec_of
 from relit.app.vaulted import for_agent
 from relit.errors import ConfigError, Conflict, Invalid, NotFound
 from relit.lib.names import AGENT

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from relit.app.agents import kind_of, machine, runtime_of
-from relit.app.up import spec_of
+from relit.app.specs import spec_of
 from relit.drivers.base import Launch
 from relit.drivers.boxed import boxed
-from relit.node.healing import launch_of
+from relit.node.launching import launch_of
 from relit.settings import Environment, Settings
 
 _BINS = ("node/bin", "node_modules/.bin", "venv/bin")

@@ -23,7 +23,7 @@ from relit.app.agent_clone import mark_of
 from relit.app.agents import machine
 from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
-from relit.app.up import spec_of
+from relit.app.specs import spec_of
 from relit.control.box import Box
 from relit.control.care import Care, Tried
 from relit.control.values import InstanceSpec, Probe
@@ -37,8 +37,8 @@ from relit.lib.proc import MARK, kill_marked
 from relit.lib.service import finished
 from relit.node import gauge, probe
 from relit.node.gauge import Gauge
-from relit.node.healing import launch_of
 from relit.node.judging import PATIENCE
+from relit.node.launching import launch_of
 from relit.node.redact import Redactor, telling, telling_names
 from relit.settings import Environment, Settings
 

@@ -13,7 +13,7 @@ from relit.api.volumes_port import Volumes
 from relit.app import functions, parts, strict
 from relit.app.folder import run_dir
 from relit.app.house_tools import HouseTools
-from relit.app.up import command
+from relit.app.specs import command
 from relit.durable.engine import Engine
 from relit.errors import ConfigError, RelitError
 from relit.gateway.tools.base import Tool, schema

@@ -8,7 +8,7 @@ from relit.control.care import Care
 from relit.control.values import InstanceSpec
 from relit.drivers.base import Driver, Launch, Life
 from relit.errors import KeeperUnreachable, RelitError
-from relit.node.healing import launch_of
+from relit.node.launching import launch_of
 
 
 class Follower:
@@ -39,14 +39,14 @@ class Follower:
         except RelitError:  # the next start meets the same trouble, and tells it
             self._launch = None
 
-    def take(self) -> Launch | None:
-        """What to start: the driver answers with the life that it started already."""
+    def take(self) -> Launch:
+        """What to start: where that was made ready, the driver answers with the life that it started already."""
         launch, self._launch = self._launch, None
-        return launch
+        return launch or launch_of(self._spec)
 
     async def drop(self) -> None:
         """There is to be none; one that was started already ends."""
-        launch = self.take()
+        launch, self._launch = self._launch, None
         if launch is not None:
             with contextlib.suppress(KeeperUnreachable):  # gone with the keeper, or found by name at the next start
                 await self._driver.kill(launch.key)

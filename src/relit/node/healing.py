@@ -17,16 +17,15 @@ from relit.agents.door import is_free
 from relit.control.base import Control
 from relit.control.care import Care, ConfigFile, KnownGood, Repair, Tried
 from relit.control.values import REPAIR, VALIDATE, InstanceSpec
-from relit.drivers.base import Driver, Exit, Launch
+from relit.drivers.base import Driver, Exit
 from relit.errors import KeeperUnreachable, RelitError, ServerUnreachable
 from relit.lib.clock import Clock
-from relit.lib.ids import new_id
 from relit.lib.service import finished
 from relit.node import bisect
 from relit.node.ladder import Ending, Facts, Verdict, reachable
+from relit.node.launching import launch_of
 from relit.node.redact import Redactor, telling
 from relit.node.trouble import told
-from relit.pressure.shedding import fresh_score
 
 LINGER_S, LOOK_S = 2.0, 0.02  # how long a taken port is looked at before that counts
 TRIES = 6  # so often an action's budget for clones of older homes: each may take as long as a start
@@ -34,23 +33,6 @@ VALIDATE_S = 60.0  # for an agent's own check of its configuration
 _READ, _SAID = 64 << 10, 600  # bytes of what it says that are looked through for secrets; characters that are told
 _LOG = logging.getLogger(__name__)
 ASK_S = 30.0  # for what is known to be good: a snapshot of the home is taken on the way
-
-
-def launch_of(spec: InstanceSpec, *, name: str = "", argv: Sequence[str] = ()) -> Launch:
-    """A life of an instance, or of another command in its place."""
-    return Launch(
-        key=new_id(),
-        name=name or spec.name,
-        argv=list(argv) or spec.argv,
-        env=spec.env,
-        cwd=spec.cwd,
-        log=spec.log,
-        tag="" if name else spec.tag(),
-        hold=None if name else spec.hold,
-        box=spec.box,
-        limits=spec.limits,
-        oom=None if spec.demand is None else fresh_score(spec.demand.priority),
-    )
 
 
 class Healing:

@@ -21,7 +21,7 @@ from relit.node import probe
 from relit.node.edits import FRESH_MS, Edits
 from relit.node.follower import Follower
 from relit.node.gate import Gate, Ticket
-from relit.node.healing import Healing, launch_of
+from relit.node.healing import Healing
 from relit.node.holds import Hold
 from relit.node.ladder import (
     SAID,
@@ -229,7 +229,7 @@ class Instance:
         self._ticket = None
 
     async def _launch(self) -> Life:
-        launch = self._follower.take() or launch_of(self.spec)
+        launch = self._follower.take()
         try:
             life = await self._driver.start(launch)
         except Conflict:

@@ -22,7 +22,7 @@ def check(session: Session) -> None:
 
     from relit.app.alerts import check_addresses
     from relit.app.serve import check_secrets
-    from relit.app.up import check_names
+    from relit.app.specs import check_names
     from relit.app.vaulted import hand_out
 
     settings = session.settings()

@@ -34,7 +34,7 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
     Each is kept alive: what dies is started again, and its work goes on where it was. Once more, while it is up: it
     reads relit.toml again.
     """
-    from relit.app.up import check_names
+    from relit.app.specs import check_names
     from relit.settings.noted import note_start
 
     settings = session.settings({"server.listen": listen})
@@ -115,7 +115,7 @@ def _spawn(
     session: Session, settings: Settings, modules: tuple[str, ...], listen: str | None
 ) -> subprocess.Popen[bytes]:
     from relit.app.folder import prepare
-    from relit.app.up import command
+    from relit.app.specs import command
 
     prepare(settings.data)
     words = [*(["--listen", listen] if listen else []), *modules]

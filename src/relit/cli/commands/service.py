@@ -75,8 +75,8 @@ def status(session: Session, system: bool) -> int:
 
 
 def _text(session: Session, *, system: bool, account: str) -> str:
+    from relit.app.specs import command
     from relit.app.unit import Unit
-    from relit.app.up import command
 
     settings = session.settings()
     ours = {name: text for name, text in session.environment.all.items() if name.startswith("RELIT_")}
