@@ -23,6 +23,23 @@ def matches(kind: str, scene: str, *, masked: bool = True) -> list[Match]:
     return [each for each in found if each is not None]
 
 
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("openclaw", "## Temporal Context\nCurrent date: 2026-11-{}\nTime zone: UTC"),
+        ("hermes", "You are helpful.\n\nConversation started: Friday, November {}, 2026\nModel: m"),
+    ],
+)
+def test_after_midnight_it_asks_the_same(kind: str, line: str) -> None:
+    hidden = masks(kind_table(kind)["masks"])
+
+    def asked(text: str) -> Match | None:
+        messages = [{"role": "system", "content": text}, {"role": "user", "content": "hello"}]
+        return match_of("/chat/completions", json.dumps({"model": "m", "messages": messages}).encode(), hidden)
+
+    assert asked(line.format(27)) == asked(line.format(28)) != asked(line.format(27) + ".")
+
+
 @both
 def test_another_life_on_the_same_home_asks_the_same(kind: str) -> None:
     first = matches(kind, "first")

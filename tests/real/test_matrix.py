@@ -13,12 +13,16 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real_house import WAIT_S, RealHouse, about, below, broken_version, fill
 
+from relit.agents.recipes import kind_table
 from relit.control.care import Entry
+from relit.gateway.matching import Mask, masks
 from relit.testing.llm import Answer, Rule, ToolCall
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
@@ -33,6 +37,18 @@ both = pytest.mark.parametrize("house", CONFIG, indirect=True)
 def did(entries: list[Entry]) -> list[str]:
     """What relit did by itself."""
     return [each.what.partition(":")[0] for each in entries if each.took_ms is not None]
+
+
+def dated(body: Any, hidden: list[Mask]) -> list[str]:
+    """Lines of a request that say which day it is, though what varies is masked: after midnight they are others."""
+    if isinstance(body, str):
+        for mask in hidden:
+            body = mask.pattern.sub(mask.word, body)
+        days = [datetime.now(UTC) - timedelta(days=each) for each in (0, 1)]
+        told = {day.strftime(form) for day in days for form in ("%Y-%m-%d", "%B %d, %Y")}
+        return [line for line in body.splitlines() if any(day in line for day in told)]
+    below = body.values() if isinstance(body, dict) else body if isinstance(body, list) else []
+    return [line for each in below for line in dated(each, hidden)]
 
 
 async def answers(house: RealHouse) -> None:
@@ -124,7 +140,9 @@ async def test_replay_buys_nothing_twice(house: RealHouse) -> None:
     assert (await house.answer(run)).strip() == "Done."
     calls = json.loads(await house.relit("turn", "show", "one", run, "--json"))["calls"]
     assert [each["state"] for each in calls if each["protocol"]] == ["done", "done", "replayed", "replayed"]
-    assert len([each for each in house.llm.requests if about("work")(each.ask)]) == 2
+    asked = [each.ask for each in house.llm.requests if about("work")(each.ask)]
+    assert len(asked) == 2
+    assert [each for ask in asked for each in dated(ask.body, masks(kind_table(kind)["masks"]))] == []
 
 
 # --- alive and dead -------------------------------------------------------------------------------------------------
