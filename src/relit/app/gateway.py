@@ -41,6 +41,7 @@ from relit.store.base import Store
 from relit.vault.refusals import Refusals
 
 _LOG = logging.getLogger(__name__)
+_GC = 10_000, 20, 20  # calls leave next to no cycles behind: to look for them as often as usual takes for nothing
 _GONE_S = 2.0  # so long a gateway that is being ended may still hold its lock
 
 
@@ -61,6 +62,7 @@ async def serve(settings: Settings, began: Callable[[str], None] = lambda url: N
         gateway = compose(settings, written, Recorded(run_dir(settings)), desk, refused)
         gc.collect()
         gc.freeze()  # what is there now stays: to look through it again and again makes all streams stand still
+        gc.set_threshold(*_GC)
         async with running([gateway], lambda: began(gateway.url)):
             await stop.wait()
 

@@ -41,7 +41,8 @@ class SqlCalls:
         return call_of(found[0]) if found else None
 
     async def beside(self, call: ModelCall) -> list[ModelCall]:
-        return await self._calls("calls_beside", call.run, call.life, call.lane, call.key)
+        [found] = await self._database.read(("calls_beside", (call.run, call.life, call.lane, call.key)), few=True)
+        return [call_of(each) for each in found]
 
     async def replay(self, call: ModelCall) -> ModelCall | None:
         return await self._database.write(Op(_replay, call))
