@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from relit import errors
 from relit.app.functions import Described, FunctionTools
 from relit.app.house_tools import HouseTools
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
-from relit.gateway.tools.base import NotSent
+from relit.gateway.tools.base import NotSent, Unsure
 from relit.settings import Environment, Settings, load
 from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.sqlite.store import SqliteStore
@@ -81,6 +82,35 @@ async def test_no_secret_is_written_into_notes_schedules_or_messages(tools: Hous
         [],
         [],
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (errors.RunTimeout("it took too long"), "it took too long"),
+        (errors.RunFailed("it failed"), "it failed"),
+        (errors.PayloadError("its output cannot be read"), None),
+        (errors.StoreUnavailable("the store is away"), None),
+    ],
+)
+async def test_a_function_that_was_started_never_counts_as_not_done(
+    configured: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch, error: errors.RelitError, told: str | None
+) -> None:
+    """Its run goes on, or has ended: the same call is the same run."""
+
+    async def result(engine: Engine, run: str) -> object:
+        raise error
+
+    monkeypatch.setattr(Engine, "result", result)
+    tools = FunctionTools(configured, engine, {"charge": Described("Charge.", {}, True)})
+    if told is None:
+        with pytest.raises(Unsure):
+            await tools.send(call("charge"), {})
+    else:
+        outcome = await tools.send(call("charge"), {})
+        assert outcome.failed
+        assert told in outcome.content[0]["text"]
+    assert len(await engine.store.runs()) == 1
 
 
 async def test_a_function_gets_no_secret_by_way_of_the_journal(configured: Settings, engine: Engine) -> None:

@@ -219,6 +219,7 @@ async def test_nobody_reads_anothers_results(tmp_path: Path) -> None:
         asked = {"name": "read_result", "arguments": {"call": (await state(home)).id}}
         answer = await home.mcp("tools/call", token="other-token", **asked)
         assert answer["result"]["isError"]
+        assert ("other", "gateway:foreign", "read_result: a call of another agent's") in await home.refused()
 
 
 async def test_a_large_result_lies_beside_the_database(tmp_path: Path) -> None:

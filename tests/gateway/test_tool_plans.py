@@ -67,11 +67,17 @@ def test_what_is_missing_is_told() -> None:
         (b'{"a":{"b":false}}', "a.b", None),
         (b'{"a":0}', "a", 0),
         (b"plain", "", "plain"),
-        (b"plain", "a", None),
+        (b"null", "a", None),
     ],
 )
 def test_a_look_up_finds_what_is_there(answer: bytes, path: str, value: Any) -> None:
     assert plan.found(answer, path) == value
+
+
+@pytest.mark.parametrize("answer", [b"", b"plain", b"<html>please log in</html>", b'{"items":[{"id":', b'"no"', b"7"])
+def test_an_answer_of_another_kind_says_nothing(answer: bytes) -> None:
+    with pytest.raises(ValueError, match="it is"):
+        plan.found(answer, "items.0")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,17 @@ async def test_a_call_is_written_down_before_and_after(tools: ToolCalls) -> None
     assert await tools.of_agent("scout") == [ended]
 
 
+async def test_a_further_attempt_says_until_when_it_may_have_an_effect(tools: ToolCalls) -> None:
+    opened, _ = await tools.begin(call(deadline_at=5), 0)
+    await tools.again("t1", 9)
+    found = await tools.get("t1")
+    assert (found.state, found.deadline_at, found.gateway) == ("open", 9, opened.gateway)
+    ended = await tools.end(ToolEnd(id="t1", state="done", result=b"ok"))
+    await tools.again("t1", 99)
+    await tools.again("unknown", 99)
+    assert await tools.get("t1") == ended
+
+
 async def test_a_call_of_a_turn_has_the_same_key_whenever_the_turn_is_lived_again(tools: ToolCalls) -> None:
     def key(before: int, run: str = "r1") -> str:
         return f"relit-{derived_id(run, 'mail', 'h', str(before))}"

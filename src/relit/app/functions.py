@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from relit.durable.engine import Engine
-from relit.errors import RelitError, RunCancelled, RunFailed
+from relit.errors import RelitError, RunCancelled, RunFailed, RunTimeout
 from relit.gateway.tools import results
-from relit.gateway.tools.base import NotSent, Outcome, Tool, text
+from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, text
 from relit.lib import durations
 from relit.lib.ids import derived_id
 from relit.settings import Settings
@@ -66,10 +66,10 @@ class FunctionTools:
         run = await self._engine.start(f"{AGENT}/{call.tool}", [arguments], id=derived_id("tool.run", call.key))
         try:
             found = await self._engine.result(run)
-        except (RunFailed, RunCancelled) as error:
+        except (RunFailed, RunCancelled, RunTimeout) as error:
             return text(f"{error.what}: {error.why}", failed=True)
-        except RelitError as error:
-            raise NotSent(str(error), retry=error.retry) from error
+        except RelitError as error:  # it has begun
+            raise Unsure(str(error)) from error
         return text(found if isinstance(found, str) else msgspec.json.encode(found).decode())
 
 

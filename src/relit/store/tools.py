@@ -99,6 +99,10 @@ class ToolCalls(Protocol):
         ended."""
         ...
 
+    async def again(self, id: str, deadline_at: int) -> None:
+        """A further attempt begins, and can have no effect after that. Of one that has ended nothing is changed."""
+        ...
+
     async def end(self, end: ToolEnd) -> ToolCall:
         """An attempt has ended; the call as it is then."""
         ...

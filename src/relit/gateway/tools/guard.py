@@ -29,7 +29,15 @@ _NOT_PUBLIC = [
 
 
 class Forbidden(NotSent):
-    """An address that may not be called."""
+    """What an agent may not reach. ``code`` and ``told``: in the audit trail."""
+
+    code, told = "forbidden-address", "an address not to be called"
+
+
+class Foreign(Forbidden):
+    """It is another agent's."""
+
+    code, told = "foreign", "a call of another agent's"
 
 
 def is_public(address: Address) -> bool:

@@ -62,9 +62,12 @@ class HttpTools:
         status, body, _ = await self.fetch(plan.looking(http, arguments, call.key), private=http.private, once=True)
         if status == 404:
             return None
-        if status >= 400:
+        if status >= 300:
             raise Unsure(f"the look-up: HTTP status {status}: {_told(body)}")
-        found = plan.found(body, http.lookup.found)
+        try:
+            found = plan.found(body, http.lookup.found)
+        except ValueError as error:
+            raise Unsure(f"the look-up cannot be read, {error}: {_told(body)}") from error
         return None if found is None else text(found if isinstance(found, str) else plan.plain(found))
 
     async def fetch(

@@ -8,6 +8,7 @@ from typing import Any
 from relit.errors import NotFound
 from relit.gateway.tools import results
 from relit.gateway.tools.base import NotSent, Outcome, Tool, schema, text
+from relit.gateway.tools.guard import Foreign
 from relit.gateway.tools.results import READ, Blobs
 from relit.store.tools import ToolCall, ToolCalls
 
@@ -30,7 +31,9 @@ class OwnTools:
             asked = await self._calls.get(arguments["call"])
         except NotFound as error:
             raise NotSent(error.what) from error
-        if asked.agent != call.agent or not asked.final:
+        if asked.agent != call.agent:
+            raise Foreign(f"there is no call {arguments['call']!r} with a result")
+        if not asked.final:
             raise NotSent(f"there is no call {arguments['call']!r} with a result")
         whole = await results.whole(asked, self._blobs)
         return text(results.piece(whole, arguments.get("offset", 0), _PIECE))

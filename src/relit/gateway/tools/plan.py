@@ -80,11 +80,16 @@ def looking(http: HttpTool, arguments: Mapping[str, Any], key: str) -> Sending:
 
 
 def found(answer: bytes, path: str) -> Any:
-    """What lies at a dotted path of an answer; ``None``: nothing does."""
+    """What lies at a dotted path of an answer; ``None``: nothing does. ValueError: it is not such an answer (a page, a
+    part of one), so that it says nothing."""
     try:
         value = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None if path else answer.decode("utf-8", "replace")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if path:
+            raise ValueError("it is not JSON") from error
+        return answer.decode("utf-8", "replace")
+    if path and not isinstance(value, dict | list | None):
+        raise ValueError("it is neither a table nor a list")
     for part in path.split(".") if path else []:
         if isinstance(value, list) and part.isdigit():
             value = value[int(part)] if int(part) < len(value) else None

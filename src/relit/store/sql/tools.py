@@ -34,6 +34,9 @@ class SqlTools:
     async def send(self, id: str, gateway: str, deadline_at: int) -> ToolCall | None:
         return await self._database.write(Op(_send, (id, gateway, deadline_at)))
 
+    async def again(self, id: str, deadline_at: int) -> None:
+        await self._database.write(Op(_again, (id, deadline_at)))
+
     async def end(self, end: ToolEnd) -> ToolCall:
         return await self._database.write(Op(_end, end))
 
@@ -176,6 +179,14 @@ async def _send(tx: Tx, args: tuple[str, str, int]) -> ToolCall | None:
     return await _kept(
         tx, msgspec.structs.replace(call, state="open", gateway=gateway, sent_at=tx.now, deadline_at=deadline_at)
     )
+
+
+@one_by_one
+async def _again(tx: Tx, args: tuple[str, int]) -> None:
+    id, deadline_at = args
+    call = await _held(tx, id)
+    if call is not None and call.state == "open":
+        await _kept(tx, msgspec.structs.replace(call, sent_at=tx.now, deadline_at=deadline_at))
 
 
 @one_by_one
