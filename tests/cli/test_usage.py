@@ -209,6 +209,7 @@ def test_a_turn_that_is_replayed_buys_nothing_twice(askers: House) -> None:
     home = askers.data / "agents" / "again" / "home"
     assert (home / "diary").read_text() == "Please die.\n", "it went back, and did it once"
     assert "replayed" in askers.run("turn", "show", "again", run).output
+    assert "replayed" in askers.run("show", run).output
     [row] = [each for each in askers.json("usage", "again", "--by", "run")["runs"] if each["run"] == run]
     assert (row["calls"], row["replayed"], row["input"], row["failed"]) == (2, 1, 200, 0)
     assert row["saved"] == calls[0]["cost"]

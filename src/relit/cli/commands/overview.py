@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from relit import documents
+from relit.cli.commands.usage import summed
 from relit.cli.http import Api, segment
 from relit.cli.screen import Screen, ago, brief, short, when
 from relit.cli.session import Session, pass_session
@@ -69,7 +70,18 @@ def show(session: Session, run: str, full: bool, limit: int, after: int) -> None
     for effect in effects:
         screen.line(_effect(screen, effect))
     _journal(screen, steps)
+    _calls(api, screen, found)
     screen.hint(*next_commands(api, found))
+
+
+def _calls(api: Api, screen: Screen, run: documents.Run) -> None:
+    """Of a turn: what its agent asked of models and tools, in sum."""
+    if run.mailbox is None:
+        return
+    calls = api.get(f"/v1/runs/{run.id}/calls", documents.ModelCalls).calls
+    tools = api.get(f"/v1/runs/{run.id}/tools", documents.ToolCalls).calls
+    if calls or tools:
+        screen.line(f"{summed(calls, tools)} (relit turn show {run.agent} {short(run.id)})")
 
 
 def _head(screen: Screen, run: documents.Run) -> None:

@@ -131,11 +131,11 @@ def show_turn(session: Session, agent: str, run: str) -> None:
     heads = ["CALL", "AT", "TOOK", "MODEL OR TOOL", "STATE", "INPUT", "CACHED", "OUTPUT", "COST", "WHY"]
     screen.table(heads, [row for _, row in sorted(rows, key=lambda each: each[0])], "no call was made")
     if rows:
-        screen.note(_sum(calls, tools))
+        screen.note(summed(calls, tools))
 
 
-def _sum(calls: Sequence[documents.ModelCall], tools: Sequence[documents.ToolCall]) -> str:
-    """What all of them came to."""
+def summed(calls: Sequence[documents.ModelCall], tools: Sequence[documents.ToolCall]) -> str:
+    """What all of them came to: made, replayed, saved."""
     replayed = [each for each in calls if each.state == "replayed"]
     refused = sum(each.state == "refused" for each in calls)
     saved = f", {len(replayed)} replayed: {_usd(sum(each.saved for each in replayed))} saved" if replayed else ""
