@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from relit import errors
@@ -82,6 +85,23 @@ async def test_no_secret_is_written_into_notes_schedules_or_messages(tools: Hous
         [],
         [],
     )
+
+
+async def test_a_moment_is_that_of_the_call_however_late_it_is_allowed(configured: Settings, engine: Engine) -> None:
+    asked: list[tuple[str, str, list[bytes]]] = []
+
+    class Kept:
+        async def restore(self, agent: str, at: str, paths: list[bytes]) -> Any:
+            asked.append((agent, at, paths))
+            return SimpleNamespace(to=7)
+
+    tools = HouseTools(configured, engine, lambda: nullcontext(cast("Any", Kept())))
+    made = msgspec.structs.replace(call("restore_file"), started_at=1_000_000_000_000)
+    for at in ("10 minutes ago", "12"):
+        assert not (await tools.send(made, {"path": "a/b", "at": at})).failed
+    with pytest.raises(NotSent, match="not a time"):
+        await tools.send(made, {"path": "a", "at": "some while ago"})
+    assert asked == [("a", "@999999400000", [b"a/b"]), ("a", "12", [b"a/b"])]
 
 
 @pytest.mark.parametrize(

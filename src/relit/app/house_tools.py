@@ -16,6 +16,7 @@ from relit.errors import ConfigError, MailboxFull, NotFound, RelitError
 from relit.gateway.tools import results
 from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, schema, text
 from relit.lib.ids import derived_id
+from relit.lib.moments import fixed
 from relit.settings import Settings
 from relit.store.tools import ToolCall
 from relit.store.values import Schedule
@@ -117,8 +118,12 @@ class HouseTools:
         return f"snapshot {taken.snapshot.number}"
 
     async def _restore(self, call: ToolCall, asked: dict[str, Any]) -> str:
+        try:
+            at = fixed(asked["at"], call.started_at)  # of when it was asked for: a person may have said yes much later
+        except ValueError as error:
+            raise NotSent(str(error)) from error
         async with self._volumes() as volumes:
-            done = await volumes.restore(call.agent, asked["at"], [asked["path"].encode()])
+            done = await volumes.restore(call.agent, at, [asked["path"].encode()])
         return f"{asked['path']} is as it was in snapshot {done.to}"
 
 
