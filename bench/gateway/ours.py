@@ -17,6 +17,7 @@ from relit.agents import door
 from relit.app import parts
 from relit.app.agents import MODEL
 from relit.app.instances import folder_of
+from relit.app.specs import FEW_ARENAS
 from relit.lib import proc
 from relit.settings import Environment, Settings, load
 from relit.store.values import NewRun, WorkerInfo
@@ -57,7 +58,7 @@ class Relit:
         self._data = folder / "data"
         self._data.mkdir(parents=True, mode=0o700)
         (folder / "relit.toml").write_text(_settings(upstream, casts))
-        self._environment = {**os.environ, "HOME": str(folder), "RELIT_DATA": str(self._data)}
+        self._environment = {**FEW_ARENAS, **os.environ, "HOME": str(folder), "RELIT_DATA": str(self._data)}
         self.settings: Settings = load(folder / "relit.toml", environment=Environment(self._environment))
         self._process: subprocess.Popen[str] | None = None
         self._tokens = {name: _token(self.settings, name) for cast in casts for name in cast.agents}

@@ -37,6 +37,7 @@ FUNCTIONS = "functions"
 GATEWAY = "gateway"
 FRONT = "front"
 RAW = "raw.log"  # what an instance writes; the node makes out.log of it, without secrets
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # of a process whose threads work one after the other on large pieces
 _OURS = Backoff(most_ms=5_000)  # everybody waits for them
 STARTUP_MS = 3_600_000  # of volumes: a restore or a fork that was cut short is finished first
 # When all ends, workers stop first: the server still takes their reports, and a snapshot may need them frozen.
@@ -108,7 +109,9 @@ def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec
     if settings.models or settings.granted:
         made = _own(settings, env, GATEWAY)
         found.append(
-            msgspec.structs.replace(made, live=[_live(f"{settings.gateway_url}/healthz")], order=VOLUMES_ORDER)
+            msgspec.structs.replace(
+                made, env=FEW_ARENAS | env, live=[_live(f"{settings.gateway_url}/healthz")], order=VOLUMES_ORDER
+            )
         )
     return found
 
@@ -203,7 +206,7 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
     return InstanceSpec(
         name=VOLUMES,
         argv=command(settings, "volumes", "--ready-file", ready),
-        env={"MALLOC_ARENA_MAX": "2"} | env,  # its threads work one after the other on large pieces
+        env=FEW_ARENAS | env,
         cwd=str(settings.folder),
         log=_log(settings, VOLUMES),
         ready=_file(ready),
