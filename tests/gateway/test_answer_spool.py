@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -24,14 +23,6 @@ PRICES = {"m": Price(input=1.0, output=10.0)}
 HEADERS = [("Content-Type", "text/event-stream"), ("Set-Cookie", "secret")]
 EVENT = b'data: {"choices": [{"delta": {"content": "word"}}]}\n\n'
 USAGE = {"model": "m", "usage": {"prompt_tokens": 20, "completion_tokens": 100}}
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "relit.db")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

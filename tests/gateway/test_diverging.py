@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from gateway_house import CHAT, client, provider, sends
 from turns_house import life, recorder
 
@@ -18,14 +16,6 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r
 SYSTEM = {"role": "system", "content": "It is 15:04."}
 ASKED = {"model": "m", "max_tokens": 100, "messages": [SYSTEM, {"role": "user", "content": "hello"}]}
 TITLE = {"model": "m", "messages": [{"role": "user", "content": "Think of a title."}]}
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "relit.db")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def diverged(store: SqliteStore, folder: Path, *second: dict[str, Any]) -> list[dict[str, Any]]:

@@ -36,14 +36,6 @@ DONE = b"\n\ndata: [DONE]\n\n"
 COST = 1_020_000  # billionths of a dollar: 20 at 1 and 100 at 10 dollars a million
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "relit.db")
-    await made.start()
-    yield made
-    await made.stop()
-
-
 @asynccontextmanager
 async def gateway(url: str, store: SqliteStore, limit: float | None = None, **route: Any) -> AsyncIterator[Gateway]:
     budgets = {} if limit is None else {"scout": Budget(scope="agent:scout", limit=round(limit * USD))}

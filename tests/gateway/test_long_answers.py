@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import openai
@@ -33,13 +32,9 @@ PACE_S = 0.001  # a model is slower than a wire
 END = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 50}}\n\ndata: [DONE]\n\n'
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "relit.db")
-    await made.start()
-    await life(made, 1)
-    yield made
-    await made.stop()
+@pytest.fixture(autouse=True)
+async def in_a_turn(store: SqliteStore) -> None:
+    await life(store, 1)
 
 
 @asynccontextmanager
