@@ -65,6 +65,21 @@ async def test_stop_is_safe_twice_and_before_start() -> None:
     await again.stop()
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_connects_while_it_stops_is_hung_up_on(turns: int) -> None:
+    """However many turns of the loop lie between the connection and the stop."""
+    server = ApiServer(HELLO, port=0)
+    await server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as caller:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.stop()
+        try:
+            assert caller.recv(1) == b""
+        except ConnectionResetError:
+            pass  # that says it, too
+
+
 async def test_its_port_is_known_after_it_stopped() -> None:
     server = ApiServer(HELLO, port=0)
     await server.start()

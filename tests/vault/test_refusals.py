@@ -57,3 +57,32 @@ async def test_a_store_that_is_away_costs_the_record_alone() -> None:
     book.there = True
     await refusals.flush()
     assert book.found == []
+
+
+class SlowBook(Book):
+    """It writes when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.may = asyncio.Event()
+
+    async def record(self, found: Sequence[Refusal]) -> None:
+        self.begun.set()
+        await self.may.wait()
+        await super().record(found)
+
+
+async def test_what_is_being_written_is_waited_for_and_not_cut_off() -> None:
+    book = SlowBook()
+    refusals = Refusals(book.record, SYSTEM_CLOCK)
+    await refusals.start()
+    refusals.saw("scout", "unauthorized", "no")
+    await asyncio.wait_for(book.begun.wait(), 5)
+    flushing, stopping = asyncio.ensure_future(refusals.flush()), asyncio.ensure_future(refusals.stop())
+    await asyncio.wait([flushing, stopping], timeout=0.05)
+    assert not flushing.done()
+    assert not stopping.done()
+    book.may.set()
+    await asyncio.wait_for(asyncio.gather(flushing, stopping), 5)
+    assert book.found == [Refusal("scout", "unauthorized", "no", 1)]

@@ -34,6 +34,17 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.end.wait()
+        await self._stop_accepting()
+
+    async def _stop_accepting(self) -> None:
+        """asyncio forgets, open, what it has accepted but not handed on when a server closes: its caller would wait
+        for ever. So nothing more is accepted, and two turns of the loop later uvicorn knows of every connection."""
+        loop = asyncio.get_running_loop()
+        for server in self.servers:
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

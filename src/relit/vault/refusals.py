@@ -40,6 +40,7 @@ class Refusals:
         self._seen: Counter[tuple[str, str, str]] = Counter()
         self._told: dict[tuple[str, str, str], float] = {}
         self._news = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     async def start(self) -> None:
         """From now on it is written down while it happens."""
@@ -47,7 +48,8 @@ class Refusals:
 
     async def stop(self) -> None:
         """Write down what is left."""
-        await self._tasks.stop()
+        async with self._writing:  # what is being written is not cut off
+            await self._tasks.stop()
         await self.flush()
 
     def saw(self, who: str, code: str, why: str) -> None:
@@ -66,7 +68,12 @@ class Refusals:
                 self._news.set()
 
     async def flush(self, every_s: float = 0.0) -> None:
-        """Write down what was not told in the last ``every_s`` seconds."""
+        """Write down what was not told in the last ``every_s`` seconds. What was seen before is on record then, whoever
+        writes it."""
+        async with self._writing:
+            await self._write(every_s)
+
+    async def _write(self, every_s: float) -> None:
         now = self._clock.monotonic()
         due = [each for each in self._seen if now - self._told.get(each, -every_s) >= every_s]
         found = [Refusal(*each, self._seen.pop(each)) for each in due]
