@@ -65,6 +65,7 @@ bench-setup: $(VENV)/.dev  ## install the peers that the benchmarks compare with
 	$(PY) bench/setup.py volumes $(if $(QUICK),--peers restic)
 	$(PY) bench/setup.py node $(if $(QUICK),--peers cc$(COMMA)runit)
 	$(PY) bench/setup.py gateway
+	$(PY) bench/setup.py memory
 
 bench-durable: system-deps bench-setup  ## durable runs against their peers; QUICK=1 for the short form
 	$(PY) bench/durable/main.py $(if $(QUICK),--quick)
@@ -82,6 +83,7 @@ bench-gateway: system-deps  ## the gateway against LiteLLM's proxy and a bare on
 	$(PY) -m bench.gateway.main $(if $(QUICK),--quick)
 
 bench-memory: system-deps $(VENV)/.dev  ## the memory semaphore on a machine that is a cgroup; QUICK=1 for the short form
+	$(PY) bench/setup.py memory
 	$(PY) -m bench.memory.main $(if $(QUICK),--quick)
 
 soak: $(VENV)/.dev  ## five minutes of dying workers, then an hour (MINUTES) of 100 faulty agents beside real ones (REAL=0: without)

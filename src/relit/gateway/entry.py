@@ -21,6 +21,7 @@ from relit.store.values import Answer, ModelCall
 
 _LOG = logging.getLogger(__name__)
 SOON_S = 0.004  # what nobody waits for is written down so much later: not while a call is on its way out
+_SEEN_LATER = 64, 16 << 10  # pieces of an answer, and bytes
 _OWED = 8  # times that the store may be away when more is to be reserved
 Ending = Literal["done", "failed", "cancelled", "cut"]
 PriceOf = Callable[[str], Price | None]
@@ -102,6 +103,8 @@ class Entry:
         self._sent = sent
         self._meter: Meter | None = None
         self._status = 0
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
         self.over = self._whole = False
         self.opening: Opening | None = None  # ``None``: it is on disk that the call is made
         self.more: Further | None = None  # ``None``: it cannot say more than was reserved for
@@ -150,13 +153,24 @@ class Entry:
             self._track.head(status, headers)
 
     def read(self, piece: bytes) -> None:
-        """A piece of the answer passes."""
-        assert self._meter is not None, "it has begun"
-        self._meter.read(piece)
-        if self._tape is not None:
-            self._tape.read(piece)
+        """A piece of the answer passes. Unless it must be paid for at once, it is looked at later, with others: to look
+        at each takes as long as to pass it on."""
+        self._unread.append(piece)
+        self._unread_bytes += len(piece)
+        most, most_bytes = _SEEN_LATER
+        if self.more is not None or len(self._unread) >= most or self._unread_bytes > most_bytes:
+            self._look()
         if self._track is not None and self._spools:
             self._track.write(piece)
+
+    def _look(self) -> None:
+        for piece in self._unread:
+            if self._meter is not None:
+                self._meter.read(piece)
+            if self._tape is not None:
+                self._tape.read(piece)
+        self._unread.clear()
+        self._unread_bytes = 0
 
     @property
     def _spools(self) -> bool:
@@ -200,6 +214,7 @@ class Entry:
 
     def ended(self, state: Ending, why: str) -> ModelCall:
         """The call, with what it has used."""
+        self._look()
         tokens, said = self._used(state)
         meter = self._meter
         model = meter.model if meter is not None and meter.model else self._call.model

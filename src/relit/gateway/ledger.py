@@ -55,12 +55,27 @@ class Asked(msgspec.Struct, frozen=True):
     conversation: Any = None
 
 
+@dataclass(eq=False)
+class _Life:
+    """Of a turn, as this gateway sees it. ``first``: no other life of it has made a call; ``called``: this one has."""
+
+    turn: Turn
+    first: bool
+    called: bool = False
+
+
 @dataclass(frozen=True)
 class Question:
-    """``match``: what it asks; ``None`` where its answer is not kept."""
+    """``match``: what it asks, in which ``life``; ``None`` where its answer is not kept."""
 
     turn: Turn
     match: Match | None = None
+    life: _Life | None = None
+
+    @property
+    def followed(self) -> bool:
+        """Whether an earlier life of the turn may have asked the same."""
+        return self.life is not None and not self.life.first
 
     @property
     def again(self) -> tuple[str, str]:
@@ -97,7 +112,7 @@ class Ledger:
         self._routes = routes
         self._me = msgspec.json.encode(proc.myself()).decode()
         self._sure = True  # the last commit went well
-        self._gone: dict[str, tuple[str, str]] = {}  # by agent, the life that has made a call
+        self._lives: dict[str, _Life] = {}  # by agent, the latest
         self._late: list[Callable[[], Awaitable[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -164,18 +179,33 @@ class Ledger:
         Raises ``Refused``."""
         try:
             turn = await self._calls.turn(caller.agent)
+            if self._blobs is None or not turn.run or body is None or target.call in (None, "tokens"):
+                return Question(turn)
+            life = await self._life(caller.agent, turn)
         except StoreError as error:
             raise _away(error) from error
-        if self._blobs is None or not turn.run or body is None or target.call in (None, "tokens"):
-            return Question(turn)
         hidden = self._masks.get(caller.agent, ())
         if len(body) > _LARGE:
-            return Question(turn, await asyncio.to_thread(match_of, target.below, body, hidden))
-        return Question(turn, match_of(target.below, body, hidden))
+            return Question(turn, await asyncio.to_thread(match_of, target.below, body, hidden), life)
+        return Question(turn, match_of(target.below, body, hidden), life)
+
+    async def _life(self, agent: str, turn: Turn) -> _Life:
+        """The store is asked once for each: most turns have one life, and to look for others takes as long as all else
+        that is done about a call."""
+        was = self._lives.get(agent)
+        if was is not None and was.turn == turn:
+            return was
+        again = was is not None and was.turn.run == turn.run
+        made = _Life(turn, first=not again and not await self._calls.lived(turn))
+        now = self._lives.get(agent)
+        if now is not was and now is not None and now.turn == turn:
+            return now
+        self._lives[agent] = made
+        return made
 
     async def replay(self, caller: Caller, route: Route, question: Question) -> Kept | None:
         """The answer that an earlier life of the turn got to the same call; ``None``: it is to be made."""
-        if question.match is None or self._blobs is None:
+        if question.match is None or self._blobs is None or not question.followed:
             return None
         call = ModelCall(
             id=new_id(), agent=caller.agent, run=question.turn.run, route=route.name, gateway=self._me,
@@ -223,13 +253,13 @@ class Ledger:
         )
         blobs = self._blobs if question.match is not None else None
         if budgets:
-            call = await self._opened(call, budgets)
+            call = await self._opened(call, budgets, question)
         track = self._spool.begin(Sent(call, sent)) if self._spool is not None else None
         entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track, self._later)
         entry.budgeted = bool(budgets)
         entry.more = self._further(call, budgets, asked, price)
         if not budgets:
-            entry.opening = Opening(functools.partial(self._opened, call, ()))
+            entry.opening = Opening(functools.partial(self._opened, call, (), question))
         if not self._sure or track is None or not track.there:
             await self._first(entry)
         return entry
@@ -254,9 +284,11 @@ class Ledger:
         except StoreError as error:
             raise _away(error) from error
 
-    async def _compare(self, call: ModelCall) -> None:
+    async def _compare(self, call: ModelCall, question: Question) -> None:
         """That a life goes another way than the one before is worth a word: a pattern may be missing."""
-        if self._record is None or not call.key or (was := await self._before(call)) is None:
+        if self._record is None or not call.key or question.life is None or question.life.first:
+            return
+        if (was := await self._before(call, question.life)) is None:
             return
         data = {
             "lane": call.lane, "asked": call.key, "before": was.key, "number": was.number,
@@ -264,13 +296,12 @@ class Ledger:
         }  # fmt: skip
         await self._record([Event(id="", at=0, name="turn.diverged", agent=call.agent, run=call.run, data=data)])
 
-    async def _before(self, call: ModelCall) -> ModelCall | None:
+    async def _before(self, call: ModelCall, life: _Life) -> ModelCall | None:
         """What an earlier life asked instead. Instructions that are others by themselves make another conversation of
         it, from the first call on."""
-        turn = call.run, call.life
-        first, self._gone[call.agent] = self._gone.get(call.agent) != turn, turn
+        called, life.called = life.called, True
         was = await self._calls.expected(call)
-        if was is not None or not first:
+        if was is not None or called:
             return was
         return next((each for each in await self._calls.beside(call) if is_near(each.outline, call.outline)), None)
 
@@ -281,9 +312,9 @@ class Ledger:
             entry.forget()  # it was not sent
             raise
 
-    async def _opened(self, call: ModelCall, budgets: Sequence[Budget]) -> ModelCall:
+    async def _opened(self, call: ModelCall, budgets: Sequence[Budget], question: Question) -> ModelCall:
         try:
-            await self._compare(call)
+            await self._compare(call, question)
             opened = await self._calls.open(call, budgets)
         except BudgetSpent as error:
             raise _spent(error) from error

@@ -64,7 +64,7 @@ class Whole:
 def whole_of(request: dict[str, Any]) -> Whole:
     """RecursionError: it is too deep."""
     name = next((each for each in _CONVERSATIONS if isinstance(request.get(each), list)), "")
-    parts = {key: digest(value) for key, value in request.items() if key != name}
+    parts = {key: digest(value) for key, value in request.items() if not name or key != name}
     return Whole(parts, name, [digest(each) for each in request[name]] if name else [])
 
 

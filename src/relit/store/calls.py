@@ -15,6 +15,10 @@ class Calls(Protocol):
         """What an agent works on."""
         ...
 
+    async def lived(self, turn: Turn) -> bool:
+        """Whether another life of that turn has made calls."""
+        ...
+
     async def before(self, call: ModelCall) -> ModelCall | None:
         """The one that ``replay`` would answer it from; nothing is written."""
         ...

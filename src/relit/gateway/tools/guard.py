@@ -5,6 +5,7 @@ A name is resolved once, and that address is connected to: what it means a momen
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import unicodedata
@@ -55,6 +56,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
+@functools.lru_cache(1000)
 def literal(host: str) -> Address | None:
     """The address that a host is written as, in any of the ways that a machine's resolver understands."""
     host = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # as resolvers do, for other digits and dots

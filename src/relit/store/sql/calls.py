@@ -31,6 +31,10 @@ class SqlCalls:
         [found] = await self._database.read(("turns_of", (agent,)), few=True)
         return Turn(run=found[0][0], life=f"{found[0][1]}.{found[0][2]}") if len(found) == 1 else Turn()
 
+    async def lived(self, turn: Turn) -> bool:
+        [found] = await self._database.read(("calls_lived", (turn.run, turn.life)), few=True)
+        return bool(found)
+
     async def before(self, call: ModelCall) -> ModelCall | None:
         key = (call.run, call.life, call.lane, call.key)
         [found] = await self._database.read(("call_before", key), few=True)

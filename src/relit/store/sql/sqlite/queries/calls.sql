@@ -79,6 +79,11 @@ SELECT {USAGE} FROM usage WHERE day >= ?1 ORDER BY day, agent, route, model
 -- params: agent
 SELECT id, epoch, (SELECT COALESCE(MAX(seq), 0) FROM steps WHERE run = runs.id) FROM runs WHERE state = 'running' AND finished_at IS NULL AND agent = ?1 AND mailbox IS NOT NULL ORDER BY +id LIMIT 2
 
+-- Whether another life of the turn has made calls.
+-- name: calls_lived
+-- params: run, life
+SELECT 1 FROM calls WHERE run = ?1 AND run <> '' AND life <> ?2 LIMIT 1
+
 -- The first answer of an earlier life that is the same call's, and was given to no call of this one; none from where on
 -- this life has gone another way in that conversation.
 -- name: call_before
