@@ -13,6 +13,7 @@ import msgspec
 from relit.errors import NotFound, VolumeDamaged, VolumeError
 from relit.lib.crashpoints import point
 from relit.lib.service import Tasks
+from relit.lib.spread import spread
 from relit.lib.superjournals import JOURNAL, relocate
 from relit.manifest import Entry, Segment, Volume
 from relit.volumes import due, moved
@@ -111,7 +112,8 @@ class HomeLaying:
             self._restorer(mount.work).reject(mount.home)
         draft = _draft(mount.home)
         remove_tree(draft)
-        draft.mkdir(mode=0o700)
+        with spread(draft.parent):
+            draft.mkdir(mode=0o700)
         return draft
 
     async def exchange(self, mount: Mount, volume: str, number: int) -> Laid:

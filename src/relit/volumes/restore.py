@@ -21,6 +21,7 @@ from relit.errors import RelitError, VolumeDamaged, VolumeError
 from relit.lib import crashpoints
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import new_id
+from relit.lib.spread import spread
 from relit.manifest import Entry, Segment, Skipped
 from relit.volumes import swap
 from relit.volumes.beneath import Beneath, is_folder
@@ -243,7 +244,8 @@ class Restorer:
             base = _beside(home)
             base.mkdir(exist_ok=True, mode=0o700)
         folder = base / f"{new_id()}.new"
-        folder.mkdir(mode=0o700)
+        with spread(base):
+            folder.mkdir(mode=0o700)
         return folder
 
     def _apply(self, home: Beneath, slots: Beneath, journal: Journal, folder: Path) -> Restored:
@@ -294,7 +296,8 @@ def _sync(home: Beneath, journal: Journal) -> None:
 
 
 def _empty(target: Path) -> None:
-    target.mkdir(mode=0o700, exist_ok=True)
+    with spread(target.parent):
+        target.mkdir(mode=0o700, exist_ok=True)
     if any(target.iterdir()):
         raise VolumeError(f"{target} is not empty", fix="name an empty or a new folder")
 

@@ -2,7 +2,8 @@
 
 One thread owns the writing connection. It takes everything that waits, gives each operation a SAVEPOINT inside one
 ``BEGIN IMMEDIATE`` transaction, and commits once: a hundred callers share an fsync. An operation that fails undoes
-only itself. After FULL, IOERR or NOMEM nothing of the batch is trusted: all of it is undone and every caller told.
+only itself; one that is alone needs no SAVEPOINT for that. After FULL, IOERR or NOMEM nothing of the batch is trusted:
+all of it is undone and every caller told.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -32,6 +33,18 @@ READERS = 2
 MOST_AT_ONCE = 2000
 CHECKPOINT_PAGES = 1000  # SQLite's own default
 _ANSWERS = re.compile(r"\bRETURNING\b|^\s*(SELECT|WITH)\b")
+
+
+class _Marks(NamedTuple):
+    """What is said around an operation, and to undo it."""
+
+    begin: str
+    undo: str
+    end: str
+
+
+_ALONE = _Marks("", "ROLLBACK; BEGIN IMMEDIATE", "")
+_AMONG = _Marks("SAVEPOINT op", "ROLLBACK TO op", "RELEASE op")
 
 
 class _Waiting:
@@ -173,7 +186,8 @@ class SqliteDatabase:
         connection.execute("BEGIN IMMEDIATE")
         try:
             tx = SqliteTx(connection, self._sql, self._clock)
-            results = [self._run(connection, tx, item.op) for item in batch]
+            marks = _ALONE if len(batch) == 1 else _AMONG
+            results = [self._run(connection, tx, item.op, marks) for item in batch]
             point("store.commit.before")
             connection.execute("COMMIT")
             point("store.commit.after")
@@ -183,23 +197,25 @@ class SqliteDatabase:
             raise
         return results, tx.topics
 
-    def _run(self, connection: apsw.Connection, tx: SqliteTx, op: Op) -> Any:
-        connection.execute("SAVEPOINT op")
+    def _run(self, connection: apsw.Connection, tx: SqliteTx, op: Op, marks: _Marks) -> Any:
+        if marks.begin:
+            connection.execute(marks.begin)
         try:
             result = _drive(op.run(tx, (op.arg,)))[0]
         except FATAL:
             raise
         except WholeOpFailed as failure:
-            connection.execute("ROLLBACK TO op")
+            connection.execute(marks.undo)
             result = failure.error
         except apsw.Error as error:
-            connection.execute("ROLLBACK TO op")
+            connection.execute(marks.undo)
             result = translate(error, self._path)
         # Whatever an operation raises is its caller's answer and nobody else's.
         except Exception as error:  # noqa: BLE001
-            connection.execute("ROLLBACK TO op")
+            connection.execute(marks.undo)
             result = error
-        connection.execute("RELEASE op")
+        if marks.end:
+            connection.execute(marks.end)
         return result
 
     def _tell(self, batch: list[_Waiting], results: list[Any]) -> None:
