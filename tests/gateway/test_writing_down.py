@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from relit.gateway.ledger import Ledger
 from relit.gateway.prices import Price
 from relit.gateway.routes import Caller, Known, Route
 from relit.gateway.server import Gateway
+from relit.gateway.soon import Soon
 from relit.gateway.spool import Spool
 from relit.store.calls import Calls
 from relit.store.sql.calls import USD
@@ -114,6 +116,43 @@ async def test_it_is_sent_meanwhile_and_nothing_is_passed_on(tmp_path: Path) -> 
         home.slow.go.set()
         assert (await asking).status_code == 200
         assert [each.state for each in await home.calls()] == ["done"]
+
+
+async def test_of_a_stream_only_its_head_is_passed_on_before(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, stream=True) as home,
+        home.http.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer,
+    ):
+        assert answer.status_code == 200
+        reading = asyncio.ensure_future(anext(answer.aiter_raw()))
+        done, _ = await asyncio.wait([reading], timeout=0.2)
+        assert not done
+        assert await home.calls() == []
+        home.slow.go.set()
+        assert await reading == EVENTS
+
+
+async def test_a_stream_that_cannot_be_written_down_says_so_and_nothing_else(tmp_path: Path) -> None:
+    async with house(tmp_path, stream=True) as home:
+        home.slow.broken = True
+        home.slow.go.set()
+        heard = b""
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            async with home.http.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer:
+                async for piece in answer.aiter_raw():
+                    heard += piece
+        assert heard.startswith(b"event: error\ndata: {")
+        assert b'"store"' in heard
+        assert b"usage" not in heard
+        assert (await home.http.post(CHAT, json=HELLO)).status_code == 503, "the next is not sent"
+
+
+async def test_what_becomes_due_meanwhile_is_done_at_once() -> None:
+    soon = Soon()
+    first = soon.next()
+    assert soon.next() is first
+    await first
+    assert soon.next() is not first
 
 
 @pytest.mark.parametrize("how", [{"budget": True}, {"spooled": False}])

@@ -14,13 +14,13 @@ from relit.gateway import prices
 from relit.gateway.answers import Blobs, Tape
 from relit.gateway.prices import Price
 from relit.gateway.refusal import Refused
+from relit.gateway.soon import Soon
 from relit.gateway.spool import Track
 from relit.gateway.usage import Meter, Tokens
 from relit.store.calls import Calls
 from relit.store.values import Answer, ModelCall
 
 _LOG = logging.getLogger(__name__)
-SOON_S = 0.004  # what nobody waits for is written down so much later: not while a call is on its way out
 _SEEN_LATER = 64, 16 << 10  # pieces of an answer, and bytes
 _OWED = 8  # times that the store may be away when more is to be reserved
 Ending = Literal["done", "failed", "cancelled", "cut"]
@@ -30,11 +30,15 @@ PriceOf = Callable[[str], Price | None]
 class Opening:
     """A call that is written down soon, or at once when somebody waits for it."""
 
-    def __init__(self, write: Callable[[], Coroutine[Any, Any, ModelCall]]) -> None:
+    def __init__(self, write: Callable[[], Coroutine[Any, Any, ModelCall]], soon: Soon) -> None:
         self._write = write
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(SOON_S, self._begun)
+        self._due = soon.next()
+        self._due.add_done_callback(self._is_due)
         self._writing: asyncio.Task[ModelCall] | None = None
+
+    def _is_due(self, _: asyncio.Future[None]) -> None:
+        self._begun()
 
     def _begun(self) -> asyncio.Task[ModelCall]:
         failed = self._writing is not None and self._writing.done() and self._writing.exception() is not None
@@ -44,7 +48,7 @@ class Opening:
 
     async def done(self) -> None:
         """Raises what ``write`` raises."""
-        self._timer.cancel()
+        self._due.remove_done_callback(self._is_due)
         await asyncio.shield(self._begun())
 
 
@@ -91,10 +95,12 @@ class Entry:
         blobs: Blobs | None = None,
         track: Track | None = None,
         late: Callable[[Callable[[], Awaitable[None]]], None] = lambda again: None,
+        soon: Soon | None = None,
     ) -> None:
         self._blobs = blobs
         self._track = track
         self._late = late
+        self._soon = soon or Soon()
         self._tape: Tape | None = None
         self._calls = calls
         self._call = call
@@ -186,6 +192,14 @@ class Entry:
         """How it ended, and what is kept of its answer."""
         return self.ended(state, why), await self._kept(state)
 
+    async def end_soon(self) -> None:
+        """It is done, and nobody waits until that is written down. Nothing is to be made ready then: who is first would
+        be taken alone."""
+        self.over = True
+        call, kept = await self.outcome("done")
+        await asyncio.shield(self._soon.next())
+        await self._surely(call, kept)
+
     async def end(self, state: Ending, why: str = "") -> None:
         """Write down how it ended; the first word counts. While the store is away it is tried again and again, else by
         the next gateway."""
@@ -194,18 +208,22 @@ class Entry:
         self.over = True
         if self._whole:
             state, why = "done", ""
-        call = self.ended(state, why)
+        await self._surely(*await self.outcome(state, why))
 
-        async def write() -> None:
-            await self.written()
-            await self._calls.end(call, await self._kept(state))
-            self.forget()
+    async def _surely(self, call: ModelCall, kept: Answer | None) -> None:
+        async def again() -> None:
+            await self._write(call, await self._kept(call.state))
 
         try:
-            await write()
+            await self._write(call, kept)
         except (StoreError, Refused) as error:
             _LOG.warning("how a call of %s ended is written down later: %s", call.agent, error)
-            self._late(write)
+            self._late(again)
+
+    async def _write(self, call: ModelCall, kept: Answer | None) -> None:
+        await self.written()
+        await self._calls.end(call, kept)
+        self.forget()
 
     def forget(self) -> None:
         """The next gateway has nothing to do about it."""
@@ -225,7 +243,7 @@ class Entry:
             cost=prices.cost(tokens, price),
         )  # fmt: skip
 
-    async def _kept(self, state: Ending) -> Answer | None:
+    async def _kept(self, state: str) -> Answer | None:
         if self._tape is None or self._blobs is None or state != "done" or not self._is_answer:
             return None
         try:

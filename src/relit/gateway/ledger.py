@@ -27,6 +27,7 @@ from relit.gateway.prices import FREE, Price
 from relit.gateway.reading import is_moderate, read
 from relit.gateway.refusal import Refused
 from relit.gateway.routes import Caller, Route
+from relit.gateway.soon import Soon
 from relit.gateway.spool import Asked as Sent
 from relit.gateway.spool import Left, Spool
 from relit.gateway.target import Target
@@ -113,6 +114,7 @@ class Ledger:
         self._me = msgspec.json.encode(proc.myself()).decode()
         self._sure = True  # the last commit went well
         self._lives: dict[str, _Life] = {}  # by agent, the latest
+        self._soon = Soon()
         self._late: list[Callable[[], Awaitable[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -255,11 +257,11 @@ class Ledger:
         if budgets:
             call = await self._opened(call, budgets, question)
         track = self._spool.begin(Sent(call, sent)) if self._spool is not None else None
-        entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track, self._later)
+        entry = Entry(self._calls, call, self._price_of, price, sent, blobs, track, self._later, self._soon)
         entry.budgeted = bool(budgets)
         entry.more = self._further(call, budgets, asked, price)
         if not budgets:
-            entry.opening = Opening(functools.partial(self._opened, call, (), question))
+            entry.opening = Opening(functools.partial(self._opened, call, (), question), self._soon)
         if not self._sure or track is None or not track.there:
             await self._first(entry)
         return entry

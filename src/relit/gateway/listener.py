@@ -59,7 +59,7 @@ class Listener:
 
     async def refuse(self, refused: Refused, kind: Kind) -> None:
         """Break off, and say why where that can be heard: between two events of a stream that is as it was written."""
-        if self._last.endswith((b"\n\n", b"\r\n\r\n")) and self._is_plain:
+        if (not self._last or self._last.endswith((b"\n\n", b"\r\n\r\n"))) and self._is_plain:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TOLD_S):
                     await self.hear(refused.event(kind))

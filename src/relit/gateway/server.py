@@ -383,9 +383,10 @@ class Gateway:
                     if entry is not None:
                         entry.unheard = True  # a refusal costs nothing
                     return verdict
-                await work.written()
                 if entry is not None:
                     entry.began(answer.status, answer.headers)
+                if refused or entry is None or not entry.streams:  # a stream's head says nothing that is bought
+                    await work.written()
                 if refused:  # some clients do not hear a refusal out
                     await work.end("failed")
                 await listener.begin(answer)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
-from relit.gateway.entry import SOON_S, Ending, Entry
+from relit.gateway.entry import Ending, Entry
 from relit.gateway.listener import Listener
 from relit.gateway.providers import Answer
 
@@ -58,6 +58,8 @@ class Work:
         held, entry = b"", self.entry
         while piece := await answer.read():
             if entry is not None:
+                if entry.opening is not None:
+                    await self.written()
                 entry.read(piece)
                 if not entry.affordable:
                     await self._uncut(entry.afford())
@@ -80,7 +82,7 @@ class Work:
         """The same, soon, where nobody waits for it; ``None``: there is nothing to write."""
         if self.entry is None or self.entry.over:
             return None
-        return asyncio.get_running_loop().create_task(_ends(self.entry))
+        return asyncio.get_running_loop().create_task(self.entry.end_soon())
 
     async def _uncut(self, writing: Awaitable[T]) -> T:
         self._writing = True
@@ -88,8 +90,3 @@ class Work:
             return await writing
         finally:
             self._writing = False
-
-
-async def _ends(entry: Entry) -> None:
-    await asyncio.sleep(SOON_S)
-    await entry.end("done")
