@@ -111,6 +111,8 @@ def test_the_node_keeps_a_process_for_each_worker(tmp_path: Path) -> None:
     for each in ("server", "volumes"):
         assert specs[each].live is not None, f"{each} is started again when it hangs"
     assert str(given.data) in specs["more"].argv
+    counts = [name for name, each in specs.items() if each.demand is not None]
+    assert counts == ["clerk-1", "clerk-2", "tool", "more"], "all but relit's own wait for memory, and may be shed"
 
 
 def test_a_program_of_strangers_is_told_nothing_of_our_environment(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from relit.api.volumes_local import LocalVolumes
 from relit.durable.engine import Engine
 from relit.durable.payload import Payloads
-from relit.errors import Conflict, Invalid, NotFound
+from relit.errors import Conflict, Invalid, NotFound, WaitTimeout
+from relit.manifest import Snapshot
 from relit.settings import Settings
 from relit.store.sql.sqlite.store import SqliteStore
 
@@ -139,3 +140,18 @@ async def test_what_is_thrown_away_is_told_with_where_it_lies(volumes: LocalVolu
     assert (Path(away.home) / "state.db").read_text() == "one"
     assert not home.exists()
     assert (await volumes.list()).volumes == []
+
+
+async def test_a_blob_store_that_takes_nothing_is_told_after_a_while(
+    volumes: LocalVolumes, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing() -> list[Snapshot]:
+        return []
+
+    (home / "state.db").write_text("two")
+    monkeypatch.setattr(volumes._uploads, "flush", nothing)
+    monkeypatch.setattr("relit.api.volumes_local._STORED_S", 0.1)
+    with pytest.raises(WaitTimeout, match="snapshot 2 is not in the blob store") as late:
+        await volumes.snapshot(AGENT, wait="stored")
+    assert late.value.retry
+    assert await numbers(volumes) == [2, 1], "it was taken all the same"

@@ -21,6 +21,23 @@ def test_a_file_takes_five_steps_and_four_when_it_is_in_fstab(tmp_path: Path) ->
     assert len(swap.file_steps(path, 1 << 20, swaps=NONE, fstab=f"{path} none swap\n")) == 4
 
 
+def test_another_file_of_a_longer_name_is_none_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "swap"
+    for fstab in (f"{path}2 none swap\n", f"# {path}\n", f"UUID=1 {path} ext4\n\n"):
+        assert len(swap.file_steps(path, 1 << 20, swaps=NONE, fstab=fstab)) == 5
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    for ask in (lambda: swap.default_size(tmp_path / "no"), lambda: _steps(tmp_path / "no" / "swap")):
+        with pytest.raises(RelitError, match="no swap file can lie in") as told:
+            ask()
+        assert told.value.fix == f"mkdir -p {tmp_path / 'no'}"
+
+
+def _steps(path: Path) -> list[swap.Step]:
+    return swap.file_steps(path, 1, swaps=NONE, fstab="")
+
+
 def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "swap"
     with pytest.raises(Conflict, match="swap already"):

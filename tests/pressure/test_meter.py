@@ -6,7 +6,7 @@ import pytest
 
 from relit.pressure.admission import Room
 from relit.pressure.footprint import MB
-from relit.pressure.meter import Meter
+from relit.pressure.meter import Meter, cores
 
 
 def machine(root: Path, total_mb: int, free_mb: int, cgroup: str = "") -> None:
@@ -67,3 +67,33 @@ def test_what_is_not_there_limits_nothing(tmp_path: Path, cgroup: str) -> None:
 def test_it_works_here() -> None:
     room = Meter().room()
     assert 0 < room.free <= room.capacity
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "place", "files", "cpus"),
+    [
+        ("0::/box\n", "box", {"cpu__max": "150000 100000"}, 2),
+        ("0::/box\n", "", {"cpu__max": "50000 100000"}, 1),
+        ("0::/box\n", "box", {"cpu__max": "max 100000"}, 64),
+        (
+            "3:cpu,cpuacct:/box\n0::/\n",
+            "cpu,cpuacct/box",
+            {"cpu__cfs_quota_us": 300000, "cpu__cfs_period_us": 100000},
+            3,
+        ),
+        ("3:cpu,cpuacct:/\n", "cpu,cpuacct", {"cpu__cfs_quota_us": -1, "cpu__cfs_period_us": 100000}, 64),
+        ("", "", {}, 64),
+    ],
+)
+def test_as_many_cpus_as_its_container_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroup: str, place: str, files: dict[str, object], cpus: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
+    machine(tmp_path, 16_000, 9_000, cgroup)
+    group(tmp_path / "sys/fs/cgroup" / place, **files)
+    assert cores(tmp_path) == cpus
+
+
+def test_no_more_cpus_than_it_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {7})
+    assert cores() == 1

@@ -149,6 +149,23 @@ async def test_patterns_of_the_kind_and_relitignore_are_both_left_out(tmp_path: 
         assert set(await kit.tree(1)) == {b"", b".relitignore", b"b", b"tmp"}
 
 
+async def test_a_home_over_its_limits_is_not_read_and_packed_round_after_round(tmp_path: Path) -> None:
+    async with running(Kit(tmp_path, limits=Limits(bytes=1_000_000))) as kit:
+        home = kit.home()
+        home.mkdir(parents=True)
+        (home / "little").write_text("1")
+        await kit.take()
+        (home / "model").write_bytes(noise(9 << 20))
+        packed = kit.spool.waiting()
+        for _ in range(2):
+            with pytest.raises(VolumeTooLarge, match=r"biggest: model 9\.0M"):
+                await kit.take()
+        assert kit.spool.waiting() == packed
+        (home / "model").unlink()
+        os.link(home / "little", home / "again")
+        assert await kit.take() is not None
+
+
 @pytest.mark.parametrize("limits", [Limits(bytes=100_000), Limits(files=5)])
 async def test_a_home_over_its_limits_is_refused_by_an_error_that_names_the_biggest(
     tmp_path: Path, limits: Limits

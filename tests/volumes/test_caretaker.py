@@ -15,6 +15,7 @@ from relit.store.objects import FolderObjects
 from relit.testing.faults import FaultyObjects, Scripted
 from relit.volumes.caretaker import Caretaker, Pace
 from relit.volumes.findings import Damage, Findings
+from relit.volumes.limits import Limits
 
 LOOPS = 4
 SETTLED_S = 330.0  # after the start, at the latest
@@ -152,6 +153,18 @@ async def test_a_snapshot_that_could_not_be_restored_is_tried_again_every_day(ki
         flip(pack, at)
         await hours.pass_by(1.1 * 24 * 3600)
         assert check not in kit.findings.checks()
+
+
+async def test_what_is_too_large_for_the_daily_test_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(Kit(tmp_path, limits=Limits(bytes=1 << 60))) as kit:
+        kit.home().mkdir(parents=True)
+        with open(kit.home() / "sparse", "wb") as file:
+            file.truncate(8 << 40)
+        await kit.take()
+        await kit.uploader.flush()
+        async with caring(kit, verify_s=1000 * SPAN_S) as hours:
+            await hours.pass_by(SETTLED_S)
+    assert f"{AGENT} was not test-restored: 8.0T" in caplog.text
 
 
 async def test_what_is_gone_is_damaged_no_more(kit: Kit) -> None:

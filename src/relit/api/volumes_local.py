@@ -16,7 +16,7 @@ from relit import documents
 from relit.api import volume_documents as shape
 from relit.api.volumes_port import NOW
 from relit.documents import Mark, Messages
-from relit.errors import Conflict, Invalid, NotFound
+from relit.errors import Conflict, Invalid, NotFound, WaitTimeout
 from relit.lib.clock import Clock, iso
 from relit.lib.moments import At, Named, Number, read_when
 from relit.lib.names import AGENT, shown
@@ -272,10 +272,17 @@ class LocalVolumes:
 
     async def _stored(self, snapshot: Snapshot) -> None:
         """Until it is in the blob store. A pack with another volume's unfinished snapshot stays open: ask again."""
-        async with asyncio.timeout(_STORED_S):
-            while (await self._catalog.snapshot(snapshot.volume, snapshot.number)).stored_at_ms is None:
-                if not await self._uploads.flush():
-                    await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(_STORED_S):
+                while (await self._catalog.snapshot(snapshot.volume, snapshot.number)).stored_at_ms is None:
+                    if not await self._uploads.flush():
+                        await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise WaitTimeout(
+                f"snapshot {snapshot.number} is not in the blob store after {_STORED_S:.0f} s",
+                why="it was taken, and is on this machine's disk; the blob store is slow or away",
+                fix="relit volume stats shows what waits; relit doctor looks at the blob store",
+            ) from error
 
     async def restore(
         self,

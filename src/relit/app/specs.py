@@ -14,7 +14,7 @@ import msgspec
 from relit.app import agents, folder, front
 from relit.app.folder import run_dir
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
-from relit.control.values import Backoff, InstanceSpec, Probe, over_unix
+from relit.control.values import Backoff, Demand, InstanceSpec, Probe, over_unix
 from relit.errors import ConfigError
 from relit.node import parked
 from relit.settings import Environment, Settings
@@ -309,4 +309,5 @@ def _module(settings: Settings, env: dict[str, str], module: str) -> InstanceSpe
         ready=_file(ready),
         order=WORKER_ORDER,
         hold=str(hold_of(settings, name)),
+        demand=Demand(of=f"module {module}"),
     )

@@ -35,9 +35,18 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def default_size(folder: Path) -> int:
-    """As much as there is memory, or half of what is free on the disk where that is less."""
+    """As much as there is memory, or half of what is free on the disk where that is less. RelitError: no folder."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(total, shutil.disk_usage(folder).free // 2)
+    return min(total, _free(folder) // 2)
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise RelitError(
+            f"no swap file can lie in {folder}", why=error.strerror or str(error), fix=f"mkdir -p {folder}"
+        ) from error
 
 
 def file_steps(path: Path, size: int, *, swaps: str, fstab: str) -> list[Step]:
@@ -46,7 +55,7 @@ def file_steps(path: Path, size: int, *, swaps: str, fstab: str) -> list[Step]:
         raise Conflict(f"{path} is swap already", why="/proc/swaps lists it", fix="choose another one: --file PATH")
     if path.exists():
         raise Conflict(f"{path} is there already", why="it is not overwritten", fix="choose another one: --file PATH")
-    free = shutil.disk_usage(path.parent).free
+    free = _free(path.parent)
     if size > free:
         raise RelitError(f"there is no room for {size} bytes of swap", why=f"{free} are free", fix="a smaller --size")
     steps = [
@@ -55,7 +64,7 @@ def file_steps(path: Path, size: int, *, swaps: str, fstab: str) -> list[Step]:
         Step(what="its header", argv=["mkswap", str(path)]),
         Step(what="from now on", argv=["swapon", str(path)]),
     ]
-    if str(path) not in fstab:
+    if str(path) not in {line.split()[0] for line in fstab.splitlines() if line.strip()}:
         steps.append(Step(what="after a reboot, too", to=str(FSTAB), text=f"{path} {_PAGE_IT}\n", append=True))
     return steps
 

@@ -47,7 +47,7 @@ from relit.node.share import Share
 from relit.node.storm import Faults, Tokens
 from relit.node.trouble import UNWANTED, forsaken, left_open
 from relit.pressure.admission import Room
-from relit.pressure.meter import Meter
+from relit.pressure.meter import Meter, cores
 
 _LOG = logging.getLogger(__name__)
 FLUSH_S = 1.0
@@ -103,7 +103,7 @@ class Node:
         if most is not None:
             room = Share(room, most, self._mains, clock).room
         self._gate = Gate(
-            room, clock, reserve=lambda: self.semaphore.reserve(), at_once=os.cpu_count() or 1, known=known,
+            room, clock, reserve=lambda: self.semaphore.reserve(), at_once=cores(), known=known,
             changed=self._changed,
         )  # fmt: skip
         self.semaphore = Semaphore(

@@ -1,7 +1,11 @@
-"""How much memory there is: of the machine, or of the cgroup or container that relit itself lives in."""
+"""How much memory there is, and how many CPUs: of the machine, or of the cgroup or container that relit itself lives
+in."""
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from relit.pressure.admission import Room
@@ -29,21 +33,42 @@ def _kb(text: str) -> int:
     return int(text.split()[0]) << 10
 
 
+def cores(root: Path = Path("/")) -> int:
+    """CPUs that this process may use, one at least."""
+    quotas = [found for groups in _around(root, "cpu") for each in groups if (found := _quota(each)) is not None]
+    return max(1, math.ceil(min([len(os.sched_getaffinity(0)), *quotas])))
+
+
+def _quota(group: Path) -> float | None:
+    """CPUs; ``None``: as many as there are."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except (OSError, ValueError):
+        return None
+    return int(quota) / int(period) if quota.isdigit() and int(period) else None
+
+
 def _groups(root: Path) -> list[Path]:
-    """The memory cgroup of this process and those around it, of either version."""
+    """The memory cgroup of this process and those around it."""
+    return next((found for found in _around(root, "memory") if any(_limit(each) < _NONE for each in found)), [])
+
+
+def _around(root: Path, controller: str) -> Iterator[list[Path]]:
+    """The cgroup of this process and those around it, in each hierarchy of either version that may have the
+    controller."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return []
+        return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
+        if not controllers or controller in controllers.split(","):
             top = root / "sys/fs/cgroup" / controllers
             place = top / path.lstrip("/")
-            found = [each for each in (place, *place.parents) if each == top or top in each.parents]
-            if any(_limit(each) < _NONE for each in found):
-                return found
-    return []
+            yield [each for each in (place, *place.parents) if each == top or top in each.parents]
 
 
 def _limit(group: Path) -> int:

@@ -33,7 +33,7 @@ from relit.volumes.chunking import Ends
 from relit.volumes.clones import Clones
 from relit.volumes.disk import failed
 from relit.volumes.laid import laid
-from relit.volumes.limits import Limits, too_large
+from relit.volumes.limits import Limits, foreseen, too_large
 from relit.volumes.look import Looked
 from relit.volumes.lookout import Lookout
 from relit.volumes.moved import noted, remember
@@ -252,6 +252,7 @@ class Capture:
             due = self._lookout.early(recent_s, only)
             attempt.began_ms = due.at_ms
             looked = await _done(lambda: self._lookout.look(home, View(tree), due), light=due.light)
+            self._check(tree, looked)
 
             def read() -> dict[bytes, Seen | None]:
                 with self._spool.helped(_bytes(looked)), packing:
@@ -268,6 +269,14 @@ class Capture:
             await self._put(attempt, attempt.drain())
         point("volumes.snapshot.copied")
         return seen
+
+    def _check(self, tree: Tree, looked: Looked) -> None:
+        """Raises VolumeTooLarge before anything is read: it would be packed in vain, round after round."""
+        files, total = foreseen(tree, looked)
+        if not self._limits.kept(files, total):
+            known = {path: entry.size for path, entry in tree.entries.items() if path not in looked}
+            sizes = known | {path: found.st_size for path, found in looked.items() if found is not None}
+            raise too_large(self._limits, files, total, sizes, self.home, self.volume.name)
 
     async def _put(self, attempt: Attempt, chunks: Chunks) -> None:
         """Bring chunks into the spool, except what packs have already."""
@@ -305,6 +314,9 @@ class Capture:
             late = await self._again(tree, attempt, early, reader, clones) if again else {}
             where = await position()
             at_ms = self._clock.now_ms()
+        except BaseException:
+            clones.close()
+            raise
         finally:
             if frozen:
                 whole = await self._freezer.thaw()
@@ -353,8 +365,9 @@ class Capture:
         delta = tree.delta(seen)
         chunks = await self._unknown(attempt, attempt.drain())
         draft = msgspec.structs.replace(self._described(tree, draft, stopped), began_ms=attempt.began_ms)
-        if not self._limits.kept(draft):
-            raise too_large(self._limits, draft, tree.sizes(seen), self.home, self.volume.name)
+        if not self._limits.kept(draft.files, draft.bytes):
+            sizes = tree.sizes(seen)
+            raise too_large(self._limits, draft.files, draft.bytes, sizes, self.home, self.volume.name)
         taken, at, packs = await asyncio.to_thread(self._write, attempt, draft, delta, chunks)
         done = False
         try:

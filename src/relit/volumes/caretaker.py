@@ -155,8 +155,11 @@ class Caretaker:
             volume = self._chance.choice(volumes)
             some = await self._catalog.snapshots(volume.id, limit=2**31)
             due.append((volume, self._chance.choice(some).number))
+        done = Verified()
         for volume, number in due:
-            await self._verifier.test_restore(volume, number, Verified())
+            await self._verifier.test_restore(volume, number, done)
+        for note in done.notes:
+            log.warning("the daily test: %s", note)
 
 
 class Pace:

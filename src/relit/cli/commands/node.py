@@ -74,7 +74,8 @@ def _table(screen: Screen, head: str, guests: list[Guest]) -> None:
     "--size", metavar="SIZE", help="How much, as 8G. Else as much as there is memory, or half of the free disk."
 )
 @click.option(
-    "--file", "path", metavar="PATH", type=click.Path(path_type=Path), default=Path("/var/lib/relit.swap"),
+    "--file", "path", metavar="PATH", type=click.Path(path_type=Path, resolve_path=True),
+    default=Path("/var/lib/relit.swap"),
     show_default=True, help="Where it lies.",
 )  # fmt: skip
 @click.option("--zram", is_flag=True, help="Compressed memory instead of a file: fast, and costs about a third.")
