@@ -45,11 +45,13 @@ def test_what_is_old_or_broken_is_nothing(tmp_path: Path) -> None:
 def test_of_hundreds_that_wait_the_first_are_told(tmp_path: Path) -> None:
     file = GaugeFile(tmp_path)
     many = [Guest(name=f"agent-{number}", reason="it waits for memory, and has for long" * 3) for number in range(500)]
-    file.write(Gauge(at_ms=5, waiting=many, parked=many))
+    names = [each.name for each in many] * 5
+    file.write(Gauge(at_ms=5, waiting=many, parked=many, waiting_count=500, parked_count=500, going=names, next=names))
     file.close()
     found = gauge.read(tmp_path, 5)
     assert found is not None
-    assert [each.name for each in found.waiting] == [f"agent-{number}" for number in range(30)]
+    assert [each.name for each in found.waiting] == [f"agent-{number}" for number in range(30)] == found.next
+    assert (found.waiting_count, found.parked_count) == (500, 500)
 
 
 async def test_a_scaler_reads_what_the_next_start_lacks(tmp_path: Path) -> None:
@@ -64,10 +66,13 @@ async def test_a_scaler_reads_what_the_next_start_lacks(tmp_path: Path) -> None:
     try:
         async with httpx.AsyncClient(base_url=api.url, trust_env=False) as http:
             assert "relit_node_" not in (await http.get("/metrics")).text
-            file.write(Gauge(at_ms=SYSTEM_CLOCK.now_ms(), level="amber", capacity=100, free=10, short=7))
+            file.write(
+                Gauge(at_ms=SYSTEM_CLOCK.now_ms(), level="amber", capacity=100, free=10, short=7, parked_count=200)
+            )
             text = (await http.get("/metrics")).text
             assert "relit_node_memory_short_bytes 7\n" in text
             assert 'relit_node_pressure{level="amber"} 1\n' in text
+            assert "relit_node_parked 200\n" in text
     finally:
         file.close()
         await api.stop()

@@ -15,7 +15,8 @@ from node_house import Server, running, sh
 
 from relit.control.values import Demand, InstanceSpec, Parking
 from relit.lib import proc
-from relit.node import parked
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.node import gauge, parked
 from relit.node.client import KeeperClient
 from relit.node.freeze import Freezing
 from relit.node.node import Node
@@ -44,7 +45,7 @@ def counter(tmp_path: Path) -> InstanceSpec:
     """It counts in a file; so does its child."""
     hold = tmp_path / "agents" / "a" / "run" / "hold"
     script = f"i=0; while :; do i=$((i+1)); echo $i > {tmp_path / 'count'}; sleep 0.02; done & wait"
-    return sh("a", script, demand=Demand(of="a"), hold=str(hold), parking=FREEZE)
+    return sh("a", script, demand=Demand(of="a", cpu_s=0.5), hold=str(hold), parking=FREEZE)
 
 
 def place(spec: InstanceSpec) -> Path:
@@ -92,6 +93,10 @@ async def test_amber_freezes_it_and_its_message_lets_it_go_on(
         await until(lambda: state(node) == "frozen")
         assert node.status()[0].reason.startswith("parked: memory is amber")
         assert await stands(tmp_path)
+        await until(lambda: (told := gauge.read(run_dir, SYSTEM_CLOCK.now_ms())) is not None and told.parked_count == 1)
+        told = gauge.read(run_dir, SYSTEM_CLOCK.now_ms())
+        assert told is not None
+        assert (told.parked[0].cpu_s, told.wake_cpu_s) == (0, 0), "it comes back without a start"
         free = MARKS.amber * 2
         assert parked.wake(place(counter))
         await until(lambda: state(node) == "ready")

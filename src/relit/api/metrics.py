@@ -118,8 +118,8 @@ def _memory(api: Api) -> Iterator[str]:
         ("memory_free_bytes", "What is left of it.", now.free),
         ("memory_reserved_bytes", "What starts under way will still take.", now.reserved),
         ("memory_short_bytes", "With so much more the first start that waits would begin.", now.short),
-        ("starts_waiting", "Starts that wait for room.", len(now.waiting)),
-        ("parked", "Instances that make room for others.", len(now.parked)),
+        ("starts_waiting", "Starts that wait for room.", now.waiting_count),
+        ("parked", "Instances that make room for others.", now.parked_count),
         ("disk_free_bytes", "What is free on the disk of the data folder.", now.disk.free),
     ):
         yield from family(f"relit_node_{name}", "gauge", help, [({}, value)])

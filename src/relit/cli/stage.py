@@ -89,8 +89,7 @@ class Stage:
             line.append((f"  waiting: {_few([each.name for each in known.waiting])}", "warning"))
         if known.parked:
             names = _few([each.name for each in known.parked])
-            cost = sum(each.cpu_s for each in known.parked)
-            line.append((f"  parked: {names}, to wake {cost:.0f} s of CPU", "dim"))
+            line.append((f"  parked: {names}, to wake {known.wake_cpu_s:.0f} s of CPU", "dim"))
         if known.next:
             line.append((f"  next to go: {_few(known.next)}", "dim"))
         return line

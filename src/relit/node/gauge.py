@@ -13,11 +13,12 @@ from relit.pressure.space import Space
 
 NAME = "memory.json"
 _SIZE = 16 << 10  # bytes: one write, so that it is read whole
+_FEW = 30
 STALE_S = 30.0
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """Who waits, or is parked: why; and what its start takes: bytes at its peak, CPU seconds."""
+    """Who waits, or is parked: why; and what its start takes, or to wake it: bytes at its peak, CPU seconds."""
 
     name: str
     reason: str
@@ -28,8 +29,9 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
 class Gauge(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes, at ``at_ms`` (since 1970). With less than ``amber`` and ``red`` free it is so. ``reserved``: what starts
     under way (``going``) will still take; ``short``: what the first of those that wait lacks. ``next``: who would make
-    room, the first one first. ``other``: another node's process that counts all memory as its own, too.
-    ``disk``: of the data folder."""
+    room, the first one first. Of hundreds that wait or are parked the first are told; ``…_count``: how many there are,
+    and ``wake_cpu_s``: what it takes to wake all. ``other``: another node's process that counts all memory as its own,
+    too. ``disk``: of the data folder."""
 
     at_ms: int = 0
     level: Level = "green"
@@ -43,6 +45,9 @@ class Gauge(msgspec.Struct, frozen=True, kw_only=True):
     going: list[str] = []
     waiting: list[Guest] = []
     parked: list[Guest] = []
+    waiting_count: int = 0
+    parked_count: int = 0
+    wake_cpu_s: float = 0.0
     next: list[str] = []
     other: int | None = None
     disk: Space = Space()
@@ -58,7 +63,10 @@ class GaugeFile:
         """As it is now. A full disk costs a look, no more."""
         data = msgspec.json.encode(gauge)
         if len(data) > _SIZE:  # hundreds wait: the first are told
-            few = msgspec.structs.replace(gauge, waiting=gauge.waiting[:30], parked=gauge.parked[:30])
+            few = msgspec.structs.replace(
+                gauge, waiting=gauge.waiting[:_FEW], parked=gauge.parked[:_FEW], next=gauge.next[:_FEW],
+                going=gauge.going[:_FEW],
+            )  # fmt: skip
             data = msgspec.json.encode(few)[:_SIZE]
         with contextlib.suppress(OSError):
             os.pwrite(self._fd, data.ljust(_SIZE), 0)

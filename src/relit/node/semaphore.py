@@ -102,14 +102,20 @@ class Semaphore:
         now, mark = self.pressure, marks(self.pressure.capacity, self.pressure.burst, self._reserve)
         known = {each.spec.name: each for each in self._instances()}
         waiting = {name: why for name, why in self._gate.waiting().items() if name in known}
-        parked = {name: each.hold.parked for name, each in known.items()}
+        parked = [self._sleeper(each, why) for each in known.values() if (why := each.hold.parked) is not None]
         return Gauge(
             at_ms=self._clock.now_ms(), level=now.level, capacity=now.capacity, free=now.free, amber=mark.amber,
             red=mark.red, full_s=now.full_s, reserved=self._gate.reserved(), short=self._gate.lacking,
             going=self._gate.going(), next=self.census.next,
-            waiting=[self._guest(known[name], why) for name, why in waiting.items()],
-            parked=[self._guest(known[name], why.reason) for name, why in parked.items() if why is not None],
+            waiting=[self._guest(known[name], why) for name, why in waiting.items()], parked=parked,
+            waiting_count=len(waiting), parked_count=len(parked), wake_cpu_s=sum(each.cpu_s for each in parked),
         )  # fmt: skip
+
+    def _sleeper(self, each: Instance, why: Parked) -> Guest:
+        """One that is frozen comes back without a start."""
+        if why.deed == "freeze":
+            return Guest(name=each.spec.name, reason=why.reason, peak=why.resident)
+        return self._guest(each, why.reason)
 
     def _guest(self, each: Instance, why: str) -> Guest:
         if each.spec.demand is None:

@@ -57,16 +57,18 @@ def _show(screen: Screen, now: Gauge) -> None:
         screen.line(f"starting  {', '.join(now.going)}: {human_size(now.reserved)} set aside")
     if now.short:
         screen.line(f"short     {human_size(now.short)} for the next start")
-    _table(screen, "WAITS", now.waiting)
-    _table(screen, "PARKED", now.parked)
+    _table(screen, "WAITS", now.waiting, now.waiting_count)
+    _table(screen, "PARKED", now.parked, now.parked_count)
     if now.next:
         screen.line(f"next      {', '.join(now.next)}: in this order, if memory runs out")
 
 
-def _table(screen: Screen, head: str, guests: list[Guest]) -> None:
+def _table(screen: Screen, head: str, guests: list[Guest], count: int) -> None:
     if guests:
         rows = [[each.name, human_size(each.peak), f"{each.cpu_s:.0f} s", each.reason] for each in guests]
         screen.table([head, "START TAKES", "CPU", "WHY"], rows)
+    if count > len(guests):
+        screen.line(f"and {count - len(guests)} more")
 
 
 @node.command("setup-swap")
