@@ -42,6 +42,7 @@ from relit.vault.refusals import Refusals
 
 _LOG = logging.getLogger(__name__)
 _GC = 10_000, 20, 20  # calls leave next to no cycles behind: to look for them as often as usual takes for nothing
+_CACHE_KIB = 3072  # of a call's pages few are wanted again
 _GONE_S = 2.0  # so long a gateway that is being ended may still hold its lock
 
 
@@ -53,7 +54,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 async def serve(settings: Settings, began: Callable[[str], None] = lambda url: None) -> None:
     """Serve until a signal comes. ``began`` is told the URL. Settings are read once: others need another process."""
     _room_for_files()
-    async with _only(run_dir(settings)), until_signal() as stop, parts.store(settings) as store:
+    async with _only(run_dir(settings)), until_signal() as stop, parts.store(settings, cache_kib=_CACHE_KIB) as store:
         names = settings.secret_names("models", "tools") | tooling.hidden_names(settings)
         await hold(settings, store, names, "gateway")
         written = ledger(settings, store)

@@ -32,8 +32,8 @@ def database(settings: Settings) -> Path | str:
     return named
 
 
-def open_store(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Store:
-    """The store, not started. Raises ``ConfigError`` where data would not be safe."""
+def open_store(settings: Settings, clock: Clock = SYSTEM_CLOCK, *, cache_kib: int | None = None) -> Store:
+    """The store, not started. ``cache_kib``: of SQLite. Raises ``ConfigError`` where data would not be safe."""
     folder.check_clock(clock)
     folder.prepare(settings.data)
     where = database(settings)
@@ -42,7 +42,7 @@ def open_store(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Store:
 
         folder.prepare(where.parent)
         folder.check_local(where.parent.resolve(), folder.mounts())
-        return SqliteStore(where, clock=clock)
+        return SqliteStore(where, clock=clock, cache_kib=cache_kib)
     from relit.store.sql.postgres.store import PostgresStore
 
     return PostgresStore(where)
@@ -80,9 +80,9 @@ def _codec(settings: Settings) -> Codec | None:
 
 
 @asynccontextmanager
-async def store(settings: Settings) -> AsyncIterator[Store]:
+async def store(settings: Settings, *, cache_kib: int | None = None) -> AsyncIterator[Store]:
     """A store that is open inside the block."""
-    opened = open_store(settings)
+    opened = open_store(settings, cache_kib=cache_kib)
     await opened.start()
     try:
         yield opened

@@ -13,13 +13,14 @@ from relit.store.sql import statements
 PACKAGE = "relit.store.sql.sqlite"
 APPLICATION_ID = 0x52454C49  # "RELI": tells relit's files from others
 BUSY_SECONDS = 30.0
+CACHE_KIB = 8192  # the kernel's cache holds the rest
 SAFE_SQLITE = (3, 51, 3)  # older ones can lose the WAL's last reset (fixed in 3.51.3)
 
 # Nothing of the batch can be trusted after these: the whole transaction is undone.
 FATAL = (apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError)
 
 
-def open_connection(path: Path) -> apsw.Connection:
+def open_connection(path: Path, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     """A connection with relit's settings. Raises ConfigError, StoreCorrupt, StoreError."""
     _refuse_old_sqlite()
     try:
@@ -29,7 +30,7 @@ def open_connection(path: Path) -> apsw.Connection:
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -8192")  # KiB; the kernel's cache holds the rest
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
     except apsw.Error as error:
         raise translate(error, path) from error

@@ -25,11 +25,12 @@ from relit.lib.clock import Clock
 from relit.lib.crashpoints import point
 from relit.lib.proc import boot_id
 from relit.store.sql import rows, statements
-from relit.store.sql.sqlite.connection import FATAL, PACKAGE, migrate, open_connection, translate
+from relit.store.sql.sqlite.connection import CACHE_KIB, FATAL, PACKAGE, migrate, open_connection, translate
 from relit.store.sql.tx import Op, Row, WholeOpFailed
 
 log = logging.getLogger("relit.store")
 READERS = 2
+_READER_KIB = 4096
 MOST_AT_ONCE = 2000
 CHECKPOINT_PAGES = 1000  # SQLite's own default
 _ANSWERS = re.compile(r"\bRETURNING\b|^\s*(SELECT|WITH)\b")
@@ -81,8 +82,11 @@ class SqliteTx:
 class SqliteDatabase:
     """``relit.store.sql.tx.Database`` on one file."""
 
-    def __init__(self, path: Path, clock: Clock, announce: Callable[[Collection[str]], None]) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, announce: Callable[[Collection[str]], None], cache_kib: int = CACHE_KIB
+    ) -> None:
         self._path = path
+        self._cache_kib = cache_kib
         self._clock = clock
         self._announce = announce
         self._sql = statements.load(PACKAGE, rows.COLUMNS)
@@ -102,7 +106,7 @@ class SqliteDatabase:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="relit-reader")
 
     def _open(self) -> apsw.Connection:
-        connection = open_connection(self._path)
+        connection = open_connection(self._path, self._cache_kib)
         migrate(connection, self._path)
         connection.set_wal_hook(self._note_log)
         return connection
@@ -252,9 +256,8 @@ class SqliteDatabase:
     def _reader(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = open_connection(self._path)
+            connection = open_connection(self._path, min(self._cache_kib, _READER_KIB))
             connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA cache_size = -4096")
             self._local.connection = connection
             self._reading.append(connection)
         return connection
