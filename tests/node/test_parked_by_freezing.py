@@ -35,6 +35,7 @@ FREEZE = Parking(then="freeze", wakes=True)
 
 @pytest.fixture(autouse=True)
 def enough_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relit.pressure.level._BURST_MOST", BURST)  # a test takes memory away within milliseconds
     monkeypatch.setattr("relit.lib.pageout.swap_free", lambda: 1 << 40)
     monkeypatch.setattr("relit.lib.pageout.allowed", lambda: True)
     monkeypatch.setattr("relit.node.standing.LOOK_S", 0.3)
