@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,10 @@ from typing import Any
 import pytest
 from agent_house import AgentHouse
 from cli_house import until
+
+from relit.app import node_word
+from relit.lib.clock import SYSTEM_CLOCK
+from relit.node.status import Running
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +168,17 @@ def test_one_that_ends_while_its_agent_is_switched_can_be_rolled_back(
     assert back.exit_code == 0, back.output
     assert lively.listed("fay")["version"] == was
     assert lively.run("--yes", "agent", "rollback", "fay").exit_code == 4
+
+
+def test_settings_that_the_node_knows_already_are_taken_up_at_once(lively: AgentHouse) -> None:
+    """As after an upgrade that was killed between its file and its word to the node."""
+    run_dir, written = lively.data / "run", SYSTEM_CLOCK.monotonic()
+
+    async def taken_up() -> Running:
+        assert await node_word.reread(run_dir)
+        return await node_word.applied(run_dir, written, lambda now: True, 20)
+
+    assert asyncio.run(taken_up()).read_at >= written
 
 
 def node(house: AgentHouse) -> list[dict[str, Any]]:

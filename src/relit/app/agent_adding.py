@@ -22,6 +22,7 @@ from relit.app.instances import folder_of, home_of
 from relit.app.specs import check_names, spec_of
 from relit.app.vaulted import for_agent
 from relit.errors import ConfigError, Conflict, Invalid, NotFound
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.names import AGENT
 from relit.lib.service import finished
 from relit.node.status import Running
@@ -92,9 +93,8 @@ def drafted(settings: Settings, environment: Environment, wanted: Wanted) -> Set
 
 async def add(settings: Settings, environment: Environment, wanted: Wanted, say: Say) -> Added:
     """Install, write, tell the node. Whatever goes wrong, or ends this: it is there whole or not at all."""
-    before = await node_word.running(run_dir(settings))
     added = await write(settings, environment, wanted, say)
-    return msgspec.structs.replace(added, node=await tell(settings, before, wanted.name))
+    return msgspec.structs.replace(added, node=await tell(settings, wanted.name))
 
 
 async def write(
@@ -159,18 +159,18 @@ def _write(
     return kept
 
 
-async def tell(settings: Settings, before: Running, name: str) -> bool:
-    """Let the node take the agent up. False: none runs. ``before``: what ran before its file was written."""
-    place = run_dir(settings)
+async def tell(settings: Settings, name: str) -> bool:
+    """Let the node take the agent up, whose file is written. False: none runs."""
+    place, written = run_dir(settings), SYSTEM_CLOCK.monotonic()
     if not await node_word.reread(place):
         return False
-    await node_word.applied(place, before, lambda now: node_word.of(now, name) is not None or _many(now, name), APPLY_S)
+    await node_word.applied(place, written, lambda now: _known(now, name), APPLY_S)
     return True
 
 
-def _many(now: Running, name: str) -> bool:
-    """It has several instances."""
-    return node_word.of(now, f"{name}-1") is not None
+def _known(now: Running, name: str) -> bool:
+    """It has an instance, or several."""
+    return node_word.of(now, name) is not None or node_word.of(now, f"{name}-1") is not None
 
 
 # --- what is asked for --------------------------------------------------------------------------------------------
@@ -256,7 +256,8 @@ async def remove(settings: Settings, environment: Environment, name: str) -> Map
     await Hand(settings, name, []).stop(reason="it is being removed")
     place = run_dir(settings)
     agent_files.drop(where.path)
+    written = SYSTEM_CLOCK.monotonic()
     if await node_word.reread(place):
-        await node_word.applied(place, before, lambda now: node_word.of(now, name) is None, APPLY_S)
+        await node_word.applied(place, written, lambda now: node_word.of(now, name) is None, APPLY_S)
     by_hand.let(settings, name)
     return {"name": name, "file": str(where.path), "home": str(home_of(settings, name))}

@@ -17,12 +17,11 @@ from relit.agents.adoption import Named
 from relit.agents.kind import Adopt, Kind, fill
 from relit.agents.moving import Copied
 from relit.agents.timetables import Timetable
-from relit.app import agent_files, by_hand, node_word
+from relit.app import agent_files, by_hand
 from relit.app.agent_adding import Added, Wanted, tell, write
 from relit.app.agent_installing import Say
 from relit.app.agent_original import Original, Stays, by_yourself
 from relit.app.agents import place_of, variables_of
-from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
 from relit.control.care import Care, ConfigFile, EnvFile
 from relit.errors import Conflict, Invalid, NotFound, RelitError
@@ -160,14 +159,13 @@ async def adopt(
     moving_in = Moving(asked, kind, environment, step, end, others)
     await asyncio.to_thread(moving_in.see)
     wanted = Wanted(name=asked.name, kind=asked.kind, version=asked.version, model=asked.model or OWN, start=False)
-    before = await node_word.running(run_dir(settings))
     added = await write(settings, environment, wanted, say, moving_in.lay, end.set)
     step("taking a snapshot of it as it was")
     number = await snapshot(asked.name)
     changes = await asyncio.to_thread(moving_in.fit)
     if asked.start:
         by_hand.let(moving_in.settings, asked.name)
-    node = await tell(settings, before, asked.name)
+    node = await tell(settings, asked.name)
     stays = None
     if asked.move:  # last: the agent does not depend on it
         step(f"removing {asked.source}")

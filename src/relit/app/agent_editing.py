@@ -19,6 +19,7 @@ from relit.app.folder import run_dir
 from relit.app.instances import folder_of, home_of
 from relit.app.vaulted import for_agent
 from relit.errors import ConfigError, Conflict, NotFound
+from relit.lib.clock import SYSTEM_CLOCK
 from relit.settings import Environment, Settings, load
 
 VALIDATE_S = 60.0
@@ -131,11 +132,11 @@ async def apply(settings: Settings, environment: Environment, wanted: Page, text
 
 
 async def _apply_table(settings: Settings, wanted: Page, text: bytes) -> str:
-    before = await node_word.running(run_dir(settings))
     agent_files.put(wanted.file, text.decode())
+    written = SYSTEM_CLOCK.monotonic()
     if not await node_word.reread(run_dir(settings)):
         return ""
-    await node_word.applied(run_dir(settings), before, lambda now: True, APPLY_S)
+    await node_word.applied(run_dir(settings), written, lambda now: True, APPLY_S)
     return "the node has read it; what it changed starts again"
 
 

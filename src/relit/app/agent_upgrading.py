@@ -156,11 +156,11 @@ class Upgrade:
             ) from error  # fmt: skip
 
     async def _put(self, version: str) -> None:
-        before = await node_word.running(self._dir)
         text = self._text(version)  # of now: somebody may have edited the file since
         agent_files.put(self._where.path, text)
+        written = SYSTEM_CLOCK.monotonic()
         if await node_word.reread(self._dir):
-            await node_word.applied(self._dir, before, lambda now: True, APPLY_S)
+            await node_word.applied(self._dir, written, lambda now: True, APPLY_S)
 
     async def _started(self, hand: Hand, held: bool) -> int | None:
         if held:

@@ -100,13 +100,13 @@ async def until(
         await asyncio.sleep(_LOOK_S)
 
 
-async def applied(run_dir: Path, before: Running, what: Callable[[Running], bool], timeout_s: float) -> Running:
-    """The node has read the settings again: ``what`` holds, and relit's own server runs with them. ``before``: what
-    ran before they changed. WaitTimeout with the reason that the node's log gives."""
+async def applied(run_dir: Path, since: float, what: Callable[[Running], bool], timeout_s: float) -> Running:
+    """The node has read the settings again: ``what`` holds, and relit's own server runs with them. ``since``: when they
+    were written, by the monotonic clock. WaitTimeout with the reason that the node's log gives."""
 
     def done(now: Running) -> bool:
-        server, old = of(now, SERVER), of(before, SERVER)
-        again = server is not None and server.state == "ready" and (old is None or server.pid != old.pid)
+        server = of(now, SERVER)
+        again = now.read_at >= since and server is not None and server.state == "ready"
         return now.node is None or (again and what(now))
 
     return await until(run_dir, done, timeout_s, lambda _: _unread(run_dir))

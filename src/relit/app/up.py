@@ -106,9 +106,10 @@ class Reload:
         while True:
             await self._asked.wait()
             self._asked.clear()
+            began = SYSTEM_CLOCK.monotonic()
             try:
                 wanted = await self._wanted()
             except (RelitError, OSError) as error:
                 log.error("the settings stay as they were: %s", error)
                 continue
-            await self._node.take(wanted)
+            await self._node.take(wanted, read_at=began)

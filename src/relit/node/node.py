@@ -121,6 +121,7 @@ class Node:
         self._fault: BaseException | None = None
         self._stopping = False
         self._unwritten = False
+        self._taken_at = self._read_at = 0.0
         self._lock: int | None = None
         self.ping_trouble = ""  # why the last ping was not answered
         self.trouble = ""  # the node's own last trouble: a fault, a record that could not be written
@@ -223,9 +224,11 @@ class Node:
         while self._leaving:
             await asyncio.wait(list(self._leaving.values()))
 
-    async def take(self, specs: Sequence[InstanceSpec]) -> None:
-        """The same, without waiting for those that finish what they do first."""
+    async def take(self, specs: Sequence[InstanceSpec], *, read_at: float = 0.0) -> None:
+        """The same, without waiting for those that finish what they do first. ``read_at``: when it was begun to read
+        what they come from, by the monotonic clock; the record tells it when relit's own processes run with it."""
         self._own = list(specs)
+        self._taken_at = read_at
         await self._apply()
 
     # --- wanted and running ------------------------------------------------------------------------------------
@@ -373,8 +376,11 @@ class Node:
         if self._lock is None:
             return  # the folder may have another node by now
         histories = {name: instance.history for name, instance in self._instances.items()}
+        if not any(self._instances[name].spec.hold is None for name in self._leaving):
+            self._read_at = self._taken_at
         now = record.NodeRecord(
             process=proc.myself(),
+            read_at=self._read_at,
             running=not self._ended.is_set(),
             instances=self.status(),
             histories=histories,

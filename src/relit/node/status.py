@@ -18,7 +18,7 @@ UNWATCHED = "no node watches it: relit up"
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """What is alive in a data folder. Pids are ``None`` where nobody is."""
+    """What is alive in a data folder. Pids are ``None`` where nobody is. ``read_at``: see ``NodeRecord``."""
 
     keeper: int | None
     node: int | None
@@ -26,6 +26,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int = 0
     server: str = ""  # why the node did not reach the server; empty when it does
     trouble: str = ""  # the node's own
+    read_at: float = 0.0
 
 
 def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
@@ -42,6 +43,7 @@ def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
             dropped=known.dropped,
             server=known.server,
             trouble=known.trouble,
+            read_at=known.read_at,
         )
     orphans = [_unwatched(life, told.get(name)) for name, life in lives.items()]
     if known is not None and known.running:  # it did not end in good order: nobody starts what it was about to start
