@@ -53,6 +53,24 @@ async def test_a_held_instance_stops_and_starts_again_when_it_is_released(
         assert server.named("instance.restarting") == []  # a hold is no failure
 
 
+async def test_one_that_somebody_else_ends_while_it_is_held_has_not_failed(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell, hold: Path
+) -> None:
+    slow = Backoff(first_ms=600_000, most_ms=600_000)
+    async with running(keeper, run_dir, server, [spec("web", rings(bell), hold=str(hold), backoff=slow)]):
+        for times in range(1, 4):
+            pid = int(await bell.next())
+            hold.write_text("why\n")
+            kill(pid)
+            while living(pid):  # the node, in this very loop, hears of both at once
+                time.sleep(0.001)
+            await server.saw("instance.held", times)
+            hold.unlink()
+            await server.saw("instance.started", times + 1)
+        assert server.named("instance.restarting") == []
+        assert server.incidents == []
+
+
 async def test_a_hold_of_a_process_that_is_dead_is_none(
     keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell, hold: Path
 ) -> None:

@@ -59,6 +59,13 @@ class Hold:
         """Whether there is no time for good order."""
         return self.parked is not None and self.parked.deed == "kill"
 
+    @property
+    def ends(self) -> bool:
+        """Whether an end of it now is what was asked for: somebody holds it, and may have been faster than its node to
+        end it, or it had to make room at once."""
+        self.look()
+        return self.held or self.at_once
+
     def park(self, now: Parked) -> None:
         """Make room. OSError: the file that says so cannot be written."""
         assert self.aside is not None, "whoever cannot be held cannot be parked"

@@ -263,7 +263,7 @@ class Instance:
             end = await self._kill(life)
         self._close_ticket()
         self._report_end(life, end)
-        if trouble is None and self.hold.at_once:  # it made room: nothing is to be mended
+        if trouble is None and self.hold.ends:  # nothing is to be mended
             await self._follower.drop()
             await self._forget(life)
             return None
