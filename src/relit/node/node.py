@@ -228,8 +228,7 @@ class Node:
         """The same, without waiting for those that finish what they do first. ``read_at``: when it was begun to read
         what they come from, by the monotonic clock; the record tells it when relit's own processes run with it."""
         self._own = list(specs)
-        self._taken_at = read_at
-        await self._apply()
+        await self._apply(read_at=read_at)
 
     # --- wanted and running ------------------------------------------------------------------------------------
 
@@ -240,7 +239,7 @@ class Node:
     def _wanted(self) -> dict[str, InstanceSpec]:
         return {spec.name: spec for spec in (*self._desired.instances, *self._own)}
 
-    async def _apply(self, found: Sequence[Life] = ()) -> None:
+    async def _apply(self, found: Sequence[Life] = (), *, read_at: float | None = None) -> None:
         async with self._applying:
             if self._stopping:
                 return
@@ -253,6 +252,8 @@ class Node:
             for spec in sorted(wanted.values(), key=lambda spec: spec.order):
                 if spec.name not in self._instances:
                     self._run(spec, found)
+            if read_at is not None:  # not before it is known who has to leave for it
+                self._taken_at = read_at
             self._changed()
 
     async def _leave(self, instance: Instance) -> None:
