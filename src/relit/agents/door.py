@@ -3,6 +3,7 @@ folder."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -75,7 +76,11 @@ def take(folder: Path, ports: Mapping[str, int], tokens: Mapping[str, str]) -> D
 
 def ports_of_all(agents: Path) -> set[int]:
     """Ports of all agents here, whether they run or not."""
-    return {port for each in agents.glob("*/run/door.json") for port in read(each.parent.parent).ports.values()}
+    found: set[int] = set()
+    for each in agents.glob("*/run/door.json"):
+        with contextlib.suppress(msgspec.MsgspecError, OSError):  # a damaged one is told of its own agent
+            found.update(read(each.parent.parent).ports.values())
+    return found
 
 
 def _free(taken: Collection[int], seed: str) -> int:

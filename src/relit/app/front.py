@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,15 @@ import msgspec
 from relit.app.agents import kind_of, place_of
 from relit.app.instances import hold_of
 from relit.app.stopping import running, until_signal
-from relit.errors import ConfigError
+from relit.errors import ConfigError, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.node import parked
 from relit.node.holds import Hold
 from relit.settings import Settings
 from relit.settings.meaning import split_listen
 from relit.turns.front import Front
+
+_LOG = logging.getLogger("relit.front")
 
 
 class LocalResident:
@@ -58,7 +61,7 @@ def fronts(settings: Settings) -> list[Front]:
 def _known(settings: Settings) -> dict[str, list[tuple[str, int]]]:
     """Of each agent that has some: (address, its own port). ConfigError: an agent listens there itself."""
     found: dict[str, list[tuple[str, int]]] = {}
-    own = {name: place_of(settings, name, kind_of(settings, name)).door.ports for name in settings.agents}
+    own = {name: _own(settings, name) for name in settings.agents}
     taken = {port: name for name, ports in own.items() for port in ports.values()}
     for name, agent in settings.agents.items():
         for port, listen in agent.front.items():
@@ -67,8 +70,18 @@ def _known(settings: Settings) -> dict[str, list[tuple[str, int]]]:
                     f"agents.{name}.front.{port} cannot be {listen}", why=f"{other} listens on that port itself",
                     fix="another port",
                 )  # fmt: skip
-            found.setdefault(name, []).append((listen, own[name][port]))
+            if port in own[name]:
+                found.setdefault(name, []).append((listen, own[name][port]))
     return found
+
+
+def _own(settings: Settings, name: str) -> dict[str, int]:
+    """Its own ports; none of one whose folder is at fault: the others have fronts all the same."""
+    try:
+        return place_of(settings, name, kind_of(settings, name)).door.ports
+    except (RelitError, OSError, msgspec.MsgspecError) as error:
+        _LOG.error("%s has no ports: %s", name, error)
+        return {}
 
 
 def stamp(settings: Settings) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relit.control.values import InstanceStatus
-from relit.errors import WaitTimeout
+from relit.errors import ConfigError, WaitTimeout
 from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.node import record, status
@@ -18,7 +18,6 @@ from relit.node.status import Running
 _LOOK_S = 0.05
 _LISTENS_S = 10.0  # a node that has only just begun listens soon
 SERVER = "server"
-REFUSED = "the settings stay as they were"  # how a node says in its log that they were wrong
 
 
 async def running(run_dir: Path) -> Running:
@@ -102,30 +101,40 @@ async def until(
 
 async def applied(run_dir: Path, since: float, what: Callable[[Running], bool], timeout_s: float) -> Running:
     """The node has read the settings again: ``what`` holds, and relit's own server runs with them. ``since``: when they
-    were written, by the monotonic clock. WaitTimeout with the reason that the node's log gives."""
+    were written, by the monotonic clock. ConfigError: it did not take them; WaitTimeout."""
 
     def done(now: Running) -> bool:
         server = of(now, SERVER)
-        again = now.read_at >= since and server is not None and server.state == "ready"
+        again = _taken(now, since) and server is not None and server.state == "ready"
         return now.node is None or (again and what(now))
 
     return await until(run_dir, done, timeout_s, lambda _: _unread(run_dir))
 
 
+async def handed_over(run_dir: Path, timeout_s: float) -> bool:
+    """Let the node that runs read the settings again, and wait until relit's own processes have left for them. False:
+    none runs. ConfigError: it did not take them; WaitTimeout."""
+    since = SYSTEM_CLOCK.monotonic()
+    if not await reread(run_dir):
+        return False
+    await until(
+        run_dir, lambda now: now.node is None or _taken(now, since), timeout_s, lambda _: _unread(run_dir)
+    )  # fmt: skip
+    return True
+
+
+def _taken(now: Running, since: float) -> bool:
+    if now.refused_at >= since:
+        raise ConfigError(
+            "the node that runs did not take up the new settings: it goes on with those of before", why=now.refused,
+            fix="relit config check",
+        )  # fmt: skip
+    return now.read_at >= since
+
+
 def _unread(run_dir: Path) -> WaitTimeout:
-    log = run_dir.parent / "node.log"
     return WaitTimeout(
         "the node that runs did not take up the new settings",
-        why=_refused(log) or "it is busy, or it reads another configuration",
-        fix=f"relit config check; tail {log}",
+        why="it is busy, or it reads another configuration",
+        fix=f"relit config check; tail {run_dir.parent / 'node.log'}",
     )
-
-
-def _refused(log: Path) -> str:
-    """What it said against them at last."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    at = max((number for number, line in enumerate(lines) if REFUSED in line), default=None)
-    return "" if at is None else " ".join(lines[at : at + 3])

@@ -15,7 +15,7 @@ from relit.app import agents, folder, front
 from relit.app.folder import run_dir
 from relit.app.instances import copies, hold_of, home_of, make_home, module_name
 from relit.control.values import Backoff, Demand, InstanceSpec, Probe, over_unix
-from relit.errors import ConfigError
+from relit.errors import ConfigError, RelitError
 from relit.node import parked
 from relit.settings import Environment, Settings
 from relit.settings.model import Agent
@@ -45,31 +45,31 @@ SERVER_ORDER, VOLUMES_ORDER, WORKER_ORDER = 0, 5, 10
 
 
 def specs(settings: Settings, environment: Environment, modules: Sequence[str] = ()) -> list[InstanceSpec]:
-    """Every instance that this machine's node keeps alive. Raises ``ConfigError``."""
+    """Every instance that this machine's node keeps alive; of an agent that cannot be put together it says why, and
+    keeps no other from starting. Raises ``ConfigError``."""
     check_names(settings, modules)
     base = _environment(environment) | {"RELIT_CODE_OF": _code()}
     # Who reads settings and secrets once is started again when they change.
     digest = {"RELIT_SETTINGS_OF": _digest(settings), "RELIT_SECRETS_OF": settings.secrets.stamp(_ours(settings))}
     found = [_server(settings, base | digest), _volumes(settings, base | digest)]
     base = base | _for_agents(settings)
-    for name, agent in settings.agents.items():
-        found += [_agent(settings, base, name, agent, instance) for instance in copies(settings, name)]
+    for name in settings.agents:
+        found += [_agent_or_fault(settings, base, name, instance) for instance in copies(settings, name)]
     found += [_module(settings, base, module) for module in modules]
     if any(agent.front for agent in settings.agents.values()):
-        found.append(_own(settings, base | {"RELIT_FRONTS_OF": front.stamp(settings)}, FRONT))
-    return found + _for_outsiders(settings, base | digest)
+        found.append(_front(settings, base))
+    faults = [each.name for each in found if each.fault]
+    return found + _for_outsiders(settings, base | digest, {"RELIT_FAULTS_OF": " ".join(faults)} if faults else {})
 
 
-async def asked(
-    read: Callable[[], Settings], environment: Environment, modules: Sequence[str] = ()
-) -> list[InstanceSpec]:
-    """The same, of settings that are read now, with what the vault has to hand out for them. Raises what it raises."""
+async def asked(read: Callable[[], Settings]) -> Settings:
+    """Settings that are read now, with what the vault has to hand out for them. Raises what it raises."""
     settings = await asyncio.to_thread(read)
     if names := settings.secret_names():
         from relit.app.vaulted import hand_out  # brings the store and ciphers: a node without secrets stays small
 
         await hand_out(settings, names, "node")
-    return await asyncio.to_thread(specs, settings, environment, modules)
+    return settings
 
 
 def spec_of(settings: Settings, environment: Environment, name: str) -> InstanceSpec:
@@ -98,12 +98,13 @@ def _digest(settings: Settings) -> str:
     return hashlib.blake2b(msgspec.json.encode(settings.file, order="sorted"), digest_size=8).hexdigest()
 
 
-def _for_outsiders(settings: Settings, env: dict[str, str]) -> list[InstanceSpec]:
-    """What agents need that relit did not write: a worker that brings messages in, and a way to models."""
+def _for_outsiders(settings: Settings, env: dict[str, str], faults: dict[str, str]) -> list[InstanceSpec]:
+    """What agents need that relit did not write: a worker that brings messages in (started again when ``faults`` are
+    mended), and a way to models."""
     found = []
     if agents.outsiders(settings):
         hides = settings.secrets.stamp(_ours(settings) | settings.secret_names("agents"))
-        found.append(_own(settings, env | {"RELIT_SECRETS_OF": hides}, TURNS))
+        found.append(_own(settings, env | faults | {"RELIT_SECRETS_OF": hides}, TURNS))
     if any(table.function for table in settings.tools.values()):
         found.append(_own(settings, env, FUNCTIONS))
     if settings.models or settings.granted:
@@ -215,6 +216,34 @@ def _volumes(settings: Settings, env: dict[str, str]) -> InstanceSpec:
         order=VOLUMES_ORDER,
         backoff=_OURS,
     )
+
+
+def _agent_or_fault(settings: Settings, env: dict[str, str], name: str, instance: str) -> InstanceSpec:
+    agent = settings.agents[name]
+    try:
+        return _agent(settings, env, name, agent, instance)
+    except Exception as error:  # noqa: BLE001 - whatever it is, in its settings or on the disk: it is told as its own
+        demand = Demand(of=f"{agent.kind} of {name}", priority=agent.priority)
+        return _faulty(settings, instance, error, hold=str(hold_of(settings, name)), demand=demand)
+
+
+def _front(settings: Settings, env: dict[str, str]) -> InstanceSpec:
+    try:
+        return _own(settings, env | {"RELIT_FRONTS_OF": front.stamp(settings)}, FRONT)
+    except ConfigError as error:  # of one agent's front
+        return _faulty(settings, FRONT, error)
+
+
+def _faulty(
+    settings: Settings, name: str, error: Exception, *, hold: str | None = None, demand: Demand | None = None
+) -> InstanceSpec:  # fmt: skip
+    """Stands for one that cannot be put together: it is told why, in one line with the command that mends it."""
+    why = str(error) if isinstance(error, OSError) else repr(error)
+    if isinstance(error, RelitError):
+        why = f"{error.what}: {error.fix or error.why}".removesuffix(": ")
+    return InstanceSpec(
+        name=name, argv=[], order=WORKER_ORDER, hold=hold, record=record_of(settings, name), demand=demand, fault=why,
+    )  # fmt: skip
 
 
 def _agent(settings: Settings, env: dict[str, str], name: str, agent: Agent, instance: str) -> InstanceSpec:

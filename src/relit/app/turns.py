@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from relit.agents.adapter import Fitted
 from relit.api.volumes_port import Volumes
@@ -26,7 +28,7 @@ from relit.app.work import work
 from relit.control.values import Probe
 from relit.durable.definitions import Agent
 from relit.durable.engine import Engine
-from relit.errors import ConfigError, Conflict
+from relit.errors import ConfigError, Conflict, RelitError
 from relit.lib.clock import SYSTEM_CLOCK
 from relit.lib.lives import Life, Lives, died
 from relit.node import parked, probe
@@ -41,6 +43,7 @@ from relit.turns.outsider import outsider
 
 TURN = "turn"  # the name of the snapshot from before the message that is worked on: what has one is never pruned
 HELD_LOOK_S = 0.5
+_LOG = logging.getLogger("relit.turns")
 CANCELS_S = 5.0  # OpenClaw cancels within a second: docs/decisions/agents-found-out.md
 
 
@@ -141,8 +144,7 @@ async def bring(settings: Settings, began: Callable[[list[str]], None]) -> None:
     async with httpx.AsyncClient(limits=limits, trust_env=False) as http:
 
         def define(engine: Engine) -> list[Agent[str]]:
-            purse = Purse(settings, engine.store)
-            return [_definition(settings, http, purse, name) for name in agents.outsiders(settings)]
+            return definitions(settings, http, Purse(settings, engine.store))
 
         await work(settings, define, steady=True, began=began)  # it is agents that messages kill
 
@@ -153,6 +155,17 @@ def _secrets(settings: Settings, name: str) -> set[str]:
     for each in named(settings.agents[name].env):
         with contextlib.suppress(ConfigError):  # an agent that lacks a secret is told so when it starts
             found.add(settings.secrets.reveal(f"secret:{each}"))
+    return found
+
+
+def definitions(settings: Settings, http: httpx.AsyncClient, purse: Purse) -> list[Agent[str]]:
+    """Of all agents that messages are brought into. Those of one whose folder is at fault wait; others get theirs."""
+    found = []
+    for name in agents.outsiders(settings):
+        try:
+            found.append(_definition(settings, http, purse, name))
+        except (RelitError, OSError, msgspec.MsgspecError) as error:
+            _LOG.error("no message is brought to %s: %s", name, error)
     return found
 
 

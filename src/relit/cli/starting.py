@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relit.cli.exits import CONFIG
-from relit.control.values import WAITS
+from relit.control.values import FAULTY, WAITS
 from relit.errors import ConfigError, Conflict, RelitError, WaitTimeout
 from relit.node.logbook import parsed
 
@@ -54,6 +54,8 @@ class Start:
         for each in running.instances:
             if each.state == "backing-off" and each.last_exit == f"exit {CONFIG}":
                 raise told(self._log_of(each), f"{each.name} cannot start", ConfigError)
+            if each.state == "down" and each.reason.startswith(FAULTY):
+                raise ConfigError(f"{each.name} cannot start", why=each.reason, fix="relit config check")
             deaths = each.restarts - self._restarts.setdefault(each.name, each.restarts)
             if deaths >= _DEATHS:
                 raise self._dying(each, deaths)

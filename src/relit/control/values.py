@@ -166,6 +166,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     pool: PoolPlace | None = None  # it runs only while its pool needs it
     secrets: list[str] = []  # values that no log and no incident may tell
     passed: list[str] = []  # of ``env``: what came from the terminal that relit was started in
+    fault: str = ""  # why it cannot be started; what of it runs is left as it is
 
     def tag(self) -> str:
         """The spec's hash: equal for equal specs, also of another version of relit that says more (``omit_defaults``):
@@ -191,6 +192,7 @@ InstanceState = Literal[
 ]
 
 
+FAULTY = "it cannot be made ready to start"  # a reason begins so while its own settings or folders are at fault
 WAITS = "it waits: "  # a reason begins so while there is no room for a start
 PARKED = "parked: "  # and so while it makes room for others
 SPARE = "not needed: "  # and so of a pool's worker that has no work

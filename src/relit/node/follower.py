@@ -23,7 +23,8 @@ class Follower:
     def possible(self) -> bool:
         """Whether nothing has to be looked at or cleared away before a start."""
         ready, care = self._spec.ready, self._spec.care
-        return (ready is None or ready.kind != "file") and (care is None or not _looked_at(care))
+        looked_at = self._spec.fault != "" or (care is not None and _looked_at(care))
+        return (ready is None or ready.kind != "file") and not looked_at
 
     @property
     def there(self) -> bool:

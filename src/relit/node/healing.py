@@ -45,8 +45,11 @@ class Healing:
         self._clock = clock
         self._validating = asyncio.Lock()
 
-    async def fit(self, care: Care | None) -> tuple[Ending, str] | None:
+    async def fit(self, spec: InstanceSpec) -> tuple[Ending, str] | None:
         """See to what it needs before a start. Answers what is wrong, and in which words; ``None`` for nothing."""
+        if spec.fault:
+            return "faulty", spec.fault
+        care = spec.care
         if care is None:
             return None
         if care.needs and not await asyncio.to_thread(os.path.isdir, care.needs):

@@ -140,7 +140,7 @@ class Instance:
                     self._report_end(life, life.exit)
                     self._count(ending, life)
                 await self._forget(life)
-            elif adopts(life.tag, self.spec.tag()):
+            elif self.spec.fault or adopts(life.tag, self.spec.tag()):
                 ours = life
             else:
                 await self._halt(life)
@@ -190,7 +190,7 @@ class Instance:
 
     async def _started(self) -> Life | None:
         try:
-            unfit = await self._healing.fit(self.spec.care)
+            unfit = await self._healing.fit(self.spec)
             if unfit is None:
                 return await self._launch()
             ending, why = unfit

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from relit.control.care import Care, Ladder, Meaning
-from relit.control.values import Backoff
+from relit.control.values import FAULTY, Backoff
 from relit.drivers.base import Exit
 from relit.lib.backoff import delay
 
@@ -36,6 +36,7 @@ Ending = Literal[
     "hung",
     "no-answer",
     "blocked",
+    "faulty",
     "damaged",
     "too-large",
     "out-of-memory",
@@ -46,6 +47,7 @@ _AT_ONCE: tuple[Ending, ...] = ("config", "damaged")  # to start it again as it 
 _BY_ITSELF: tuple[Ending, ...] = ("clean", "again")
 _NOT_ITS_HOME: tuple[Ending, ...] = (
     "blocked",
+    "faulty",
     "too-large",
     "out-of-memory",
 )  # to go back would not help, and would lose work
@@ -61,6 +63,7 @@ SAID: dict[Ending, str] = {
     "hung": "it stopped answering",
     "no-answer": "it looks alive and answers no message",
     "blocked": "something else has what it needs",
+    "faulty": FAULTY,
     "damaged": "a database of its is damaged",
     "too-large": "it took more memory than it may",
     "out-of-memory": "the kernel killed it, since no memory was left",
@@ -160,6 +163,8 @@ def decide(
 ) -> Verdict:
     """What to do about an end. ``history`` counts it already (``count``). ``facts``: ``None`` when they are not known;
     what needs them is not tried then, nor counted as tried. There is no last attempt."""
+    if ending == "faulty":  # a person is told at once: nothing that relit does can help
+        return _slow(history, ending, care.ladder if care is not None else Ladder(), policy, chance, 0)
     if care is None or _patient(history, ending, care.ladder) or (facts is None and asks(history, ending, care)):
         return _again(history, ending, policy, chance, most=care is None and ending == "config")
     facts = facts or Facts()

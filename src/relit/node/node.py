@@ -121,7 +121,8 @@ class Node:
         self._fault: BaseException | None = None
         self._stopping = False
         self._unwritten = False
-        self._taken_at = self._read_at = 0.0
+        self._taken_at = self._read_at = self._refused_at = 0.0
+        self._refused = ""
         self._lock: int | None = None
         self.ping_trouble = ""  # why the last ping was not answered
         self.trouble = ""  # the node's own last trouble: a fault, a record that could not be written
@@ -229,6 +230,11 @@ class Node:
         what they come from, by the monotonic clock; the record tells it when relit's own processes run with it."""
         self._own = list(specs)
         await self._apply(read_at=read_at)
+
+    def refused(self, why: str, *, read_at: float) -> None:
+        """New settings, which were begun to be read then, are not taken: the record tells whoever waits for that."""
+        self._refused, self._refused_at = why, read_at
+        self._changed()
 
     # --- wanted and running ------------------------------------------------------------------------------------
 
@@ -382,6 +388,8 @@ class Node:
         now = record.NodeRecord(
             process=proc.myself(),
             read_at=self._read_at,
+            refused=self._refused,
+            refused_at=self._refused_at,
             running=not self._ended.is_set(),
             instances=self.status(),
             histories=histories,

@@ -17,10 +17,12 @@ from relit.pressure.footprint import Footprint
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The node's process, its view of each instance, how they died lately, what their starts took, and what the server
     last wanted. ``read_at``: when it began to read the settings that relit's own processes run with, by the monotonic
-    clock; 0: before it started."""
+    clock; 0: before it started. ``refused``: why those were not taken that it began to read at ``refused_at``."""
 
     process: ProcessId
     read_at: float = 0.0
+    refused: str = ""
+    refused_at: float = 0.0
     running: bool = True  # false once it has ended in good order; its process may go on with something else
     instances: list[InstanceStatus] = []
     histories: dict[str, History] = {}

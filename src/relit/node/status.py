@@ -18,7 +18,8 @@ UNWATCHED = "no node watches it: relit up"
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """What is alive in a data folder. Pids are ``None`` where nobody is. ``read_at``: see ``NodeRecord``."""
+    """What is alive in a data folder. Pids are ``None`` where nobody is. ``read_at``, ``refused``: see
+    ``NodeRecord``."""
 
     keeper: int | None
     node: int | None
@@ -27,6 +28,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     server: str = ""  # why the node did not reach the server; empty when it does
     trouble: str = ""  # the node's own
     read_at: float = 0.0
+    refused: str = ""
+    refused_at: float = 0.0
 
 
 def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
@@ -44,6 +47,8 @@ def read(run_dir: Path, timeout_s: float = 1.0) -> Running:
             server=known.server,
             trouble=known.trouble,
             read_at=known.read_at,
+            refused=known.refused,
+            refused_at=known.refused_at,
         )
     orphans = [_unwatched(life, told.get(name)) for name, life in lives.items()]
     if known is not None and known.running:  # it did not end in good order: nobody starts what it was about to start

@@ -167,6 +167,8 @@ def _next(spec: InstanceSpec, ending: Ending) -> str:
     """The command that a person would run first."""
     if (home := _on_full_disk(spec)) is not None:
         return f"df -h {home}"
+    if ending == "faulty":
+        return "relit config check"
     if spec.care is not None and (ending == "not-started" or (ending == "config" and spec.care.config)):
         return f"relit agent edit {spec.care.agent}"
     return f"relit logs {spec.name} -n 100"

@@ -39,7 +39,7 @@ def up(session: Session, modules: tuple[str, ...], listen: str | None, foregroun
 
     settings = session.settings({"server.listen": listen})
     check_names(settings, modules)
-    if not (modules or listen or foreground) and _reread(session):
+    if not (modules or listen or foreground) and _reread(session, timeout):
         return 0
     fresh = _refuse_second(session, settings)
     if foreground:
@@ -63,12 +63,12 @@ def _again(session: Session, modules: tuple[str, ...], listen: str | None) -> li
     return ["relit", *flags, "up", *(["--listen", listen] if listen else []), *modules]
 
 
-def _reread(session: Session) -> bool:
-    """Let the node that runs here read the settings again; whether one does."""
-    from relit.app.node_word import reread
+def _reread(session: Session, timeout: int) -> bool:
+    """Let the node that runs here read the settings again; whether one does. ConfigError: it did not take them."""
+    from relit.app.node_word import handed_over
 
     place = session.run_dir()
-    if place is None or not asyncio.run(reread(place)):
+    if place is None or not asyncio.run(handed_over(place, timeout / 1000)):
         return False
     if session.screen.as_json:
         session.screen.json({"reread": True})
