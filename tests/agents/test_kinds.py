@@ -87,6 +87,33 @@ def test_a_first_start_finds_its_folders_and_configuration(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_a_first_start_that_was_cut_short_is_made_up_for(name: str, tmp_path: Path) -> None:
+    where, kind = place(tmp_path, KINDS[name]), KINDS[name]
+    made, tmp = tmp_path / "home" / kind.config[0].path, Path(where.tmp)
+    tmp.write_text("")  # it comes between folders and configuration
+    with pytest.raises(OSError, match="tmp"):
+        furnish(kind, where)
+    assert any((tmp_path / "home").iterdir())
+    assert not made.exists()
+    tmp.unlink()
+    furnish(kind, where)
+    assert "http://m/v1" in made.read_text()
+    made.unlink()
+    furnish(kind, where)
+    assert not made.exists(), "from now on one that is lost stays lost"
+
+
+def test_what_is_in_a_home_already_is_not_written_over_when_a_start_was_cut_short(tmp_path: Path) -> None:
+    kind = KINDS["openclaw"]
+    where, made = place(tmp_path, kind), tmp_path / "home" / kind.config[0].path
+    (tmp_path / "furnishing").touch()
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_text("its own")
+    furnish(kind, where)
+    assert made.read_text() == "its own"
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_what_an_agent_put_in_the_place_of_its_folders_stays_and_leads_nowhere(name: str, tmp_path: Path) -> None:
     where, kind, outside = place(tmp_path, KINDS[name]), KINDS[name], tmp_path / "outside"
     furnish(kind, where)

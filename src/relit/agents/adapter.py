@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from relit.control.values import Probe
 from relit.lib import durations
 
 T = TypeVar("T")
+_BEGUN = "furnishing"  # beside a home whose first files are being made
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,14 +153,20 @@ def _filled(value: T, names: Mapping[str, Any]) -> T:
 
 
 def furnish(kind: Kind, place: Place) -> None:
-    """Make what a first start needs: folders, and configuration files in a home that is still empty. What an agent has
-    put in a folder's place stays: its next start tells whether it can live with that. OSError."""
+    """Make what a first start needs: folders, and configuration files in a home that is still empty, or was when this
+    was begun and cut short. What an agent has put in a folder's place stays: its next start tells whether it can live
+    with that. OSError."""
     home = Path(place.home)
-    fresh = not any(home.iterdir())
+    begun = home.with_name(_BEGUN)
+    fresh = begun.exists() or not any(home.iterdir())
+    if fresh:
+        begun.touch(mode=0o600)
     for folder in kind.folders:
         with contextlib.suppress(OSError):
             make(home, folder)
     Path(place.tmp).mkdir(mode=0o700, parents=True, exist_ok=True)
     if fresh:
         for each in configs_of(kind, place):
-            config.make(home, msgspec.structs.replace(each, keep=fill(each.keep, place.names())))
+            if not os.path.lexists(home / each.path):
+                config.make(home, msgspec.structs.replace(each, keep=fill(each.keep, place.names())))
+        begun.unlink(missing_ok=True)  # another process of relit may have seen to it, too
