@@ -128,6 +128,24 @@ def test_a_program_of_strangers_is_told_nothing_of_our_environment(tmp_path: Pat
     assert more["tool"].env["PATH"] == "/x/bin:/bin"
 
 
+def test_what_concerns_others_changes_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = settings(tmp_path, CONFIG.format(module="x"))
+    home, node = tmp_path / "operator", tmp_path / "where the node runs"
+    (node / "venv").mkdir(parents=True)
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(node)
+
+    def tag() -> str:
+        return next(each.tag() for each in specs_of(given, Environment({"PATH": "/bin"})) if each.name == "tool")
+
+    before = tag()
+    given.runtimes.mkdir()
+    (home / ".kube").mkdir()
+    (node / "venv" / "pyvenv.cfg").write_text("home = /usr/local/bin\n")
+    assert tag() == before
+
+
 def test_limits_and_ports_of_an_agent_reach_its_process(tmp_path: Path) -> None:
     text = '[agents.tool]\nkind = "command"\ncommand = ["sleep", "1"]\nports = ["web"]\nconnect = [443]\n'
     given = settings(tmp_path, text + 'limits = { files = 99, file_size = "1M" }\n')

@@ -185,10 +185,8 @@ def own(tmp_path: Path) -> Box:
         ("home", "{}/file", "not a folder"),
         ("home", "home", "not an absolute path"),
         ("home", "/", "root of all files"),
-        ("read", "{}/missing", "does not exist"),
         ("write", "{}/missing", "does not exist"),
         ("write", "/../", "root of all files"),
-        ("hide", "{}/missing", "does not exist"),
         ("hide", "/usr/..", "root of all files"),
         ("read", "/bin\0/sh", "not an absolute path"),
     ],
@@ -200,6 +198,14 @@ def test_a_wrong_path_is_refused_with_its_reason(own: Box, tmp_path: Path, field
         settle(wrong, ABLE)
     assert why in refused.value.why
     assert refused.value.fix
+
+
+def test_what_is_not_there_is_neither_read_nor_hidden(own: Box, tmp_path: Path) -> None:
+    missing, there = f"{tmp_path}/missing", f"{tmp_path}/other"
+    found = settle(msgspec.structs.replace(own, read=[missing, there], hide=[there, missing]), ABLE)
+    assert missing not in found.read
+    assert there in found.read
+    assert found.hide == [there]
 
 
 def test_links_are_followed_to_what_they_mean(own: Box, tmp_path: Path) -> None:

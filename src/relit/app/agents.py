@@ -212,13 +212,14 @@ def box_of(settings: Settings, name: str, made: Fitted) -> Box | None:
     stranger = agent.kind not in _MINE
     mine = Path.home()
     hidden = [mine, *_HOMES] if stranger else [mine / each for each in _SECRETS]
-    hidden = [each for each in (*hidden, *_MACHINES) if each != Path("/") and os.access(each, os.R_OK)]
-    read = [settings.runtimes, *interpreters(Path(made.care.needs)), *([] if stranger else [Path(made.cwd)])]
+    hidden = [each for each in (*hidden, *_MACHINES) if each != Path("/")]
+    python = interpreters(Path(made.care.needs)) if made.care.needs else []
+    read = [settings.runtimes.absolute(), *python, *([] if stranger else [Path(made.cwd)])]
     box = Box(
         home=made.care.home,
         tmp=made.care.tmp,
-        read=[str(each) for each in read if each.exists()],
-        hide=[str(each) for each in (settings.data, *hidden) if each.exists()],
+        read=[str(each) for each in read],
+        hide=[str(each) for each in (settings.data, *hidden)],
     )
     return _limited(settings, name, box)
 

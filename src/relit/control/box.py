@@ -12,7 +12,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     private folder that stands in for ``/tmp`` and ``/var/tmp``. Folders in ``hide`` are empty, files in it cannot be
     opened (relit's data folder above all, and what else is nobody's business: the operator's home, what only root may
     read when relit is root); ``home``, ``write`` and ``read`` below them are there. Of nested paths the deeper one
-    counts. ``/run``, with the sockets of the machine's services, is always hidden.
+    counts. What of ``read`` and ``hide`` is not there when it starts is left out: a box is the same whatever comes and
+    goes. ``/run``, with the sockets of the machine's services, is always hidden.
 
     ``ports`` and ``connect``: TCP ports that it may listen on and connect to (0: whatever the kernel picks); ``None``
     is no limit. Without ``network`` it has a loopback of its own and nothing else. ``pids``: it sees and signals its

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 
 import msgspec
 
@@ -34,7 +35,8 @@ def boxed(launch: Launch, found: Found) -> Launch:
 
 
 def settle(box: Box, found: Found) -> Box:
-    """The box with real paths: links resolved, everything there. Raises ``ConfigError``."""
+    """The box with real paths: links resolved, everything there. What is to be read and is not there, and what is to be
+    hidden and cannot be read anyway, is left out. Raises ``ConfigError``."""
     resolver = os.path.realpath(_RESOLVER)
     names = [resolver] if any(resolver.startswith(folder + "/") for folder in found.sockets) else []
     return msgspec.structs.replace(
@@ -42,10 +44,14 @@ def settle(box: Box, found: Found) -> Box:
         home=_own(box.home, "home"),
         tmp=_own(box.tmp, "tmp"),
         stand_in=_own(box.stand_in, "stand_in") if box.stand_in else "",
-        read=[_real(path, "read") for path in box.read] + [path for path in names if os.path.exists(path)],
+        read=_there(box.read, "read", os.F_OK) + [path for path in names if os.path.exists(path)],
         write=[_real(path, "write") for path in box.write],
-        hide=[_real(path, "hide") for path in box.hide],
+        hide=_there(box.hide, "hide", os.R_OK),
     )
+
+
+def _there(paths: Sequence[str], name: str, how: int) -> list[str]:
+    return [real for path in paths if os.access(real := _plain(path, name), how)]
 
 
 def _own(path: str, name: str) -> str:
@@ -63,13 +69,18 @@ def _folder(path: str, name: str) -> str:
 
 
 def _real(path: str, name: str) -> str:
+    real = _plain(path, name)
+    if not os.path.exists(real):
+        raise _wrong(path, name, "it does not exist", f"create it, or take it out of {name}")
+    return real
+
+
+def _plain(path: str, name: str) -> str:
     if not path.startswith("/") or "\0" in path:
         raise _wrong(path, name, "it is not an absolute path", f"write it from / on, under {name}")
     real = os.path.realpath(path)
     if real == "/":
         raise _wrong(path, name, "it is the root of all files", f"name a folder below it under {name}")
-    if not os.path.exists(real):
-        raise _wrong(path, name, "it does not exist", f"create it, or take it out of {name}")
     return real
 
 
