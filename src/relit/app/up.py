@@ -11,7 +11,7 @@ from functools import partial
 from relit.app import folder
 from relit.app.folder import run_dir
 from relit.app.holding import hold_homeless
-from relit.app.specs import TURNS, asked, specs
+from relit.app.specs import SERVER, TURNS, asked, specs
 from relit.app.stopping import SIGNALS, running, until_signal
 from relit.control.unix import UnixControl
 from relit.control.values import InstanceSpec, Probe
@@ -60,6 +60,7 @@ async def up(
             chance=system_random(),
             logs=Logs(SYSTEM_CLOCK),
             ping=ping_of(settings),
+            speaker=SERVER,
             reserve=durations.to_bytes(settings.file.node.reserve),
             most=None if settings.file.node.memory is None else durations.to_bytes(settings.file.node.memory),
         )

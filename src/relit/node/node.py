@@ -18,14 +18,15 @@ import msgspec
 
 from relit.control.base import Control
 from relit.control.care import Incident
-from relit.control.values import Desired, InstanceSpec, InstanceStatus, NodeInfo, Probe
+from relit.control.values import Desired, InstanceSpec, InstanceState, InstanceStatus, NodeInfo, Probe
 from relit.drivers.base import Driver, Life
 from relit.errors import Conflict, RelitError
 from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.service import Tasks
-from relit.node import probe, record
+from relit.node import record
 from relit.node.claim import Claim
+from relit.node.deadman import DeadMan
 from relit.node.disk import Disk
 from relit.node.gate import Gate
 from relit.node.gauge import Gauge, GaugeFile
@@ -58,6 +59,7 @@ class Node:
 
     ``stop`` ends the instances too, ``detach`` leaves them to the next node. One node per ``run_dir``. ``room``: how
     much memory there is, ``reserve``: how many bytes of it starts leave free, ``most``: how many all agents may hold.
+    ``ping`` is asked as long as the instance ``speaker``, which tells people of troubles, is not away for long.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Node:
         name: str = "local",
         logs: Logs | None = None,
         ping: Probe | None = None,
+        speaker: str = "",
         room: Callable[[], Room] | None = None,
         reserve: int = 0,
         most: int | None = None,
@@ -92,7 +95,7 @@ class Node:
         self._link = Link(control, clock, info=self.info, wanted=self._want)
         self._healing = Healing(control, driver, clock, calm=lambda: self.semaphore.pressure.level == "green")
         self._logs = logs
-        self._ping = ping
+        self.deadman = None if ping is None else DeadMan(ping, lambda: self._state_of(speaker), clock)
         self._incidents = Incidents(self._link.incident, logs)
         self._tokens = Tokens(clock)
         self._roll = Roll()
@@ -124,7 +127,6 @@ class Node:
         self._taken_at = self._read_at = self._refused_at = 0.0
         self._refused = ""
         self._lock: int | None = None
-        self.ping_trouble = ""  # why the last ping was not answered
         self.trouble = ""  # the node's own last trouble: a fault, a record that could not be written
 
     # --- service -----------------------------------------------------------------------------------------------
@@ -153,8 +155,8 @@ class Node:
         self._tasks.spawn(self._pools.run(), "node-pools")
         self._tasks.spawn(self._disk.run(), "node-disk")
         self._tasks.spawn(self._incidents.run(), "node-incidents")
-        if self._ping is not None:
-            self._tasks.spawn(self._keep_pinging(self._ping), "node-ping")
+        if self.deadman is not None:
+            self._tasks.spawn(self.deadman.run(), "node-ping")
         self._tasks.spawn(self._link.deliver(), "node-deliver")
         self._tasks.spawn(self._link.follow(), "node-follow")
         self._tasks.spawn(Learning(self._control, self._gate).run(), "node-learning")
@@ -207,12 +209,6 @@ class Node:
             instances=self.status(),
             dropped=self._link.dropped,
         )
-
-    async def _keep_pinging(self, ping: Probe) -> None:
-        """Tell the world that we live, for as long as we do. Whether it hears us is no matter of ours."""
-        while True:
-            self.ping_trouble = await probe.ask(ping) or ""
-            await asyncio.sleep(ping.every_ms / 1000)
 
     def hurry(self, name: str) -> None:
         """Start an instance that backs off at once."""
@@ -361,6 +357,10 @@ class Node:
         if name == "instance.ready":
             self._link.poke()
 
+    def _state_of(self, name: str) -> InstanceState | None:
+        instance = self._instances.get(name)
+        return None if instance is None else instance.status.state
+
     def _mains(self) -> list[int]:
         """The main processes of all agents."""
         return [
@@ -374,6 +374,8 @@ class Node:
 
     def _changed(self) -> None:
         """Something in the record is new: it is written once, when what happens now has happened."""
+        if self.deadman is not None:
+            self.deadman.look()
         if not self._unwritten:
             self._unwritten = True
             asyncio.get_running_loop().call_soon(self._write)

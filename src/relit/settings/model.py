@@ -380,7 +380,10 @@ class Node(Table, frozen=True):
     ] = None
     ping: Annotated[
         Annotated[str, Meta(pattern=r"^https?://.+")] | None,
-        Meta(description="An address that is asked as long as relit lives: who keeps it tells you when that ends."),
+        Meta(
+            description="An address that is asked as long as relit lives: who keeps it tells you when that ends. Not"
+            " asked either while relit's own server, which sends alerts, was not ready for five minutes."
+        ),
     ] = None
     ping_every: Annotated[Duration, Meta(description="How often.")] = "1m"
     memory: Annotated[
