@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -255,3 +256,22 @@ async def test_a_gate_is_a_descriptor_of_its_own(keeper: KeeperClient, bell: Bel
     await keeper.start_life(Launch(key="k1", name="web", argv=["sleep", "1000"], env=ENV))
     with pytest.raises(RelitError, match="gate must be"):
         await keeper.stand_by(waiting("k2", bell), "k1", [], 1)
+
+
+NAMESPACE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+async def test_what_ends_in_a_pid_namespace_is_followed_and_the_keeper_lives(keeper: KeeperClient, bell: Bell) -> None:
+    """Its processes come to their own init and not to the keeper, which looks until they are gone."""
+    if subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no namespaces here")
+    for number in range(6):
+        name, script = f"web{number}", f"sleep 1000 & sleep 1000 & echo up > {bell.path}; wait"
+        argv = [*NAMESPACE, "sh", "-c", script]
+        first = await keeper.start_life(Launch(key=f"k{number}", name=name, argv=argv, env=ENV))
+        assert await bell.next() == "up"
+        await keeper.stand_by(Launch(key=f"f{number}", name=name, argv=rings(bell), env=ENV), first.key, [], None)
+        kill(first.pid)
+        assert (await keeper.ended(first.key)).signal == signal.SIGKILL
+        await bell.next()
+    assert keeper.started == 1

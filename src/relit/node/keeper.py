@@ -109,7 +109,7 @@ class Keeper:
         for peer, line in [each for each in self._put_off if not self._frost.holds(json.loads(each[1]).get("name"))]:
             self._put_off.remove((peer, line))
             self._handle(peer, line)
-        for life in self._lives.values():
+        for life in [*self._lives.values()]:  # another may follow one that is told
             life.dying = {pid for pid in life.dying if kin.look_alive(pid) is not None}
             if life.held_until is not None and (not life.dying or life.held_until <= now):
                 self._announce(life)
