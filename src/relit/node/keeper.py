@@ -28,20 +28,13 @@ import time
 
 from relit.node import kin
 from relit.node.keeper_door import Door
+from relit.node.keeper_files import Files
 from relit.node.keeper_lives import Ledger, Life, boot_ms, exit_of_stranger, load, restore
-from relit.node.keeper_requests import (
-    Peer,
-    Refused,
-    environ,
-    milliseconds,
-    number,
-    text,
-    texts,
-    word,
-)
+from relit.node.keeper_requests import Peer, Refused, environ, milliseconds, number, text, texts, word
 from relit.node.keeper_spare import Spare, codes, descriptor, gate
 from relit.node.keeper_spawn import spawn, wakes
 from relit.node.keeper_still import HOLD_MOST_MS, HOLD_MS, Frost
+from relit.node.keeper_strangers import Strangers
 
 PROTOCOL = 1
 STRAYS_LOOK_S = 0.01  # between looks for them: in a pid namespace they come to its init, not to us
@@ -61,12 +54,13 @@ class Keeper:
         self._ledger = Ledger(run_dir)
         self._lives: dict[str, Life] = {}
         self._by_pid: dict[int, Life] = {}
-        self._by_pidfd: dict[int, Life] = {}
         self._spares: dict[str, Spare] = {}  # by the instance's name
         self._groups = kin.Groups(self._scope, groups)
         self._frost = Frost(run_dir, self._groups.go_home)
         self._put_off: list[tuple[Peer, bytes]] = []  # starts of what is frozen
         self._poll = select.epoll()
+        self._files = Files()
+        self._strangers = Strangers(self._poll, self._files, self._stranger_ended)
         self._door = Door(self._poll, self._handle, self._left)
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._term_at: float | None = None
@@ -98,6 +92,7 @@ class Keeper:
         due = [life.held_until for life in self._lives.values() if life.held_until is not None]
         due += [self._term_at] if self._term_at is not None else []
         waits = [each - time.monotonic() for each in due]
+        waits += [wait] if (wait := self._strangers.wait_s()) is not None else []
         waits += [each - time.clock_gettime(time.CLOCK_BOOTTIME) for each in self._frost.due_s()]
         waits += [STRAYS_LOOK_S] if any(life.dying for life in self._lives.values()) else []
         return max(0.0, min(waits)) if waits else IDLE_S
@@ -106,6 +101,7 @@ class Keeper:
         now = time.monotonic()
         self._groups.prepare()
         self._frost.expire()
+        self._strangers.look()
         for peer, line in [each for each in self._put_off if not self._frost.holds(json.loads(each[1]).get("name"))]:
             self._put_off.remove((peer, line))
             self._handle(peer, line)
@@ -137,9 +133,7 @@ class Keeper:
         if fd == self._wake.fileno():
             self._drain_wake()
             self._reap()
-        elif fd in self._by_pidfd:
-            self._stranger_ended(self._by_pidfd[fd])
-        else:
+        elif not self._strangers.serve(fd):
             self._door.serve(fd, events)
 
     def _drain_wake(self) -> None:
@@ -164,32 +158,18 @@ class Keeper:
     def _take_over(self) -> None:
         found = restore(load(self._dir), self._scope)
         for life in found:
-            if life.spare and kin.alive(life.pid, life.start):
+            if life.spare and not kin.gone(life.pid, life.start):
                 self._kill_tree(life)  # who would have started it is gone
         self._lives = {life.key: life for life in found if not life.spare}
-        for life in self._lives.values():
-            if life.ended:
-                continue
-            try:
-                life.pidfd = os.pidfd_open(life.pid)
-            except OSError:
-                life.pidfd = -1
-            if life.pidfd == -1 or not kin.alive(life.pid, life.start):
-                self._stranger_ended(life)
-                continue
-            self._by_pidfd[life.pidfd] = life
-            self._poll.register(life.pidfd, select.EPOLLIN)
+        for life in self._living():
+            self._strangers.watch(life)
         self._frost.recover(self._lives.values())
         self._groups.sweep()
         self._save("")  # all of it
 
     def _stranger_ended(self, life: Life) -> None:
         life.code, life.signal = exit_of_stranger(life)
-        if life.pidfd != -1:
-            if self._by_pidfd.pop(life.pidfd, None) is not None:
-                self._poll.unregister(life.pidfd)
-            os.close(life.pidfd)
-            life.pidfd = -1
+        self._strangers.drop(life)
         self._kill_tree(life)
         self._announce(life)
 
@@ -231,8 +211,12 @@ class Keeper:
     def _kill_tree(self, life: Life) -> set[int]:
         killed = kin.kill_group(life.group) if life.group is not None else None
         if killed is None:
-            killed = kin.kill_walk(life.pid if life.pid in self._by_pid or life.pidfd != -1 else kin.NOBODY, life.mark)
+            killed = kin.kill_walk(self._main(life), life.mark)
         return killed - {life.pid}
+
+    def _main(self, life: Life) -> int:
+        ours = life.pid in self._by_pid or life.pidfd != -1 or kin.alive(life.pid, life.start)
+        return life.pid if ours else kin.NOBODY
 
     def _announce(self, life: Life) -> None:
         life.held_until = None
@@ -320,10 +304,11 @@ class Keeper:
 
     def _spawn(self, life: Life, request: dict[str, object]) -> None:
         """Start it, as it was asked for. It is on record already."""
-        argv, env, cwd = texts(request, "argv"), environ(request), text(request, "cwd")
+        argv, cwd = texts(request, "argv"), text(request, "cwd")
+        env = environ(request) | {kin.MARK: life.mark}
         self._save(life.key)  # before it starts: a keeper killed in between leaves a name to look for
         try:
-            spawn(life, argv, env | {kin.MARK: life.mark}, cwd, self._null, self._groups, request.get("oom"))
+            spawn(life, argv, env, cwd, self._null, self._groups, self._files, request.get("oom"))
         except (OSError, ValueError) as error:
             kin.discard(life.group)
             raise Refused("exec", f"{argv[0]}: {getattr(error, 'strerror', None) or error}") from error
@@ -342,10 +327,11 @@ class Keeper:
         life.spare = True
         self._spares[life.name] = Spare(life, request, peer, unless)
         if at is not None:
-            life.gate, life.gate_inside = gate(), at
             try:
+                life.gate, life.gate_inside = gate(), at
                 self._spawn(life, request)
-            except Refused:
+                life.gate = self._files.keep(life.gate)
+            except (OSError, Refused):
                 self._drop_spare(life.name)
                 raise
         return True
@@ -436,9 +422,8 @@ class Keeper:
         life = next((life for life in self._living() if life.name == name), None)
         if life is None:
             return None
-        main = life.pid if life.pid in self._by_pid or life.pidfd != -1 else kin.NOBODY
         hold_ms = milliseconds(request, "hold_ms", HOLD_MS, HOLD_MOST_MS)
-        return self._frost.freeze(life, main, peer, hold_ms, park=request.get("park") is True)
+        return self._frost.freeze(life, self._main(life), peer, hold_ms, park=request.get("park") is True)
 
     def _forget(self, request: dict[str, object]) -> bool:
         life = self._lives.get(text(request, "key"))
@@ -475,6 +460,8 @@ class Keeper:
             self._door.send(peer, {"id": number, "error": {"code": refused.code, "what": refused.what}})
         except (ValueError, RecursionError) as error:
             self._door.send(peer, {"id": number, "error": {"code": "request", "what": f"not understood: {error}"}})
+        except OSError as error:  # such as no descriptor left
+            self._door.send(peer, {"id": number, "error": {"code": "system", "what": str(error)}})
 
     def _left(self, peer: Peer) -> None:
         """A client is gone, and with it what it wanted in advance."""

@@ -6,6 +6,7 @@ import signal
 import socket
 
 from relit.node import kin
+from relit.node.keeper_files import Files
 from relit.node.keeper_lives import Life, boot_ms
 from relit.node.keeper_requests import find_program, open_log
 
@@ -13,8 +14,9 @@ _DEFAULTS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signa
 
 
 def spawn(
-    life: Life, argv: list[str], env: dict[str, str], cwd: str, null: int, groups: kin.Groups, oom: object = None
-) -> None:
+    life: Life, argv: list[str], env: dict[str, str], cwd: str, null: int, groups: kin.Groups, files: Files,
+    oom: object = None,
+) -> None:  # fmt: skip
     """Start it in a session and a group of its own. ``null`` is an open /dev/null. ``oom``: what the kernel is told of
     it, a number or nothing. OSError, ValueError."""
     log = open_log(life.log) if life.log else null
@@ -24,10 +26,12 @@ def spawn(
         os.chdir(cwd)  # posix_spawn takes no folder; we are single-threaded
         program = find_program(argv[0], env.get("PATH", os.defpath))
         life.group = groups.take()
+        files.narrow()
         life.pid = os.posix_spawn(
             program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTS
         )
     finally:
+        files.widen()
         os.chdir("/")
         if log != null:
             os.close(log)

@@ -36,8 +36,10 @@ def read_text(path: str) -> str | None:
 def look(pid: int) -> Proc | None:
     """The process as it is now, zombies included."""
     stat = read_text(f"/proc/{pid}/stat")
-    if not stat:
-        return None
+    return _proc(pid, stat) if stat else None
+
+
+def _proc(pid: int, stat: str) -> Proc:
     fields = stat[stat.rindex(")") + 2 :].split()
     return Proc(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
@@ -46,6 +48,18 @@ def alive(pid: int, start: int) -> bool:
     """Whether that very process (not a later one with its pid) lives."""
     proc = look(pid)
     return proc is not None and proc.start == start and proc.state not in "ZX"
+
+
+def gone(pid: int, start: int) -> bool:
+    """Whether that very process has ended for certain: not when nothing can be read of it, for want of descriptors."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="surrogateescape") as file:
+            proc = _proc(pid, file.read())
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False
+    return proc.start != start or proc.state in "ZX"
 
 
 def look_alive(pid: int) -> Proc | None:
