@@ -321,6 +321,26 @@ async def test_what_nobody_wants_any_more_is_stopped(
     assert await keeper.lives() == []
 
 
+async def test_what_is_unwanted_while_it_is_taken_over_is_stopped(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell
+) -> None:
+    class Late(ProcessDriver):
+        async def wake(self, key: str) -> None:
+            await node.take([])
+            await asyncio.sleep(0)  # whoever is to leave is asked to
+
+    specs = [spec("web", rings(bell))]
+    async with running(keeper, run_dir, server, specs, leave=True):
+        pid = int(await bell.next())
+    node = Node(LocalControl(server), Late(keeper), specs, run_dir=run_dir, chance=Random(1))
+    await node.start()
+    await server.saw("instance.stopped")
+    assert server.named("instance.adopted") == [{"instance": "web", "pid": pid}]
+    assert not living(pid)
+    assert await keeper.lives() == []
+    await node.stop()
+
+
 async def test_one_that_takes_its_time_to_end_keeps_nobody_waiting(
     keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell
 ) -> None:

@@ -106,7 +106,7 @@ class Instance:
 
     async def _keep(self, found: Sequence[Life], group: asyncio.TaskGroup) -> None:
         life, old = await self._inherit(found), None
-        while not self._asked.is_set():
+        while life is not None or not self._asked.is_set():  # one that was adopted meanwhile is stopped
             if self.hold.look() is not None and not (life is not None and self.hold.freezes):
                 await self._rest(life, old)
                 life = old = None
