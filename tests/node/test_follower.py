@@ -25,6 +25,7 @@ from relit.node import instance
 from relit.node.client import KeeperClient, ensure_keeper
 from relit.node.follower import Follower
 from relit.node.node import Node
+from relit.node.storm import Tokens
 
 STABLE = Backoff(stable_ms=0)
 AGENT = Care(agent="web", kind="command", home="/")
@@ -50,10 +51,10 @@ class Telling(ProcessDriver):
 
 @asynccontextmanager
 async def kept(
-    keeper: KeeperClient, run_dir: Path, server: Server, wanted: InstanceSpec
+    keeper: KeeperClient, run_dir: Path, server: Server, *wanted: InstanceSpec
 ) -> AsyncIterator[tuple[Node, Telling]]:
     driver = Telling(keeper)
-    node = Node(LocalControl(server), driver, [wanted], run_dir=run_dir, chance=system_random())
+    node = Node(LocalControl(server), driver, wanted, run_dir=run_dir, chance=system_random())
     await node.start()
     try:
         yield node, driver
@@ -180,6 +181,26 @@ async def test_what_is_looked_at_before_a_start_has_no_follower(
 ) -> None:
     assert Follower(spec("web", ["true"], care=AGENT), ProcessDriver(keeper)).possible
     assert not Follower(spec("web", ["true"], **changes), ProcessDriver(keeper)).possible
+
+
+async def test_what_stands_ready_takes_a_restart_token_and_waits_for_none(
+    keeper: KeeperClient, run_dir: Path, server: Server, bell: Bell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("relit.node.node.Tokens", lambda clock: Tokens(clock, capacity=2, per_s=0.01))
+    file = Probe(kind="file", target=str(tmp_path / "ready"))  # cleared before each start: nothing stands ready
+    script = f"touch {file.target}; exec sleep 1000"
+    other = spec("other", ["sh", "-c", script], backoff=STABLE, ready=file)
+    async with kept(keeper, run_dir, server, spec("web", rings(bell), backoff=STABLE), other) as (node, driver):
+        for _ in range(3):
+            pid = int(await bell.next())
+            await driver.made.get()
+            kill(pid)
+        await bell.next()
+        await server.saw("instance.started", 4, "web")
+        kill((await server.saw("instance.started", instance="other"))["pid"])
+        async with asyncio.timeout(15):
+            while {each.name: each.state for each in node.status()}["other"] != "backing-off":
+                await asyncio.sleep(0.005)
 
 
 # --- the keeper's part ----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relit.lib.clock import Clock
 
-CAPACITY = 200  # more instances than one machine holds may die together and be back at once
+CAPACITY = 200  # so many may die together and be back at once, beside those whose next life stands ready
 PER_S = 10.0
 
 FAULT_S, FAULT_MOST_S = 1.0, 60.0  # the first pause after a fault, and the longest
