@@ -287,6 +287,18 @@ def below(pid: int) -> set[int]:
     return found - {pid}
 
 
+def running(argv: Sequence[str], beside: int) -> set[int]:
+    """Processes of that command line in the sandbox of ``beside``: whoever started them may have left them."""
+    found: set[int] = set()
+    sandbox = os.readlink(f"/proc/{beside}/ns/pid")
+    for pid in kin.table():
+        with contextlib.suppress(OSError):  # it ends, or is not ours
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+            if words == [word.encode() for word in argv] and os.readlink(f"/proc/{pid}/ns/pid") == sandbox:
+                found.add(pid)
+    return found
+
+
 INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"  # OpenClaw ends each prompt with a message of its own
 
 

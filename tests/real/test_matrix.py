@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_house import WAIT_S, RealHouse, about, below, broken_version, fill
+from real_house import WAIT_S, RealHouse, about, below, broken_version, fill, running
 
 from relit.agents.recipes import kind_table
 from relit.control.care import Entry
@@ -95,7 +95,7 @@ async def test_killed_in_a_tool(house: RealHouse) -> None:
     pid = await house.ready("one")
     run = await house.send("one", "Do the work.")
     await house.until(marker.exists, "the tool")
-    tools = below(pid)
+    tools = below(pid) | await house.until(lambda: running(["sleep", "600"], pid), "the tool's process")
     house.kill(pid)
     await house.ready("one", not_pid=pid)
     assert not [each for each in tools if Path(f"/proc/{each}").exists()]
