@@ -148,7 +148,7 @@ def test_without_a_known_good_one_a_broken_configuration_becomes_what_it_was() -
     assert "config:3" not in did(climb(9, "failed", care=bare, facts=was))
 
 
-@pytest.mark.parametrize("ending", ["blocked", "too-large", "out-of-memory"])
+@pytest.mark.parametrize("ending", ["blocked", "unusable", "too-large", "out-of-memory"])
 def test_what_no_home_can_help_is_waited_for_and_nothing_goes_back_for_it(ending: Ending) -> None:
     verdicts = climb(12, ending, care=CARE)
     assert did(verdicts) == [*["restart"] * 3, "recreate", *["restart"] * 8]
@@ -288,6 +288,7 @@ ENDINGS: st.SearchStrategy[Ending] = st.sampled_from(
         "no-answer",
         "blocked",
         "damaged",
+        "unusable",
         "too-large",
         "out-of-memory",
     ]

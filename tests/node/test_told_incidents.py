@@ -11,7 +11,7 @@ import pytest
 from healing_house import SOON, Home, Rescuer
 from node_house import Bell, Server, gone, kill, rings, running, spec
 
-from relit.control.care import Entry, Incident
+from relit.control.care import Entry, Incident, KnownGood
 from relit.lib.clock import SystemClock
 from relit.node.client import KeeperClient
 from relit.node.ladder import History, decide
@@ -27,6 +27,23 @@ async def server() -> Rescuer:
 async def home(tmp_path: Path, server: Rescuer) -> Home:
     server.home = Home(tmp_path / "ada", server)
     return server.home
+
+
+@pytest.mark.parametrize(("fault", "done"), [("damaged", ["volume"]), ("unusable", ["recreate"])])
+async def test_a_home_goes_back_for_a_damaged_database_and_for_none_that_cannot_be_read(
+    keeper: KeeperClient, run_dir: Path, server: Rescuer, home: Home, bell: Bell, fault: str, done: list[str]
+) -> None:
+    database = home.home / "a.db"
+    if fault == "damaged":
+        database.write_text("no database at all")
+    else:
+        database.symlink_to(home.tmp.parent / "a.db")
+    server.good = KnownGood(number=4, at_ms=2**60, newest=6)
+    care = msgspec.structs.replace(home.care, databases=["a.db"])
+    async with running(keeper, run_dir, server, [home.spec(rings(bell), care)]):
+        await server.until(lambda: any(each.rung == 4 for each in server.incidents))
+    assert [each["action"] for each in server.named("instance.healed")] == done
+    assert "a.db: " in server.incidents[-1].cause
 
 
 async def test_what_its_ports_are_waited_for_is_not_why_it_died(

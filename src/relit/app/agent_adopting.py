@@ -321,9 +321,9 @@ class Moving:
         ]
         if settle:
             care = Care(agent=self._asked.name, kind=self._asked.kind, home=str(home), settle=settle)
-            if wrong := asyncio.run(state.look(care)):
+            if fault := asyncio.run(state.look(care)):
                 raise RelitError(
-                    f"the copy of {self._asked.source} is not sound", why=wrong, fix="mend the original first"
+                    f"the copy of {self._asked.source} is not sound", why=fault.what, fix="mend the original first"
                 )
         self.schedules = timetables.read(self._adopt.schedules, home / self._adopt.into, self._tree)
         self._take_door(folder_of(made, self._asked.name))

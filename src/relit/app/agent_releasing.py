@@ -150,8 +150,10 @@ class _Release:
             for each in self._adopt.settled(str(self._home / into), str(self._dest))
         ]
         care = Care(agent=self._name, kind="", home=str(self._dest), settle=settle)
-        if settle and (wrong := asyncio.run(state.look(care))):
-            raise RelitError(f"{self._name} was not given back", why=wrong, fix=f"relit doctor; remove {self._dest}")
+        if settle and (fault := asyncio.run(state.look(care))):
+            raise RelitError(
+                f"{self._name} was not given back", why=fault.what, fix=f"relit doctor; remove {self._dest}"
+            )
 
     def _undo(self, each: ConfigFile) -> list[str]:
         """What relit keeps, as it was before; of an agent that relit made, only what leads into its home."""

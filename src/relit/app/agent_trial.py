@@ -142,7 +142,8 @@ class Trial:
             self._notes.append("no sandbox: the clone ran at another path, with the paths of its configuration changed")
             await asyncio.to_thread(self._repath)
         wrong = await asyncio.to_thread(config.fit, self._clone, files) or await asyncio.to_thread(self._see_variables)
-        return wrong or await state.look(care)
+        fault = None if wrong else await state.look(care)
+        return wrong or (fault.what if fault is not None else "")
 
     def _see_variables(self) -> str:
         file = self._made.care.env_file

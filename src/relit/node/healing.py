@@ -58,8 +58,8 @@ class Healing:
             return "blocked", ", ".join(taken)
         if (care.config or care.env_file) and (wrong := await asyncio.to_thread(_fit, care)):
             return "config", wrong
-        if (care.databases or care.settle) and (wrong := await state.look(care)):
-            return "damaged", wrong
+        if (care.databases or care.settle) and (fault := await state.look(care)):
+            return fault.cause, fault.what
         return None
 
     async def check(self, care: Care) -> str:

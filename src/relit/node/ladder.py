@@ -38,6 +38,7 @@ Ending = Literal[
     "blocked",
     "faulty",
     "damaged",
+    "unusable",
     "too-large",
     "out-of-memory",
 ]
@@ -48,6 +49,7 @@ _BY_ITSELF: tuple[Ending, ...] = ("clean", "again")
 _NOT_ITS_HOME: tuple[Ending, ...] = (
     "blocked",
     "faulty",
+    "unusable",
     "too-large",
     "out-of-memory",
 )  # to go back would not help, and would lose work
@@ -65,6 +67,7 @@ SAID: dict[Ending, str] = {
     "blocked": "something else has what it needs",
     "faulty": FAULTY,
     "damaged": "a database of its is damaged",
+    "unusable": "a database of its cannot be read or written",
     "too-large": "it took more memory than it may",
     "out-of-memory": "the kernel killed it, since no memory was left",
 }
@@ -215,7 +218,7 @@ def _next(history: History, ending: Ending, care: Care, facts: Facts) -> tuple[A
     else:
         volume += [("volume", number, True) for number in older[:OLDER_MOST]]
     match ending:
-        case "blocked" | "too-large" | "out-of-memory":
+        case "blocked" | "unusable" | "too-large" | "out-of-memory":
             can = recreate
         case "damaged":
             can = volume
