@@ -355,6 +355,33 @@ async def test_another_worker_settles_what_the_dead_one_began(house: House) -> N
 
 
 @pytest.mark.parametrize(
+    "trouble", [*(Refused(status, "busy") for status in (409, 425, 429, 503)), Lost("connection refused", taken=False)]
+)
+@pytest.mark.parametrize("replays", [False, True])
+async def test_what_a_dead_worker_began_is_a_redelivery_also_after_it_was_turned_away(
+    house: House, trouble: Exception, replays: bool
+) -> None:
+    toy = Toy("never heard", trouble, trouble, "done")
+    toy.replays = replays
+    toy.stand = asyncio.Event()
+    worker = await house.work(toy, "one")
+    run = await house.send("hi")
+    async with asyncio.timeout(20):
+        while not await house.told(run):
+            await asyncio.sleep(0.01)
+    house.workers.remove(worker)
+    await worker.stop()
+    toy.stand = None
+    await house.work(toy, "two")
+    assert await house.answer(run) == "done "
+    marked, back = f"main: {AGAIN}hi", ["back to 7", "main: hi"]
+    assert toy.heard == (["marked", "main: hi", *back * 3] if replays else ["main: hi", *[marked] * 3])
+    numbers = [item["redelivered"] for item in await house.told(run) if "redelivered" in item]
+    assert numbers == ([1, 1, 1] if isinstance(trouble, Lost) else [1, 2, 2])
+    assert toy.settles == (0 if replays else 1)
+
+
+@pytest.mark.parametrize(
     ("again", "told"),
     [
         ("one two three", [{"text": "three "}]),

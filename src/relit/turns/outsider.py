@@ -167,17 +167,19 @@ class Delivery:
         self._door = door
         self._pause_s = pause_s
         self._run = run
-        self._fresh = fresh
+        self._begun = not fresh  # it may have begun, in an earlier delivery
+        self._goes_on = not fresh  # and may still be at it
         self._hiding = Hiding(door.hides)
 
     async def deliver(self, text: str, session: str, number: int) -> dict[str, Any]:
         """``answered`` with the ``text``, or not, and ``why``: the agent was lost meanwhile, or (``failed``) hung up or
-        says that it could not, for now, because (``unpaid``) that call had no money; ``taken``: it may have begun."""
+        says that it could not, for now, because (``unpaid``) that call had no money; ``taken``: it may have begun, now
+        or in an earlier delivery that has no end."""
         while True:
-            again = number > 1 or not self._fresh
+            again = number > 1 or self._begun
             if again and self._mark:
                 await self._door.back(self._mark)  # whatever went on in it is over
-            elif not self._fresh:
+            elif self._goes_on:
                 await self._door.settled()
             await self._until(self._door.ready)
             if again:
@@ -189,14 +191,15 @@ class Delivery:
                 if error.taken:
                     why = self._hiding.whole(error.why)
                     return {"answered": False, "failed": await self._lives_on() and not error.mute, "why": why}
-                self._fresh = True
+                self._goes_on = False
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
                 why = self._hiding.whole(str(error))
                 if (unpaid := await self._unpaid()) is not None:
                     return {"answered": False, "failed": True, "unpaid": unpaid, "why": why}
                 if error.status in PASSING:
-                    return {"answered": False, "failed": True, "taken": error.status not in UNTAKEN, "why": why}
+                    taken = self._begun or error.status not in UNTAKEN
+                    return {"answered": False, "failed": True, "taken": taken, "why": why}
                 raise TurnFailed("the agent refused a message", why=why) from error
 
     async def _lives_on(self) -> bool:
