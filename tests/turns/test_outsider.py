@@ -14,7 +14,7 @@ from relit.durable.payload import Payloads
 from relit.durable.retry import Retry
 from relit.durable.ticker import Ticker
 from relit.durable.worker import Worker
-from relit.errors import RunFailed, TurnFailed
+from relit.errors import RunFailed, StoreUnavailable, TurnFailed
 from relit.node.redact import Redactor
 from relit.store.blobs import ObstoreBlobs
 from relit.store.sql.sqlite.store import SqliteStore
@@ -91,8 +91,8 @@ class House:
         self.engine = Engine(self.store, Payloads(ObstoreBlobs(str(folder / "blobs"))))
         self.workers: list[Worker] = []
 
-    async def work(self, toy: Toy, me: str = "me", attempts: int = 3) -> Worker:
-        ways = Ways(pause_s=0.01, retry=Retry(attempts=attempts, first="1ms", no_retry_on=(TurnFailed,)), me=me)
+    async def work(self, toy: Toy, attempts: int = 3) -> Worker:
+        ways = Ways(pause_s=0.01, retry=Retry(attempts=attempts, first="1ms", no_retry_on=(TurnFailed,)))
         worker = Worker(self.engine, [outsider("claw", toy, Mailbox(name="claw"), ways)])
         await worker.start()
         self.workers.append(worker)
@@ -165,7 +165,7 @@ async def test_it_goes_back_for_another_process_as_well(house: House) -> None:
     toy = Toy("told at last")
     toy.replays = True
     toy.hold.clear()
-    worker = await house.work(toy, "one")
+    worker = await house.work(toy)
     run = await house.send("hi")
     async with asyncio.timeout(10):
         while not toy.at_once:
@@ -173,7 +173,7 @@ async def test_it_goes_back_for_another_process_as_well(house: House) -> None:
     house.workers.remove(worker)
     await worker.stop()
     toy.hold.set()
-    await house.work(toy, "two")
+    await house.work(toy)
     assert await house.answer(run) == "told at last "
     assert toy.heard == ["marked", "main: hi", "back to 7", "main: hi"]
     assert toy.settles == 0, "going back ends whatever went on"
@@ -347,7 +347,7 @@ async def test_another_worker_settles_what_the_dead_one_began(house: House) -> N
             await asyncio.sleep(0.01)
     await worker.stop()
     toy.hold.set()
-    await house.work(toy, "another process")
+    await house.work(toy)
     assert await house.answer(run) in ("first ", "second ")
     assert toy.settles == 1
     assert toy.heard == ["main: hi", f"main: {AGAIN}hi"]
@@ -364,7 +364,7 @@ async def test_what_a_dead_worker_began_is_a_redelivery_also_after_it_was_turned
     toy = Toy("never heard", trouble, trouble, "done")
     toy.replays = replays
     toy.stand = asyncio.Event()
-    worker = await house.work(toy, "one")
+    worker = await house.work(toy)
     run = await house.send("hi")
     async with asyncio.timeout(20):
         while not await house.told(run):
@@ -372,13 +372,62 @@ async def test_what_a_dead_worker_began_is_a_redelivery_also_after_it_was_turned
     house.workers.remove(worker)
     await worker.stop()
     toy.stand = None
-    await house.work(toy, "two")
+    await house.work(toy)
     assert await house.answer(run) == "done "
     marked, back = f"main: {AGAIN}hi", ["back to 7", "main: hi"]
     assert toy.heard == (["marked", "main: hi", *back * 3] if replays else ["main: hi", *[marked] * 3])
     numbers = [item["redelivered"] for item in await house.told(run) if "redelivered" in item]
     assert numbers == ([1, 1, 1] if isinstance(trouble, Lost) else [1, 2, 2])
     assert toy.settles == (0 if replays else 1)
+
+
+async def test_a_worker_that_lost_its_lease_settles_what_it_began_itself(house: House) -> None:
+    """Its process lives on, and takes the run again: the agent may still be at it."""
+    toy = Toy("first", "second")
+    toy.hold.clear()
+    worker = await house.work(toy)
+    run = await house.send("hi")
+    async with asyncio.timeout(20):
+        while not toy.heard:
+            await asyncio.sleep(0.01)
+    await house.store.leave(worker.id)
+    async with asyncio.timeout(20):
+        while len(toy.heard) < 2:
+            await asyncio.sleep(0.01)
+    toy.hold.set()
+    assert await house.answer(run) in ("first ", "second ")
+    assert toy.settles == 1
+    assert toy.heard == ["main: hi", f"main: {AGAIN}hi"]
+
+
+@pytest.mark.parametrize(("trouble", "settles"), [(Lost("it went away", taken=True), 2), (Refused(502, "no"), 0)])
+async def test_what_cannot_be_told_of_a_delivery_at_once_leaves_it_a_delivery(
+    house: House, trouble: Exception, settles: int
+) -> None:
+    """What is asked after it may fail, a store that is away for example: the step is tried again then."""
+
+    class Failing(Toy):
+        fails = True
+
+        async def settled(self) -> None:
+            await super().settled()
+            self.fail()
+
+        async def shortage(self, run: str) -> Shortage | None:
+            self.fail()
+            return None
+
+        def fail(self) -> None:
+            if self.fails:
+                self.fails = False
+                raise StoreUnavailable("the store does not answer")
+
+    toy = Failing(trouble, "done")
+    toy.dies = False
+    await house.work(toy)
+    assert await house.answer(await house.send("hi")) == "done "
+    assert toy.heard == ["main: hi", f"main: {AGAIN}hi"]
+    assert toy.settles == settles
 
 
 @pytest.mark.parametrize(
@@ -410,7 +459,7 @@ async def test_another_attempt_of_a_delivery_goes_on_as_well(house: House) -> No
 async def test_another_process_knows_what_the_dead_one_has_told(house: House) -> None:
     toy = Toy("one two", "one two three")
     toy.stand = asyncio.Event()
-    worker = await house.work(toy, "one")
+    worker = await house.work(toy)
     run = await house.send("hi")
     async with asyncio.timeout(20):
         while await house.told(run) != [{"text": "one "}, {"text": "two "}]:
@@ -418,7 +467,7 @@ async def test_another_process_knows_what_the_dead_one_has_told(house: House) ->
     house.workers.remove(worker)
     await worker.stop()
     toy.stand = None
-    await house.work(toy, "two")
+    await house.work(toy)
     assert await house.answer(run) == "one two three "
     assert (await house.told(run))[2:] == [{"redelivered": 1}, {"text": "three "}]
 

@@ -94,33 +94,29 @@ class Door(Protocol):
 
 
 RETRY = Retry(attempts=30, first="1s", factor=2.0, most="5m", no_retry_on=(TurnFailed,))
-ME = new_id()  # this process
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):
-    """How messages are brought in. ``me`` is the process that does it."""
+    """How messages are brought in."""
 
     pause_s: float = PAUSE_S
     retry: Retry = RETRY
-    me: str = ME
 
 
 def outsider(name: str, door: Door, mailbox: Mailbox | None, ways: Ways = Ways()) -> Agent[str]:  # noqa: B008
     """The definition of the agent ``name``."""
 
-    def me() -> str:
-        return ways.me
-
     async def message(ctx: Context, message: Any) -> str:
         text, session = read(message)
+        me = new_id()  # another one whenever the run is taken again, by the same process too
         # What the settings said when it began holds to its end; runs from before there was a choice go on without.
         replays = ctx.patched("resume") and await ctx.step(lambda: door.replays, name="replays")
         mark = await ctx.step(door.mark, name="snapshot", retry=ways.retry) if replays else 0
         taken = deaths = failures = 0
         unpaid = None  # the call that a budget refused
         while deaths < DELIVERIES and failures < ways.retry.attempts:
-            begun = await ctx.step(me, name="begin")
-            delivery = Delivery(door, ctx, ways.pause_s, fresh=begun == ways.me, mark=mark)
+            begun = await ctx.step(lambda: me, name="begin")
+            delivery = Delivery(door, ctx, ways.pause_s, fresh=begun == me, mark=mark)
             done = await ctx.step(delivery.deliver, text, session, taken + 1, name="delivery", retry=ways.retry)
             if done["answered"]:
                 return str(done["text"])
@@ -159,8 +155,8 @@ async def _money(ctx: Context, door: Door, retry: Retry) -> None:
 
 
 class Delivery:
-    """One attempt to bring a message in. Not ``fresh``: another process began it, and may have got far. ``mark``: what
-    the agent goes back to before a redelivery; 0: it keeps its state."""
+    """One attempt to bring a message in. Not ``fresh``: it was begun before the run was taken again, and may have got
+    far. ``mark``: what the agent goes back to before a redelivery; 0: it keeps its state."""
 
     def __init__(self, door: Door, run: Context, pause_s: float, *, fresh: bool, mark: int = 0) -> None:
         self._mark = mark
@@ -184,6 +180,7 @@ class Delivery:
             await self._until(self._door.ready)
             if again:
                 self._tell({"redelivered": number})
+            before, self._begun, self._goes_on = self._begun, True, True  # unless more is found out, which may fail
             try:
                 marked = AGAIN + text if again and not self._mark else text
                 return {"answered": True, "text": await self._turn(marked, session)}
@@ -191,15 +188,15 @@ class Delivery:
                 if error.taken:
                     why = self._hiding.whole(error.why)
                     return {"answered": False, "failed": await self._lives_on() and not error.mute, "why": why}
-                self._goes_on = False
+                self._begun, self._goes_on = before, False
                 await asyncio.sleep(self._pause_s)  # it had not begun: that was no delivery
             except Refused as error:
+                self._begun, self._goes_on = before or error.status not in UNTAKEN, False
                 why = self._hiding.whole(str(error))
                 if (unpaid := await self._unpaid()) is not None:
                     return {"answered": False, "failed": True, "unpaid": unpaid, "why": why}
                 if error.status in PASSING:
-                    taken = self._begun or error.status not in UNTAKEN
-                    return {"answered": False, "failed": True, "taken": taken, "why": why}
+                    return {"answered": False, "failed": True, "taken": self._begun, "why": why}
                 raise TurnFailed("the agent refused a message", why=why) from error
 
     async def _lives_on(self) -> bool:
