@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,19 +13,12 @@ import httpx
 import msgspec
 import pytest
 from gateway_house import TOKEN
-from tools_house import House, Scripted, house, mail
+from tools_house import House, Scripted, house, left_open, mail, until
 
 from relit.gateway.tools.base import NotSent, Outcome, Tool, Unsure, text
 from relit.gateway.tools.shelf import Grant
 from relit.store.tools import GAVE_UP, HEARD, ToolCall
 from relit.store.values import NewRun, Turn
-
-
-async def until(true: Callable[[], Any], *, within: float = 10.0) -> None:
-    """Wait for what a task does."""
-    async with asyncio.timeout(within):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def state(home: House, number: int = 0) -> ToolCall:
@@ -453,21 +445,6 @@ async def test_a_call_that_can_be_looked_up_is_looked_up_first(tmp_path: Path, h
         assert call.state == "done"
         assert source.looked == 1
         assert len(source.made) == (0 if happened else 1)
-
-
-async def left_open(folder: Path, tool: Tool, to: str = "ann") -> str:
-    """A call whose gateway was killed while it was under way; its key."""
-
-    async def forever(call: ToolCall, arguments: dict[str, Any]) -> Outcome:
-        await asyncio.Event().wait()
-        raise AssertionError("it is killed")
-
-    async with house(folder, Scripted([tool], forever)) as home:
-        asking = asyncio.ensure_future(home.call(to=to))
-        await until(lambda: home.source.made)
-        asking.cancel()
-        await asyncio.wait([asking])
-        return home.source.made[0][1]
 
 
 async def test_a_person_settles_a_doubt_and_the_agent_is_told(tmp_path: Path) -> None:

@@ -139,9 +139,10 @@ async def house(
     async def tell(call: ToolCall, words: str) -> None:
         told.append(words)
 
+    given = {"is_dead": lambda other: other != me, "hold_s": 10.0, **options}
     office = Office(
         calls=store.tools, turns=turns, blobs=blobs, subscribe=store.subscribe, tell=tell, me=me,
-        is_dead=lambda other: other != me, refused=refused.saw, **{"hold_s": 10.0, **options},
+        refused=refused.saw, **given,
     )  # fmt: skip
     desk = Desk(office, Shelf([source, OwnTools(store.tools, blobs)], grants or EVERYTHING), SECRETS)
     callers = Known(
@@ -154,3 +155,25 @@ async def house(
     finally:
         await gateway.stop()
         await store.stop()
+
+
+async def until(true: Callable[[], Any], *, within: float = 10.0) -> None:
+    """Wait for what a task does."""
+    async with asyncio.timeout(within):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def left_open(folder: Path, tool: Tool, to: str = "ann") -> str:
+    """A call whose gateway was killed while it was under way; its key."""
+
+    async def forever(call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+        await asyncio.Event().wait()
+        raise AssertionError("it is killed")
+
+    async with house(folder, Scripted([tool], forever)) as home:
+        asking = asyncio.ensure_future(home.call(to=to))
+        await until(lambda: home.source.made)
+        asking.cancel()
+        await asyncio.wait([asking])
+        return home.source.made[0][1]

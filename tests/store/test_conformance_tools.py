@@ -197,10 +197,10 @@ async def test_a_held_call_waits_for_a_word(tools: ToolCalls, store: Store) -> N
     with pytest.raises(Conflict, match="nobody's word"):
         await tools.decide("t1", False, "bob")
     assert await tools.waiting(["approved"]) == [approved]
-    sent = await tools.send("t1", "g2", 99)
+    sent = await tools.send(approved, "g2", 99)
     assert sent is not None
     assert (sent.state, sent.gateway, sent.deadline_at) == ("open", "g2", 99)
-    assert await tools.send("t1", "g2", 99) is None
+    assert await tools.send(approved, "g2", 99) is None
     names = [each.name for each in await store.events()]
     assert names == ["tool.held", "tool.approved"]
 
@@ -252,7 +252,7 @@ async def test_a_denied_call_is_never_sent(tools: ToolCalls) -> None:
     await tools.begin(call(state="held"), 0)
     denied = await tools.decide("t1", False, "ann", "not today")
     assert (denied.state, denied.failed, denied.why, denied.final) == ("denied", True, "not today", True)
-    assert await tools.send("t1", "g1", 0) is None
+    assert await tools.send(denied, "g1", 0) is None
     with pytest.raises(NotFound):
         await tools.decide("t9", True, "ann")
 
@@ -285,19 +285,43 @@ async def test_a_doubt_is_settled_by_a_person(tools: ToolCalls, store: Store) ->
 
 
 async def test_another_gateway_takes_what_a_dead_one_left_open(tools: ToolCalls) -> None:
-    await tools.begin(call(), 0)
-    assert [each.id for each in await tools.waiting(["open"])] == ["t1"]
-    taken = await tools.send("t1", "g2", 7)
+    opened, _ = await tools.begin(call(), 0)
+    assert await tools.waiting(["open"]) == [opened]
+    assert await tools.send(opened, "g1", 7) is None, "its own"
+    taken = await tools.send(opened, "g2", 7)
     assert taken is not None
     assert taken.gateway == "g2"
+
+
+@pytest.mark.parametrize("state", ["approved", "in_doubt", "open"])
+async def test_of_two_gateways_that_saw_a_call_one_takes_it(tools: ToolCalls, state: str) -> None:
+    seen, _ = await tools.begin(call(effect="lookup", state="held" if state == "approved" else "open"), 0)
+    if state == "approved":
+        seen = await tools.decide("t1", True, "ann")
+    elif state == "in_doubt":
+        seen = await tools.end(ToolEnd(id="t1", state="in_doubt"))
+    taken = await tools.send(seen, "g2", 7)
+    assert taken is not None
+    assert await tools.send(seen, "g3", 8) is None
+    assert await tools.get("t1") == taken
+
+
+async def test_who_saw_a_doubt_does_not_take_it_after_a_further_attempt(tools: ToolCalls, time: Time) -> None:
+    """It would look for that attempt too early."""
+    await tools.begin(call(effect="lookup", deadline_at=5), 0)
+    seen = await tools.end(ToolEnd(id="t1", state="in_doubt"))
+    await time.advance(1000)
+    assert await tools.send(seen, "g1", 2000) is not None
+    again = await tools.end(ToolEnd(id="t1", state="in_doubt"))
+    assert await tools.send(seen, "g2", 9) is None
+    assert await tools.send(again, "g2", 9) is not None
 
 
 async def test_an_agent_is_owed_the_end_of_what_it_did_not_wait_for(tools: ToolCalls) -> None:
     await tools.begin(call(state="held"), 0)
     await tools.hear("t1", GAVE_UP, owed=True)
     assert await tools.owing() == []
-    await tools.decide("t1", True, "ann")
-    await tools.send("t1", "g1", 0)
+    await tools.send(await tools.decide("t1", True, "ann"), "g1", 0)
     assert await tools.owing() == []
     await tools.end(ToolEnd(id="t1", state="done", result=b"1"))
     [owed] = await tools.owing()

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from relit.api.volumes_port import Volumes
@@ -50,7 +51,8 @@ async def desk(
     teller = Teller(engine)
     office = Office(
         calls=store.tools, turns=store.calls, blobs=blobs, subscribe=store.subscribe, tell=teller.tell, me=me,
-        is_dead=is_dead, refused=refused, hold_s=durations.to_ms(settings.file.gateway.hold) / 1000,
+        is_dead=is_dead, alone=isinstance(parts.database(settings), Path), refused=refused,
+        hold_s=durations.to_ms(settings.file.gateway.hold) / 1000,
         expire_s=durations.to_ms(settings.file.gateway.approvals) / 1000,
     )  # fmt: skip
     http = HttpTools([http_tool(name, table, settings.secrets) for name, table in settings.tools.items() if table.url])

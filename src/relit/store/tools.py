@@ -94,9 +94,9 @@ class ToolCalls(Protocol):
         effect is ``ask`` or ``lookup``, it is ``in_doubt`` from the start."""
         ...
 
-    async def send(self, id: str, gateway: str, deadline_at: int) -> ToolCall | None:
-        """Take it: approved, in doubt, or left open by another gateway. ``None``: somebody else has, or it has
-        ended."""
+    async def send(self, seen: ToolCall, gateway: str, deadline_at: int) -> ToolCall | None:
+        """Take it: approved, in doubt, or left open by another gateway, which is dead. ``None``: it is not any more as
+        whoever takes it saw it: somebody else has taken it, or it has ended."""
         ...
 
     async def again(self, id: str, deadline_at: int) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -24,7 +24,7 @@ from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import new_id
 from relit.lib.service import finished
 from relit.store.base import Subscription
-from relit.store.tools import GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd, ToolState
+from relit.store.tools import GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd
 from relit.store.values import Turn
 from relit.vault.refusals import OnRefusal
 
@@ -45,8 +45,8 @@ class Turns(Protocol):
 
 
 class Office(msgspec.Struct, frozen=True, kw_only=True):
-    """What a desk works with. ``me``: this gateway; ``is_dead``: whether another is; ``tell`` sends an agent a
-    message; ``refused`` hears of what an agent may not do."""
+    """What a desk works with. ``me``: this gateway; ``is_dead``: whether another is; ``alone``: there can be no other
+    on the same store; ``tell`` sends an agent a message; ``refused`` hears of what an agent may not do."""
 
     calls: ToolCalls
     turns: Turns
@@ -55,6 +55,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     tell: Tell
     me: str
     is_dead: Callable[[str], bool]
+    alone: bool = True
     refused: OnRefusal = lambda who, code, why: None
     clock: Clock = SYSTEM_CLOCK
     hold_s: float = HOLD_S
@@ -97,7 +98,7 @@ class Desk:
             if gateway != self._office.me and self._office.is_dead(gateway):
                 await self._calls.abandon(gateway)
         for call in await self._calls.waiting(["open"]):
-            if call.gateway != self._office.me and self._office.is_dead(call.gateway):
+            if call.gateway != self._office.me and self._office.is_dead(call.gateway) and self._looks_after(call):
                 await self._inherit(call)
         self._errand(self._watch())
 
@@ -253,7 +254,7 @@ class Desk:
                 future.set_result(call)
 
     def _take(self, call: ToolCall) -> bool:
-        """Send what is approved, in doubt or inherited. False: its tool is gone, or its arguments are."""
+        """Send what is approved or in doubt. False: its tool is gone, or its arguments are."""
         tool = self._shelf.tool(call.agent, call.tool)
         if call.id in self._work:
             return True
@@ -264,7 +265,7 @@ class Desk:
 
     async def _taken(self, call: ToolCall, tool: Tool) -> ToolCall | None:
         deadline = self._office.clock.now_ms() + round(tool.timeout * 1000)
-        sent = await self._calls.send(call.id, self._office.me, deadline)
+        sent = await self._calls.send(call, self._office.me, deadline)
         if sent is None:
             return None
         doubtful = call.state != "approved"
@@ -272,17 +273,20 @@ class Desk:
         return await self._carrier.carry(before, tool, self._shelf.source(call.tool), doubtful=doubtful)
 
     async def _inherit(self, call: ToolCall) -> None:
-        """A call that a dead gateway left open."""
-        if self._shelf.tool(call.agent, call.tool) is not None:
-            outcome = await self._shelf.source(call.tool).clear(call)
-            if outcome is not None:
+        """A call that a dead gateway left open. It is taken before anything is done about it."""
+        taken = await self._calls.send(call, self._office.me, call.deadline_at or 0)
+        if taken is None:
+            return
+        tool, move = self._shelf.tool(call.agent, call.tool), settling.left_open(call.effect)
+        if tool is not None:
+            source = self._shelf.source(call.tool)
+            if (outcome := await source.clear(call)) is not None:
                 await self._carrier.settle(call, outcome)
                 return
-        move = settling.left_open(call.effect)
-        if move in ("send", "look") and self._take(call):
-            return
-        state: ToolState = "failed" if move == "failed" else "in_doubt"
-        assert state in ("failed", "in_doubt"), "it is not sent again"
+            if move in ("send", "look") and _is_whole(call):
+                self._task(taken, self._carrier.carry(taken, tool, source, doubtful=True))
+                return
+        state: Literal["failed", "in_doubt"] = "failed" if move == "failed" else "in_doubt"
         await self._calls.end(ToolEnd(id=call.id, state=state, failed=True, why="its gateway died"))
 
     # --- looking after ------------------------------------------------------------------------------------------------
@@ -313,6 +317,7 @@ class Desk:
         found, now = await self._calls.waiting(["held", "approved", "in_doubt"]), self._office.clock.now_ms()
         if any(each.state == "held" and (each.expires_at or now + 1) <= now for each in found):
             await self._calls.expire()
+        found = [each for each in found if self._looks_after(each)]
         ids, old = {each.id for each in found}, asyncio.get_running_loop().time() - AGAIN_S
         self._tried = {id: at for id, at in self._tried.items() if id in ids or at > old}
         for call in found:
@@ -325,7 +330,12 @@ class Desk:
             if id not in self._work and (call := await self._calls.get(id)).final:
                 self._settled(call)
         for call in await self._calls.owing():
-            await self._tell(call)
+            if self._looks_after(call):
+                await self._tell(call)
+
+    def _looks_after(self, call: ToolCall) -> bool:
+        """Calls of agents that are not served here may be another gateway's, which knows their tools and lives."""
+        return self._office.alone or self._shelf.serves(call.agent)
 
     def _is_due(self, id: str) -> bool:
         """Whether a doubt is to be looked into, once a while."""
@@ -337,7 +347,7 @@ class Desk:
 
     async def _withdrawn(self, call: ToolCall) -> None:
         why = f"{call.tool} is not offered to {call.agent} any more" if _is_whole(call) else f"{call.tool}: {_UNKEPT}"
-        if await self._calls.send(call.id, self._office.me, 0) is not None:
+        if await self._calls.send(call, self._office.me, 0) is not None:
             result = msgspec.json.encode(text(why).content)
             await self._calls.end(ToolEnd(id=call.id, state="failed", failed=True, why=why, result=result))
 

@@ -31,8 +31,8 @@ class SqlTools:
     async def begin(self, call: ToolCall, seen: int) -> tuple[ToolCall, ToolCall | None]:
         return await self._database.write(Op(_begin, (call, seen)))
 
-    async def send(self, id: str, gateway: str, deadline_at: int) -> ToolCall | None:
-        return await self._database.write(Op(_send, (id, gateway, deadline_at)))
+    async def send(self, seen: ToolCall, gateway: str, deadline_at: int) -> ToolCall | None:
+        return await self._database.write(Op(_send, (seen, gateway, deadline_at)))
 
     async def again(self, id: str, deadline_at: int) -> None:
         await self._database.write(Op(_again, (id, deadline_at)))
@@ -169,10 +169,12 @@ async def _of_its_turn(tx: Tx, call: ToolCall) -> ToolCall:
 
 
 @one_by_one
-async def _send(tx: Tx, args: tuple[str, str, int]) -> ToolCall | None:
-    id, gateway, deadline_at = args
-    call = await _held(tx, id)
+async def _send(tx: Tx, args: tuple[ToolCall, str, int]) -> ToolCall | None:
+    seen, gateway, deadline_at = args
+    call = await _held(tx, seen.id)
     if call is None or call.state not in ("approved", "in_doubt", "open"):
+        return None
+    if (call.state, call.gateway, call.sent_at) != (seen.state, seen.gateway, seen.sent_at):
         return None
     if call.state == "open" and call.gateway == gateway:
         return None
