@@ -180,7 +180,7 @@ class Desk:
     async def _answered(self, made: ToolCall, target: ToolCall, tool: Tool) -> Outcome:
         try:
             async with asyncio.timeout(self._office.hold_s):
-                ended = await self._end_of(target)
+                ended = await self._end_of(target, made)
         except TimeoutError:
             ended = await self._calls.get(target.id)
         except asyncio.CancelledError:
@@ -193,11 +193,11 @@ class Desk:
         other_words = made.hash != ended.hash and ended.state == "done"
         return results.earlier(outcome, ended) if other_words else outcome
 
-    async def _end_of(self, call: ToolCall) -> ToolCall:
-        """The call when it has ended, or is in doubt."""
+    async def _end_of(self, call: ToolCall, asked: ToolCall) -> ToolCall:
+        """The call when it has ended, or is in doubt. ``asked``: the one that waits for it, or itself."""
         if call.final:
             return call
-        if call.state == "in_doubt" and (call.effect == "ask" or not self._take(call)):
+        if call.state == "in_doubt" and not (await self._is_made_again(call, asked) and self._take(call)):
             return call
         future: asyncio.Future[ToolCall] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(call.id, set()).add(future)
@@ -214,7 +214,31 @@ class Desk:
         await self._calls.hear(target.id, GAVE_UP, owed=True)
         if made.id != target.id:
             await self._calls.hear(made.id, GAVE_UP)
-        return text(f"[relit: {_PENDING[target.state].format(id=target.id)}]")
+        again = target.state == "in_doubt" and await self._is_made_again(target, made)
+        words = _SETTLED_BY[target.effect] if again else _PENDING[target.state]
+        return text(f"[relit: {words.format(id=target.id)}]")
+
+    async def _is_made_again(self, call: ToolCall, asked: ToolCall) -> bool:
+        """Whether a call in doubt may be made when its agent asks for it again. What an earlier life set is not set
+        over what was set since."""
+        if not _is_whole(call):
+            return False
+        if self._settles_itself(call):
+            return True
+        if call.effect != "natural-key" or call.hash != asked.hash:
+            return False
+        return call.life == asked.life or not await self._is_followed(call)
+
+    def _settles_itself(self, call: ToolCall) -> bool:
+        return settling.by_itself(call.effect, self._age(call))
+
+    def _age(self, call: ToolCall) -> int:
+        return self._office.clock.now_ms() - call.started_at
+
+    async def _is_followed(self, call: ToolCall) -> bool:
+        """Whether its turn made another call to that tool since."""
+        later = [each for each in await self._calls.of_run(call.run) if each.number > call.number]
+        return any(each.tool == call.tool and each.hash != call.hash and each.state in _MADE for each in later)
 
     async def _heard(self, ids: set[str]) -> None:
         for id in ids:
@@ -277,7 +301,7 @@ class Desk:
         taken = await self._calls.send(call, self._office.me, call.deadline_at or 0)
         if taken is None:
             return
-        tool, move = self._shelf.tool(call.agent, call.tool), settling.left_open(call.effect)
+        tool, move = self._shelf.tool(call.agent, call.tool), settling.left_open(call.effect, self._age(call))
         if tool is not None:
             source = self._shelf.source(call.tool)
             if (outcome := await source.clear(call)) is not None:
@@ -324,7 +348,7 @@ class Desk:
             if call.state == "approved":
                 if not self._take(call):
                     await self._withdrawn(call)
-            elif call.state == "in_doubt" and call.effect != "ask" and self._is_due(call.id):
+            elif call.state == "in_doubt" and self._settles_itself(call) and self._is_due(call.id):
                 self._take(call)
         for id in [*self._waiters]:
             if id not in self._work and (call := await self._calls.get(id)).final:
@@ -378,6 +402,18 @@ _PENDING: dict[str, str] = {
     "in_doubt": "nobody knows whether this call ({id}) happened. Do not make it again: a person is asked, and a "
     "message tells you.",
 }
+_TRIED = (
+    "nobody knows whether this call ({id}) happened. Do not make it again: relit goes on trying to settle that, a "
+    "person is asked, too, and a message tells you."
+)
+_SETTLED_BY: dict[str, str] = {
+    "lookup": _TRIED,
+    "native-key": _TRIED,
+    "natural-key": "nobody knows whether this call ({id}) happened, and it is not made again by itself. If you still "
+    "want it, make it again with the same arguments: twice is as once. A person is asked, too, and a message tells you "
+    "what was said.",
+}
+_MADE = ("open", "done", "in_doubt")
 _ENDED = {
     "done": "was made", "failed": "was not made", "denied": "was denied", "expired": "was decided by nobody in time",
 }  # fmt: skip
