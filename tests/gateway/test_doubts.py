@@ -93,6 +93,7 @@ async def test_what_is_set_is_set_when_its_agent_asks_for_it_again(tmp_path: Pat
         assert await home.call(to="open") == ("it is open", False)
         await some(looks)
         assert await states(home) == ["done", "done", "replayed"]
+        assert home.told == [], "it has the result"
 
 
 async def test_other_words_that_mean_the_same_do_not_send_those_that_are_in_doubt(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ class Desk:
         self._errands: set[asyncio.Task[Any]] = set()
         self._tried: dict[str, float] = {}
         self._telling: set[str] = set()
+        self._hearing: set[str] = set()
         self._busy: Counter[str] = Counter()
 
     def tools(self, agent: str) -> list[Tool]:
@@ -188,7 +189,9 @@ class Desk:
             raise
         if not ended.final:
             return await self._pending(made, ended)
-        self._errand(self._heard({made.id, target.id} if ended.owed else {made.id}))
+        heard = {made.id, target.id} if ended.owed else {made.id}
+        self._hearing |= heard
+        self._errand(self._heard(heard))
         outcome = results.trimmed(await results.whole(ended, self._office.blobs), ended.id, tool.most)
         other_words = made.hash != ended.hash and ended.state == "done"
         return results.earlier(outcome, ended) if other_words else outcome
@@ -241,8 +244,11 @@ class Desk:
         return any(each.tool == call.tool and each.hash != call.hash and each.state in _MADE for each in later)
 
     async def _heard(self, ids: set[str]) -> None:
-        for id in ids:
-            await self._calls.hear(id, HEARD)
+        try:
+            for id in ids:
+                await self._calls.hear(id, HEARD)
+        finally:
+            self._hearing -= ids
 
     # --- carrying out -------------------------------------------------------------------------------------------------
 
@@ -388,6 +394,9 @@ class Desk:
     async def _told(self, call: ToolCall) -> None:
         outcome = results.trimmed(await results.whole(call, self._office.blobs), call.id, 8 << 10)
         said = "\n".join(str(part.get("text", "")) for part in outcome.content) or call.why
+        owed = (await self._calls.get(call.id)).owed
+        if not owed or call.id in self._waiters or call.id in self._hearing:  # somebody has it, or is about to
+            return
         await self._office.tell(call, f"[relit: your call {call.tool} ({call.id}) {_ENDED[call.state]}]\n\n{said}")
         await self._calls.hear(call.id, HEARD)
 
