@@ -133,6 +133,11 @@ async def test_a_function_that_was_started_never_counts_as_not_done(
     assert len(await engine.store.runs()) == 1
 
 
+async def test_a_functions_key_is_known_as_long_as_its_run_is_kept(configured: Settings, engine: Engine) -> None:
+    [tool] = FunctionTools(configured, engine, {"charge": Described("Charge.", {}, True)}).tools
+    assert (tool.effect, tool.key_ms) == ("native-key", configured.file.retention.runs_ms)
+
+
 async def test_a_function_gets_no_secret_by_way_of_the_journal(configured: Settings, engine: Engine) -> None:
     tools = FunctionTools(configured, engine, {"charge": Described("Charge.", {}, True)}, [SECRET])
     with pytest.raises(NotSent, match="hold a secret"):

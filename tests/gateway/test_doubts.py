@@ -147,8 +147,19 @@ async def test_a_key_that_may_be_forgotten_is_not_sent_again(tmp_path: Path, loo
 
 
 async def test_a_gateway_that_died_with_a_key_long_ago_leaves_a_doubt() -> None:
-    assert settling.left_open("native-key", DAY - 1) == "send"
-    assert settling.left_open("native-key", DAY) == "in_doubt"
+    assert settling.left_open("native-key", known=True) == "send"
+    assert settling.left_open("native-key", known=False) == "in_doubt"
+
+
+async def test_who_knows_a_key_for_longer_says_so(tmp_path: Path) -> None:
+    service = Service()
+    async with house(
+        tmp_path, Scripted([mail(effect="native-key", key_ms=2 * DAY)], service.act), clock=Tomorrow()
+    ) as home:
+        await home.call(to="ann")
+        service.well = True
+        await until(lambda: home.told)
+        assert "it is ann" in home.told[0]
 
 
 async def test_a_look_up_is_made_again_until_it_is_certain(tmp_path: Path, looks: list[Any]) -> None:

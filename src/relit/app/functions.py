@@ -45,7 +45,8 @@ class FunctionTools:
     ) -> None:
         self._secrets = secrets
         self._engine = engine
-        self._tools = [_tool(name, settings.tools[name], each) for name, each in described.items()]
+        kept_ms = settings.file.retention.runs_ms
+        self._tools = [_tool(name, settings.tools[name], each, kept_ms) for name, each in described.items()]
 
     @property
     def tools(self) -> Sequence[Tool]:
@@ -73,11 +74,12 @@ class FunctionTools:
         return text(found if isinstance(found, str) else msgspec.json.encode(found).decode())
 
 
-def _tool(name: str, table: Table, each: Described) -> Tool:
+def _tool(name: str, table: Table, each: Described, kept_ms: int) -> Tool:
     return Tool(
         name=name, description=each.description, schema={**each.schema, "additionalProperties": False},
         effect="native-key" if each.writes else "read", policy=table.policy, same=tuple(table.same),
         timeout=durations.to_ms(table.timeout) / 1000, most=durations.to_bytes(table.max_result),
+        key_ms=kept_ms,
     )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ class Tool:
     """``schema``: JSON Schema of its arguments, an object. ``effect``: what is done when nobody knows whether a call
     happened. ``same``: arguments that tell what a call means: two that are equal in these mean the same. ``timeout``:
     seconds of one attempt. ``most``: bytes of a result that an agent is given at once.
-    ``reads``: tells calls that change nothing."""
+    ``reads``: tells calls that change nothing. ``key_ms``: so long after it was asked for a call's key is certainly
+    known to whoever carries it out."""
 
     name: str
     description: str = ""
@@ -29,6 +30,7 @@ class Tool:
     timeout: float = 30.0
     most: int = 64 << 10
     reads: Callable[[Mapping[str, Any]], bool] | None = None
+    key_ms: int = 86_400_000
 
     def effect_of(self, arguments: Mapping[str, Any]) -> Effect:
         """Of a call: some only read, as ``reads`` says."""

@@ -233,10 +233,12 @@ class Desk:
         return call.life == asked.life or not await self._is_followed(call)
 
     def _settles_itself(self, call: ToolCall) -> bool:
-        return settling.by_itself(call.effect, self._age(call))
+        return settling.by_itself(call.effect, known=self._is_known(call))
 
-    def _age(self, call: ToolCall) -> int:
-        return self._office.clock.now_ms() - call.started_at
+    def _is_known(self, call: ToolCall) -> bool:
+        """Whether its key certainly is, still, to whoever carries it out."""
+        tool = self._shelf.tool(call.agent, call.tool)
+        return tool is not None and self._office.clock.now_ms() - call.started_at < tool.key_ms
 
     async def _is_followed(self, call: ToolCall) -> bool:
         """Whether its turn made another call to that tool since."""
@@ -307,7 +309,10 @@ class Desk:
         taken = await self._calls.send(call, self._office.me, call.deadline_at or 0)
         if taken is None:
             return
-        tool, move = self._shelf.tool(call.agent, call.tool), settling.left_open(call.effect, self._age(call))
+        tool, move = (
+            self._shelf.tool(call.agent, call.tool),
+            settling.left_open(call.effect, known=self._is_known(call)),
+        )
         if tool is not None:
             source = self._shelf.source(call.tool)
             if (outcome := await source.clear(call)) is not None:

@@ -13,7 +13,6 @@ from relit.store.tools import Effect
 
 ATTEMPTS = 3
 FIRST_S, FACTOR, MOST_S = 0.5, 3.0, 10.0
-KEY_MS = 86_400_000  # so long services know a key for certain
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,14 @@ def absent(attempt: int) -> Move:
     return Again(0.0) if attempt < ATTEMPTS else End("in_doubt", "it was sent, looked for, and not found")
 
 
-def by_itself(effect: Effect, age_ms: int) -> bool:
-    """Whether a call in doubt, which was asked for so long ago, may be settled without anybody's word: it is looked for
-    first, or its key is still known. What was to be set with ``natural-key`` may be set otherwise by now."""
-    return effect == "lookup" or (effect == "native-key" and age_ms < KEY_MS)
+def by_itself(effect: Effect, *, known: bool) -> bool:
+    """Whether a call in doubt may be settled without anybody's word: it is looked for first, or its key is certainly
+    ``known`` still. What was to be set with ``natural-key`` may be set otherwise by now."""
+    return effect == "lookup" or (effect == "native-key" and known)
 
 
-def left_open(effect: Effect, age_ms: int) -> Literal["failed", "in_doubt", "send", "look"]:
-    """A gateway died between the intent and the receipt of what was asked for so long ago."""
+def left_open(effect: Effect, *, known: bool) -> Literal["failed", "in_doubt", "send", "look"]:
+    """A gateway died between the intent and the receipt. ``known``: as above."""
     match effect:
         case "read":
             return "failed"
@@ -86,4 +85,4 @@ def left_open(effect: Effect, age_ms: int) -> Literal["failed", "in_doubt", "sen
         case "natural-key":
             return "send"
         case _:
-            return "send" if by_itself(effect, age_ms) else "in_doubt"
+            return "send" if by_itself(effect, known=known) else "in_doubt"
