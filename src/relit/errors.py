@@ -171,10 +171,11 @@ class KeeperUnreachable(RelitError):
 
 
 class ProviderFault(RelitError):
-    """A model's provider cannot be reached, or broke off in the middle of its answer."""
+    """A model's provider cannot be reached, or broke off before its answer or in the middle of it."""
 
     code = "provider-fault"
     retry = True
+    heard = False  # it may have got the call, and charge for it
 
 
 class ProviderPrivate(ProviderFault):
@@ -188,6 +189,7 @@ class ProviderSilent(ProviderFault):
     """A model's provider is reached, but its answer does not come, or does not go on."""
 
     code = "provider-silent"
+    heard = True
 
 
 class StoreError(RelitError):

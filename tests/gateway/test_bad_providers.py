@@ -72,7 +72,8 @@ async def test_what_is_no_answer_is_told_in_the_protocols_words(tmp_path: Path) 
             got, call = await case(seen, name)
             assert (got.status, got.whole) == (502, True), name
             assert json.loads(got.body)["error"]["code"] == "provider-fault"
-            assert (call.state, call.cost) == ("failed", 0), name
+            assert call.state == "failed", name
+            assert (call.cost == 0) == (name == "nothing"), f"{name}: what answers may have been heard"
             assert (await health(seen.here))["failures"] == count
 
 
@@ -235,6 +236,33 @@ async def test_a_connection_that_is_closed_over_a_request_costs_a_retry(
         assert [(await ask(seen.here)).status for _ in statuses] == statuses
         await seen.settled()
         assert {each.cost for each in await seen.calls() if each.state == "failed"} <= {0}
+
+
+@pytest.mark.parametrize("said", [b"", JSON], ids=["nothing", "half of the headers"])
+async def test_a_connection_that_ends_when_an_answer_may_have_been_made_is_paid_for_and_not_asked_again(
+    said: bytes, tmp_path: Path
+) -> None:
+    """As a balancer does that has no patience."""
+
+    async def cuts(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await asyncio.sleep(0 if said else 1.1)
+
+    async with provider(cuts) as there, watched(there.url, tmp_path, retries=2) as seen:
+        got = await ask(seen.here)
+        assert (got.status, json.loads(got.body)["error"]["code"]) == (502, "provider-fault")
+        call = await seen.only()
+        assert (call.state, call.estimated, call.cost > 0) == ("failed", True, True)
+        assert len(there.heard) == 1
+
+
+async def test_a_connection_that_ends_at_once_is_asked_again_for_nothing(tmp_path: Path) -> None:
+    async def hangs_up(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with provider(hangs_up) as there, watched(there.url, tmp_path, retries=1) as seen:
+        assert (await ask(seen.here)).status == 502
+        assert ((await seen.only()).cost, len(there.heard)) == (0, 2)
 
 
 async def compressed(seen: Watched, packed: bytes) -> None:

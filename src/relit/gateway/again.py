@@ -48,9 +48,9 @@ def refused(
     return Next() if others and blames(status) else Pass()
 
 
-def broken(*, attempt: int, retries: int, silent: bool, others: bool, chance: Random) -> Verdict:
-    """After an attempt that was not answered. ``silent``: it may have been heard, and is paid for once at most."""
-    if attempt <= retries and not silent:
+def broken(*, attempt: int, retries: int, heard: bool, others: bool, chance: Random) -> Verdict:
+    """After an attempt that was not answered. ``heard``: it may have been, and is paid for once at most."""
+    if attempt <= retries and not heard:
         return Wait(backoff(attempt, chance))
     return Next() if others else Pass()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from relit.errors import ProviderFault, ProviderSilent
+from relit.errors import ProviderFault
 from relit.gateway import again
 from relit.gateway.again import Pass, Verdict
 from relit.gateway.providers import Answer, Call
@@ -35,7 +35,7 @@ class Patient:
         return again.broken(
             attempt=self._attempt,
             retries=self._retries if fault.retry else 0,
-            silent=isinstance(fault, ProviderSilent),
+            heard=fault.heard,
             others=self._others,
             chance=self._chance,
         )

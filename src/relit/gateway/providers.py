@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,6 +23,7 @@ from relit.gateway.tools import guard
 
 _LARGE = 1 << 20  # bytes; larger bodies are written piece by piece
 _LOOK = 1.0  # seconds
+_MOMENT = 1.0  # seconds after a call was sent in which nothing that is charged for can have been made of it
 _FINAL = 200  # statuses below it announce an answer, or a protocol that nobody asked for
 _LINE = 1 << 16  # of a header
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # of the client's library: not the agent's
@@ -67,7 +69,7 @@ class Answer:
         except TimeoutError as error:
             raise silent(self._call.route, f"nothing came for {self._idle:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _broken(self._call.route, "its answer broke off", error) from error
+            raise _broken(self._call.route, "its answer broke off", error, heard=True) from error
         finally:
             self._since = None
 
@@ -94,6 +96,32 @@ class Answer:
         self._response.close()
 
 
+class _Sending:
+    """One call on its way out. ``sent`` is called when it goes."""
+
+    def __init__(self, sent: Callable[[], object]) -> None:
+        self._sent = sent
+        self._loop = asyncio.get_running_loop()
+        self._at: float | None = None
+
+    def goes(self) -> None:
+        self._at = self._loop.time()
+        self._sent()
+
+    def heard(self, error: BaseException) -> bool:
+        """Whether the provider may have got it. One that hangs up at once, before a byte of an answer, has not: a kept
+        connection was closed meanwhile, or nobody is behind a balancer."""
+        if self._at is None:
+            return False
+        return not _is_hangup(error) or self._loop.time() - self._at > _MOMENT
+
+
+def _is_hangup(error: BaseException) -> bool:
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)  # else what has come of an answer
+    return isinstance(error, aiohttp.ClientConnectionError | ConnectionError)
+
+
 class Providers:
     """Open connections to every provider. Whatever has the same ``answer`` may stand before it, as a journal would."""
 
@@ -111,19 +139,20 @@ class Providers:
             await each.close()
 
     @asynccontextmanager
-    async def answer(self, call: Call) -> AsyncIterator[Answer]:
-        """The answer to a call; one that is left before its end is cancelled. Raises ``ProviderFault``."""
-        answer = Answer(call, await self._begun(call))
+    async def answer(self, call: Call, sent: Callable[[], object] = lambda: None) -> AsyncIterator[Answer]:
+        """The answer to a call; one that is left before its end is cancelled. ``sent`` is called when it goes out: from
+        then on the provider may have it. Raises ``ProviderFault``."""
+        answer = Answer(call, await self._begun(call, _Sending(sent)))
         try:
             yield answer
         finally:
             answer.close()
 
-    async def _begun(self, call: Call) -> aiohttp.ClientResponse:
+    async def _begun(self, call: Call, sending: _Sending) -> aiohttp.ClientResponse:
         route = call.route
         try:
             async with asyncio.timeout(route.patience.first_byte):
-                response = await self._asked(call)
+                response = await self._asked(call, sending)
         except aiohttp.ConnectionTimeoutError as error:
             raise _broken(route, f"no connection in {route.patience.connect:g} s") from error
         except guard.Forbidden as error:
@@ -132,13 +161,13 @@ class Providers:
         except TimeoutError as error:
             raise silent(route, f"no answer in {route.patience.first_byte:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _broken(route, "the call failed", error) from error
+            raise _broken(route, "the call failed", error, heard=sending.heard(error)) from error
         if response.status < _FINAL:
             response.close()
-            raise _broken(route, f"HTTP status {response.status}, which is no answer")
+            raise _broken(route, f"HTTP status {response.status}, which is no answer", heard=True)
         return response
 
-    async def _asked(self, call: Call) -> aiohttp.ClientResponse:
+    async def _asked(self, call: Call, sending: _Sending) -> aiohttp.ClientResponse:
         guard.see(urlsplit(call.route.url).hostname or "", private=call.route.private)
         sent = headers.onward(call.headers, call.route)
         if call.length is not None:
@@ -151,6 +180,7 @@ class Providers:
             data=io.BytesIO(call.body) if large and isinstance(call.body, bytes) else call.body,
             allow_redirects=False,
             timeout=_timeout(call.route.patience),
+            trace_request_ctx=sending,
         )
 
 
@@ -163,7 +193,17 @@ def _session(*, private: bool) -> aiohttp.ClientSession:
         skip_auto_headers=_OWN_HEADERS,
         max_line_size=_LINE,
         max_field_size=_LINE,
+        trace_configs=[_tracing()],
     )
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def goes(session: aiohttp.ClientSession, context: SimpleNamespace, what: object) -> None:
+        context.trace_request_ctx.goes()
+
+    made = aiohttp.TraceConfig()
+    made.on_request_headers_sent.append(goes)
+    return made
 
 
 @functools.lru_cache(100)
@@ -172,9 +212,11 @@ def _timeout(patience: Patience) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=patience.connect, sock_connect=patience.connect)
 
 
-def _broken(route: Route, what: str, error: BaseException | None = None) -> ProviderFault:
+def _broken(route: Route, what: str, error: BaseException | None = None, *, heard: bool = False) -> ProviderFault:
     why = f"{what}: {error or type(error).__name__}" if error is not None else what
-    return ProviderFault(_named(route), why=why, fix=_FIX)
+    fault = ProviderFault(_named(route), why=why, fix=_FIX)
+    fault.heard = heard
+    return fault
 
 
 def silent(route: Route, why: str) -> ProviderSilent:

@@ -410,7 +410,7 @@ class Gateway:
             if not listener.stuck:
                 self._failed(call.route, fault.why)
             if entry is not None:
-                entry.unheard = not isinstance(fault, ProviderSilent)
+                entry.unheard = not fault.heard
             if listener.response is None:
                 verdict = patient.broken(fault)
                 if not isinstance(verdict, Pass):
