@@ -7,8 +7,9 @@ import gzip
 import json
 import random
 import shutil
+import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, provider, sends
+from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, health, provider, sends
 from spool_house import left_by
 from turns_house import PRICES, life, recorder
 
@@ -169,6 +170,49 @@ async def test_who_gives_up_before_an_answer_pays_for_the_question(store: Sqlite
     found = await only(store)
     assert (found.state, found.estimated, found.output) == ("cancelled", True, 0)
     assert found.input > 500
+
+
+async def given_up(here: Gateway, store: SqliteStore, when: Callable[[], Awaitable[object]]) -> ModelCall:
+    """A call whose caller hangs up then."""
+    async with asyncio.timeout(10), client(here) as http:
+        asking = asyncio.create_task(http.post(CHAT, json=ASKED))
+        while not await when():
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.wait([asking])
+        while (found := await only(store)).state == "open":
+            await asyncio.sleep(0.01)
+    return found
+
+
+@pytest.mark.parametrize(("wait_ms", "times"), [(1, 2), (15_000, 1)])
+async def test_after_a_refusal_only_a_call_that_was_sent_again_is_paid_for(
+    store: SqliteStore, wait_ms: int, times: int
+) -> None:
+    async def refuses_once(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(there.heard) > 1:
+            await reader.read()
+        writer.write(b"HTTP/1.1 503 No\r\nConnection: close\r\nRetry-After-Ms: %d\r\n\r\n" % wait_ms)
+
+    async with provider(refuses_once) as there, gateway(there.url, store, 1.0, retries=1) as here:
+
+        async def refused() -> bool:
+            return len(there.heard) == times and (await health(here))["failures"] == 1
+
+        found = await given_up(here, store, refused)
+    assert (found.state, found.cost > 0) == ("cancelled", times == 2)
+
+
+async def test_who_gives_up_before_there_is_a_connection_pays_nothing(store: SqliteStore) -> None:
+    with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for each in (first, second):  # a full queue: nobody else gets through
+            each.setblocking(False)
+            each.connect_ex(deaf.getsockname())
+        async with gateway(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", store, 1.0) as here:
+            found = await given_up(here, store, store.calls.open_calls)
+    assert (found.state, found.cost) == ("cancelled", 0)
 
 
 async def test_under_a_budget_nothing_is_done_in_the_background(store: SqliteStore) -> None:

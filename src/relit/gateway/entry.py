@@ -115,7 +115,7 @@ class Entry:
         self.opening: Opening | None = None  # ``None``: it is on disk that the call is made
         self.more: Further | None = None  # ``None``: it cannot say more than was reserved for
         self.budgeted = False  # what it reserved and did not use goes back to somebody
-        self.unheard = False  # the provider has certainly not got it
+        self.unheard = True  # the provider has certainly not got it, or has refused it
 
     @property
     def kept(self) -> bool:

@@ -375,7 +375,7 @@ class Gateway:
         entry = work.entry
         listener = Listener(request, recorded=entry is not None and entry.kept)
         try:
-            async with _within(call.route), self._providers.answer(call) as answer:
+            async with _within(call.route), self._providers.answer(call, work.sent) as answer:
                 verdict = patient.refused(answer)
                 if refused := answer.status >= 400:
                     self._judge(call.route, answer)
@@ -409,8 +409,8 @@ class Gateway:
                 raise arriving.late(call.route.patience.first_byte) from fault  # it waits for the agent
             if not listener.stuck:
                 self._failed(call.route, fault.why)
-            if entry is not None:
-                entry.unheard = not fault.heard
+            if entry is not None and not fault.heard:
+                entry.unheard = True
             if listener.response is None:
                 verdict = patient.broken(fault)
                 if not isinstance(verdict, Pass):

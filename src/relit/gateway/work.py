@@ -45,6 +45,11 @@ class Work:
         """Written down before it is sent. Raises what ``opening`` raises; ``check`` comes next."""
         self.entry = await self._uncut(opening)
 
+    def sent(self) -> None:
+        """It goes to a provider, who may have it from now on."""
+        if self.entry is not None:
+            self.entry.unheard = False
+
     async def written(self) -> None:
         """It is on disk, so that its answer may be passed on. Raises ``Refused``."""
         if self.entry is not None:
