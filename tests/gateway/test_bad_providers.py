@@ -93,6 +93,7 @@ async def test_an_answer_that_is_cut_is_cut_for_the_agent(tmp_path: Path) -> Non
             assert (got.status, got.whole) == (200, False), name
             assert (call.state, call.status) == ("failed", 200), name
             assert call.estimated, "what was said until then may be charged"
+            assert (call.cost == call.reserved) == (name != "in an event"), "what comes in one piece was made whole"
 
 
 async def test_chunks_that_go_wrong_later_cut_the_answer(tmp_path: Path) -> None:

@@ -151,31 +151,10 @@ async def test_a_stream_that_ends_early_counts_what_came(store: SqliteStore) -> 
     assert 200 < found.output < 3000
 
 
-async def test_who_gives_up_before_an_answer_pays_for_the_question(store: SqliteStore) -> None:
-    begun = asyncio.Event()
-
-    async def waits(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        begun.set()
-        await reader.read()
-
-    async with provider(waits) as there, gateway(there.url, store, 1.0) as here:
-        async with client(here) as http:
-            asking = asyncio.create_task(http.post(CHAT, json={**ASKED, "pad": "x" * 4000}))
-            await begun.wait()
-            asking.cancel()
-            await asyncio.wait([asking])
-        async with asyncio.timeout(10):
-            while (await only(store)).state == "open":
-                await asyncio.sleep(0.01)
-    found = await only(store)
-    assert (found.state, found.estimated, found.output) == ("cancelled", True, 0)
-    assert found.input > 500
-
-
-async def given_up(here: Gateway, store: SqliteStore, when: Callable[[], Awaitable[object]]) -> ModelCall:
+async def given_up(here: Gateway, store: SqliteStore, when: Callable[[], Awaitable[object]], **more: Any) -> ModelCall:
     """A call whose caller hangs up then."""
     async with asyncio.timeout(10), client(here) as http:
-        asking = asyncio.create_task(http.post(CHAT, json=ASKED))
+        asking = asyncio.create_task(http.post(CHAT, json={**ASKED, **more}))
         while not await when():
             await asyncio.sleep(0.01)
         asking.cancel()
@@ -183,6 +162,30 @@ async def given_up(here: Gateway, store: SqliteStore, when: Callable[[], Awaitab
         while (found := await only(store)).state == "open":
             await asyncio.sleep(0.01)
     return found
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{"])
+async def test_who_gives_up_before_an_answer_pays_for_all_that_it_may_say(
+    store: SqliteStore, begun: bytes, stream: bool
+) -> None:
+    went = asyncio.Event()
+
+    async def waits(heard: Heard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begun)
+        went.set()
+        await reader.read()
+
+    async def reached() -> bool:
+        return went.is_set()
+
+    async with provider(waits) as there, gateway(there.url, store, 1.0) as here:
+        found = await given_up(here, store, reached, stream=stream, pad="x" * 4000)
+    assert (found.state, found.estimated, found.cost) == ("cancelled", True, found.reserved)
+    assert found.input > 500
+    assert found.cost > 100 * 10_000, "the answer that it allows, too"
+    [spent] = await store.calls.spending(day_of(found.started_at))
+    assert (spent.spent, spent.reserved) == (found.reserved, 0)
 
 
 @pytest.mark.parametrize(("wait_ms", "times"), [(1, 2), (15_000, 1)])

@@ -237,11 +237,19 @@ class Entry:
         meter = self._meter
         model = meter.model if meter is not None and meter.model else self._call.model
         price = self._price_of(model) or self._price
+        least = self._call.reserved if not said and self._is_unseen(state) else 0
         return msgspec.structs.replace(
             self._call, state=state, status=self._status, why=_plain(why), model=model, input=tokens.input,
             output=tokens.output, cached=tokens.cached, written=tokens.written, estimated=not said,
-            cost=prices.cost(tokens, price),
+            cost=max(least, prices.cost(tokens, price)),
         )  # fmt: skip
+
+    def _is_unseen(self, state: Ending) -> bool:
+        """Whether it may have been answered, and nobody knows at what length. A stream ends with its connection; what
+        comes in one piece was made before."""
+        if self._meter is None:
+            return True
+        return state != "done" and not self._meter.streamed and self._meter.tokens is None
 
     async def _kept(self, state: str) -> Answer | None:
         if self._tape is None or self._blobs is None or state != "done" or not self._is_answer:
