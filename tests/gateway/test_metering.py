@@ -188,19 +188,25 @@ def test_a_picture_costs_what_a_picture_costs_however_long_it_is(part: dict[str,
         {"type": "input_file", "file_url": "https://papers.example/long.pdf"},
         {"type": "file", "file": {"file_id": "file-1"}},
         {"type": "document", "source": {"type": "url", "url": "https://papers.example/long.pdf"}},
+        {"type": "file", "file": {"filename": "long.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+        {"type": "input_file", "file_data": "data:application/pdf;base64,AAAA"},
+        {"type": "document", "source": {"data": "AAAA", "media_type": "application/pdf", "type": "base64"}},
     ],
 )
-def test_a_document_that_lies_elsewhere_may_fill_the_window(part: dict[str, object]) -> None:
+def test_a_document_may_fill_the_window(part: dict[str, object]) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode()
-    assert prices.elsewhere(body) == 3 * prices.CONTEXT
+    assert prices.beside(body) == 3 * prices.CONTEXT
 
 
 def test_a_tool_that_speaks_of_files_reads_none() -> None:
-    schema = {"type": "object", "properties": {"file_id": {"type": "string"}, "file_url": {"type": "string"}}}
+    schema = {
+        "type": "object",
+        "properties": {"file_id": {"type": "string"}, "file_url": {"type": "string"}, "file_data": {"type": "string"}},
+    }
     tools = [{"type": "function", "function": {"name": "send", "parameters": schema}}]
-    assert prices.elsewhere(json.dumps({"messages": [], "tools": tools}).encode()) == 0
-    inline = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}
-    assert prices.elsewhere(json.dumps({"messages": [{"role": "user", "content": [inline]}]}).encode()) == 0
+    assert prices.beside(json.dumps({"messages": [], "tools": tools}).encode()) == 0
+    plain = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "all that is read"}}
+    assert prices.beside(json.dumps({"messages": [{"role": "user", "content": [plain]}]}).encode()) == 0
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ class Ledger:
         if price is None and budgets:
             raise Refused(400, "no-price", f"a budget applies, and nobody knows the price of {model}: {_tell(model)}")
         price, sent = price or FREE, prices.weight(body or b"")
-        most = sent + prices.elsewhere(body or b"")
+        most = sent + prices.beside(body or b"")
         call = ModelCall(
             id=new_id(),
             agent=caller.agent,

@@ -22,6 +22,7 @@ CONTEXT = 200_000  # tokens; what the provider keeps of a conversation may fill 
 PICTURE = 3_000  # tokens; Anthropic's guide to vision says about 1,600 for one of the largest, OpenAI's about 1,450
 _PICTURE = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
 _DOCUMENT = re.compile(rb'"type"\s*:\s*"(?:input_file|file|document)"')
+_PAGES = re.compile(rb'"file_data"\s*:\s*"|"media_type"\s*:\s*"application/')  # packed: its length tells nothing
 _ELSEWHERE = re.compile(rb'"file_url"|"file_id"|"source"\s*:\s*\{\s*"type"\s*:\s*"(?:url|file)"')
 _INLINE = re.compile(
     rb'data:image/[a-z+.-]+;base64,[\w+/=]+|"media_type"\s*:\s*"image/[a-z+.-]+"\s*,\s*"data"\s*:\s*"[\w+/=]+'
@@ -108,10 +109,11 @@ def weight(body: bytes) -> int:
     return len(body) - inside + pictures * PICTURE * _BYTES_PER_TOKEN
 
 
-def elsewhere(body: bytes) -> int:
-    """Bytes that are read beside it: a document that it names by its address may fill the model's window."""
-    named = _DOCUMENT.search(body) is not None and _ELSEWHERE.search(body) is not None
-    return CONTEXT * _BYTES_PER_TOKEN if named else 0
+def beside(body: bytes) -> int:
+    """Bytes that are read beside it: a document may fill the model's window, whether it is named by its address or lies
+    in it, packed. Each page is billed as text and as a picture, and a page without much on it takes a few bytes."""
+    found = _DOCUMENT.search(body) is not None and (_ELSEWHERE.search(body) or _PAGES.search(body)) is not None
+    return CONTEXT * _BYTES_PER_TOKEN if found else 0
 
 
 def room(body: Mapping[str, Any]) -> int:
