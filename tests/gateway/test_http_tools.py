@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from relit.gateway.tools.base import Tool, Unsure
+from relit.gateway.tools.base import Tool, Unsure, text
 from relit.gateway.tools.http import HttpTools
 from relit.gateway.tools.plan import HttpTool
 from relit.store.tools import Effect, ToolCall
@@ -19,7 +19,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Sink:
     """Answers the first request on each connection; does what the next one asks, and hangs up."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: bytes = OK) -> None:
+        self._answer = answer
         self.heard: list[str] = []
         self.ways = 0
         self.mute_from = 2  # the request from which on nothing is answered
@@ -32,7 +33,7 @@ class Sink:
                 self.heard.append(head.split("\r\n")[0])
                 if len(self.heard) >= self.mute_from:
                     return
-                writer.write(OK)
+                writer.write(self._answer)
                 await writer.drain()
         except asyncio.IncompleteReadError:
             return
@@ -74,3 +75,15 @@ async def test_what_must_not_be_sent_twice_has_a_connection_of_its_own(effect: E
         for _ in range(3):
             await tools.send(call(effect), {})
     assert sink.ways == ways
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"), [(302, False), (303, False), (304, False), (301, True), (307, True), (308, True)]
+)
+async def test_a_write_that_leads_elsewhere_is_done_unless_it_was_wanted_there(status: int, failed: bool) -> None:
+    sink = Sink(b"HTTP/1.1 %d X\r\nLocation: http://127.0.0.1:1/made/7\r\nContent-Length: 0\r\n\r\n" % status)
+    async with tool(sink, "POST", "ask") as tools:
+        outcome = await tools.send(call("ask"), {})
+    assert outcome.failed == failed
+    assert outcome.content == text(f"HTTP status {status}, leads to http://127.0.0.1:1/made/7").content
+    assert len(sink.heard) == 1, "nobody follows"

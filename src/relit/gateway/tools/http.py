@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -18,13 +18,14 @@ from relit.store.tools import ToolCall
 
 _MOST = 8 << 20  # bytes of an answer that are read
 _HOPS = 5  # redirects that a call which only reads follows
+_MOVED = (301, 307, 308)  # whoever answers so has done nothing, and wants the same request elsewhere
 _NOT_TAKEN = (408, 425, 429)  # whoever answers so has done nothing
 
 
 class HttpTools:
-    """Sends them. An answer below 400 is a result; one from 400 on is an error that is certain, unless it is the
-    server's fault (5xx): then nobody knows. A 503 that says when to come again counts as not done, unless the call must
-    not be made twice."""
+    """Sends them. An answer below 400 is a result, unless it wants a write elsewhere: that is not done. One from 400 on
+    is an error that is certain, unless it is the server's fault (5xx): then nobody knows. A 503 that says when to come
+    again counts as not done, unless the call must not be made twice."""
 
     def __init__(self, tools: Sequence[HttpTool]) -> None:
         self._tools = {each.tool.name: each for each in tools}
@@ -49,8 +50,10 @@ class HttpTools:
             raise NotSent(f"HTTP status {status}: {_told(body)}", retry=True, after=wait)
         if status >= 500:
             raise Unsure(f"HTTP status {status}: {_told(body)}")
-        if status >= 300:
+        if status >= 400:
             return text(f"HTTP status {status}: {_told(body, 4000)}", failed=True)
+        if status >= 300:
+            return text(_led(status, said, body), failed=status in _MOVED)
         return text(_told(body, _MOST) or f"HTTP status {status}")
 
     async def clear(self, call: ToolCall) -> Outcome | None:
@@ -133,6 +136,11 @@ def _redirected(sending: Sending, location: str) -> Sending:
     here, there = urlsplit(sending.url), urlsplit(url)
     same = (here.scheme, here.netloc) == (there.scheme, there.netloc)
     return Sending(sending.method, url, sending.headers if same else {}, None)
+
+
+def _led(status: int, said: Mapping[str, str], body: bytes) -> str:
+    where = f", leads to {said['location'][:2000]}" if "location" in said else ""
+    return f"HTTP status {status}{where}" + (f": {_told(body, _MOST)}" if body else "")
 
 
 def _told(body: bytes, most: int = 300) -> str:
