@@ -78,11 +78,22 @@ async def test_another_life_of_the_turn_gets_the_result_and_nothing_is_made_agai
     async with house(tmp_path, Scripted([mail()])) as home:
         await home.call(to="ann")
         home.turns.now = Turn(run="r1", life="2")
-        assert await home.call(to="ann") == ("sent to ann", False)
+        said, failed = await home.call(to="ann")
+        assert (said[-26:], failed) == ("What came of it:]sent to ann"[-26:], False)
         assert len(home.source.made) == 1
         assert await home.call(to="ann") == ("sent to ann", False)  # it wants it a second time
         assert len(home.source.made) == 2
         assert [each.state for each in await home.store.tools.of_run("r1")] == ["done", "replayed", "done"]
+
+
+async def test_one_that_lives_its_turn_again_gets_it_as_it_was(tmp_path: Path) -> None:
+    async with house(tmp_path, Scripted([mail()])) as home:
+        await home.call(to="ann")
+        home.turns.now = Turn(run="r1", life="2")
+        assert home.desk.saw("scout", home.turns.now, "", prompt())
+        home.desk.answered("scout", home.turns.now, replayed=True)
+        assert await home.call(to="ann") == ("sent to ann", False)
+        assert len(home.source.made) == 1
 
 
 async def test_the_same_life_may_make_a_call_as_often_as_it_likes(tmp_path: Path) -> None:
@@ -455,5 +466,5 @@ async def test_a_person_settles_a_doubt_and_the_agent_is_told(tmp_path: Path) ->
         await until(lambda: home.told)
         assert "it was sent" in home.told[0]
         home.turns.now = Turn(run="r1", life="2")
-        assert await home.call(to="ann") == ("it was sent", False)
+        assert (await home.call(to="ann"))[0].endswith("What came of it:]it was sent")
         assert len(source.made) == 1

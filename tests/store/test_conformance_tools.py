@@ -10,7 +10,7 @@ from conformance import DAY, OpenStore, Time, add
 from relit.errors import Conflict, NotFound
 from relit.lib.ids import derived_id
 from relit.store.base import Store
-from relit.store.tools import GAVE_UP, HEARD, UNHEARD_MS, WAITS, ToolCall, ToolCalls, ToolEnd
+from relit.store.tools import EARLIER, GAVE_UP, HEARD, UNHEARD_MS, WAITS, ToolCall, ToolCalls, ToolEnd
 
 
 def call(id: str = "t1", **options: Any) -> ToolCall:
@@ -178,6 +178,26 @@ async def test_a_caller_that_went_away_may_ask_again_in_the_same_life(tools: Too
     await tools.hear(third.id, HEARD)
     _, source = await tools.begin(call("t4"), 0)
     assert source is None
+
+
+@pytest.mark.parametrize("effect", ["read", "natural-key"])
+async def test_what_may_be_done_twice_is_done_anew_where_a_life_goes_its_own_way(tools: ToolCalls, effect: Any) -> None:
+    await made(tools, effect=effect)
+    assert (await tools.begin(call("t2", effect=effect, life="2"), 0, relives=False))[1] is None
+    assert (await tools.begin(call("t3", effect=effect, life="3"), 0))[1] is not None
+    await made(tools, "t4", effect=effect, hash="slow", heard=GAVE_UP)
+    assert (await tools.begin(call("t5", effect=effect, hash="slow"), 0, relives=False))[1] is not None, "it waits on"
+    assert (await tools.begin(call("t6", effect=effect, hash="slow", life="2"), 0, relives=False))[1] is None
+
+
+async def test_who_goes_its_own_way_is_told_of_an_earlier_life_and_so_is_who_lives_that_again(tools: ToolCalls) -> None:
+    await made(tools)
+    told, _ = await tools.begin(call("t2", life="2"), 0, relives=False)
+    again, _ = await tools.begin(call("t3", life="3"), 0)
+    assert (told.why, again.why) == (EARLIER, EARLIER)
+    await made(tools, "t4", hash="b")
+    first, _ = await tools.begin(call("t5", hash="b", life="2"), 0)
+    assert first.why == ""
 
 
 async def test_what_certainly_did_not_happen_is_made(tools: ToolCalls) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import msgspec
 
 from relit.errors import Conflict, FreezeFailed, RelitError
+from relit.lib import proc
 from relit.lib.clock import SYSTEM_CLOCK, Clock
-from relit.node import holdfile
+from relit.node import guests, holdfile
 from relit.node.freeze import Freezing, KeeperLine, Refused, orphans
 from relit.node.holdfile import Word
 from relit.volumes.disk import attempted
@@ -120,6 +122,8 @@ class InstanceHolder:
             with attempted(f"{self._agent} was not stopped: nothing was done"):
                 await asyncio.to_thread(self._mark, what.holds, reason)
             await self._until_gone(what.names)
+            if not self._brief:
+                await asyncio.to_thread(self._end_guests, what.names)
         except BaseException:
             self._remove(what.holds)
             raise
@@ -179,6 +183,19 @@ class InstanceHolder:
             if waited > self._grace_s + MARGIN_S:
                 raise self._stuck(living)
             await asyncio.sleep(_LOOK_S)
+
+    def _end_guests(self, names: Sequence[str]) -> None:
+        """What a gateway has begun beside them ends; the hold keeps it from beginning more."""
+        folders = [guests.folder_of(str(self._run_dir), name) for name in names]
+        for folder in filter(os.path.isdir, folders):
+            lock = guests.Lock(folder, alone=True)
+            try:
+                lock.take()
+                for id in guests.listed(folder):
+                    guests.over(folder, id)
+                    proc.kill_marked(id)
+            finally:
+                lock.leave()
 
     async def _look(self, names: Sequence[str], asked: set[str], patience_over: bool) -> dict[str, str]:
         """Which lives go on, by key. Ends them when there is no node that would."""

@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 from relit.app.agent_place import exit_code, launch
+from relit.app.beside import Beside
 from relit.app.vaulted import for_agent
 from relit.errors import ConfigError, StartFailed
 from relit.gateway.tools.base import NotSent, Outcome, Tool, schema, text
 from relit.gateway.tools.http import HttpTools
 from relit.gateway.tools.plan import Sending
-from relit.lib.proc import MARK, kill_marked
 from relit.settings import Environment, Settings
 from relit.store.tools import ToolCall
 
@@ -28,6 +28,7 @@ _CUT = (
     "[relit: this command was cut short, with the gateway that ran it. Part of it may have been done: look before you "
     "run it again.]"
 )
+_ENDED = "[relit: it was ended before its time: the agent's home was put back, or put away]"
 
 
 class StrictTools:
@@ -65,7 +66,7 @@ class StrictTools:
     async def clear(self, call: ToolCall) -> Outcome | None:
         if call.tool == "http":
             return None
-        await asyncio.to_thread(kill_marked, call.id)
+        await asyncio.to_thread(Beside(self._settings, call.agent, call.id).over)
         return text(_CUT, failed=True) if call.tool == "shell" else None
 
     async def _shell(self, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
@@ -92,17 +93,20 @@ class StrictTools:
             made = await asyncio.to_thread(launch, self._settings, self._environment, call.agent, argv)
         except (ConfigError, StartFailed) as error:
             raise NotSent(str(error)) from error
-        child = await asyncio.create_subprocess_exec(
-            *made.argv, env={**made.env, MARK: call.id}, cwd=made.cwd, stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+        beside = Beside(self._settings, call.agent, call.id)
+        async with beside.starting():
+            child = await asyncio.create_subprocess_exec(
+                *made.argv, env={**made.env, **beside.marks}, cwd=made.cwd, stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
         try:
             async with asyncio.timeout(seconds):
                 _, said = await asyncio.gather(_feed(child, content), _output(child))
-                return exit_code(await child.wait()), said
+                code = exit_code(await child.wait())
         finally:
-            await asyncio.shield(asyncio.to_thread(kill_marked, call.id))
+            cut = await asyncio.shield(asyncio.to_thread(beside.over))
             await child.wait()
+        return (code, said) if not cut else (code, f"{said}\n{_ENDED}")
 
     async def _web(self, name: str, arguments: dict[str, Any]) -> Outcome:
         """What its sandbox may connect to holds for this, too."""

@@ -62,11 +62,12 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 REPAIR, VALIDATE = "repair", "validate"  # commands of an agent's that run in its place, or beside it
+TOOLS = "tools"  # those that its gateway runs there
 
 
 def lives_of(instances: Sequence[str]) -> list[str]:
     """The names of all lives that these instances may have: their own, and those of such commands."""
-    return [name for each in instances for name in (each, f"{each}.{REPAIR}", f"{each}.{VALIDATE}")]
+    return [name for each in instances for name in (each, *(f"{each}.{what}" for what in (REPAIR, VALIDATE, TOOLS)))]
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -249,10 +249,13 @@ class Gateway:
             question = await self._ledger.asked(
                 caller, call.target, call.body if isinstance(call.body, bytes) else None
             )
-            self._see(caller, call, question)
+            sees = self._see(caller, call, question)
             while (before := self._underway.get(question.again)) is not None and before[0] != question.turn.life:
                 await asyncio.wait([before[1]])  # an earlier life's: it is brought to its end, or is being given up
-            if (kept := await self._ledger.replay(caller, call.route, question)) is not None:
+            kept = await self._ledger.replay(caller, call.route, question)
+            if sees and self._desk is not None:
+                self._desk.answered(caller.agent, question.turn, replayed=kept is not None)
+            if kept is not None:
                 return _again(kept)
         first, *others = self._line(call)
         asked = call
@@ -265,11 +268,12 @@ class Gateway:
         assert response is not None, f"nobody stands in after {first.name} and the others"
         return response
 
-    def _see(self, caller: Caller, call: Call, question: Question) -> None:
-        """What stands in the agent's prompt matters to its calls to tools."""
-        if self._desk is not None and isinstance(call.body, bytes):
-            lane = question.match.lane if question.match is not None else ""
-            self._desk.saw(caller.agent, question.turn, lane, call.body)
+    def _see(self, caller: Caller, call: Call, question: Question) -> bool:
+        """What stands in the agent's prompt matters to its calls to tools, and so does whence its answer comes."""
+        if self._desk is None or not isinstance(call.body, bytes):
+            return False
+        lane = question.match.lane if question.match is not None else ""
+        return self._desk.saw(caller.agent, question.turn, lane, call.body)
 
     def _line(self, call: Call) -> list[Route]:
         found = [call.route]

@@ -12,9 +12,10 @@ from typing import Any
 
 from relit.control.paths import hang_up, short_path
 from relit.errors import FreezeFailed, RelitError
-from relit.node import kin, still
+from relit.node import guests, kin, still
 from relit.node.keeper_lives import load
 
+_TRIES, _PAUSE_S = 20, 0.005
 ASK_S = 5.0  # a keeper that takes longer than this hangs: its guard and we let go
 
 
@@ -103,7 +104,7 @@ class Freezing:
             return False
         try:
             for name in self._names:
-                self._took(await self._line.ask(do="freeze", name=name, hold_ms=self._hold_ms))
+                self._took(await self._ask(name))
         except Refused as refused:
             await self._undo()
             raise self._failed(refused) from refused
@@ -116,6 +117,17 @@ class Freezing:
         if not self._frozen:
             await self._line.close()
         return bool(self._frozen)
+
+    async def _ask(self, name: str) -> Any:
+        """One that is just being started stands still a moment later."""
+        for again in range(_TRIES, -1, -1):
+            try:
+                return await self._line.ask(do="freeze", name=name, hold_ms=self._hold_ms)
+            except Refused as refused:
+                if refused.code != "busy" or not name.endswith(f".{guests.NAME}") or not again:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+        raise AssertionError("the last try answers or raises")
 
     def _took(self, answer: dict[str, Any] | None) -> None:
         if answer is not None:

@@ -419,10 +419,10 @@ class Keeper:
         """``None``: nothing of that name runs."""
         name = word(request, "name")
         self._groups.prepare()  # else we may still be in its group
+        hold_ms = milliseconds(request, "hold_ms", HOLD_MS, HOLD_MOST_MS)
         life = next((life for life in self._living() if life.name == name), None)
         if life is None:
-            return None
-        hold_ms = milliseconds(request, "hold_ms", HOLD_MS, HOLD_MOST_MS)
+            return self._frost.freeze_guests(name, peer, hold_ms)
         return self._frost.freeze(life, self._main(life), peer, hold_ms, park=request.get("park") is True)
 
     def _forget(self, request: dict[str, object]) -> bool:

@@ -1,8 +1,9 @@
 """What the keeper holds frozen: for whom, until when. Standard library only."""
 
+import os
 from collections.abc import Callable, Iterable
 
-from relit.node import kin, still
+from relit.node import guests, kin, still
 from relit.node.keeper_guard import Guard
 from relit.node.keeper_lives import Life, boot_id, boot_ms
 from relit.node.keeper_requests import Peer, Refused
@@ -22,6 +23,7 @@ class Frost:
         self._dir = run_dir
         self._boot = boot_id()
         self._held: dict[str, tuple[still.Still, Peer | None, Life]] = {}  # by the instance's name; nobody's: parked
+        self._locks: dict[str, int] = {}  # of those whose guests stand still
         self.guard = Guard(go_home)
 
     def recover(self, lives: Iterable[Life]) -> None:
@@ -46,14 +48,17 @@ class Frost:
             return self._parked(self._held[life.name][0], life, main)
         each = still.Still(life.key, life.name, life.group, boot_ms() + (PARKED_MS if park else hold_ms))
         self._held[life.name] = (each, None if park else peer, life)
-        life.frozen_ms = boot_ms()
+        return self._begun(life, main)
+
+    def _begun(self, life: Life, main: int) -> dict[str, object]:
+        each, life.frozen_ms = self._held[life.name][0], boot_ms()
         try:
             self._tell()
             pids = self._stand_still(each, life, main)
         except OSError as error:
             self.release(life.name)
             raise Refused("failed", f"the freeze of {life.name} cannot be written down: {error}") from error
-        if not pids:
+        if pids is None or not (pids or main == kin.NOBODY):
             self.release(life.name)
             raise Refused("failed", f"a process of {life.name} would not stand still")
         return each.view() | {"processes": len(pids), "standing": sorted(pids)}
@@ -63,10 +68,29 @@ class Frost:
         view = still.Still(life.key, life.name, None, each.until_ms).view()
         return view | {"processes": len(pids), "standing": sorted(pids)}
 
-    def _stand_still(self, each: still.Still, life: Life, main: int) -> set[int]:
+    def freeze_guests(self, name: str, peer: Peer, hold_ms: int) -> dict[str, object] | None:
+        """The same for the commands beside an instance. ``None``: none runs; and while this client has not let them go,
+        none is started."""
+        instance, _, what = name.rpartition(".")
+        folder = guests.folder_of(self._dir, instance)
+        try:
+            lock = guests.alone(folder) if what == guests.NAME and name not in self._held else None
+        except BlockingIOError:
+            raise Refused("busy", f"a command of {name} is being started") from None
+        if lock is None:
+            return None
+        self._locks[name] = lock
+        life = Life("", name, "", "", "")
+        life.mark = folder
+        self._held[name] = (still.Still("", name, None, boot_ms() + hold_ms), peer, life)
+        if not guests.listed(folder):
+            return None
+        return self._begun(life, kin.NOBODY)
+
+    def _stand_still(self, each: still.Still, life: Life, main: int) -> set[int] | None:
         if life.group is None:
             return still.stop(each, main, life.mark, self._tell)
-        return kin.group_pids(life.group) | {main} if still.freeze_group(life.group) else set()
+        return kin.group_pids(life.group) | {main} if still.freeze_group(life.group) else None
 
     def thaw(self, name: str, peer: Peer, *, park: bool) -> dict[str, object]:
         """Let a life go, or (``park``) wake it. ``held``: it stood still until now, for this client or parked."""
@@ -85,6 +109,8 @@ class Frost:
             return
         each, _, life = found
         still.let_go(each)
+        if (lock := self._locks.pop(name, None)) is not None:
+            os.close(lock)
         life.frozen_ms, life.thawed_ms = None, boot_ms()
         self._tell_thawed()
 

@@ -73,23 +73,23 @@ def _frozen(group: str) -> bool:
     return "frozen 1" in (kin.read_text(f"{group}/cgroup.events") or "")
 
 
-def stop(still: Still, main: int, mark: str, note: Callable[[], None]) -> set[int]:
-    """Stop every process of a tree by signals; answers which stand. None: they would not, and nothing is stopped.
+def stop(still: Still, main: int, mark: str, note: Callable[[], None]) -> set[int] | None:
+    """Stop every process of a tree by signals; answers which stand. ``None``: they would not, and nothing is stopped.
 
     ``note`` is called whenever ``still`` has more pids, before these are stopped.
     """
     until = time.monotonic() + STOP_S
     while time.monotonic() < until:
         stopped = _stop_once(still, main, mark, note, until)
-        if stopped:
+        if stopped is not None:
             return stopped
         let_go(still)
         still.pids = []
         time.sleep(_PAUSE_S)
-    return set()
+    return None
 
 
-def _stop_once(still: Still, main: int, mark: str, note: Callable[[], None], until: float) -> set[int]:
+def _stop_once(still: Still, main: int, mark: str, note: Callable[[], None], until: float) -> set[int] | None:
     processes = kin.table()
     newest = max(each.start for each in processes.values())
     marks = {pid: _mark(each, newest) for pid, each in processes.items()}
@@ -104,7 +104,7 @@ def _stop_once(still: Still, main: int, mark: str, note: Callable[[], None], unt
             kin.send(pid, signal.SIGSTOP)
         stopped |= fresh
         if not _all_stand(fresh, until):
-            return set()
+            return None
         _add_new(processes, marks)  # after all stand: whoever was forking has finished
 
 

@@ -78,17 +78,21 @@ class Note(msgspec.Struct, frozen=True):
     at: int
 
 
-UNHEARD_MS = 600_000  # so long the result of a call outside of turns is kept for whoever makes the same one
+UNHEARD_MS = 600_000  # so long a result that nobody heard is kept for whoever makes the same call
+EARLIER = "an earlier life's"  # why a call that was replayed is told so
 
 
 class ToolCalls(Protocol):
     """Durable, as all of a store. Topic ``tools``: something was decided."""
 
-    async def begin(self, call: ToolCall, seen: int) -> tuple[ToolCall, ToolCall | None]:
+    async def begin(self, call: ToolCall, seen: int, *, relives: bool = True) -> tuple[ToolCall, ToolCall | None]:
         """Write it down, as ``open`` or ``held``; with the earlier call whose result it gets, if there is one (it is
         written down as ``replayed`` then). ``seen``: so many such calls stand in the agent's prompt with their results.
         An earlier call answers when it was another life's and its result does not stand there, when its caller went
-        away without, or when it is undecided; each once. (Outside of turns: when its caller went away without no longer
+        away without, or when it is undecided; each once. ``relives``: what the agent does is what an earlier life of
+        the turn did. Where it does something else, what only reads, or may be done twice, is done anew (but for what
+        its own caller gave up no longer ago than ``UNHEARD_MS``), and ``why`` of what is answered by another life's
+        call is ``EARLIER``: the agent is to be told. (Outside of turns: when its caller went away without no longer
         ago than ``UNHEARD_MS``, and it must not be made twice; or when it is undecided.) A new call of a turn gets a
         key that is the same whenever the turn is lived again; when the turn came back from a copy of the store, and its
         effect is ``ask`` or ``lookup``, it is ``in_doubt`` from the start."""

@@ -24,7 +24,7 @@ from relit.lib.clock import SYSTEM_CLOCK, Clock
 from relit.lib.ids import new_id
 from relit.lib.service import finished
 from relit.store.base import Subscription
-from relit.store.tools import GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd
+from relit.store.tools import EARLIER, GAVE_UP, HEARD, ToolCall, ToolCalls, ToolEnd
 from relit.store.values import Turn
 from relit.vault.refusals import OnRefusal
 
@@ -88,10 +88,13 @@ class Desk:
         """What an agent is offered."""
         return self._shelf.of(agent)
 
-    def saw(self, agent: str, turn: Turn, lane: str, body: bytes) -> None:
-        """A call of the agent's to a model passes."""
-        if self._shelf.serves(agent):
-            self._prompts.saw(agent, turn, lane, body)
+    def saw(self, agent: str, turn: Turn, lane: str, body: bytes) -> bool:
+        """A call of the agent's to a model passes. Whether what it answers may be a call to a tool."""
+        return self._shelf.serves(agent) and self._prompts.saw(agent, turn, lane, body)
+
+    def answered(self, agent: str, turn: Turn, *, replayed: bool) -> None:
+        """Such a call is answered, from the record or not."""
+        self._prompts.answered(agent, turn, replayed=replayed)
 
     async def start(self) -> None:
         """End, or bring to their ends, calls of gateways that are dead, and look after what is held."""
@@ -139,7 +142,8 @@ class Desk:
 
     async def _begin(self, call: ToolCall, tool: Tool) -> tuple[ToolCall, ToolCall]:
         """(the call, whose result it gets). What is written down is made, also when its caller is gone by then."""
-        made, source = await self._calls.begin(self._kept(call), call.seen or 0)
+        relives = self._prompts.relives(call.agent, Turn(run=call.run, life=call.life))
+        made, source = await self._calls.begin(self._kept(call), call.seen or 0, relives=relives)
         if source is None and made.state == "open":
             self._carry(msgspec.structs.replace(made, arguments=call.arguments), tool)
         return made, source or made
@@ -193,8 +197,8 @@ class Desk:
         self._hearing |= heard
         self._errand(self._heard(heard))
         outcome = results.trimmed(await results.whole(ended, self._office.blobs), ended.id, tool.most)
-        other_words = made.hash != ended.hash and ended.state == "done"
-        return results.earlier(outcome, ended) if other_words else outcome
+        told = made.why == EARLIER or made.hash != ended.hash
+        return results.earlier(outcome, ended) if told and ended.state == "done" else outcome
 
     async def _end_of(self, call: ToolCall, asked: ToolCall) -> ToolCall:
         """The call when it has ended, or is in doubt. ``asked``: the one that waits for it, or itself."""

@@ -15,7 +15,7 @@ from relit.lib.ids import derived_id
 from relit.store.sql import queue
 from relit.store.sql.outside import one_by_one
 from relit.store.sql.tx import Database, Op, Row, Tx
-from relit.store.tools import HEARD, UNHEARD_MS, Note, ToolCall, ToolEnd, ToolState
+from relit.store.tools import EARLIER, HEARD, UNHEARD_MS, Note, ToolCall, ToolEnd, ToolState
 
 _FIELDS = ToolCall.__struct_fields__
 _FLAGS = ("failed", "owed")
@@ -28,8 +28,8 @@ class SqlTools:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, call: ToolCall, seen: int) -> tuple[ToolCall, ToolCall | None]:
-        return await self._database.write(Op(_begin, (call, seen)))
+    async def begin(self, call: ToolCall, seen: int, *, relives: bool = True) -> tuple[ToolCall, ToolCall | None]:
+        return await self._database.write(Op(_begin, (call, seen, relives)))
 
     async def send(self, seen: ToolCall, gateway: str, deadline_at: int) -> ToolCall | None:
         return await self._database.write(Op(_send, (seen, gateway, deadline_at)))
@@ -131,21 +131,22 @@ async def _kept(tx: Tx, call: ToolCall) -> ToolCall:
 
 
 @one_by_one
-async def _begin(tx: Tx, args: tuple[ToolCall, int]) -> tuple[ToolCall, ToolCall | None]:
-    call, seen = args
-    found = []
+async def _begin(tx: Tx, args: tuple[ToolCall, int, bool]) -> tuple[ToolCall, ToolCall | None]:
+    call, seen, relives = args
+    found, since = [], tx.now - UNHEARD_MS
     if call.state != "denied" and call.run:
-        asked = (call.run, call.agent, call.tool, call.hash, call.same, call.life, seen)
+        asked = (call.run, call.agent, call.tool, call.hash, call.same, call.life, seen, int(relives), since)
         found = await tx.many("tool_before", [asked])
     elif call.state != "denied":
-        found = await tx.many("tool_unheard", [(call.agent, call.tool, call.hash, tx.now - UNHEARD_MS)])
+        found = await tx.many("tool_unheard", [(call.agent, call.tool, call.hash, since)])
     source = tool_of(found[0][1:]) if found else None
     [(_, number)] = await tx.many("tool_number", [(call.run,)])
     call = msgspec.structs.replace(call, number=number if call.run else 0, started_at=tx.now)
     if call.state == "denied":
         call = msgspec.structs.replace(call, ended_at=tx.now)
     if source is not None:
-        call = msgspec.structs.replace(call, state="replayed", source=source.id, ended_at=tx.now)
+        why = await _noted(tx, call, source, relives)
+        call = msgspec.structs.replace(call, state="replayed", source=source.id, why=why, ended_at=tx.now)
     elif call.run:
         call = await _of_its_turn(tx, call)
     await tx.many("tool_add", [_row(call)])
@@ -156,6 +157,15 @@ async def _begin(tx: Tx, args: tuple[ToolCall, int]) -> tuple[ToolCall, ToolCall
     if call.state == "denied":
         await _told(tx, "tool.denied", call, by="policy")
     return call, source
+
+
+async def _noted(tx: Tx, call: ToolCall, source: ToolCall, relives: bool) -> str:
+    """``EARLIER`` where the agent is told that the result is an earlier call's. One that lives its turn again is told
+    what it was told then."""
+    if relives:
+        found = await tx.many("tool_noted", [(source.id,)])
+        return EARLIER if found and found[0][1] == EARLIER else ""
+    return EARLIER if source.life != call.life and source.state == "done" else ""
 
 
 async def _of_its_turn(tx: Tx, call: ToolCall) -> ToolCall:

@@ -10,13 +10,14 @@ SELECT COALESCE(MAX(number), 0) + 1 FROM tool_calls WHERE run = ?1 AND run <> ''
 
 -- The earlier call of a turn whose result a new one gets: see ToolCalls.begin. Equal arguments come before equal meaning.
 -- name: tool_before
--- params: run, agent, tool, hash, same, life, seen
+-- params: run, agent, tool, hash, same, life, seen, relives, since
 SELECT {TOOL} FROM tool_calls
 WHERE run = ?1 AND run <> '' AND agent = ?2 AND tool = ?3
   AND (hash = ?4 OR same = ?5 AND same <> '')
   AND state NOT IN ('replayed', 'failed')
   AND (state IN ('held', 'approved', 'in_doubt')
     OR (heard = 2 OR life <> ?6 AND (hash <> ?4 OR seen IS NULL OR seen >= ?7))
+      AND (?8 = 1 OR effect NOT IN ('read', 'natural-key') OR heard = 2 AND (state = 'open' OR life = ?6 AND ended_at >= ?9))
       AND NOT EXISTS (SELECT 1 FROM tool_calls o WHERE o.source = tool_calls.id AND o.source <> '' AND o.life = ?6 AND o.heard <> 2))
 ORDER BY hash = ?4 DESC, number, id LIMIT 1
 
@@ -26,6 +27,11 @@ ORDER BY hash = ?4 DESC, number, id LIMIT 1
 -- params: run, agent, tool, hash
 SELECT (SELECT count(*) FROM tool_calls WHERE run = ?1 AND agent = ?2 AND tool = ?3 AND hash = ?4 AND state <> 'replayed'),
   (SELECT recovered_at FROM runs WHERE id = ?1)
+
+-- Whether the newest call that got its result was told that it is an earlier one's.
+-- name: tool_noted
+-- params: source
+SELECT why FROM tool_calls WHERE source = ?1 AND source <> '' ORDER BY id DESC LIMIT 1
 
 -- Of no turn: one that is undecided, or whose caller went away without its result, but not long ago.
 -- name: tool_unheard
