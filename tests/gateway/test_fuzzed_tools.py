@@ -23,7 +23,7 @@ from relit.gateway.tools.base import text
 from relit.gateway.tools.mcp import LEGACY, MODERN
 
 BRIEF = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-META = "io.modelcontextprotocol/protocolVersion"
+META, ABLE = "io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities"
 
 
 @dataclass
@@ -86,10 +86,11 @@ METHODS = [
     "initialize", "ping", "tools/list", "tools/call", "server/discover", "notifications/initialized", "resources/read",
     "",
 ]  # fmt: skip
+VERSIONS = st.sampled_from([MODERN, *LEGACY, "2099-01-01"])
 params = some(
     name=st.sampled_from(["mail", "remember", "read_result", "../mail"]) | values,
     arguments=some(to=st.just("ann") | values, text=values, x=values) | values,
-    _meta=some(**{META: st.sampled_from([MODERN, *LEGACY, "2099-01-01"]) | values}) | values,
+    _meta=some(**{META: VERSIONS | values, ABLE: st.just({}) | values}) | values,
     protocolVersion=values,
     cursor=values,
 )

@@ -16,7 +16,8 @@ from tools_house import House, Scripted, house, mail
 
 from relit.gateway.tools import mcp
 
-META = {"_meta": {"io.modelcontextprotocol/protocolVersion": mcp.MODERN}}
+VERSION, ABLE = "io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities"
+META = {"_meta": {VERSION: mcp.MODERN, ABLE: {}}}
 
 
 def request(method: str = "tools/list", **params: Any) -> bytes:
@@ -63,9 +64,10 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
         (request(**META), modern("tools/call"), mcp.MISMATCH),
         (request("tools/call", name="a", **META), modern("tools/call"), mcp.MISMATCH),
         (request("tools/call", name="a", **META), modern("tools/call", **{"mcp-name": "b"}), mcp.MISMATCH),
-        (request(), {"mcp-protocol-version": mcp.MODERN}, mcp.MISMATCH),
         (request(), {"mcp-protocol-version": "1999-01-01"}, mcp.VERSION),
-        (request(_meta={"io.modelcontextprotocol/protocolVersion": "1900-01-01"}), modern(), mcp.VERSION),
+        (request(_meta={VERSION: "1900-01-01"}), {"mcp-protocol-version": "1900-01-01"}, mcp.VERSION),
+        (request(_meta={VERSION: "1900-01-01"}), modern(), mcp.MISMATCH),
+        (request(_meta={VERSION: "1900-01-01"}), {}, mcp.MISMATCH),
         (b'{"jsonrpc":"2.0","id":1,"method":"x","params":[]}', {}, mcp.PARAMS),
         (b'{"jsonrpc":"2.0","id":null,"method":"x"}', {}, mcp.INVALID),
         (b'{"jsonrpc":"2.0","id":true,"method":"x"}', {}, mcp.INVALID),
@@ -73,6 +75,24 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
 )
 def test_headers_and_body_must_agree(body: bytes, headers: dict[str, str], code: int) -> None:
     assert refused(body, headers) == (400, code)
+
+
+@pytest.mark.parametrize("said", [{}, {"_meta": None}, {"_meta": {ABLE: {}}}, {"_meta": {VERSION: mcp.MODERN}}])
+def test_a_request_of_the_newer_era_says_all_that_it_must(said: dict[str, Any]) -> None:
+    assert refused(request(**said), modern()) == (400, mcp.PARAMS)
+
+
+@pytest.mark.parametrize("version", [None, *mcp.LEGACY])
+@pytest.mark.parametrize("said", [{}, {"_meta": None}, {"_meta": {"progressToken": 1}}, {"_meta": {ABLE: {}}}])
+def test_a_request_of_an_older_era_needs_to_say_none_of_that(said: dict[str, Any], version: str | None) -> None:
+    headers = {} if version is None else {"mcp-protocol-version": version}
+    assert not mcp.parse(request(**said), headers).modern
+
+
+@pytest.mark.parametrize("params", [{}, {"_meta": {VERSION: mcp.MODERN}}])
+def test_a_notification_says_nothing_of_its_client(params: dict[str, Any]) -> None:
+    body = msgspec.json.encode({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+    assert mcp.parse(body, modern("notifications/cancelled")).id is None
 
 
 def test_who_speaks_no_version_of_ours_is_told_which_there_are() -> None:
@@ -120,6 +140,16 @@ async def test_the_older_era_begins_with_initialize(tmp_path: Path) -> None:
         done = await posted(home, b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
         assert (done.status_code, done.content) == (202, b"")
         assert (await posted(home, request("ping"))).json()["result"] == {}
+
+
+async def test_each_result_of_the_newer_era_says_who_gave_it(tmp_path: Path) -> None:
+    calls = [("server/discover", {}), ("tools/list", {}), ("tools/call", {"name": "mail", "arguments": {"to": "ann"}})]
+    async with house(tmp_path, Scripted([mail()])) as home:
+        for method, params in calls:
+            sent = {"mcp_protocol_version": mcp.MODERN, "mcp_method": method, "mcp_name": "mail"}
+            answer = (await posted(home, request(method, **params, **META), **sent)).json()["result"]
+            assert answer["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "relit", method
+        assert "_meta" not in (await posted(home, request())).json()["result"]
 
 
 async def test_a_method_that_is_not_there_has_a_status_in_the_newer_era_alone(tmp_path: Path) -> None:

@@ -40,13 +40,14 @@ class Endpoint:
             asked = mcp.parse(await _posted(request), {name.lower(): value for name, value in request.headers.items()})
             if asked.id is None:
                 return web.Response(status=202, headers=dict([SERVER]))
-            return _json(200, await self._result(asked, caller))
+            return _json(200, mcp.result(asked, await self._result(asked, caller), self._version))
         except Reply as reply:
             if reply.status in _TOLD:
                 self._refused(caller.agent, "tools-refused", _TOLD[reply.status])
             return _json(reply.status, reply.body)
 
     async def _result(self, asked: Request, caller: Caller) -> dict[str, Any]:
+        """The fields of the result."""
         about = mcp.introduction(asked, self._version)
         if about is not None:
             return about
@@ -69,7 +70,7 @@ class Endpoint:
             raise mcp.error(
                 asked, INTERNAL, f"the call cannot be written down now, and was not made: {error}"
             ) from error
-        return mcp.result(asked, {"content": outcome.content, "isError": outcome.failed})
+        return {"content": outcome.content, "isError": outcome.failed}
 
 
 async def _posted(request: web.BaseRequest) -> bytes:

@@ -21,6 +21,8 @@ LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 PARSE, INVALID, NO_METHOD, PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
 MISMATCH, VERSION = -32020, -32022
 _VERSION = "io.modelcontextprotocol/protocolVersion"
+_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
+_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 _NAMED = {"tools/call": "name", "resources/read": "uri", "prompts/get": "name"}
 _FRESH = {"ttlMs": 0, "cacheScope": "private"}  # what an agent is granted may change at any time
 
@@ -56,32 +58,38 @@ def parse(body: bytes, headers: Mapping[str, str]) -> Request:
         raise Reply(400, _error(None, INVALID, "an id is a string or an integer"))
     if not isinstance(params, dict):
         raise Reply(400, _error(id, PARAMS, "params must be an object"))
-    version = _version(params)
-    request = Request(id, found["method"], params, modern=version is not None)
-    _see(request, version, headers)
+    meta = _meta(params)
+    request = Request(id, found["method"], params, modern=meta.get(_VERSION) is not None)
+    _see(request, meta, headers)
     return request
 
 
-def _version(params: dict[str, Any]) -> Any:
+def _meta(params: dict[str, Any]) -> dict[str, Any]:
     meta = params.get("_meta")
-    return meta.get(_VERSION) if isinstance(meta, dict) else None
+    return meta if isinstance(meta, dict) else {}
 
 
-def _see(request: Request, version: Any, headers: Mapping[str, str]) -> None:
-    """Whether the headers say what the body says. A request without a version of its own is of the era before."""
-    said = headers.get("mcp-protocol-version")
+def _see(request: Request, meta: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+    """Whether a request says what its era wants. One that names no version in any place is of the era before."""
+    version, said = meta.get(_VERSION), headers.get("mcp-protocol-version")
     if version is None:
-        if said == MODERN:
-            raise Reply(400, _error(request.id, MISMATCH, f"params._meta lacks {_VERSION}"))
-        if said is not None and said not in LEGACY:
+        if said == MODERN and request.id is not None:
+            raise _lacking(request, _VERSION)
+        if said not in (None, MODERN, *LEGACY):
             raise Reply(400, _unsupported(request, said))
         return
+    _equal(request, "MCP-Protocol-Version", said, version)
     if version != MODERN:
         raise Reply(400, _unsupported(request, version))
-    _equal(request, "MCP-Protocol-Version", said, version)
+    if request.id is not None and not isinstance(meta.get(_CAPABILITIES), dict):
+        raise _lacking(request, _CAPABILITIES)
     _equal(request, "Mcp-Method", headers.get("mcp-method"), request.method)
     if (field := _NAMED.get(request.method)) is not None:
         _equal(request, "Mcp-Name", _plain(headers.get("mcp-name")), request.params.get(field))
+
+
+def _lacking(request: Request, field: str) -> Reply:
+    return Reply(400, _error(request.id, PARAMS, f"params._meta lacks a sound {field}"))
 
 
 def _equal(request: Request, name: str, said: str | None, meant: Any) -> None:
@@ -115,32 +123,33 @@ def error(request: Request, code: int, message: str) -> Reply:
     return Reply(404 if request.modern and code == NO_METHOD else 200, _error(request.id, code, message))
 
 
-def result(request: Request, fields: dict[str, Any]) -> dict[str, Any]:
-    """A request's answer."""
-    whole = {"resultType": "complete", **fields} if request.modern else fields
-    return {"jsonrpc": "2.0", "id": request.id, "result": whole}
+def result(request: Request, fields: dict[str, Any], version: str) -> dict[str, Any]:
+    """A request's answer. In the newer era each says who gave it."""
+    newer = {"resultType": "complete", "_meta": {_SERVER_INFO: _server(version)}} if request.modern else {}
+    return {"jsonrpc": "2.0", "id": request.id, "result": newer | fields}
+
+
+def _server(version: str) -> dict[str, Any]:
+    return {"name": "relit", "title": "relit", "version": version}
 
 
 def introduction(request: Request, version: str) -> dict[str, Any] | None:
-    """The answer to what only asks who is there; ``None``: it asks for more."""
-    about: dict[str, Any] = {
-        "capabilities": {"tools": {}},
-        "serverInfo": {"name": "relit", "title": "relit", "version": version},
-    }
+    """What is said of the server to a request that asks only for that; ``None``: it asks for more."""
+    about: dict[str, Any] = {"capabilities": {"tools": {}}, "serverInfo": _server(version)}
     if request.method == "server/discover" and request.modern:
-        return result(request, {"supportedVersions": [MODERN, *LEGACY], **about, **_FRESH})
+        return {"supportedVersions": [MODERN, *LEGACY], **about, **_FRESH}
     if request.method == "initialize" and not request.modern:
         asked = request.params.get("protocolVersion")
-        return result(request, {"protocolVersion": asked if asked in LEGACY else LEGACY[0], **about})
+        return {"protocolVersion": asked if asked in LEGACY else LEGACY[0], **about}
     if request.method == "ping" and not request.modern:
-        return result(request, {})
+        return {}
     return None
 
 
 def listed(request: Request, tools: Iterable[Tool]) -> dict[str, Any]:
-    """The answer to ``tools/list``: all on one page, in one order."""
+    """What ``tools/list`` asks for: all on one page, in one order."""
     fields = {"tools": [_shown(each) for each in sorted(tools, key=lambda tool: tool.name)]}
-    return result(request, fields | (_FRESH if request.modern else {}))
+    return fields | (_FRESH if request.modern else {})
 
 
 def _shown(tool: Tool) -> dict[str, Any]:
