@@ -91,11 +91,11 @@ class ToolCalls(Protocol):
         An earlier call answers when it was another life's and its result does not stand there, when its caller went
         away without, or when it is undecided; each once. ``relives``: what the agent does is what an earlier life of
         the turn did. Where it does something else, what only reads, or may be done twice, is done anew (but for what
-        its own caller gave up no longer ago than ``UNHEARD_MS``), and ``why`` of what is answered by another life's
-        call is ``EARLIER``: the agent is to be told. (Outside of turns: when its caller went away without no longer
-        ago than ``UNHEARD_MS``, and it must not be made twice; or when it is undecided.) A new call of a turn gets a
-        key that is the same whenever the turn is lived again; when the turn came back from a copy of the store, and its
-        effect is ``ask`` or ``lookup``, it is ``in_doubt`` from the start."""
+        nobody heard, no longer ago than ``UNHEARD_MS``; of reads only this life's), and ``why`` of what is answered by
+        another life's call is ``EARLIER``: the agent is to be told. (Outside of turns: when its caller went away
+        without no longer ago than ``UNHEARD_MS``, and it must not be made twice; or when it is undecided.) A new call
+        of a turn gets a key that is the same whenever the turn is lived again; when the turn came back from a copy of
+        the store, and its effect is ``ask`` or ``lookup``, it is ``in_doubt`` from the start."""
         ...
 
     async def send(self, seen: ToolCall, gateway: str, deadline_at: int) -> ToolCall | None:

@@ -17,7 +17,7 @@ WHERE run = ?1 AND run <> '' AND agent = ?2 AND tool = ?3
   AND state NOT IN ('replayed', 'failed')
   AND (state IN ('held', 'approved', 'in_doubt')
     OR (heard = 2 OR life <> ?6 AND (hash <> ?4 OR seen IS NULL OR seen >= ?7))
-      AND (?8 = 1 OR effect NOT IN ('read', 'natural-key') OR heard = 2 AND (state = 'open' OR life = ?6 AND ended_at >= ?9))
+      AND (?8 = 1 OR effect NOT IN ('read', 'natural-key') OR heard = 2 AND (state = 'open' OR (life = ?6 OR effect <> 'read') AND ended_at >= ?9))
       AND NOT EXISTS (SELECT 1 FROM tool_calls o WHERE o.source = tool_calls.id AND o.source <> '' AND o.life = ?6 AND o.heard <> 2))
 ORDER BY hash = ?4 DESC, number, id LIMIT 1
 
