@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -303,3 +304,19 @@ async def test_a_full_disk_does_not_end_the_children(keeper: KeeperClient, run_d
     (run_dir / "keeper.json.new").rmdir()
     [found] = await keeper.lives()
     assert found.pid == life.pid
+
+
+async def test_neither_its_state_nor_its_log_on_a_full_disk_keep_it_from_starting_anything(run_dir: Path) -> None:
+    run_dir.mkdir(mode=0o700)
+    (run_dir / "keeper.log").symlink_to("/dev/full")
+    keeper = await ensure_keeper(run_dir)
+    try:
+        before = keeper.pid
+        resource.prlimit(before, resource.RLIMIT_FSIZE, (0, 0))  # its state cannot be written any more
+        life = await keeper.start_life(sleeper("k"))
+        assert life.pid > 0
+        os.kill(life.pid, 9)
+        assert (await keeper.ended(life.key)).signal == 9
+        assert keeper.pid == before, "it was not started anew"
+    finally:
+        await keeper.stop()

@@ -23,7 +23,6 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 
 from relit.node import kin
@@ -153,7 +152,7 @@ class Keeper:
         try:
             self._ledger.keep(key, self._lives | {each.life.key: each.life for each in self._spares.values()})
         except OSError as error:  # a full disk must not end the children: their marks still name them
-            sys.stderr.write(f"keeper: state not written: {error}\n")
+            kin.complain(f"state not written: {error}")
 
     def _take_over(self) -> None:
         found = restore(load(self._dir), self._scope)
@@ -291,7 +290,7 @@ class Keeper:
         self._lives[key] = life
         try:
             self._spawn(life, request)
-        except Refused:
+        except (OSError, Refused):
             del self._lives[key]
             self._save(key)
             raise

@@ -8,7 +8,8 @@ it was given itself: with a larger one programs fail that use ``select``, and ot
 import fcntl
 import os
 import resource
-import sys
+
+from relit.node import kin
 
 LOW = 256  # more than clients, a start and a look into /proc need
 
@@ -22,7 +23,7 @@ class Files:
         try:
             self.widen()
         except (OSError, ValueError) as error:
-            sys.stderr.write(f"keeper: the limit of descriptors stays {self._given}: {error}\n")
+            kin.complain(f"the limit of descriptors stays {self._given}: {error}")
             self._most = self._given
 
     def widen(self) -> None:

@@ -33,6 +33,14 @@ def read_text(path: str) -> str | None:
         return None
 
 
+def complain(text: str) -> None:
+    """Into the keeper's log, unless that lies on a full disk: nothing else may fail for that."""
+    try:
+        os.write(2, f"keeper: {text}\n".encode())
+    except OSError:
+        pass
+
+
 def look(pid: int) -> Proc | None:
     """The process as it is now, zombies included."""
     stat = read_text(f"/proc/{pid}/stat")
