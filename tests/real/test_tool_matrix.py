@@ -120,9 +120,16 @@ def done(ask: Ask) -> int:
     return sum(bool(said.search(turn.text)) for turn in ask.turns if turn.role == "tool")
 
 
+def is_review(ask: Ask) -> bool:
+    """What Hermes asks itself of its last turns, a moment after one has ended."""
+    words = [turn.text for turn in ask.turns if turn.role == "user"]
+    return bool(words) and words[-1].startswith("Review the conversation above")
+
+
 def about(name: str, number: int | None = None) -> Callable[[Ask], bool]:
     def matches(ask: Ask) -> bool:
-        return ask.protocol in MODEL_CALLS and name_of(ask) == name and number in (None, done(ask))
+        ours = ask.protocol in MODEL_CALLS and name_of(ask) == name and not is_review(ask)
+        return ours and number in (None, done(ask))
 
     return matches
 
