@@ -25,6 +25,7 @@ from relit.events import Event
 from relit.lib.ids import system_random
 from relit.node.client import ensure_keeper
 from relit.node.node import Node
+from relit.settings import load
 
 
 class Telling(Quiet):
@@ -45,18 +46,19 @@ class Telling(Quiet):
 async def main(run_dir: Path, specs: Path, events: Path, busy: Path) -> None:
     """Keep them until a signal comes; then stop all."""
 
-    async def wanted() -> list[InstanceSpec]:
-        return msgspec.json.decode(await asyncio.to_thread(specs.read_bytes), type=list[InstanceSpec])
+    def wanted(_: object = None) -> list[InstanceSpec]:
+        return msgspec.json.decode(specs.read_bytes(), type=list[InstanceSpec])
 
+    own = wanted()
     keeper = await ensure_keeper(run_dir)
     try:
         node = Node(
-            LocalControl(Telling(events, busy)), ProcessDriver(keeper), await wanted(), run_dir=run_dir,
+            LocalControl(Telling(events, busy)), ProcessDriver(keeper), own, run_dir=run_dir,
             chance=system_random(),
         )  # fmt: skip
         if os.environ.get("RELIT_BENCH_BLIND"):
             node.semaphore.run = asyncio.Event().wait  # type: ignore[method-assign, assignment]
-        async with until_signal() as stop, running([node, Reload(node, wanted)]):
+        async with until_signal() as stop, running([node, Reload(node, load, wanted, load(), own)]):
             await stop.wait()
         await keeper.shutdown()
     finally:

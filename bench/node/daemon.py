@@ -26,6 +26,7 @@ from relit.lib.ids import system_random
 from relit.node.client import ensure_keeper
 from relit.node.logs import Logs
 from relit.node.node import Node
+from relit.settings import load
 
 
 class Quiet:
@@ -65,21 +66,22 @@ class Quiet:
 async def main(run_dir: Path, specs: Path) -> None:
     """Keep them until a signal comes; then stop all."""
 
-    async def wanted() -> list[InstanceSpec]:
-        return msgspec.json.decode(await asyncio.to_thread(specs.read_bytes), type=list[InstanceSpec])
+    def wanted(_: object = None) -> list[InstanceSpec]:
+        return msgspec.json.decode(specs.read_bytes(), type=list[InstanceSpec])
 
     (run_dir / "began").write_text(str(time.monotonic_ns()))
+    own = wanted()
     keeper = await ensure_keeper(run_dir)
     try:
         node = Node(
             LocalControl(Quiet()),
             ProcessDriver(keeper),
-            await wanted(),
+            own,
             run_dir=run_dir,
             chance=system_random(),
             logs=Logs(SYSTEM_CLOCK),
         )
-        async with until_signal() as stop, running([node, Reload(node, wanted)]):
+        async with until_signal() as stop, running([node, Reload(node, load, wanted, load(), own)]):
             await stop.wait()
         await keeper.shutdown()
     finally:
