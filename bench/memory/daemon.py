@@ -13,19 +13,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-from bench.node.daemon import Quiet
+from bench.node.daemon import Quiet, on_hangup, read, take
 
 from relit.app.stopping import running, until_signal
-from relit.app.up import Reload
 from relit.control.local import LocalControl
-from relit.control.values import Activity, InstanceSpec
+from relit.control.values import Activity
 from relit.drivers.process import ProcessDriver
 from relit.events import Event
 from relit.lib.ids import system_random
 from relit.node.client import ensure_keeper
 from relit.node.node import Node
-from relit.settings import load
 
 
 class Telling(Quiet):
@@ -46,20 +43,19 @@ class Telling(Quiet):
 async def main(run_dir: Path, specs: Path, events: Path, busy: Path) -> None:
     """Keep them until a signal comes; then stop all."""
 
-    def wanted(_: object = None) -> list[InstanceSpec]:
-        return msgspec.json.decode(specs.read_bytes(), type=list[InstanceSpec])
-
-    own = wanted()
+    again = on_hangup()
     keeper = await ensure_keeper(run_dir)
     try:
         node = Node(
-            LocalControl(Telling(events, busy)), ProcessDriver(keeper), own, run_dir=run_dir,
+            LocalControl(Telling(events, busy)), ProcessDriver(keeper), read(specs), run_dir=run_dir,
             chance=system_random(),
         )  # fmt: skip
         if os.environ.get("RELIT_BENCH_BLIND"):
             node.semaphore.run = asyncio.Event().wait  # type: ignore[method-assign, assignment]
-        async with until_signal() as stop, running([node, Reload(node, load, wanted, load(), own)]):
+        async with until_signal() as stop, running([node]):
+            taking = asyncio.create_task(take(node, specs, again))
             await stop.wait()
+            taking.cancel()
         await keeper.shutdown()
     finally:
         await keeper.stop()

@@ -7,6 +7,7 @@ It has what `relit up` has in that process: the same modules, logs, care and inc
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from relit.app.stopping import running, until_signal
-from relit.app.up import Reload
 from relit.control.care import Incident, KnownGood, Tried, Went
 from relit.control.local import LocalControl
 from relit.control.values import Activity, Death, Desired, InstanceSpec, Measured, NodeInfo
@@ -26,7 +26,6 @@ from relit.lib.ids import system_random
 from relit.node.client import ensure_keeper
 from relit.node.logs import Logs
 from relit.node.node import Node
-from relit.settings import load
 
 
 class Quiet:
@@ -63,26 +62,44 @@ class Quiet:
         return []
 
 
+def read(specs: Path) -> list[InstanceSpec]:
+    """The agents."""
+    return msgspec.json.decode(specs.read_bytes(), type=list[InstanceSpec])
+
+
+def on_hangup() -> asyncio.Event:
+    """Set at each SIGHUP."""
+    again = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.set)
+    return again
+
+
+async def take(node: Node, specs: Path, again: asyncio.Event) -> None:
+    """The agents anew, whenever that is set."""
+    while await again.wait():
+        again.clear()
+        await node.take(read(specs), read_at=SYSTEM_CLOCK.monotonic())
+
+
 async def main(run_dir: Path, specs: Path) -> None:
     """Keep them until a signal comes; then stop all."""
 
-    def wanted(_: object = None) -> list[InstanceSpec]:
-        return msgspec.json.decode(specs.read_bytes(), type=list[InstanceSpec])
-
     (run_dir / "began").write_text(str(time.monotonic_ns()))
-    own = wanted()
+    again = on_hangup()
     keeper = await ensure_keeper(run_dir)
     try:
         node = Node(
             LocalControl(Quiet()),
             ProcessDriver(keeper),
-            own,
+            read(specs),
             run_dir=run_dir,
             chance=system_random(),
             logs=Logs(SYSTEM_CLOCK),
         )
-        async with until_signal() as stop, running([node, Reload(node, load, wanted, load(), own)]):
+        async with until_signal() as stop, running([node]):
+            taking = asyncio.create_task(take(node, specs, again))
             await stop.wait()
+            taking.cancel()
         await keeper.shutdown()
     finally:
         await keeper.stop()

@@ -9,6 +9,7 @@ import pytest
 
 from relit.api.volumes_local import LocalVolumes
 from relit.app.volumes import open_local
+from relit.node.client import KeeperClient, ensure_keeper
 from relit.settings import Environment, Settings, load
 
 AGENT = "clerk"
@@ -21,6 +22,13 @@ def settings(tmp_path: Path) -> Settings:
     (tmp_path / "data" / "agents" / AGENT / "home").mkdir(parents=True)
     (tmp_path / "data").chmod(0o700)
     return load(config, environment=Environment({"HOME": str(tmp_path), "RELIT_DATA": str(tmp_path / "data")}))
+
+
+@pytest.fixture
+async def keeper(run_dir: Path) -> AsyncIterator[KeeperClient]:
+    client = await ensure_keeper(run_dir)
+    yield client
+    await client.stop()
 
 
 @pytest.fixture

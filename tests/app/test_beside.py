@@ -20,7 +20,7 @@ from relit.gateway.tools.base import NotSent
 from relit.gateway.tools.http import HttpTools
 from relit.lib import proc
 from relit.node import guests
-from relit.node.client import KeeperClient, ensure_keeper
+from relit.node.client import KeeperClient
 from relit.node.down import down
 from relit.settings import Environment, Settings, load
 from relit.store.tools import ToolCall
@@ -43,13 +43,6 @@ async def run_dir(settings: Settings) -> AsyncIterator[Path]:
     (settings.data / "agents/web/home").mkdir(parents=True)
     yield folder
     await down(folder)
-
-
-@pytest.fixture
-async def keeper(run_dir: Path) -> AsyncIterator[KeeperClient]:
-    client = await ensure_keeper(run_dir)
-    yield client
-    await client.stop()
 
 
 def freezer(run_dir: Path) -> InstanceFreezer:

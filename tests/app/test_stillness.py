@@ -27,7 +27,7 @@ from relit.errors import Conflict, FreezeFailed, RelitError
 from relit.lib import proc
 from relit.lib.ids import system_random
 from relit.node import holdfile, record, status
-from relit.node.client import KeeperClient, ensure_keeper
+from relit.node.client import KeeperClient
 from relit.node.down import down
 from relit.node.holds import Hold
 from relit.node.node import Node
@@ -42,13 +42,6 @@ async def run_dir(tmp_path: Path) -> AsyncIterator[Path]:
     folder.mkdir(mode=0o700)
     yield folder
     await down(folder)
-
-
-@pytest.fixture
-async def keeper(run_dir: Path) -> AsyncIterator[KeeperClient]:
-    client = await ensure_keeper(run_dir)
-    yield client
-    await client.stop()
 
 
 @pytest.fixture

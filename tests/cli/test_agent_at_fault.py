@@ -44,6 +44,7 @@ def test_an_agent_without_its_secret_is_told_of_and_keeps_no_other_down(house: H
     assert refused.returncode == 78
     assert "did not take up the new settings" in refused.stderr
     assert "the secret foo is not set" in refused.stderr
+    assert refused.stderr.count("fix:") == 1, "one error, not one in another"
 
     node, pid = house.json("ps", "--all")["node"], of(house, "good")["pid"]
     for each in (node, house.json("ps", "--all")["keeper"], pid):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,18 @@ def sends(*pieces: bytes) -> Answering:
             await writer.drain()
 
     return answer
+
+
+@contextmanager
+def deaf() -> Iterator[str]:
+    """An address to which no connection is had."""
+    with socket.socket() as door, socket.socket() as first, socket.socket() as second:
+        door.bind(("127.0.0.1", 0))
+        door.listen(0)
+        for each in (first, second):  # a full queue: nobody else gets through
+            each.setblocking(False)
+            each.connect_ex(door.getsockname())
+        yield f"http://127.0.0.1:{door.getsockname()[1]}/v1"
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import gzip
 import json
 import random
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, health, provider, sends
+from gateway_house import CHAT, HELLO, KEY, OK, TOKEN, Heard, client, deaf, health, provider, sends
 from spool_house import left_by
 from turns_house import PRICES, life, recorder
 
@@ -207,13 +206,8 @@ async def test_after_a_refusal_only_a_call_that_was_sent_again_is_paid_for(
 
 
 async def test_who_gives_up_before_there_is_a_connection_pays_nothing(store: SqliteStore) -> None:
-    with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        for each in (first, second):  # a full queue: nobody else gets through
-            each.setblocking(False)
-            each.connect_ex(deaf.getsockname())
-        async with gateway(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", store, 1.0) as here:
+    with deaf() as url:
+        async with gateway(url, store, 1.0) as here:
             found = await given_up(here, store, store.calls.open_calls)
     assert (found.state, found.cost) == ("cancelled", 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ async def only(home: House) -> ToolCall:
     return found
 
 
+async def slow(go: asyncio.Event, call: ToolCall, arguments: dict[str, Any]) -> Outcome:
+    await go.wait()
+    return text("done at last")
+
+
 async def heard(home: House) -> None:
     async with asyncio.timeout(10):
         while (await only(home)).heard != HEARD:
@@ -31,12 +37,7 @@ async def test_who_waits_a_second_time_and_gets_the_result_is_sent_no_message(
 ) -> None:
     monkeypatch.setattr("relit.gateway.tools.desk.LOOK_S", 0.01)
     go = asyncio.Event()
-
-    async def slow(call: ToolCall, arguments: dict[str, Any]) -> Outcome:
-        await go.wait()
-        return text("done at last")
-
-    async with house(tmp_path, Scripted([mail()], slow), hold_s=0.5) as home:
+    async with house(tmp_path, Scripted([mail()], partial(slow, go)), hold_s=0.5) as home:
         words, _ = await home.call(to="ann")
         assert "still going on" in words
         assert (await only(home)).owed
@@ -77,12 +78,7 @@ async def test_who_asks_again_and_goes_away_again_is_sent_the_message(
 ) -> None:
     monkeypatch.setattr("relit.gateway.tools.desk.LOOK_S", 0.01)
     go = asyncio.Event()
-
-    async def slow(call: ToolCall, arguments: dict[str, Any]) -> Outcome:
-        await go.wait()
-        return text("done at last")
-
-    async with house(tmp_path, Scripted([mail()], slow), hold_s=0.1) as home:
+    async with house(tmp_path, Scripted([mail()], partial(slow, go)), hold_s=0.1) as home:
         await home.call(to="ann")
         again = asyncio.ensure_future(home.desk.call("scout", "mail", {"to": "ann"}))
         await until(lambda: home.desk._waiters)

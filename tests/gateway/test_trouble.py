@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from gateway_house import CHAT, HELLO, OK, TOKEN, Heard, client, gateway, health, provider, sends
+from gateway_house import CHAT, HELLO, OK, TOKEN, Heard, client, deaf, gateway, health, provider, sends
 
 from relit.errors import ConfigError
 from relit.gateway.arriving import BODY_MOST
@@ -150,13 +150,7 @@ async def test_a_silent_provider_is_waited_for_no_longer_than_was_said() -> None
 
 
 async def test_a_connection_is_waited_for_no_longer_than_was_said() -> None:
-    with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        for each in (first, second):  # a full queue: nobody else gets through
-            each.setblocking(False)
-            each.connect_ex(deaf.getsockname())
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+    with deaf() as url:
         async with gateway(url, Patience(connect=0.2)) as here, client(here) as http:
             answer = await http.post(CHAT, json=HELLO)
             seen = await health(here)

@@ -336,15 +336,21 @@ async def test_one_that_may_work_on_is_settled_before_the_message_comes_again(ho
     assert toy.heard == ["main: do it", f"main: {AGAIN}do it"]
 
 
+async def begun(house: House, toy: Toy) -> str:
+    """A run whose message the agent has heard."""
+    run = await house.send("hi")
+    async with asyncio.timeout(20):
+        while not toy.heard:
+            await asyncio.sleep(0.01)
+    return run
+
+
 async def test_another_worker_settles_what_the_dead_one_began(house: House) -> None:
     """The step was begun by another process: its caller is gone, and the agent may still be at it."""
     toy = Toy("first", "second")
     toy.hold.clear()
     worker = await house.work(toy)
-    run = await house.send("hi")
-    async with asyncio.timeout(20):
-        while not toy.heard:
-            await asyncio.sleep(0.01)
+    run = await begun(house, toy)
     await worker.stop()
     toy.hold.set()
     await house.work(toy)
@@ -386,10 +392,7 @@ async def test_a_worker_that_lost_its_lease_settles_what_it_began_itself(house: 
     toy = Toy("first", "second")
     toy.hold.clear()
     worker = await house.work(toy)
-    run = await house.send("hi")
-    async with asyncio.timeout(20):
-        while not toy.heard:
-            await asyncio.sleep(0.01)
+    run = await begun(house, toy)
     await house.store.leave(worker.id)
     async with asyncio.timeout(20):
         while len(toy.heard) < 2:

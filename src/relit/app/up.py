@@ -140,7 +140,8 @@ class Reload:
             wanted = await asyncio.to_thread(self._make, settings)
             refuse(wanted, self._wanted)
         except Exception as error:  # noqa: BLE001 - whatever it is: it is told, and the next signal is heard
-            why = str(error) if isinstance(error, RelitError | OSError) else repr(error)
+            why = str(error) if isinstance(error, OSError) else repr(error)
+            why = f"{error.what}: {error.why}" if isinstance(error, RelitError) else why
             log.error("the settings stay as they were: %s", why)
             self._node.refused(why, read_at=began)
             return

@@ -313,10 +313,8 @@ class Desk:
         taken = await self._calls.send(call, self._office.me, call.deadline_at or 0)
         if taken is None:
             return
-        tool, move = (
-            self._shelf.tool(call.agent, call.tool),
-            settling.left_open(call.effect, known=self._is_known(call)),
-        )
+        tool = self._shelf.tool(call.agent, call.tool)
+        move = settling.left_open(call.effect, known=self._is_known(call))
         if tool is not None:
             source = self._shelf.source(call.tool)
             if (outcome := await source.clear(call)) is not None:
